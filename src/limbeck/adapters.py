@@ -1,0 +1,43 @@
+"""Adapters: the small trained modules that bring student features to the teacher's shape.
+
+They are sized from what the taps saw in the dry pass, so that a recipe names places and no
+channel counts. Adapters belong to the method, never to the student.
+"""
+
+from torch import Tensor, nn
+
+
+def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Conv2d:
+    """A convolution from the student's channels to the teacher's, that keeps height and width.
+
+    Args:
+        student: student feature (B, C_S, H, W).
+        teacher: teacher feature (B, C_T, H, W).
+        kernel_size: odd.
+
+    Raises:
+        ValueError: when the features are no maps, or their heights and widths differ.
+    """
+    for side, feature in (("student", student), ("teacher", teacher)):
+        if feature.dim() != 4:
+            raise ValueError(
+                f"the {side}'s feature has shape {tuple(feature.shape)}; a convolution needs "
+                "(B, C, H, W). Use a linear adapter for (B, C)."
+            )
+    same_map(student, teacher)
+    padding = kernel_size // 2
+    return nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size, padding=padding)
+
+
+def linear(student: Tensor, teacher: Tensor) -> nn.Linear:
+    """A linear map from the student's (B, C_S) to the teacher's (B, C_T)."""
+    return nn.Linear(student.shape[-1], teacher.shape[-1])
+
+
+def same_map(student: Tensor, teacher: Tensor) -> None:
+    """Raise ValueError unless both (B, C, H, W) features have one height and width."""
+    if student.shape[2:] != teacher.shape[2:]:
+        raise ValueError(
+            f"the student's feature {tuple(student.shape)} and the teacher's "
+            f"{tuple(teacher.shape)} differ in height or width. Choose places of equal stride."
+        )

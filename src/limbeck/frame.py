@@ -1,0 +1,58 @@
+"""The network's own input frame: what a detector sees after its transform.
+
+Training-time geometry belongs to the data pipeline, so that teacher and student see the same
+pixels; test-time resizing belongs to the model. torchvision's detectors resize inside the model
+and, in evaluation mode, always: a frozen teacher would resize images that are in the frame
+already. :func:`network_frame` switches that off whatever the mode.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Images and targets as the network sees them.
+
+    Attributes:
+        size: (height, width) of the padded batch, pixels.
+        image_sizes: (height, width) of each image's content inside it, pixels.
+        targets: the targets in this frame (boxes xyxy, pixels), or None.
+    """
+
+    size: tuple[int, int]
+    image_sizes: tuple[tuple[int, int], ...]
+    targets: list[dict[str, Tensor]] | None
+
+    @classmethod
+    def of(cls, transformed: Any) -> "Frame":
+        """From the output of torchvision's ``GeneralizedRCNNTransform``."""
+        images, targets = transformed
+        height, width = images.tensors.shape[-2:]
+        return cls((height, width), tuple(images.image_sizes), targets)
+
+
+@contextmanager
+def network_frame(*models: nn.Module | None) -> Iterator[None]:
+    """Within, the models take images that are in the network's frame: no transform resizes."""
+    with ExitStack() as stack:
+        for model in models:
+            for module in model.modules() if model is not None else ():
+                if isinstance(module, GeneralizedRCNNTransform):
+                    stack.enter_context(_unresized(module))
+        yield
+
+
+@contextmanager
+def _unresized(transform: GeneralizedRCNNTransform) -> Iterator[None]:
+    # An attribute of the instance hides the method of the class; deleting it shows it again.
+    transform.resize = lambda image, target=None: (image, target)
+    try:
+        yield
+    finally:
+        del transform.resize

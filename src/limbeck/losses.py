@@ -1,0 +1,57 @@
+"""What one distillation step costs: named scalars, raw and weighted, and their sum."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Losses(Mapping[str, Tensor]):
+    """The weighted losses of a step by name, ``student/<name>`` and ``<method>/<part>``.
+
+    Attributes:
+        raw: the losses without their weights, scalars.
+        weights: the weight of each at this step.
+    """
+
+    raw: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The weighted loss of that name."""
+        return self.raw[name] * self.weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the weighted losses: what is differentiated."""
+        return torch.stack([self[name].float() for name in self]).sum()
+
+
+def student_losses(outputs: object, targets: object) -> dict[str, Tensor]:
+    """The student's own losses.
+
+    Args:
+        outputs: what the student returned in training mode: a mapping of named losses, as
+            torchvision's detectors give, or logits (B, K), which get a cross-entropy.
+        targets: class indices (B,) for logits.
+
+    Raises:
+        TypeError: when it is neither.
+    """
+    if isinstance(outputs, Mapping) and outputs:
+        return {str(name): loss for name, loss in outputs.items()}
+    if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
+        return {"cross_entropy": torch.nn.functional.cross_entropy(outputs.float(), targets)}
+    raise TypeError(
+        f"the student returned a {type(outputs).__name__} for targets that are a "
+        f"{type(targets).__name__}. Expected, in training mode, a mapping of losses or logits "
+        "(B, K) with class indices. For anything else give Distillation a student_loss."
+    )

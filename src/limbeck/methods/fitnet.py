@@ -1,0 +1,121 @@
+"""FitNets: hints from intermediate features.
+
+Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets. ICLR 2015,
+arXiv:1412.6550, equation 3: a regressor r brings the student's guided feature S to the shape of
+the teacher's hint T, and
+
+    L = mean (r(S) - T)^2
+
+The paper sums and halves over one layer and trains it as a first stage; here, as in today's
+practice and in the FitNet baseline of HEAD (ECCV 2022, the repository's ``configs/fitnet``), the
+loss is the mean, stands beside the task's losses throughout, and takes any number of places. A
+place that is a list over levels (an FPN) gets one adapter a level, and the levels' losses are
+summed. HEAD's baseline is ``FitNet(["fpn"])`` with ``transfer={"head": "head"}``.
+
+With ``normalise`` a level's loss is divided by the variance of T over the batch, so that a weight
+means the same in every network: 1 is the loss of always predicting the mean.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck import adapters
+from limbeck.methods.base import Method, Side, Step
+from limbeck.schedules import Weight
+
+
+class FitNet(Method):
+    """Mean squared error between adapted student features and the teacher's.
+
+    Args:
+        places: places that both models have, such as ``["fpn"]`` or ``["C4", "C5"]``; or, where
+            they differ, ``{student's place: teacher's place}``.
+        weight: weight of every part.
+        adapter: ``conv`` (1x1, for maps), ``linear`` (for vectors), or ``none`` (equal shapes).
+        normalise: divide each level's loss by the variance of the teacher's feature.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[str] | Mapping[str, str],
+        weight: Weight = 1.0,
+        adapter: Literal["conv", "linear", "none"] = "conv",
+        normalise: bool = False,
+    ) -> None:
+        super().__init__()
+        pairs = places if isinstance(places, Mapping) else {place: place for place in places}
+        self.student_taps = dict(zip(pairs, pairs, strict=True))
+        self.teacher_taps = dict(pairs)
+        self.weight = weight
+        self.adapter = adapter
+        self.normalise = normalise
+        self.adapters = nn.ModuleDict()
+
+    def setup(self, step: Step) -> None:
+        """One adapter for each level of each place."""
+        student, teacher = self._levels(step.student), self._levels(step.taught)
+        if student.keys() != teacher.keys():
+            raise ValueError(
+                f"FitNet: the student has {len(student)} features ({', '.join(student)}), the "
+                f"teacher {len(teacher)} ({', '.join(teacher)}). Name the levels one by one."
+            )
+        for level, feature in student.items():
+            try:
+                self.adapters[_key(level)] = self._adapter(feature, teacher[level])
+            except ValueError as error:
+                raise ValueError(f"FitNet at {level}: {error}") from None
+        self.weights = dict.fromkeys(student, self.weight)
+
+    def _adapter(self, student: Tensor, teacher: Tensor) -> nn.Module:
+        if self.adapter == "conv":
+            return adapters.convolution(student, teacher)
+        if self.adapter == "linear":
+            return adapters.linear(student, teacher)
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"the student's feature is {tuple(student.shape)}, the teacher's "
+                f"{tuple(teacher.shape)}. Unequal features need an adapter."
+            )
+        return nn.Identity()
+
+    def _levels(self, side: Side) -> dict[str, Tensor]:
+        """Features by place, and by place and number where a place is a list over levels."""
+        levels: dict[str, Tensor] = {}
+        for place, feature in side.features.items():
+            if isinstance(feature, Tensor):
+                levels[place] = feature
+            else:
+                levels |= {f"{place}.{i}": level for i, level in enumerate(_as_list(feature))}
+        return levels
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """One loss a level."""
+        teacher = self._levels(step.taught)
+        return {
+            level: self._loss(self.adapters[_key(level)](feature), teacher[level])
+            for level, feature in self._levels(step.student).items()
+        }
+
+    def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = student.float(), teacher.float()
+        loss = F.mse_loss(student, teacher)
+        return loss / teacher.var() if self.normalise else loss
+
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
+        """The adapter of that place, or of its first level."""
+        for level in (student_tap, f"{student_tap}.0"):
+            if _key(level) in self.adapters:
+                return self.adapters[_key(level)]
+        return None
+
+
+def _key(level: str) -> str:
+    """A module's name holds no dots."""
+    return level.replace(".", "_")
+
+
+def _as_list(feature: Any) -> list[Tensor]:
+    return list(feature.values() if isinstance(feature, Mapping) else feature)

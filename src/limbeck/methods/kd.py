@@ -1,0 +1,65 @@
+"""Knowledge distillation on logits.
+
+Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network. NIPS 2014 Deep Learning
+Workshop, arXiv:1503.02531, section 2.
+
+The student learns the teacher's softened class probabilities. With temperature T, the teacher's
+logits v and the student's z,
+
+    p = softmax(v / T),    q = softmax(z / T),    L = T^2 * KL(p || q)
+
+averaged over the batch. T^2 keeps the gradient's size when T changes, since it shrinks with
+1 / T^2 (section 2). KL and the paper's cross-entropy differ by the entropy of p, which has no
+gradient. The paper takes a weighted average with the cross-entropy on true labels: give ``weight``
+alpha here and ``student_weight`` 1 - alpha to :class:`limbeck.Distillation`.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.methods.base import Method, Step
+from limbeck.schedules import Weight
+
+
+class KD(Method):
+    """Hinton's knowledge distillation of a classifier.
+
+    Args:
+        temperature: T, above 0.
+        weight: weight of the loss.
+        logits: place of the logits (B, K) in both models.
+    """
+
+    def __init__(
+        self, temperature: float = 4.0, weight: Weight = 1.0, logits: str = "logits"
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature is {temperature}; it has to be above 0")
+        self.temperature = temperature
+        self.student_taps = {"logits": logits}
+        self.teacher_taps = {"logits": logits}
+        self.weights = {"logits": weight}
+
+    def setup(self, step: Step) -> None:
+        """Refuse a pair whose class counts differ."""
+        student = step.student.features["logits"]
+        teacher = step.taught.features["logits"]
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"KD: the student's logits have shape {tuple(student.shape)}, the teacher's "
+                f"{tuple(teacher.shape)}. Both need the same classes in the same order."
+            )
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """``{"logits": loss}``."""
+        student = step.student.features["logits"]  # (B, K)
+        teacher = step.taught.features["logits"]  # (B, K)
+        return {"logits": soft_divergence(student, teacher, self.temperature)}
+
+
+def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), mean over B; both are (B, K)."""
+    q = F.log_softmax(student.float() / temperature, dim=1)
+    p = F.log_softmax(teacher.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(q, p, reduction="batchmean", log_target=True)

@@ -1,0 +1,124 @@
+"""A tap: one named place in a model whose value is read during a forward pass."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+Side = Literal["input", "output", "call"]
+Kind = Literal["tensor", "levels", "anchors", "frame", "logits"]
+
+_WRITTEN = re.compile(
+    r"(?P<path>[\w.]*)"
+    r"(?::(?P<side>input|output))?"
+    r"(?:\[(?P<calls>\*|-?\d+)\])?"
+    r"(?P<keys>(?:/[\w.-]+)*)"
+)
+
+
+class TapError(RuntimeError):
+    """A tap that does not exist, never fired, or whose value cannot be trusted."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of a module looked like, for taps whose meaning needs more than its output."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    output: Any
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place in a model.
+
+    Written ``path[:input|:output][[calls]][/key...]``: ``backbone.fpn``,
+    ``backbone.body.layer4.2.relu:input``, ``head.classification_head.conv[*]`` (every call, a
+    list: a RetinaNet tower runs once a level), ``backbone/p6`` (one item of a dict or a tuple).
+    An empty path is the model itself.
+
+    Attributes:
+        path: module path, as in ``model.get_submodule``.
+        side: the module's ``input`` (its only argument, or the tuple of them), its ``output``,
+            or the whole ``call`` (a :class:`Call`).
+        calls: which call's value, counted from 0 or from the end; None for all, as a list.
+        keys: items to pick from the value, one after the other.
+        select: a small function applied to the value after ``keys``.
+        kind: the type of the value: one tensor; a list over levels; ``anchors[image][level]``;
+            a :class:`limbeck.frame.Frame`; logits (B, K).
+    """
+
+    path: str
+    side: Side = "output"
+    calls: int | None = -1
+    keys: tuple[str, ...] = ()
+    select: Callable[[Any], Any] | None = None
+    kind: Kind = "tensor"
+
+    @classmethod
+    def parse(cls, written: str) -> "Tap":
+        """The tap that ``written`` names; raises :class:`TapError` when it is malformed."""
+        match = _WRITTEN.fullmatch(written)
+        if match is None:
+            raise TapError(
+                f"{written!r} is no tap. Expected path[:input|:output][[calls]][/key], such as "
+                "'backbone.fpn', 'layer4.2.relu:input', 'head.conv[*]' or 'backbone/p6'."
+            )
+        calls = match["calls"]
+        return cls(
+            path=match["path"],
+            side="input" if match["side"] == "input" else "output",
+            calls=-1 if calls is None else None if calls == "*" else int(calls),
+            keys=tuple(match["keys"].split("/")[1:]),
+        )
+
+    def __str__(self) -> str:
+        side = "" if self.side == "output" else f":{self.side}"
+        calls = {None: "[*]", -1: ""}.get(self.calls, f"[{self.calls}]")
+        return (self.path or "<model>") + side + calls + "".join(f"/{key}" for key in self.keys)
+
+    def pick(self, value: Any) -> Any:
+        """The part of a module's raw value that this tap is about."""
+        for key in self.keys:
+            value = _item(value, key, self)
+        return value if self.select is None else self.select(value)
+
+
+def _item(value: Any, key: str, tap: Tap) -> Any:
+    if isinstance(value, Mapping):
+        if key in value:
+            return value[key]
+        found = f"a mapping with the keys {', '.join(map(repr, value))}"
+    elif isinstance(value, Sequence) and key.lstrip("-").isdigit():
+        if -len(value) <= int(key) < len(value):
+            return value[int(key)]
+        found = f"a sequence of {len(value)} items"
+    else:
+        found = f"a {type(value).__name__}"
+    raise TapError(f"Tap {tap}: no item {key!r}; its value is {found}.")
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """``value`` with every tensor in its lists, tuples and mappings replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(item, function) for item in value)
+    return value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor in the lists, tuples and mappings of ``value``, in order."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, note)
+    return found

@@ -1,0 +1,259 @@
+"""Reading a running model: hooks that are installed once and inert unless a step is recorded."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from limbeck.landmarks import resolve, unwrap
+from limbeck.tap import Call, Tap, TapError, map_tensors, tensors_in
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose taps have all fired
+    """Ends a forward pass."""
+
+
+class _Reader:
+    """What one tap has caught in the current forward pass."""
+
+    def __init__(self, tap: Tap, module: nn.Module) -> None:
+        self.tap = tap
+        self.module = module
+        self.expected: int | None = None  # calls in a forward pass, learnt once
+        self.copies = True  # until it is learnt that nothing overwrites the value in place
+        self.reset()
+
+    def reset(self) -> None:
+        self.count = 0
+        self.finished = False  # the module that owns the tapped one has returned
+        self.values: list[Any] = []
+        self.sources: list[tuple[Tensor, int]] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether no later call can matter."""
+        if self.expected is None:
+            return self.finished
+        calls = self.tap.calls
+        return self.count >= (self.expected if calls is None else calls % self.expected + 1)
+
+    def catch(self, value: Any) -> None:
+        self.count += 1
+        calls, expected = self.tap.calls, self.expected
+        if expected is not None and calls is not None and self.count - 1 != calls % expected:
+            return
+        value = self.tap.pick(value)
+        if self.expected is None or not self.copies:
+            self.sources += [(t, t._version) for t in tensors_in(value) if not t.is_inference()]
+        self.values.append(map_tensors(value, Tensor.clone) if self.copies else value)
+
+    def overwritten(self) -> bool:
+        return any(tensor._version != version for tensor, version in self.sources)
+
+    def learn(self) -> None:
+        self.copies = self.overwritten()
+        self.expected = self.count
+
+    def result(self, stopped: bool) -> Any:
+        if self.count == 0:
+            raise TapError(
+                f"Tap {self.tap} never fired: {type(self.module).__name__} at "
+                f"{self.tap.path!r} was not called in this forward pass."
+            )
+        if self.expected is not None and self.count != self.expected and not stopped:
+            raise TapError(
+                f"Tap {self.tap} fired {self.count} times in this step and {self.expected} times "
+                "when it was set up. Tap a module that every step calls equally often."
+            )
+        if not self.copies and self.overwritten():
+            raise TapError(
+                f"Tap {self.tap}: the value was overwritten in place after it was read, which it "
+                "was not when the tap was set up. Make the later operation out of place."
+            )
+        if self.tap.calls is None:
+            return self.values
+        if self.expected is not None:
+            return self.values[0]
+        return self._chosen(self.tap.calls)
+
+    def _chosen(self, index: int) -> Any:
+        if not -len(self.values) <= index < len(self.values):
+            raise TapError(f"Tap {self.tap}: the module was called {len(self.values)} times.")
+        return self.values[index]
+
+
+class Taps:
+    """Reads named places of a model while it runs.
+
+    Ad hoc, leaving nothing behind even after an exception::
+
+        with limbeck.Taps(model, ["backbone.fpn", "C4.pre"], stop_early=True) as seen:
+            model(images)
+        seen["C4.pre"]
+
+    or, as :class:`limbeck.Distillation` does, installed once (before anything is compiled) and
+    used through :meth:`read`, step after step.
+
+    Args:
+        model: any module; DDP and DataParallel wrappers are looked through.
+        taps: landmarks, paths or :class:`Tap`, by the name under which the value is wanted; a
+            sequence of strings goes by those strings.
+        stop_early: end the forward pass as soon as the last tap has fired: after the calls that
+            :meth:`learn` counted; in a ``with`` block, when the modules that own the tapped ones
+            have returned. The block ends there too.
+
+    Raises:
+        TapError: when a path does not exist (the nearest ones are named), a tap caught nothing,
+            or the model has been compiled before the taps were installed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        taps: Mapping[str, Tap | str] | Sequence[str],
+        *,
+        stop_early: bool = False,
+    ) -> None:
+        self.model = unwrap(model)
+        named = taps if isinstance(taps, Mapping) else {name: name for name in taps}
+        self.taps = {name: resolve(self.model, tap) for name, tap in named.items()}
+        self._stop_early = stop_early
+        self._recording = False
+        self._handles: list[RemovableHandle] = []
+        self._readers = {tap: _Reader(tap, self._module(tap)) for tap in self.taps.values()}
+        self._refuse_compiled(model)
+        for reader in self._readers.values():
+            self._install(reader)
+
+    def _module(self, tap: Tap) -> nn.Module:
+        try:
+            return self.model.get_submodule(tap.path)
+        except AttributeError:
+            paths = [path for path, _ in self.model.named_modules()]
+            near = difflib.get_close_matches(tap.path, paths, n=3, cutoff=0.3)
+            raise TapError(
+                f"{type(self.model).__name__} has no module {tap.path!r}. "
+                f"Nearest: {', '.join(near) or 'none'}. `limbeck inspect` lists all of them."
+            ) from None
+
+    def _refuse_compiled(self, model: nn.Module) -> None:
+        """Hooks that are added to a compiled module may be skipped silently."""
+        advice = "Pass the plain module and compile it afterwards, with its .compile()."
+        if model is not self.model and type(model).__name__ == "OptimizedModule":
+            raise TapError(f"{type(self.model).__name__} is wrapped by torch.compile. {advice}")
+        for tap in self.taps.values():
+            parts = tap.path.split(".")
+            for depth in range(len(parts) + 1):
+                path = ".".join(parts[:depth])
+                if self.model.get_submodule(path)._compiled_call_impl is not None:
+                    raise TapError(
+                        f"Tap {tap}: module {path or '<model>'!r} is compiled already. {advice}"
+                    )
+
+    def _install(self, reader: _Reader) -> None:
+        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if self._recording:
+                reader.catch(args[0] if len(args) == 1 else args)
+                self._stop_if_complete()
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if self._recording:
+                reader.catch(Call(module, args, output) if reader.tap.side == "call" else output)
+                self._stop_if_complete()
+
+        if reader.tap.side == "input":
+            self._handles.append(reader.module.register_forward_pre_hook(before))
+        else:
+            self._handles.append(reader.module.register_forward_hook(after))
+
+    def _stop_if_complete(self) -> None:
+        if self._stop_early and all(reader.complete for reader in self._readers.values()):
+            raise _Stop
+
+    def learn(self, forward: Callable[[], Any]) -> dict[str, Any]:
+        """One whole forward pass that learns how often each tap fires and what is overwritten.
+
+        Returns:
+            The values by name (copies).
+        """
+        for reader in self._readers.values():
+            reader.expected, reader.copies = None, True
+        stop_early, self._stop_early = self._stop_early, False
+        try:
+            self._record(forward)
+            values = self._values(stopped=False)
+            for reader in self._readers.values():
+                reader.learn()
+        finally:
+            self._stop_early = stop_early
+            self._forget()
+        return values
+
+    def read(self, forward: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+        """Run ``forward`` and read the taps.
+
+        Returns:
+            What ``forward`` returned (None when it was stopped early) and the values by name.
+        """
+        try:
+            output, stopped = self._record(forward)
+            return output, self._values(stopped)
+        finally:
+            self._forget()
+
+    def _record(self, forward: Callable[[], Any]) -> tuple[Any, bool]:
+        self._recording = True
+        try:
+            return forward(), False
+        except _Stop:
+            return None, True
+        finally:
+            self._recording = False
+
+    def _values(self, stopped: bool) -> dict[str, Any]:
+        results = {tap: reader.result(stopped) for tap, reader in self._readers.items()}
+        return {name: results[tap] for name, tap in self.taps.items()}
+
+    def _forget(self) -> None:
+        for reader in self._readers.values():
+            reader.reset()
+
+    def close(self) -> None:
+        """Remove every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __enter__(self) -> dict[str, Any]:
+        if self._stop_early:
+            for reader in self._readers.values():
+                self._finish_with_owner(reader)
+        self._seen: dict[str, Any] = {}
+        self._recording = True
+        return self._seen
+
+    def _finish_with_owner(self, reader: _Reader) -> None:
+        def after(*_: Any) -> None:
+            if self._recording and reader.count:
+                reader.finished = True
+                self._stop_if_complete()
+
+        owner = self.model.get_submodule(reader.tap.path.rpartition(".")[0])
+        self._handles.append(owner.register_forward_hook(after))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._recording = False
+        self.close()
+        stopped = isinstance(error, _Stop)
+        if error is None or stopped:
+            self._seen.update(self._values(stopped))
+        self._forget()
+        return stopped

@@ -1,0 +1,238 @@
+"""Alive, or refused: what is checked before the first optimizer step, and how terms balance."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from limbeck.methods.base import Images, Method, Targets
+from limbeck.tap import tensors_in
+
+if TYPE_CHECKING:
+    from limbeck.distillation import Distillation
+
+
+class NotAliveError(RuntimeError):
+    """A distillation in which something named has no effect, or has one that it must not have."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One line of the wiring table: a student's place, the teacher's, and what joins them."""
+
+    method: str
+    teacher_tap: str
+    teacher_shape: str
+    student_tap: str
+    student_shape: str
+    adapter: str
+    weight: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss term on one batch.
+
+    Attributes:
+        name: ``student/<name>`` or ``<method>/<part>``.
+        raw: its value without weight.
+        weighted: its value with the present weight.
+        gradient: L2 norm of the weighted term's gradient over the student's parameters.
+        share: ``gradient`` over the sum of all terms' gradients.
+    """
+
+    name: str
+    raw: float
+    weighted: float
+    gradient: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What :meth:`limbeck.Distillation.check` found: who is connected to whom."""
+
+    connections: tuple[Connection, ...]
+
+    def __rich__(self) -> Table:
+        table = Table("method", "teacher", "shape", "student", "shape", "adapter", "weight")
+        for c in self.connections:
+            table.add_row(*(str(getattr(c, field)) for field in c.__dataclass_fields__))
+        return table
+
+    def __str__(self) -> str:
+        return _plain(self.__rich__())
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How the terms of a loss compare on one batch."""
+
+    terms: tuple[Term, ...]
+
+    def __rich__(self) -> Table:
+        table = Table("term", "raw", "weighted", "gradient", "share")
+        for t in self.terms:
+            values = (f"{value:.4g}" for value in (t.raw, t.weighted, t.gradient))
+            table.add_row(t.name, *values, f"{t.share:.0%}")
+        return table
+
+    def __str__(self) -> str:
+        return _plain(self.__rich__())
+
+
+def _plain(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=140).print(table)
+    return out.getvalue()
+
+
+def check(
+    pair: Distillation,
+    images: Images,
+    targets: Targets,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Wiring:
+    """Run one batch and refuse a distillation that is not alive; nothing is changed by it.
+
+    Raises:
+        NotAliveError: a loss part that is not connected to the student (unweighted: a warm-up
+            weight of 0 is no excuse), a teacher that would be trained, or a parameter of an
+            adapter that the optimizer does not hold.
+        limbeck.TapError: a tap that caught nothing.
+        ValueError: student and teacher see different frames.
+    """
+    _refuse_trained_teacher(pair, optimizer)
+    _refuse_forgotten_parameters(pair, optimizer)
+    with _undisturbed(pair), torch.enable_grad():
+        _, steps = pair._run(images, targets)
+        parameters = [p for p in pair.student.parameters() if p.requires_grad]
+        for name, method in pair._methods():
+            for part, loss in method(steps[name]).items():
+                if part not in method.weights:
+                    raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
+                _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
+        connections = [c for name, m in pair._methods() for c in _connect(name, m, steps[name])]
+    return Wiring(tuple(connections))
+
+
+def balance(pair: Distillation, images: Images, targets: Targets) -> Balance:
+    """Size and gradient share of every term on one batch; nothing is changed by it."""
+    with _undisturbed(pair), torch.enable_grad():
+        losses = pair(images, targets)
+        parameters = [p for p in pair.student.parameters() if p.requires_grad]
+        norms = {name: _gradient_norm(losses[name], parameters) for name in losses}
+    everything = sum(norms.values()) or 1.0
+    return Balance(
+        tuple(
+            Term(name, losses.raw[name].item(), losses[name].item(), norm, norm / everything)
+            for name, norm in norms.items()
+        )
+    )
+
+
+def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
+    if not loss.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    norms = [g.float().norm() for g in gradients if g is not None]
+    return torch.stack(norms).norm().item() if norms else 0.0
+
+
+def _refuse_trained_teacher(pair: Distillation, optimizer: torch.optim.Optimizer | None) -> None:
+    if pair.teacher is None:
+        return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer else ()
+    for name, parameter in pair.teacher.named_parameters():
+        if parameter.requires_grad or id(parameter) in held:
+            raise NotAliveError(
+                f"teacher parameter {name!r} would be trained: it "
+                f"{'requires a gradient' if parameter.requires_grad else 'is in the optimizer'}. "
+                "Build the optimizer from pair.trainable_parameters() and leave the teacher frozen."
+            )
+
+
+def _refuse_forgotten_parameters(
+    pair: Distillation, optimizer: torch.optim.Optimizer | None
+) -> None:
+    if optimizer is None:
+        return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    forgotten = [name for name, p in pair.named_trainable_parameters() if id(p) not in held]
+    if forgotten:
+        raise NotAliveError(
+            f"{len(forgotten)} trainable parameters are not in the optimizer, first "
+            f"{', '.join(forgotten[:3])}. Build it from pair.trainable_parameters(), which holds "
+            "the adapters too."
+        )
+
+
+def _refuse_unconnected(
+    name: str, loss: Tensor, parameters: list[nn.Parameter], method: Method
+) -> None:
+    gradients: tuple[Tensor | None, ...] = ()
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        taps = ", ".join(map(str, method.student_taps.values())) or "none"
+        raise NotAliveError(
+            f"{name} is not connected to the student: it has no gradient with respect to any of "
+            f"its trained parameters (student taps: {taps}). Are those frozen, or detached?"
+        )
+
+
+def _connect(name: str, method: Method, step: Any) -> Iterator[Connection]:
+    weights = ", ".join(f"{w:g}" for w in sorted(set(method.weights_at(step.number).values())))
+    teacher = step.teacher.features if step.teacher is not None else {}
+    for tap_name in dict.fromkeys([*method.student_taps, *method.teacher_taps]):
+        adapter = method.adapter_of(tap_name)
+        yield Connection(
+            method=name,
+            teacher_tap=str(method.teacher_taps.get(tap_name, "-")),
+            teacher_shape=_shape(teacher.get(tap_name)),
+            student_tap=str(method.student_taps.get(tap_name, "-")),
+            student_shape=_shape(step.student.features.get(tap_name)),
+            adapter="-" if adapter is None else _describe(adapter),
+            weight=weights,
+        )
+
+
+def _shape(feature: Any) -> str:
+    shapes = ["x".join(map(str, t.shape)) for t in tensors_in(feature)]
+    return shapes[0] + (f" (+{len(shapes) - 1})" if len(shapes) > 1 else "") if shapes else "-"
+
+
+def _describe(adapter: nn.Module) -> str:
+    if isinstance(adapter, nn.Conv2d):
+        size = "x".join(map(str, adapter.kernel_size))
+        return f"conv {size} {adapter.in_channels} to {adapter.out_channels}"
+    if isinstance(adapter, nn.Linear):
+        return f"linear {adapter.in_features} to {adapter.out_features}"
+    return type(adapter).__name__
+
+
+@contextmanager
+def _undisturbed(pair: Distillation) -> Iterator[None]:
+    """Training mode within; modes, buffers (norm statistics) and random state restored after."""
+    modes = {module: module.training for module in pair.modules()}
+    names = set(pair.teacher_names())
+    buffers = [(b, b.clone()) for name, b in pair.named_buffers() if name not in names]
+    devices = {p.device.index for p in pair.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)):
+        try:
+            pair.train()
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for module, mode in modes.items():
+                module.training = mode

@@ -1,0 +1,48 @@
+"""Where the shared measurements and data are, and one thread a process."""
+
+import os
+from pathlib import Path
+
+# Two spinning OpenMP threads on a busy machine make a step six times slower than one thread.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def find_shared() -> Path | None:
+    """The folder of golden numbers and small real datasets, or None where this clone has none.
+
+    It stands beside the checkout as ``../shared``; ``LIMBECK_SHARED`` names another place.
+    """
+    named = os.environ.get("LIMBECK_SHARED")
+    if named is None:
+        beside = Path(__file__).resolve().parents[2] / "shared"
+        return beside if (beside / "golden").is_dir() else None
+    shared = Path(named)
+    if not named or not (shared / "golden").is_dir():
+        pytest.exit(
+            f"LIMBECK_SHARED is set to {named!r}, where there is no folder 'golden'. "
+            "Set it to the folder that holds golden/ and data/, or unset it to skip those tests.",
+            returncode=4,
+        )
+    return shared
+
+
+SHARED = find_shared()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared folder; the test is skipped where there is none."""
+    if SHARED is None:
+        pytest.skip("needs ../shared (golden numbers and small datasets), which this clone lacks")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
