@@ -30,7 +30,17 @@ def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Co
 
 
 def linear(student: Tensor, teacher: Tensor) -> nn.Linear:
-    """A linear map from the student's (B, C_S) to the teacher's (B, C_T)."""
+    """A linear map of the last dimension: the student's (B, C_S) to the teacher's (B, C_T).
+
+    Raises:
+        ValueError: when any other dimension differs.
+    """
+    if student.shape[:-1] != teacher.shape[:-1]:
+        raise ValueError(
+            f"the student's feature {tuple(student.shape)} and the teacher's "
+            f"{tuple(teacher.shape)} differ in more than their last dimension, which is all that "
+            "a linear adapter changes. Use a convolution for (B, C, H, W)."
+        )
     return nn.Linear(student.shape[-1], teacher.shape[-1])
 
 

@@ -84,7 +84,7 @@ class Distillation(nn.Module):
         self._student_taps = self._tap(student, "student_taps")
         self._teacher_taps = None if teacher is None else self._tap(self.teacher, "teacher_taps")
         self._setup(example)
-        self.register_state_dict_post_hook(_leave_teacher_out)
+        self.register_state_dict_post_hook(_leave_teacher_out)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_forgive_teacher)  # type: ignore[no-untyped-call]
 
     def _methods(self) -> Iterator[tuple[str, Method]]:

@@ -51,8 +51,17 @@ def network_frame(*models: nn.Module | None) -> Iterator[None]:
 @contextmanager
 def _unresized(transform: GeneralizedRCNNTransform) -> Iterator[None]:
     # An attribute of the instance hides the method of the class; deleting it shows it again.
-    transform.resize = lambda image, target=None: (image, target)
+    before = transform.__dict__.get("resize")
+    transform.resize = _as_it_is
     try:
         yield
     finally:
-        del transform.resize
+        if before is None:
+            del transform.resize
+        else:
+            transform.resize = before
+
+
+def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+    # One function, not a lambda a step: compiled code is guarded on its identity.
+    return image, target

@@ -2,7 +2,8 @@
 
 ===========================  =====================================================================
 ``C2`` .. ``C5``             trunk output at stride 4 .. 32, after the activation, (B, C, H, W)
-``C2.pre`` .. ``C5.pre``     the same before the activation (a linear bottleneck has none: equal)
+``C2.pre`` .. ``C5.pre``     the same before the activation; equal where none ends the stage (a
+                             linear bottleneck), absent where its structure does not tell
 ``P2`` .. ``P7``             FPN output at stride 4 .. 128, (B, C, H, W)
 ``fpn``                      every FPN output, a list over levels
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
@@ -18,6 +19,7 @@ What a C-level is, by family: the *last* output at that stride. In torchvision's
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -27,6 +29,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from limbeck.frame import Frame
 from limbeck.tap import Call, Tap, TapError
@@ -35,7 +38,12 @@ Places = dict[str, Tap]
 Family = Callable[[nn.Module], Places]
 
 _NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Hardswish, nn.GELU)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.GELU)
+# A fire module's two parallel "expand..._activation" are not what ends it.
+_LAST_ACTIVATION = re.compile(r"(relu|act|activation)\d?")
+# Blocks of torchvision and timm that end in no activation.
+_LINEAR_BLOCKS = {"InvertedResidual", "MBConv", "FusedMBConv", "EdgeResidual", "CNBlock"}
+_LINEAR_BLOCKS |= {"DepthwiseSeparableConv", "UniversalInvertedResidual"}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -44,7 +52,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         elif type(model).__name__ == "OptimizedModule":
-            model = model._orig_mod
+            model = model.get_submodule("_orig_mod")
         else:
             return model
 
@@ -87,113 +95,141 @@ def resolve(model: nn.Module, tap: Tap | str) -> Tap:
 
 
 def norm_of(model: nn.Module, name: str) -> nn.Module:
-    """The last norm module before the activation that ends ``name``, such as ``"C4"``."""
+    """The last norm module before the activation that ends ``name``: ``"C4"`` or ``"C4.pre"``."""
     model = unwrap(model)
-    owner = model.get_submodule(resolve(model, name).path)
-    norms = [m for path, m in _main_path(owner) if isinstance(m, _NORMS)]
+    path = resolve(model, name).path
+    place = model.get_submodule(path)
+    inside = list(_main_path(place))
+    if isinstance(place, _ACTIVATIONS):
+        parent = model.get_submodule(path.rpartition(".")[0])
+        inside = list(_main_path(parent))
+        if isinstance(parent, nn.Sequential):  # a plain chain: the layer before the activation
+            chain = list(parent.named_children())
+            inside = chain[: [child for _, child in chain].index(place)][-1:]
+    norms = [m for _, m in inside if isinstance(m, _NORMS)]
     if not norms:
-        raise TapError(f"{name} of {type(model).__name__} ({type(owner).__name__}) has no norm.")
+        raise TapError(f"{name} of {type(model).__name__} ({type(place).__name__}) has no norm.")
     return norms[-1]
 
 
 def _main_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules inside, less those of a residual block's shortcut."""
-    return ((path, m) for path, m in module.named_modules() if "downsample" not in path)
+    shortcuts = ("downsample", "shortcut")
+    return (
+        (path, m) for path, m in module.named_modules() if not any(s in path for s in shortcuts)
+    )
 
 
 def _stride(module: nn.Module) -> int:
-    """How much coarser a plain chain of layers makes its input."""
-    pools = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-    strides = [m.stride for _, m in _main_path(module) if isinstance(m, pools)]
-    return math.prod(s if isinstance(s, int) else s[0] for s in strides)
+    """How much coarser a layer, a chain of them or a block of parallel branches makes its input."""
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        stride = module.stride
+        return stride if isinstance(stride, int) else stride[0]
+    inside = [_stride(child) for child in module.children()]
+    return math.prod(inside) if isinstance(module, nn.Sequential) else max(inside, default=1)
 
 
-def _pre_activation(path: str, stage: nn.Module) -> Tap:
-    """The value before the activation that ends ``stage``."""
-    while isinstance(stage, nn.Sequential) and len(stage):
-        name, stage = list(stage.named_children())[-1]
-        path = f"{path}.{name}"
-    if isinstance(stage, _ACTIVATIONS):
-        return Tap(path, "input")
+def _pre_activation(path: str, stage: nn.Module) -> Tap | None:
+    """The value before the activation that ends ``stage``; None where structure does not tell."""
+    inside, block = path, stage
+    while isinstance(block, nn.Sequential) and len(block):
+        name, block = list(block.named_children())[-1]
+        inside = f"{inside}.{name}"
+    if isinstance(block, _ACTIVATIONS):
+        return Tap(inside, "input")
     # A residual block calls its only, or its last, activation after the sum.
-    ends = [name for name, child in stage.named_children() if isinstance(child, _ACTIVATIONS)]
-    return Tap(f"{path}.{ends[-1]}", "input") if ends else Tap(path)
+    ends = [
+        name
+        for name, child in block.named_children()
+        if isinstance(child, _ACTIVATIONS) and _LAST_ACTIVATION.fullmatch(name)
+    ]
+    # timm's norms hold the activation that follows them.
+    norms = [(name, child) for name, child in block.named_children() if isinstance(child, _NORMS)]
+    for name, norm in norms[-1:]:
+        ends += [f"{name}.{n}" for n, c in norm.named_children() if isinstance(c, _ACTIVATIONS)]
+    if ends:
+        return Tap(f"{inside}.{ends[-1]}", "input")
+    linear = isinstance(block, (nn.Conv2d, *_NORMS)) or type(block).__name__ in _LINEAR_BLOCKS
+    return Tap(path) if linear else None
 
 
-def _trunk_levels(trunk: nn.Module) -> dict[int, str]:
-    """``{k: child}``: the last child of a trunk whose output has stride 2**k."""
+def _strides(trunk: nn.Module) -> dict[str, int]:
+    """``{child: k}``: the children of a trunk in their order, whose outputs have stride 2**k."""
+    if any(type(module).__name__.startswith("PatchMerging") for module in trunk.modules()):
+        return {}  # they make the map coarser without a strided layer
     chain = list(trunk.named_children())
     if any(name == "layer1" for name, _ in chain):  # a ResNet: leave its pooling and classifier
         stem = ("conv1", "bn1", "relu", "maxpool")
         chain = [(n, m) for n, m in chain if n in stem or n.startswith("layer")]
     elif not isinstance(trunk, nn.Sequential | IntermediateLayerGetter):
         return {}
-    levels: dict[int, str] = {}
+    strides: dict[str, int] = {}
     stride = 1
     for name, module in chain:
         stride *= _stride(module)
-        levels[round(math.log2(stride))] = name
-    return levels
+        strides[name] = round(math.log2(stride))
+    return strides
 
 
-def _trunk(model: nn.Module, prefix: str = "") -> Places:
-    """C-levels of the trunk that stands at ``prefix``."""
+def _trunk(model: nn.Module, path: str) -> Places:
+    """C-levels of the trunk at ``path``: the last child at each stride."""
+    trunk = model.get_submodule(path)
+    prefix = f"{path}." if path else ""
+    return _stages(model, {level: prefix + name for name, level in _strides(trunk).items()})
+
+
+def _stages(model: nn.Module, stages: dict[int, str]) -> Places:
+    """``C<k>`` and ``C<k>.pre`` from ``{k: path}``."""
     places: Places = {}
-    for level, name in _trunk_levels(model).items():
+    for level, path in stages.items():
         if level >= 2:
-            places[f"C{level}"] = Tap(prefix + name)
-            places[f"C{level}.pre"] = _pre_activation(prefix + name, model.get_submodule(name))
+            places[f"C{level}"] = Tap(path)
+            before = _pre_activation(path, model.get_submodule(path))
+            if before is not None:
+                places[f"C{level}.pre"] = before
     return places
 
 
 def _classifier(model: nn.Module) -> Places:
     if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
         return {}
-    for prefix in ("network.", ""):
-        network = getattr(model, "network", None) if prefix else model
-        if not isinstance(network, nn.Module):
-            continue
-        features = getattr(network, "features", None)
-        if isinstance(features, nn.Sequential):
-            places = _trunk(features, f"{prefix}features.")
-        else:
-            places = _timm(network, prefix) | _trunk(network, prefix)
-        if places:
-            return places | {"logits": Tap("", kind="logits")}
-    return {}
+    wrapped = isinstance(getattr(model, "network", None), nn.Module)
+    path = "network" if wrapped else ""
+    network = model.get_submodule(path)
+    trunk = "features" if isinstance(getattr(network, "features", None), nn.Sequential) else ""
+    places = _timm(model, path) or _trunk(model, ".".join(filter(None, (path, trunk))))
+    return places | {"logits": Tap("", kind="logits")} if places else {}
 
 
-def _timm(network: nn.Module, prefix: str) -> Places:
+def _timm(model: nn.Module, path: str) -> Places:
     """Which modules end each stride, as timm's ``feature_info`` says."""
-    info = getattr(network, "feature_info", None)
+    info = getattr(model.get_submodule(path), "feature_info", None)
     if not isinstance(info, list):
         return {}
-    return {
-        f"C{round(math.log2(stage['reduction']))}": Tap(prefix + stage["module"])
-        for stage in info
-        if stage.get("module") and stage["reduction"] >= 4
-    }
+    prefix = f"{path}." if path else ""
+    stages = {round(math.log2(i["reduction"])): prefix + i["module"] for i in info if i["module"]}
+    return _stages(model, stages)
 
 
-def _pyramid(model: nn.Module) -> Places:
-    """C- and P-levels of a detector on torchvision's ``BackboneWithFPN``."""
+def _backbone(model: nn.Module) -> Places:
+    """C-levels of a detector's backbone, and P-levels of torchvision's ``BackboneWithFPN``."""
     backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, BackboneWithFPN):
+    if not isinstance(backbone, nn.Module):
         return {}
-    body = backbone.body
-    levels = {name: level for level, name in _trunk_levels(body).items()}
-    strides = {key: levels[name] for name, key in body.return_layers.items() if name in levels}
-    places = _trunk(body, "backbone.body.")
-    for key, level in strides.items():
-        places[f"P{level}"] = Tap("backbone", keys=(key,))
-    top = max(strides.values(), default=0)
-    extra = type(backbone.fpn.extra_blocks).__name__
-    if extra == "LastLevelMaxPool":
-        places[f"P{top + 1}"] = Tap("backbone", keys=("pool",))
-    elif extra == "LastLevelP6P7":
-        places["P6"] = Tap("backbone", keys=("p6",))
-        places["P7"] = Tap("backbone", keys=("p7",))
-    return places | {"fpn": Tap("backbone", select=_levels, kind="levels")}
+    if not isinstance(backbone, BackboneWithFPN):
+        plain = isinstance(getattr(backbone, "features", None), nn.Sequential)
+        return _trunk(model, "backbone.features" if plain else "backbone")
+    strides = _strides(backbone.body)
+    keys = {strides[name]: key for name, key in backbone.body.return_layers.items()}
+    top = max(keys, default=0)
+    extra = backbone.fpn.extra_blocks
+    if isinstance(extra, LastLevelMaxPool):
+        keys[top + 1] = "pool"
+    elif isinstance(extra, LastLevelP6P7):
+        keys |= {top + 1: "p6", top + 2: "p7"}
+    places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
+    fpn = Tap("backbone", select=_levels, kind="levels")
+    return _trunk(model, "backbone.body") | places | {"fpn": fpn}
 
 
 def _levels(value: dict[str, Tensor]) -> list[Tensor]:
@@ -233,6 +269,6 @@ def _anchors_by_level(call: Call) -> list[list[Tensor]]:
     return [list(of_image.split(sizes)) for of_image in call.output]
 
 
-_families: list[Family] = [_classifier, _pyramid, _detector]
+_families: list[Family] = [_classifier, _backbone, _detector]
 
 __all__ = ["landmarks", "norm_of", "register_family", "resolve", "unwrap"]

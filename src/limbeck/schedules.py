@@ -24,7 +24,7 @@ class Constant(Schedule):
 
     value: float
 
-    def at(self, step: int) -> float:  # noqa: ARG002
+    def at(self, step: int) -> float:
         """The value."""
         return self.value
 

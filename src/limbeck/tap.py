@@ -108,7 +108,8 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map_tensors(item, function) for item in value)
+        items = [map_tensors(item, function) for item in value]
+        return type(value)._make(items) if hasattr(value, "_make") else type(value)(items)
     return value
 
 

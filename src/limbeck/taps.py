@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -28,17 +29,17 @@ class _Reader:
 
     def reset(self) -> None:
         self.count = 0
-        self.finished = False  # the module that owns the tapped one has returned
+        self.finished = False  # the outermost module that holds the tapped one has returned
         self.values: list[Any] = []
         self.sources: list[tuple[Tensor, int]] = []
 
     @property
     def complete(self) -> bool:
         """Whether no later call can matter."""
-        if self.expected is None:
-            return self.finished
         calls = self.tap.calls
-        return self.count >= (self.expected if calls is None else calls % self.expected + 1)
+        if self.expected is not None:
+            return self.count >= (self.expected if calls is None else calls % self.expected + 1)
+        return self.finished or (calls is not None and 0 <= calls < self.count)
 
     def catch(self, value: Any) -> None:
         self.count += 1
@@ -63,7 +64,8 @@ class _Reader:
                 f"Tap {self.tap} never fired: {type(self.module).__name__} at "
                 f"{self.tap.path!r} was not called in this forward pass."
             )
-        if self.expected is not None and self.count != self.expected and not stopped:
+        missing = 0 if self.expected is None else self.expected - self.count
+        if missing < 0 or (missing and not stopped):
             raise TapError(
                 f"Tap {self.tap} fired {self.count} times in this step and {self.expected} times "
                 "when it was set up. Tap a module that every step calls equally often."
@@ -102,8 +104,8 @@ class Taps:
         taps: landmarks, paths or :class:`Tap`, by the name under which the value is wanted; a
             sequence of strings goes by those strings.
         stop_early: end the forward pass as soon as the last tap has fired: after the calls that
-            :meth:`learn` counted; in a ``with`` block, when the modules that own the tapped ones
-            have returned. The block ends there too.
+            :meth:`learn` counted; in a ``with`` block, when the outermost modules that hold the
+            tapped ones have returned once (never for ``[*]``). The block ends there too.
 
     Raises:
         TapError: when a path does not exist (the nearest ones are named), a tap caught nothing,
@@ -148,26 +150,31 @@ class Taps:
             parts = tap.path.split(".")
             for depth in range(len(parts) + 1):
                 path = ".".join(parts[:depth])
-                if self.model.get_submodule(path)._compiled_call_impl is not None:
+                module = self.model.get_submodule(path)
+                if module._compiled_call_impl is not None or unwrap(module) is not module:
                     raise TapError(
                         f"Tap {tap}: module {path or '<model>'!r} is compiled already. {advice}"
                     )
 
     def _install(self, reader: _Reader) -> None:
-        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if self._recording:
-                reader.catch(args[0] if len(args) == 1 else args)
-                self._stop_if_complete()
-
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if self._recording:
-                reader.catch(Call(module, args, output) if reader.tap.side == "call" else output)
-                self._stop_if_complete()
-
+        # Bound methods, not closures, so that a Distillation can be copied and pickled.
         if reader.tap.side == "input":
-            self._handles.append(reader.module.register_forward_pre_hook(before))
+            hook = reader.module.register_forward_pre_hook(partial(self._before, reader))
         else:
-            self._handles.append(reader.module.register_forward_hook(after))
+            hook = reader.module.register_forward_hook(partial(self._after, reader))
+        self._handles.append(hook)
+
+    def _before(self, reader: _Reader, _: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._recording:
+            reader.catch(args[0] if len(args) == 1 else args)
+            self._stop_if_complete()
+
+    def _after(
+        self, reader: _Reader, module: nn.Module, args: tuple[Any, ...], output: Any
+    ) -> None:
+        if self._recording:
+            reader.catch(Call(module, args, output) if reader.tap.side == "call" else output)
+            self._stop_if_complete()
 
     def _stop_if_complete(self) -> None:
         if self._stop_early and all(reader.complete for reader in self._readers.values()):
@@ -236,13 +243,19 @@ class Taps:
         return self._seen
 
     def _finish_with_owner(self, reader: _Reader) -> None:
-        def after(*_: Any) -> None:
-            if self._recording and reader.count:
-                reader.finished = True
-                self._stop_if_complete()
+        """Hold the tap for caught once no later call is likely: it cannot be known without one."""
+        if reader.tap.calls is None:
+            return
+        owner = self.model.get_submodule(reader.tap.path.partition(".")[0])
+        # A module without parameters may be shared by the whole network, as an activation is.
+        if next(owner.parameters(), None) is None:
+            owner = self.model
+        self._handles.append(owner.register_forward_hook(partial(self._finish, reader)))
 
-        owner = self.model.get_submodule(reader.tap.path.rpartition(".")[0])
-        self._handles.append(owner.register_forward_hook(after))
+    def _finish(self, reader: _Reader, *_: Any) -> None:
+        if self._recording and reader.count:
+            reader.finished = True
+            self._stop_if_complete()
 
     def __exit__(
         self,
@@ -253,7 +266,9 @@ class Taps:
         self._recording = False
         self.close()
         stopped = isinstance(error, _Stop)
-        if error is None or stopped:
-            self._seen.update(self._values(stopped))
-        self._forget()
+        try:
+            if error is None or stopped:
+                self._seen.update(self._values(stopped))
+        finally:
+            self._forget()
         return stopped

@@ -88,6 +88,21 @@ class Balance:
     def __str__(self) -> str:
         return _plain(self.__rich__())
 
+    def advice(self) -> list[str]:
+        """A suggestion for every distillation term that does nothing, or drowns the task."""
+        task = sum(t.gradient for t in self.terms if t.name.startswith("student/"))
+        lines = []
+        for t in self.terms:
+            if t.name.startswith("student/") or not t.gradient or not task:
+                continue
+            if t.share < 0.01 or t.share > 0.9:
+                does = "hardly moves the student" if t.share < 0.01 else "drowns the task"
+                lines.append(
+                    f"{t.name} has {t.share:.1%} of the gradient: it {does}. Its weight times "
+                    f"{task / t.gradient:.2g} would make it as strong as the student's own losses."
+                )
+        return lines
+
 
 def _plain(table: Table) -> str:
     out = io.StringIO()

@@ -136,6 +136,6 @@ class Method(nn.Module, ABC):
         """The weight of each part after ``number`` optimizer steps."""
         return {part: as_schedule(weight).at(number) for part, weight in self.weights.items()}
 
-    def adapter_of(self, student_tap: str) -> nn.Module | None:  # noqa: ARG002
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name, for the wiring table."""
         return None

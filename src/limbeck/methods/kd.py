@@ -27,12 +27,10 @@ class KD(Method):
     Args:
         temperature: T, above 0.
         weight: weight of the loss.
-        logits: place of the logits (B, K) in both models.
+        logits: place of the logits (B, K) in both models; their own output where it is empty.
     """
 
-    def __init__(
-        self, temperature: float = 4.0, weight: Weight = 1.0, logits: str = "logits"
-    ) -> None:
+    def __init__(self, temperature: float = 4.0, weight: Weight = 1.0, logits: str = "") -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it has to be above 0")
@@ -42,9 +40,16 @@ class KD(Method):
         self.weights = {"logits": weight}
 
     def setup(self, step: Step) -> None:
-        """Refuse a pair whose class counts differ."""
+        """Refuse a pair without logits, or whose class counts differ."""
         student = step.student.features["logits"]
         teacher = step.taught.features["logits"]
+        for side, logits in (("student", student), ("teacher", teacher)):
+            if not isinstance(logits, Tensor) or logits.dim() != 2:
+                found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                raise ValueError(
+                    f"KD: the {side} gives {found} at {self.student_taps['logits'] or '<model>'!r}, "
+                    "no logits (B, K). Name their place with logits=..."
+                )
         if student.shape != teacher.shape:
             raise ValueError(
                 f"KD: the student's logits have shape {tuple(student.shape)}, the teacher's "

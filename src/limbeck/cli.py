@@ -1,0 +1,65 @@
+"""The command line: one dispatcher, one verb a module in :mod:`limbeck.commands`."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+HELP = """\
+usage: limbeck VERB ...
+
+  fit         train a student, taught or plain, as a recipe states it
+  validate    measure a recipe's student (and teacher) on its validation data
+  predict     run an exported student on images
+  inspect     landmarks and tappable paths of a model, a recipe or a weights file
+  recipes     list, show and copy the recipes that come with limbeck
+  quickstart  distil a detector on generated images, in minutes, and show what was gained
+
+limbeck VERB --help tells more. A recipe's every field can be overridden:
+  limbeck fit --config recipes/shapes/distilled.yaml --trainer.max_steps 100
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The ``limbeck`` command."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return
+    # Spinning OpenMP threads on a shared machine cost several times the work; before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    speak()
+    from limbeck.commands import run
+
+    run(given)
+
+
+def speak() -> None:
+    """Show what limbeck has to say, and of the libraries underneath the warnings that matter."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    ours = logging.getLogger("limbeck")
+    ours.setLevel(logging.INFO)
+    ours.handlers = [handler]
+    ours.propagate = False
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    for message in _OF_THE_LIBRARIES:
+        warnings.filterwarnings("ignore", message=message)
+
+
+# What the libraries tell each other, not the user.
+_OF_THE_LIBRARIES = (
+    "LightningCLI's args parameter",
+    "'set_vital' is deprecated",
+    ".*isinstance.treespec, LeafSpec.* is deprecated",
+    ".*does not have many workers",
+    "The number of training batches",
+    ".*ModelCheckpoint.*dirpath.*exists and is not empty",
+    "Checkpoint directory",
+)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""``limbeck inspect``: where a model can be tapped, and what is in a weights file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich
+import timm
+import torch
+import torchvision
+import yaml
+from jsonargparse import ArgumentParser
+from rich.table import Table
+from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from limbeck.frame import network_frame
+from limbeck.landmarks import landmarks
+from limbeck.models import load_student
+from limbeck.models.state_dicts import read_tensors
+from limbeck.tap import tensors_in
+from limbeck.taps import Taps
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module that was called in a forward pass.
+
+    Attributes:
+        path: module path.
+        kind: class name.
+        calls: how often it was called.
+        shapes: shapes of the tensors in its last output.
+    """
+
+    path: str
+    kind: str
+    calls: int
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def inspect(target: str, size: tuple[int, int] = (256, 256), depth: int = 4) -> None:
+    """Show the landmarks and tappable paths of a model, or what a weights file holds.
+
+    Args:
+        target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt,
+            .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
+            timm:mobilenetv3_large_100).
+        size: height and width of the image that is run through the model, pixels.
+        depth: how many levels of module paths are listed.
+    """
+    console = rich.get_console()
+    if Path(target).suffix in (".pth", ".pt", ".safetensors"):
+        console.print(weights_table(Path(target)))
+        return
+    for name, model in models_of(target).items():
+        console.print(landmark_table(model, size, f"{name}: landmarks"))
+        console.print(path_table(model, size, depth, f"{name}: paths, to a depth of {depth}"))
+
+
+def models_of(target: str) -> dict[str, nn.Module]:
+    """The models that ``target`` names."""
+    if target.endswith((".yaml", ".yml")):
+        return models_in(Path(target))
+    if (Path(target) / "student.json").is_file():
+        return {target: load_student(Path(target))}
+    library, _, name = target.rpartition(":")
+    if library == "timm":
+        return {target: timm.create_model(name, pretrained=False)}
+    if name not in torchvision.models.list_models():
+        raise ValueError(
+            f"{target!r} is no recipe, exported student or weights file, and torchvision has no "
+            "model of that name. Write timm:NAME for timm's."
+        )
+    bare = {"weights_backbone": None} if "detection" in _module_of(name) else {}
+    return {target: torchvision.models.get_model(name, weights=None, **bare)}
+
+
+def models_in(recipe: Path) -> dict[str, nn.Module]:
+    """The student, and the teacher if there is one, of a recipe; no data is needed for it."""
+    parser = ArgumentParser()
+    stated = yaml.safe_load(recipe.read_text()).get("model") or {}
+    sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
+    for side in sides:
+        parser.add_argument(f"--{side}", type=nn.Module)
+    built = parser.instantiate_classes(parser.parse_object(sides))
+    return {side: built[side] for side in sides}
+
+
+def _module_of(name: str) -> str:
+    return str(torchvision.models.get_model_builder(name).__module__)
+
+
+def run_once(model: nn.Module, size: tuple[int, int]) -> None:
+    """One black image of that size, in the network's frame."""
+    height, width = size
+    image = torch.zeros(3, height, width)
+    is_detector = isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
+    with torch.no_grad(), network_frame(model):
+        model.eval()([image] if is_detector else image[None])
+
+
+def places(model: nn.Module, size: tuple[int, int]) -> list[Place]:
+    """Every module that a forward pass calls and that gives tensors, in the order of calls."""
+    found: dict[str, Place] = {}
+    with _recording(model, found):
+        run_once(model, size)
+    return list(found.values())
+
+
+@contextmanager
+def _recording(model: nn.Module, found: dict[str, Place]) -> Iterator[None]:
+    def note(path: str) -> Any:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            shapes = tuple(tuple(tensor.shape) for tensor in tensors_in(output))
+            calls = found[path].calls + 1 if path in found else 1
+            if shapes:
+                found[path] = Place(path, type(module).__name__, calls, shapes)
+
+        return hook
+
+    handles = [m.register_forward_hook(note(path)) for path, m in model.named_modules() if path]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table:
+    """Name, tap, shape and stride of every landmark."""
+    table = Table("landmark", "tap", "value", "shape", "stride", title=title, title_justify="left")
+    known = landmarks(model)
+    taps = Taps(model, known)
+    try:
+        values = taps.learn(lambda: run_once(model, size))
+    finally:
+        taps.close()
+    for name, tap in known.items():
+        shapes = [tuple(tensor.shape) for tensor in tensors_in(values[name])]
+        table.add_row(name, str(tap), tap.kind, *_describe(shapes, size))
+    return table
+
+
+def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) -> Table:
+    """Every tappable module path with its calls, shape and stride."""
+    table = Table("path", "module", "calls", "shape", "stride", title=title, title_justify="left")
+    for place in places(model, size):
+        if place.path.count(".") < depth:
+            table.add_row(place.path, place.kind, str(place.calls), *_describe(place.shapes, size))
+    return table
+
+
+def _describe(shapes: Any, size: tuple[int, int]) -> tuple[str, str]:
+    """Shapes of the first three tensors, and their strides where they are maps."""
+    written = ["x".join(map(str, shape)) for shape in shapes]
+    strides = [f"{size[0] / shape[-2]:g}" for shape in shapes if len(shape) == 4 and shape[-2]]
+    more = f" (+{len(written) - 3})" if len(written) > 3 else ""
+    return " ".join(written[:3]) + more, " ".join(strides[:3])
+
+
+def weights_table(path: Path) -> Table:
+    """Names, shapes and types of what a weights file holds."""
+    state: dict[str, Tensor] = read_tensors(path)
+    count = sum(tensor.numel() for tensor in state.values())
+    title = f"{path}: {len(state)} tensors, {count / 1e6:.2f} M values"
+    table = Table("name", "shape", "type", title=title, title_justify="left")
+    for name, tensor in state.items():
+        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        table.add_row(name, shape, str(tensor.dtype).removeprefix("torch."))
+    return table

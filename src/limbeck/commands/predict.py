@@ -1,0 +1,105 @@
+"""``limbeck predict``: an exported student on images."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.io import ImageReadMode, decode_image, write_png
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2.functional import to_dtype
+from torchvision.utils import draw_bounding_boxes
+
+from limbeck.models import load_student
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+
+
+def predict(
+    student: Path, images: list[Path], output: Path = Path("predictions"), threshold: float = 0.4
+) -> None:
+    """Run an exported student on images; write predictions.json and, for detectors, pictures.
+
+    Args:
+        student: folder with student.safetensors and student.json, as `limbeck fit` exports it.
+        images: image files, or folders of them.
+        output: folder for the results.
+        threshold: lowest score of a detection that is written.
+    """
+    model = load_student(student)
+    classes = json.loads((student / "student.json").read_text()).get("classes") or []
+    output.mkdir(parents=True, exist_ok=True)
+    predictions = {}
+    for path in image_files(images):
+        image = decode_image(path, ImageReadMode.RGB)
+        if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+            found = detect(model, image, threshold)
+            write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
+            predictions[str(path)] = written_detections(found, classes)
+        else:
+            predictions[str(path)] = classify(model, image, classes)
+    target = output / "predictions.json"
+    target.write_text(json.dumps(predictions, indent=2) + "\n")
+    log.info("%d images: %s", len(predictions), target)
+
+
+def image_files(paths: list[Path]) -> Iterator[Path]:
+    """The image files among ``paths`` and in the folders among them; none at all is an error."""
+    found = [
+        file
+        for path in paths
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+        if file.suffix.lower() in SUFFIXES or not path.is_dir()
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
+        )
+    return iter(found)
+
+
+@torch.inference_mode()
+def detect(model: nn.Module, image: Tensor, threshold: float) -> dict[str, Tensor]:
+    """Boxes, labels and scores of one uint8 image (3, H, W), at or above the threshold."""
+    found: dict[str, Tensor] = model([to_dtype(image, torch.float32, scale=True)])[0]
+    kept = found["scores"] >= threshold
+    return {name: value[kept] for name, value in found.items()}
+
+
+@torch.inference_mode()
+def classify(model: nn.Module, image: Tensor, classes: list[str]) -> list[dict[str, Any]]:
+    """The five likeliest classes of one uint8 image (3, H, W) with their probabilities."""
+    logits = model(to_dtype(image, torch.float32, scale=True)[None])[0]
+    scores, indices = logits.softmax(0).topk(min(5, len(logits)))
+    return [
+        {"class": classes[i] if classes else i, "score": round(score, 4)}
+        for score, i in zip(scores.tolist(), indices.tolist(), strict=True)
+    ]
+
+
+def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dict[str, Any]]:
+    """Detections as plain data; labels count from 1."""
+    rows = zip(*(found[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
+    return [
+        {
+            "class": classes[label - 1] if classes else label,
+            "score": round(score, 4),
+            "box": [round(side, 1) for side in box],
+        }
+        for label, score, box in rows
+    ]
+
+
+def drawn(image: Tensor, found: dict[str, Tensor], classes: list[str]) -> Tensor:
+    """The uint8 image with its detections drawn."""
+    if not len(found["boxes"]):
+        return image
+    names = [d["class"] for d in written_detections(found, classes)]
+    labels = [f"{n} {s:.2f}" for n, s in zip(names, found["scores"].tolist(), strict=True)]
+    picture: Tensor = draw_bounding_boxes(image, found["boxes"], labels, width=2)
+    return picture

@@ -1,0 +1,68 @@
+"""``limbeck recipes``: the recipes that come with limbeck."""
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import rich
+from rich.syntax import Syntax
+from rich.table import Table
+
+
+def folder() -> Path:
+    """Where the recipes are: in the installed package, or in the checkout."""
+    installed = Path(str(files("limbeck"))) / "recipes"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "recipes"
+
+
+def find(name: str) -> Path:
+    """The recipe of that name, such as ``shapes/distilled``; raises ValueError with all names."""
+    path = folder() / (name if name.endswith(".yaml") else f"{name}.yaml")
+    if not path.is_file():
+        raise ValueError(f"no recipe {name!r}. There are: {', '.join(names())}.")
+    return path
+
+
+def names() -> list[str]:
+    """Every recipe's name."""
+    found = folder().rglob("*.yaml")
+    return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in found)
+
+
+def show_all() -> None:
+    """List the recipes."""
+    table = Table("recipe", "what it does")
+    for name in names():
+        table.add_row(name, _purpose(find(name)))
+    rich.get_console().print(table)
+
+
+def _purpose(path: Path) -> str:
+    """A recipe begins with the command that runs it; the next comment says what it does."""
+    comments = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    return comments[1] if len(comments) > 1 else ""
+
+
+def show(name: str) -> None:
+    """Show a recipe.
+
+    Args:
+        name: as `limbeck recipes list` gives it.
+    """
+    rich.get_console().print(Syntax(find(name).read_text(), "yaml", background_color="default"))
+
+
+def copy(name: str, to: Path) -> None:
+    """Copy a recipe to a file or folder of one's own.
+
+    Args:
+        name: as `limbeck recipes list` gives it.
+        to: a new file, or a folder.
+    """
+    source = find(name)
+    target = to / source.name if to.is_dir() else to
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    rich.get_console().print(f"{target}: run it with  limbeck fit --config {target}")

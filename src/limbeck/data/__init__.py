@@ -1,0 +1,18 @@
+"""Datasets in the layouts in which they are published, and what happens to their images."""
+
+from limbeck.data.base import VisionDataset
+from limbeck.data.coco import COCO
+from limbeck.data.imagefolder import ImageFolder
+from limbeck.data.shapes import Shapes
+from limbeck.data.transforms import ClassificationAugmentation, DetectionAugmentation
+from limbeck.data.voc import VOC
+
+__all__ = [
+    "COCO",
+    "VOC",
+    "ClassificationAugmentation",
+    "DetectionAugmentation",
+    "ImageFolder",
+    "Shapes",
+    "VisionDataset",
+]

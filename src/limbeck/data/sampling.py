@@ -1,0 +1,144 @@
+"""Which images make up which batch: a function of the seed, the epoch and the process alone."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One sample: the index of an image, and the epoch for which it is augmented."""
+
+    epoch: int
+    image: int
+
+
+class _Place(NamedTuple):
+    """An epoch, how many of its batches were drawn, and the trainer's number of that epoch."""
+
+    epoch: int
+    position: int
+    trainer_epoch: int
+
+
+class ShuffledBatches(Sampler[list[Draw]]):
+    """Batches of training samples, a new order every epoch.
+
+    An epoch has ``images // batch_size // world_size`` batches on every process, all of the same
+    size; the images left over rest until another epoch. Where there are not enough images for one
+    batch a process, the batches shrink to ``images // world_size``.
+
+    With ``groups`` a batch has images of one group only, apart from one batch an epoch at most,
+    which is filled with what the groups leave over; so the number of batches stays the same.
+
+    Each iteration is the next epoch. ``state_dict`` is taken between two batches; the iteration
+    that follows ``load_state_dict`` goes on behind that batch.
+
+    Args:
+        images: how many there are.
+        batch_size: images a batch, on each process.
+        seed: with the epoch, decides the order.
+        groups: a group number for each image, to keep the groups apart.
+        rank: the number of this process.
+        world_size: the number of processes.
+
+    Raises:
+        ValueError: there is less than one image a process.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        groups: Sequence[int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if images < world_size:
+            raise ValueError(f"{images} training images are not enough for {world_size} processes")
+        self.batch_size = min(batch_size, images // world_size)
+        self.seed = seed
+        self.groups = torch.tensor([0] * images if groups is None else groups)
+        self.rank = rank
+        self.world_size = world_size
+        self._trainer_epoch = 0
+        self._upcoming = _Place(epoch=0, position=0, trainer_epoch=0)
+        self._reached: _Place | None = None
+
+    def __len__(self) -> int:
+        return len(self.groups) // self.batch_size // self.world_size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        # A generator: its epoch begins with its first batch, as loaders call iter() without reading
+        epoch, start = self._start()
+        self._upcoming = _Place(epoch + 1, 0, self._trainer_epoch)
+        for position, batch in enumerate(self.batches(epoch)[start:], start=start + 1):
+            self._reached = _Place(epoch, position, self._trainer_epoch)
+            yield [Draw(epoch, image) for image in batch.tolist()]
+        self._reached = self._upcoming
+
+    def _start(self) -> tuple[int, int]:
+        """Epoch and position at which an iteration starts."""
+        epoch, position, trainer_epoch = self._upcoming
+        if self._reached is None:
+            return self._trainer_epoch, 0
+        if position and trainer_epoch != self._trainer_epoch:
+            return epoch + 1, 0  # restored, but the trainer had left that epoch
+        return epoch, position
+
+    def batches(self, epoch: int) -> Tensor:
+        """The images of this process's batches of an epoch, int64 (len(self), batch_size)."""
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, epoch))
+        order = torch.randperm(len(self.groups), generator=generator)
+        grouped = [order[self.groups[order] == group] for group in torch.unique(self.groups)]
+        whole = [len(group) // self.batch_size * self.batch_size for group in grouped]
+        full = torch.cat([group[:n] for group, n in zip(grouped, whole, strict=True)])
+        rest = torch.cat([group[n:] for group, n in zip(grouped, whole, strict=True)])
+        rest = rest[torch.randperm(len(rest), generator=generator)]
+        batches = torch.cat([full, rest[: len(rest) // self.batch_size * self.batch_size]])
+        batches = batches.view(-1, self.batch_size)
+        batches = batches[torch.randperm(len(batches), generator=generator)]
+        return batches[: len(self) * self.world_size][self.rank :: self.world_size]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says before each epoch which one it counts.
+
+        That is where a new run begins, and tells whether a restored epoch still goes on. Beyond
+        that the sampler counts for itself: Lightning 2.6 counts one too many after it has resumed
+        at the end of an epoch with ``max_steps``.
+        """
+        self._trainer_epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position behind the last batch."""
+        return (self._reached or self._upcoming)._asdict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Lets the next iteration start behind the batch at which the state was taken."""
+        self._reached = self._upcoming = _Place(**state_dict)
+
+
+def evaluation_batches(
+    images: int, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> list[list[Draw]]:
+    """Batches of every ``world_size``-th image in their order; no image comes twice."""
+    draws = [Draw(0, image) for image in range(rank, images, world_size)]
+    return [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+
+
+def sample_seed(seed: int, *where: int) -> int:
+    """A 64-bit seed for one place in a run, such as an epoch and an image of it."""
+    sequence = np.random.SeedSequence(seed, spawn_key=where)
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """This process's number and the number of processes; ``(0, 1)`` without torch.distributed."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,123 @@
+"""What happens to images on their way to the models, stated by recipes field by field.
+
+The geometry of training (resizing, flips, crops) belongs here, so that teacher and student see the
+same pixels. Normalisation belongs to each model. What leaves is float32 RGB in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+
+@dataclass(frozen=True)
+class DetectionAugmentation:
+    """Augmentation of a detection dataset, as in torchvision's reference training.
+
+    Evaluation changes nothing: a detector resizes for itself at test time.
+
+    Args:
+        short_sides: in training an image is resized so that its shorter side is one of these,
+            drawn at random; not resized by default.
+        long_side: the longer side's limit when resizing, which wins over ``short_sides``.
+        flip: probability of a horizontal flip.
+        photometric: probability of each distortion of brightness, contrast, saturation, hue and
+            channel order, as SSD's authors do it.
+
+    Raises:
+        ValueError: ``long_side`` without ``short_sides``, or a probability outside [0, 1].
+    """
+
+    short_sides: tuple[int, ...] | None = None
+    long_side: int | None = None
+    flip: float = 0.5
+    photometric: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.long_side is not None and not self.short_sides:
+            raise ValueError(f"long_side is {self.long_side}, but short_sides is not given")
+        _check_probability("flip", self.flip)
+        _check_probability("photometric", self.photometric)
+
+    def training(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        steps: list[nn.Module] = []
+        if self.photometric:
+            steps.append(v2.RandomPhotometricDistort(p=self.photometric))
+        if self.short_sides:
+            steps.append(_Resize(self.short_sides, self.long_side))
+        steps.append(v2.RandomHorizontalFlip(self.flip))
+        return v2.Compose([*steps, *_to_float()])
+
+    def evaluation(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        return v2.Compose(_to_float())
+
+
+@dataclass(frozen=True)
+class ClassificationAugmentation:
+    """Augmentation of a classification dataset, as it is common for ImageNet.
+
+    Args:
+        size: side of the square images that come out.
+        scale: smallest and largest part of an image's area that a training crop covers.
+        flip: probability of a horizontal flip.
+        jitter: strength of the random change of brightness, contrast and saturation.
+        resize: in evaluation the shorter side before the central crop; ``size * 256 / 224``,
+            rounded, by default.
+
+    Raises:
+        ValueError: ``scale`` is no part of an area, or ``flip`` no probability.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    jitter: float = 0.0
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale is {self.scale}; expected 0 < smallest <= largest <= 1")
+        _check_probability("flip", self.flip)
+
+    def training(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        steps: list[nn.Module] = [
+            v2.RandomResizedCrop(self.size, scale=self.scale),
+            v2.RandomHorizontalFlip(self.flip),
+        ]
+        if self.jitter:
+            steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
+        return v2.Compose([*steps, *_to_float()])
+
+    def evaluation(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
+        return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size), *_to_float()])
+
+
+class _Resize(nn.Module):
+    """``v2.RandomShortestSize``, after which ``area`` counts pixels of the resized image."""
+
+    def __init__(self, short_sides: tuple[int, ...], long_side: int | None) -> None:
+        super().__init__()
+        self.resize = v2.RandomShortestSize(list(short_sides), long_side)
+
+    def forward(
+        self, image: tv_tensors.Image, target: dict[str, Tensor]
+    ) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
+        resized, moved = self.resize(image, target)
+        factor = resized.shape[-2:].numel() / image.shape[-2:].numel()
+        return resized, {**moved, "area": moved["area"] * factor}
+
+
+def _to_float() -> list[nn.Module]:
+    return [v2.ToDtype(torch.float32, scale=True)]
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; expected a probability from 0 to 1")

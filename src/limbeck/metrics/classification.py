@@ -1,0 +1,48 @@
+"""Top-1 and top-5 accuracy."""
+
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.wrappers.abstract import WrapperMetric
+
+
+class TopKAccuracy(WrapperMetric):
+    """Share of images whose class is the best one, or among the best five.
+
+    Args:
+        num_classes: Number of classes K; top-5 is measured if there are more than 5.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    headline = "top1"
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        ks = [1, 5] if num_classes > 5 else [1]
+        self.accuracies = MetricCollection(
+            {f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro") for k in ks},
+            # Groups would share one state for good when the first batch scores alike in both.
+            compute_groups=False,
+        )
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Takes in some more images.
+
+        Args:
+            predictions: Logits or probabilities (B, K).
+            targets: Class indices (B,), counting from 0.
+        """
+        self.accuracies.update(predictions, targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``top1`` and, if there are more than 5 classes, ``top5``: scalars from 0 to 1."""
+        scores: dict[str, Tensor] = self.accuracies.compute()
+        return scores
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self.accuracies.reset()

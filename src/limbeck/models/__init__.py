@@ -1,0 +1,20 @@
+"""Students and teachers: builders over torchvision and timm, weights, and the kept student."""
+
+from limbeck.models.build import Build
+from limbeck.models.classifier import Classifier
+from limbeck.models.detection import FasterRCNN, RetinaNet
+from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
+from limbeck.models.student import load_student, save_student
+from limbeck.models.weights import load_weights
+
+__all__ = [
+    "BasicBlockResNet",
+    "BasicBlocks",
+    "Build",
+    "Classifier",
+    "FasterRCNN",
+    "RetinaNet",
+    "load_student",
+    "load_weights",
+    "save_student",
+]

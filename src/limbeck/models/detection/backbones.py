@@ -1,0 +1,159 @@
+"""Trunks under a feature pyramid: where a family has its C-levels, and what of it is frozen.
+
+C-level k has a stride of 2**k pixels. In MobileNetV2 it is the *last* block of that stride, as in
+HEAD and mmdetection; torchvision's own extractor takes the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torchvision
+from timm.utils.model import freeze
+from torch import nn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from limbeck.models.build import Tensors
+from limbeck.models.norms import Norm, convert_norms
+from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of a trunk's children.
+
+    Attributes:
+        level: k of the C-level that the last of them gives.
+        channels: of that output.
+        modules: names of the children, in order.
+    """
+
+    level: int
+    channels: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family of trunks.
+
+    Attributes:
+        stem: names of the children before the first stage.
+        stages: finest first.
+        prefix: of the trunk's tensors in the classifier that it belongs to.
+        head: prefix of that classifier's own tensors.
+    """
+
+    stem: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    prefix: str = ""
+    head: str = "fc."
+
+    @property
+    def top(self) -> int:
+        """The coarsest C-level."""
+        return self.stages[-1].level
+
+
+_C2_CHANNELS = {"resnet18": 64, "resnet34": 64, "resnet50": 256, "resnet101": 256}
+
+_MOBILENET_V2 = Layout(
+    stem=("0", "1"),
+    stages=(
+        Stage(2, 24, ("2", "3")),
+        Stage(3, 32, ("4", "5", "6")),
+        Stage(4, 96, ("7", "8", "9", "10", "11", "12", "13")),
+        Stage(5, 1280, ("14", "15", "16", "17", "18")),
+    ),
+    prefix="features.",
+    head="classifier.",
+)
+
+
+def layout_of(trunk: str | BasicBlocks) -> Layout:
+    """The layout of a trunk, by torchvision's name or by its shape.
+
+    Raises:
+        ValueError: There is no trunk of that name.
+    """
+    if isinstance(trunk, BasicBlocks):
+        return _resnet(trunk.widths, first_level=trunk.stem_stride.bit_length() - 1)
+    name = trunk.removeprefix("torchvision:")
+    if name in _C2_CHANNELS:
+        return _resnet([_C2_CHANNELS[name] * 2**k for k in range(4)], first_level=2)
+    if name == "mobilenet_v2":
+        return _MOBILENET_V2
+    raise ValueError(
+        f"backbone={trunk!r}: no such backbone. Expected one of {', '.join(_C2_CHANNELS)}, "
+        "mobilenet_v2, or the depths and widths of a network of basic blocks."
+    )
+
+
+def _resnet(widths: Sequence[int], first_level: int) -> Layout:
+    stages = (Stage(first_level + k, w, (f"layer{k + 1}",)) for k, w in enumerate(widths))
+    return Layout(("conv1", "bn1"), tuple(stages))
+
+
+class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's ``BackboneWithFPN`` over one of the trunks above.
+
+    Args:
+        trunk: name or shape.
+        levels: first and last level of the pyramid; those above the trunk's are ``extra``'s.
+        channels: of every level.
+        extra: the block that adds levels, or none.
+        norm: behaviour of the trunk's batch normalisations.
+        frozen_stages: how many stages from below are not trained at all: 1 is the stem, 2 the stem
+            and the first C-level, and so on; their normalisations are frozen whatever ``norm``.
+
+    Raises:
+        ValueError: More stages are to be frozen than the trunk has.
+    """
+
+    def __init__(
+        self,
+        trunk: str | BasicBlocks,
+        levels: tuple[int, int],
+        channels: int,
+        extra: ExtraFPNBlock | None,
+        *,
+        norm: Norm,
+        frozen_stages: int,
+    ) -> None:
+        layout = layout_of(trunk)
+        used = [stage for stage in layout.stages if stage.level <= levels[1]]
+        taps = [stage for stage in used if stage.level >= levels[0]]
+        places = {stage.modules[-1]: str(index) for index, stage in enumerate(taps)}
+        inputs = [stage.channels for stage in taps]
+        super().__init__(_network(trunk, layout), places, inputs, channels, extra)
+        self.layout = layout
+        self.fpn.extra_blocks = extra  # without one, torchvision would add a pooled level
+        parts = [layout.stem, *(stage.modules for stage in used)]
+        if not 0 <= frozen_stages <= len(parts):
+            raise ValueError(
+                f"frozen_stages={frozen_stages}: expected 0 to {len(parts)}, the stem and "
+                f"{len(used)} stages that this backbone runs."
+            )
+        if frozen_stages:
+            names = [name for part in parts[:frozen_stages] for name in part]
+            freeze(self.body, names)  # type: ignore[no-untyped-call]
+        convert_norms(self.body, norm)
+
+    def of_classifier(self, tensors: Tensors) -> Tensors:
+        """The state dict of ``body`` from that of the classifier with the same trunk.
+
+        The classifier's head and the stages above the last one used are left out.
+        """
+        prefix = self.layout.prefix
+        unused = [m for stage in self.layout.stages for m in stage.modules if m not in self.body]
+        left_out = (self.layout.head, *(f"{prefix}{module}." for module in unused))
+        kept = {name: value for name, value in tensors.items() if not name.startswith(left_out)}
+        return {name.removeprefix(prefix): value for name, value in kept.items()}
+
+
+def _network(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
+    if isinstance(trunk, BasicBlocks):
+        return BasicBlockResNet(trunk.depths, trunk.widths, stem_stride=trunk.stem_stride)
+    classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
+    network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
+    return network

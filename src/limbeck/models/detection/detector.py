@@ -1,0 +1,76 @@
+"""What limbeck's detectors have in common."""
+
+import logging
+
+from torch import nn
+
+from limbeck.models.build import LimbeckModel, Tensors
+from limbeck.models.detection.backbones import Backbone, Layout
+from limbeck.models.resnet import BasicBlocks
+
+log = logging.getLogger(__name__)
+
+
+class Detector(LimbeckModel):
+    """The part of a detector that is about its backbone and its weights.
+
+    Attributes:
+        backbone: trunk and feature pyramid.
+        num_classes: foreground classes; labels count from 1.
+        levels: of the pyramid, finest first.
+    """
+
+    backbone: Backbone
+    num_classes: int
+    levels: tuple[int, ...]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each level, pixels."""
+        return tuple(2**level for level in self.levels)
+
+    def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
+        """The whole detector, or the trunk where the weights are an ImageNet classifier's."""
+        if any(name.startswith("backbone.") for name in tensors):
+            return self._module(), tensors
+        trunk = self.backbone.of_classifier(tensors)
+        log.info("The weights are a classifier's: %d of %d tensors.", len(trunk), len(tensors))
+        return self.backbone.body, trunk
+
+    def plain(self) -> nn.Module:
+        """The detector itself, whose tensors have torchvision's names."""
+        return self._module()
+
+    def _module(self) -> nn.Module:
+        assert isinstance(self, nn.Module)
+        return self
+
+
+def published(kind: str, trunk: str | BasicBlocks) -> tuple[str, ...]:
+    """Torchvision's models whose weights may fit a detector: its trunk, and ``kind`` on that."""
+    if isinstance(trunk, BasicBlocks):
+        return ()
+    name = trunk.removeprefix("torchvision:")
+    return f"torchvision:{name}", f"torchvision:{kind}_{name}_fpn"
+
+
+def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tuple[int, ...]:
+    """The levels from first to last, checked.
+
+    Args:
+        layout: of the trunk.
+        levels: first and last.
+        extra: how many levels this detector adds above the trunk's, if any.
+        why: what gives those, for the error.
+
+    Raises:
+        ValueError: The trunk and the extra levels cannot give these.
+    """
+    first, last = levels
+    bottom, top = layout.stages[0].level, layout.top
+    if not bottom <= first <= min(last, top) or not (last <= top or last == top + extra):
+        raise ValueError(
+            f"levels=({first}, {last}): this backbone has C{bottom} to C{top}, and {why}. Begin at "
+            f"{bottom} to {top}; end at {top} or lower, or at {top + extra}."
+        )
+    return tuple(range(first, last + 1))

@@ -1,0 +1,100 @@
+"""Python that builds a student's network with torchvision alone, for who has no limbeck."""
+
+from typing import Any
+
+from limbeck.models.detection.detector import Detector
+
+_IMPORTS = """\
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import Conv2dNormActivation, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+"""
+
+_LOAD = """\
+model.load_state_dict(load_file("student.safetensors"))
+model.eval()
+"""
+
+
+def retinanet_code(model: Detector) -> str | None:
+    """Build and load a RetinaNet; None where its trunk is none of torchvision's."""
+    if not model.published:
+        return None
+    given = model.build.init_args
+    channels, columns = given["fpn_channels"], model.num_classes + 1
+    return (
+        _IMPORTS
+        + _backbone(model, f"LastLevelP6P7({channels}, {channels})")
+        + f"""\
+anchors = AnchorGenerator({_anchors(model)})
+per_cell = anchors.num_anchors_per_location()[0]
+head = detection.retinanet.RetinaNetHead({channels}, per_cell, {columns})
+for branch in (head.classification_head, head.regression_head):
+    branch.conv = nn.Sequential(*(
+        Conv2dNormActivation({channels}, {channels}, norm_layer=None)
+        for _ in range({given["head_depth"]})
+    ))
+model = detection.RetinaNet(
+    backbone, {columns}, anchor_generator=anchors, head=head, {_transform(given)},
+    score_thresh={given["score_threshold"]}, nms_thresh={given["nms_threshold"]},
+    detections_per_img={given["detections_per_image"]}, topk_candidates={given["topk_candidates"]},
+)
+"""
+        + _LOAD
+    )
+
+
+def faster_rcnn_code(model: Detector) -> str | None:
+    """Build and load a Faster R-CNN; None where its trunk is none of torchvision's."""
+    if not model.published:
+        return None
+    given = model.build.init_args
+    names = list(model.backbone.body.return_layers.values())
+    width = given["box_head_channels"]
+    return (
+        _IMPORTS
+        + _backbone(model, "LastLevelMaxPool()")
+        + f"""\
+model = detection.FasterRCNN(
+    backbone, {_transform(given)},
+    rpn_anchor_generator=AnchorGenerator({_anchors(model)}),
+    box_roi_pool=MultiScaleRoIAlign({names}, output_size=7, sampling_ratio=2),
+    box_head=detection.faster_rcnn.TwoMLPHead({given["fpn_channels"]} * 7**2, {width}),
+    box_predictor=detection.faster_rcnn.FastRCNNPredictor({width}, {model.num_classes + 1}),
+    box_score_thresh={given["score_threshold"]}, box_nms_thresh={given["nms_threshold"]},
+    box_detections_per_img={given["detections_per_image"]},
+)
+"""
+        + _LOAD
+    )
+
+
+def _backbone(model: Detector, extra: str) -> str:
+    given, backbone = model.build.init_args, model.backbone
+    inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
+    trunk = f"torchvision.models.get_model({given['backbone'].removeprefix('torchvision:')!r})"
+    code = (
+        f"trunk = {trunk}.get_submodule({backbone.layout.prefix.rstrip('.')!r})\n"
+        f"backbone = BackboneWithFPN(\n"
+        f"    trunk, {backbone.body.return_layers}, {inputs}, {given['fpn_channels']}, {extra}\n"
+        ")\n"
+    )
+    return code if backbone.fpn.extra_blocks else code + "backbone.fpn.extra_blocks = None\n"
+
+
+def _anchors(model: Any) -> str:
+    generator = model.anchor_generator if hasattr(model, "anchor_generator") else None
+    generator = generator or model.rpn.anchor_generator
+    return f"{generator.sizes}, {generator.aspect_ratios}"
+
+
+def _transform(given: dict[str, Any]) -> str:
+    return (
+        f"min_size={given['min_size']}, max_size={given['max_size']}, "
+        f"image_mean={given['mean']}, image_std={given['std']}"
+    )

@@ -1,0 +1,107 @@
+"""Residual networks of basic blocks, of any number of stages (He et al., arXiv 1512.03385).
+
+torchvision's ``ResNet`` has four stages of 64 to 512 channels and a stem of stride 4. Light
+students need less: this is the same network, block for block, with depths, widths and the stem's
+stride as arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, conv1x1
+
+StemStride = Literal[1, 2, 4]
+
+
+@dataclass(frozen=True)
+class BasicBlocks:
+    """The shape of a :class:`BasicBlockResNet`; stands wherever a backbone's name may stand.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        stem_stride: stride of the stem and of the first stage, pixels; each later stage doubles it.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    stem_stride: StemStride = 4
+
+    def __post_init__(self) -> None:
+        # YAML and JSON give lists; tuples make the shape hashable and comparable.
+        object.__setattr__(self, "depths", tuple(self.depths))
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if len(self.depths) != len(self.widths) or min(self.depths + self.widths, default=0) < 1:
+            raise ValueError(
+                f"depths={list(self.depths)} and widths={list(self.widths)}: expected as many "
+                "depths as widths, each 1 or more. Give one of each for every stage."
+            )
+        if self.stem_stride not in (1, 2, 4):
+            raise ValueError(f"stem_stride={self.stem_stride}: expected 1, 2 or 4.")
+
+
+class BasicBlockResNet(nn.Module):
+    """A ResNet of torchvision's ``BasicBlock``, with torchvision's attribute names.
+
+    ``conv1``, ``bn1``, ``relu``, ``maxpool`` (with ``stem_stride=4`` only), ``layer1`` to
+    ``layerN``, ``avgpool``, ``fc``. The stem is one 3x3 convolution of ``widths[0]`` channels, of
+    stride 1 or 2.
+
+    Args:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        num_classes: outputs of the classifier.
+        stem_stride: stride of the first stage, pixels: 1, 2, or 4 (stride 2, then a pooling);
+            stage k has ``stem_stride * 2**(k - 1)``.
+
+    Raises:
+        ValueError: Depths and widths do not match.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        widths: Sequence[int],
+        num_classes: int = 1000,
+        stem_stride: StemStride = 4,
+    ) -> None:
+        super().__init__()
+        shape = BasicBlocks(tuple(depths), tuple(widths), stem_stride)
+        channels = shape.widths[0]
+        self.conv1 = nn.Conv2d(3, channels, 3, min(stem_stride, 2), padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        if stem_stride == 4:
+            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.stages = tuple(f"layer{k}" for k in range(1, len(shape.depths) + 1))
+        for name, depth, width in zip(self.stages, shape.depths, shape.widths, strict=True):
+            self.add_module(name, _stage(channels, width, depth, 1 if name == "layer1" else 2))
+            channels = width
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits: (B, 3, H, W) normalised images -> (B, num_classes)."""
+        x = self.relu(self.bn1(self.conv1(images)))
+        if hasattr(self, "maxpool"):
+            x = self.maxpool(x)
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
+        x = torch.flatten(self.avgpool(x), 1)
+        logits: Tensor = self.fc(x)
+        return logits
+
+
+def _stage(channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
+    """``depth`` blocks of ``width`` channels, the first one of ``stride``."""
+    shortcut = None
+    if stride != 1 or channels != width:
+        shortcut = nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2d(width))
+    first = BasicBlock(channels, width, stride, shortcut)
+    return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1)))

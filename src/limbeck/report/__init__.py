@@ -1,0 +1,16 @@
+"""What was gained, and at what cost: tables, curves, pictures."""
+
+from limbeck.report.cost import Cost, measure_cost, measure_latencies
+from limbeck.report.curves import plot_losses
+from limbeck.report.pictures import detection_grid
+from limbeck.report.table import Row, Table
+
+__all__ = [
+    "Cost",
+    "Row",
+    "Table",
+    "detection_grid",
+    "measure_cost",
+    "measure_latencies",
+    "plot_losses",
+]

@@ -1,0 +1,113 @@
+"""What a model costs to keep and to run: parameters, GFLOPs, milliseconds."""
+
+import random
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+WARM_UP, ROUNDS = 2, 7
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs.
+
+    Args:
+        parameters: Number of parameters, frozen ones included.
+        gflops: 1e9 multiply-accumulates, the convention of the detection papers.
+        latency_ms: Milliseconds on one CPU thread.
+    """
+
+    parameters: int
+    gflops: float
+    latency_ms: float
+
+
+def measure_cost(model: nn.Module, size: tuple[int, int]) -> Cost:
+    """Measures one image through a model, evaluating on the CPU; the model is left as it was.
+
+    Operations are counted where PyTorch knows how: convolutions, matrix products and attention.
+    A detector that resizes for itself is measured at the size it resizes to.
+
+    Args:
+        model: Takes a batch (1, 3, H, W), or a list of one image (3, H, W) if it is one of
+            torchvision's detectors.
+        size: Height and width of the image in pixels.
+
+    Returns:
+        Its cost.
+    """
+    with _evaluating_on_cpu(model), FlopCounterMode(display=False) as counter:
+        _run(model, _image(size))
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gflops=counter.get_total_flops() / 2 / 1e9,  # the counter takes a multiply-add for two
+        latency_ms=measure_latencies({"": model}, size)[""],
+    )
+
+
+def measure_latencies(models: Mapping[str, nn.Module], size: tuple[int, int]) -> dict[str, float]:
+    """Times several models fairly: round by round, each round in another order.
+
+    A neighbour that keeps the machine busy for a while then slows down all of them alike.
+
+    Args:
+        models: What to time, as for ``measure_cost``.
+        size: Height and width of the image in pixels.
+
+    Returns:
+        For each name the median over the rounds, in milliseconds on one CPU thread.
+    """
+    image, names, shuffler = _image(size), list(models), random.Random(0)
+    milliseconds: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(_evaluating_on_cpu(model))
+        stack.enter_context(_one_thread())
+        for _ in range(WARM_UP + ROUNDS):
+            shuffler.shuffle(names)
+            for name in names:
+                start = time.perf_counter()
+                _run(models[name], image)
+                milliseconds[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(milliseconds[name][WARM_UP:]) for name in models}
+
+
+def _image(size: tuple[int, int]) -> Tensor:
+    return torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def _run(model: nn.Module, image: Tensor) -> None:
+    takes_list = isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
+    model([image] if takes_list else image[None])
+
+
+@contextmanager
+def _evaluating_on_cpu(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    model.cpu().eval()
+    try:
+        yield
+    finally:
+        model.to(device)
+        for module, was_training in training.items():
+            module.training = was_training
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

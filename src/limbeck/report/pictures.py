@@ -1,0 +1,98 @@
+"""What several detectors see in the same images, side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
+
+CELL = 2.6  # inches of an image's longer side
+FONT = 7  # points
+
+
+def detection_grid(
+    images: Sequence[Tensor],
+    columns: Mapping[str, Sequence[Mapping[str, Tensor]]],
+    classes: Sequence[str],
+    out: Path,
+    score_threshold: float = 0.4,
+) -> None:
+    """Draws one row an image and one column a source of boxes: truth, teacher, student, ...
+
+    Args:
+        images: Each (3, H, W), RGB in [0, 1]; of any sizes.
+        columns: Title of each column, and for each image ``boxes`` (N, 4) xyxy in its pixels,
+            ``labels`` (N,) counting from 1 and, for predictions, ``scores`` (N,).
+        classes: Class names; label ``i + 1`` is ``classes[i]``.
+        out: The picture to write; its suffix decides the format.
+        score_threshold: Boxes below this score are left out.
+
+    Raises:
+        ValueError: If there is nothing to draw, or a column is not one dict an image.
+    """
+    if not images or not columns:
+        raise ValueError(f"got {len(images)} images and {len(columns)} columns; give one at least")
+    for title, items in columns.items():
+        if len(items) != len(images):
+            raise ValueError(
+                f"column {title!r} has boxes for {len(items)} images; expected {len(images)}, "
+                "one dict for each of the images"
+            )
+    ratios = [image.shape[1] / max(image.shape[1:]) for image in images]
+    figure = Figure(figsize=(CELL * len(columns), CELL * sum(ratios) + 0.3), layout="constrained")
+    axes = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=ratios)
+    for row, image in zip(range(len(images)), images, strict=True):
+        for axis, (title, items) in zip(axes[row], columns.items(), strict=True):
+            _draw_image(axis, image)
+            _draw_boxes(axis, items[row], classes, score_threshold)
+            if row == 0:
+                axis.set_title(title, fontsize=11, color=INK)
+    save(figure, out)
+
+
+def _draw_image(axis: Axes, image: Tensor) -> None:
+    height, width = image.shape[1:]
+    # Corners at whole numbers, as boxes are exclusive: pixel 0 reaches from 0 to 1.
+    pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    axis.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
+    axis.set_axis_off()
+
+
+def _draw_boxes(
+    axis: Axes, item: Mapping[str, Tensor], classes: Sequence[str], score_threshold: float
+) -> None:
+    labels = item["labels"].tolist()
+    scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
+    for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
+        if score is None:
+            _draw_box(axis, box, classes[label - 1], label)
+        elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update
+            _draw_box(axis, box, f"{classes[label - 1]} {score:.2f}", label)
+
+
+def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
+    x1, y1, x2, y2 = box
+    right, bottom = axis.get_xlim()[1], axis.get_ylim()[0]
+    fill = COLOURS[(label - 1) % len(COLOURS)]
+    frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=fill, linewidth=1.6)
+    frame.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
+    frame.set_snap(False)
+    axis.add_patch(frame)
+    # The name stays in the picture: below the upper edge, and from the right near the right.
+    crowded = x1 > 0.7 * right
+    axis.text(
+        min(x2, right) if crowded else max(x1, 0),
+        max(y1, 0),
+        text,
+        ha="right" if crowded else "left",
+        va="top" if y1 < 0.08 * max(right, bottom) else "bottom",
+        fontsize=FONT,
+        color="white" if fill in DARK_COLOURS else INK,
+        clip_on=True,
+        bbox={"facecolor": fill, "edgecolor": "none", "pad": 1},
+    )

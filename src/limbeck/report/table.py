@@ -1,0 +1,129 @@
+"""Teacher, plain student and distilled student in one table."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from limbeck.report.cost import Cost
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model and what was measured of it.
+
+    Args:
+        name: What the reader calls it.
+        scores: Metric name to value; a fraction, shown with three decimals.
+        cost: What it costs to run.
+        train_seconds: How long its training took.
+        note: A short remark, such as seeds or the recipe.
+    """
+
+    name: str
+    scores: Mapping[str, float]
+    cost: Cost | None
+    train_seconds: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to compare, and a title; what is unknown is shown as "-".
+
+    Args:
+        rows: One a model.
+        title: Stands above the table.
+    """
+
+    rows: Sequence[Row]
+    title: str
+
+    def to_rich(self) -> RichTable:
+        """For the terminal."""
+        first, *others = self._columns().items()
+        table = RichTable(title=Text(self.title))
+        table.add_column(first[0])
+        for head, _ in others:
+            table.add_column(head, justify="left" if head == "note" else "right")
+        for cells in self._lines():
+            table.add_row(*map(Text, cells))  # Text, as brackets in a name are no markup
+        return table
+
+    def to_markdown(self) -> str:
+        """For a file that people also read as it is: columns line up."""
+        columns = self._columns()
+        widths = {head: max(3, len(head), *map(len, cells)) for head, cells in columns.items()}
+        left = {"model", "note"}
+        aligns = [f"<{w}" if head in left else f">{w}" for head, w in widths.items()]
+        rule = ["-" * w if head in left else "-" * (w - 1) + ":" for head, w in widths.items()]
+        lines = [_line(list(columns), aligns), _line(rule, aligns)]
+        lines += [_line(cells, aligns) for cells in self._lines()]
+        return "\n".join([f"## {self.title}", "", *lines, ""])
+
+    def save(self, folder: Path) -> None:
+        """Writes ``table.md``, and ``table.json`` with the values as they were measured.
+
+        Args:
+            folder: Made if it is not there.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
+        rows = [asdict(row) | {"scores": _finite(row.scores)} for row in self.rows]
+        content = json.dumps({"title": self.title, "rows": rows}, indent=2, ensure_ascii=False)
+        (folder / "table.json").write_text(content + "\n", encoding="utf-8")
+
+    def _lines(self) -> list[list[str]]:
+        return [list(cells) for cells in zip(*self._columns().values(), strict=True)]
+
+    def _columns(self) -> dict[str, list[str]]:
+        costs = [row.cost for row in self.rows]
+        scores = dict.fromkeys(name for row in self.rows for name in row.scores)
+        columns = {"model": [row.name for row in self.rows]}
+        columns |= {name: [_score(row.scores.get(name)) for row in self.rows] for name in scores}
+        columns |= {
+            "params (M)": _aligned([c.parameters / 1e6 if c else None for c in costs]),
+            "GFLOPs": _aligned([c.gflops if c else None for c in costs]),
+            "latency (ms)": _aligned([c.latency_ms if c else None for c in costs]),
+            "training": [_duration(row.train_seconds) for row in self.rows],
+        }
+        notes = [row.note for row in self.rows]
+        return columns | ({"note": notes} if any(notes) else {})
+
+
+def _line(cells: Sequence[str], aligns: Sequence[str]) -> str:
+    padded = [f"{cell:{align}}" for cell, align in zip(cells, aligns, strict=True)]
+    return f"| {' | '.join(padded)} |"
+
+
+def _score(value: float | None) -> str:
+    # COCO writes -1 for what cannot be measured, VOC NaN.
+    return MISSING if value is None or math.isnan(value) or value == -1 else f"{value:.3f}"
+
+
+def _aligned(values: Sequence[float | None]) -> list[str]:
+    """One number of decimals for the column: three figures of its smallest value."""
+    positive = [value for value in values if value]
+    digits = max(0, 2 - math.floor(math.log10(min(positive)))) if positive else 0
+    return [MISSING if value is None else f"{value:,.{digits}f}" for value in values]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return MISSING
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}

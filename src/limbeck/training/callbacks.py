@@ -1,0 +1,339 @@
+"""What accompanies every training run: proof that it is alive, guards, and the artefact."""
+
+import json
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import rich
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from limbeck.models import save_student
+from limbeck.models.anchors import unsuited_side
+from limbeck.wiring import balance, check
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss term, or the student itself, is no longer finite."""
+
+
+class Aliveness(L.Callback):
+    """Before the first step: refuses a distillation that is not alive, and prints the wiring."""
+
+    def __init__(self) -> None:
+        self.checked = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """On the first batch of this process's run."""
+        if self.checked:
+            return
+        self.checked = True
+        module: Any = pl_module
+        images, targets = batch
+        with trainer.precision_plugin.train_step_context():
+            wiring = check(module.pair, images, targets, trainer.optimizers[0])
+        if module.pair.methods:
+            _show(wiring)
+        if isinstance(images, list):
+            height, width = (max(i.shape[d] for i in images) for d in (-2, -1))
+            for name in ("student", "teacher"):
+                model = getattr(module.pair, name)
+                advice = None if model is None else unsuited_side(model, height, width)
+                if advice is not None:
+                    log.warning("%s: %s", name, advice)
+
+
+class BalanceReport(L.Callback):
+    """After the first steps: size and gradient share of every loss term, with a suggestion.
+
+    Args:
+        after: number of optimizer steps after which the terms are compared.
+    """
+
+    def __init__(self, after: int = 20) -> None:
+        self.after = after
+        self.reported = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Once, on the batch that follows ``after`` steps."""
+        module: Any = pl_module
+        if self.reported or trainer.global_step < self.after or not module.pair.methods:
+            return
+        self.reported = True
+        with trainer.precision_plugin.train_step_context():
+            found = balance(module.pair, *batch)
+        _show(f"Balance of the loss terms after {trainer.global_step} steps", found)
+        for line in found.advice():
+            log.warning(line)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the report was made."""
+        return {"reported": self.reported}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A resumed run does not report again."""
+        self.reported = state_dict["reported"]
+
+
+class NonFiniteGuard(L.Callback):
+    """Stops a run whose losses are no longer finite, names the term, and keeps checkpoints good.
+
+    The terms are gathered on the device and looked at when the trainer logs and before a
+    checkpoint is written, so that no step waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self._finite: Tensor | None = None
+        self._names: tuple[str, ...] = ()
+        self._since = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note which terms of this step are finite."""
+        module: Any = pl_module
+        terms: dict[str, Tensor] = module.terms
+        finite = torch.stack([term.isfinite().all() for term in terms.values()])
+        if self._finite is None or self._names != tuple(terms):
+            self._names, self._finite = tuple(terms), finite
+        else:
+            self._finite &= finite
+        every = getattr(trainer, "log_every_n_steps", 1)
+        if trainer.global_step % every == 0:
+            self._look(trainer)
+
+    def _look(self, trainer: L.Trainer) -> None:
+        if self._finite is None:
+            return
+        bad = [n for n, fine in zip(self._names, self._finite.tolist(), strict=True) if not fine]
+        if bad:
+            raise NonFiniteLossError(
+                f"{', '.join(bad)} became NaN or infinite between steps {self._since} and "
+                f"{trainer.global_step}. {_kept(trainer)} Lower the learning rate or that weight, "
+                "warm it up, or clip gradients (trainer.gradient_clip_val)."
+            )
+        self._finite, self._since = None, trainer.global_step
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to write a checkpoint that holds NaN."""
+        self._look(trainer)
+        module: Any = pl_module
+        for name, parameter in module.pair.named_trainable_parameters():
+            if not parameter.isfinite().all():
+                raise NonFiniteLossError(
+                    f"parameter {name!r} holds NaN or infinity at step {trainer.global_step}. "
+                    f"{_kept(trainer)} Lower the learning rate or clip gradients."
+                )
+
+
+def _kept(trainer: L.Trainer) -> str:
+    path = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    return f"The last good checkpoint is {path}." if path else "No checkpoint was written before."
+
+
+class TrainingTime(L.Callback):
+    """Seconds spent in training batches: wall time, and CPU time of this process.
+
+    Evaluation is not counted: comparisons at equal time are about training.
+    """
+
+    def __init__(self) -> None:
+        self.wall = 0.0
+        self.cpu = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Begin to count."""
+        self._began = (time.perf_counter(), time.process_time())
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count one batch."""
+        wall, cpu = self._began
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"wall": self.wall, "cpu": self.cpu}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.wall, self.cpu = state_dict["wall"], state_dict["cpu"]
+
+
+class TeacherComparison(L.Callback):
+    """Says how good the teacher is on the same data before anything is learnt from it."""
+
+    def __init__(self) -> None:
+        self.warned = False
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The pass before training has measured the teacher."""
+        module: Any = pl_module
+        scores = module.scores.get("teacher")
+        if scores is None:
+            return
+        log.info("teacher on the validation data: %s", _line(scores))
+        ours, theirs = module.data.classes, getattr(module.pair.teacher, "classes", None)
+        if theirs and tuple(theirs) != tuple(ours):
+            log.warning(
+                "the teacher was trained for other classes (%s) than the data has (%s): what it "
+                "says about label 1 is about %r, not %r.",
+                ", ".join(theirs),
+                ", ".join(ours),
+                theirs[0],
+                ours[0],
+            )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Warn once when the student has passed its teacher."""
+        module: Any = pl_module
+        if trainer.sanity_checking or self.warned or module.scores.keys() < {"student", "teacher"}:
+            return
+        headline = module.headline(module.data)
+        student, teacher = (module.scores[side][headline] for side in ("student", "teacher"))
+        if student > teacher:
+            self.warned = True
+            log.warning(
+                "the teacher (%s %.3f) is weaker than the student (%.3f) on the validation data: "
+                "there is little to learn from it.",
+                headline,
+                teacher,
+                student,
+            )
+
+
+class MovingAverage(L.Callback):
+    """Exponential moving average of the student's weights, evaluated and exported in their place.
+
+    Lightning's own callback averages the whole module, the frozen teacher included.
+
+    Args:
+        decay: of the average, below 1; the first steps use (1 + n) / (10 + n) where it is less.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"moving_average is {decay}; it has to lie between 0 and 1")
+        self.decay = decay
+        self.steps = 0
+        self.average: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin with the student as it is."""
+        student = _student(pl_module).state_dict()
+        if not self.average:
+            self.average = {name: value.clone() for name, value in student.items()}
+        self.average = {n: v.to(student[n].device) for n, v in self.average.items()}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Move the average after every optimizer step."""
+        if trainer.global_step == self.steps:
+            return
+        self.steps = trainer.global_step
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        student = _student(pl_module).state_dict()
+        floating = [name for name, value in student.items() if value.is_floating_point()]
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move([self.average[name] for name in floating], [student[name] for name in floating], 0)
+        for name in student.keys() - set(floating):
+            self.average[name].copy_(student[name])
+
+    def _swap(self, pl_module: L.LightningModule) -> None:
+        with torch.no_grad():
+            for name, value in _student(pl_module).state_dict().items():
+                kept = value.clone()
+                value.copy_(self.average[name])
+                self.average[name] = kept
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate the average."""
+        if self.average:
+            self._swap(pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on training the weights themselves."""
+        if self.average:
+            self._swap(pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The average is what training has made: from here on it is the student."""
+        self._swap(pl_module)
+        self.average = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average."""
+        return {"steps": self.steps, "average": self.average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on averaging."""
+        self.steps, self.average = state_dict["steps"], state_dict["average"]
+
+
+class ExportStudent(L.Callback):
+    """Writes the plain student, and what the run came to, into the run's folder."""
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """``student/`` and ``summary.json``."""
+        module: Any = pl_module
+        folder = Path(trainer.default_root_dir) / "student"
+        augmentation = module.data.augmentation
+        save_student(
+            module.pair.student,
+            folder,
+            build=module.student_build,
+            classes=module.data.classes,
+            metadata={
+                "task": module.data.task,
+                "augmentation": None if augmentation is None else asdict(augmentation),
+            },
+        )
+        write_summary(trainer, module)
+        log.info("student: %s  %s", folder, _line(module.scores.get("student", {})))
+
+
+def write_summary(trainer: L.Trainer, module: Any) -> None:
+    """``summary.json``: scores of student and teacher, steps and seconds of training."""
+    timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
+    summary = {
+        "scores": module.scores,
+        "headline": module.headline(module.data),
+        "steps": module.pair.number,
+        "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
+    }
+    path = Path(trainer.default_root_dir) / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _student(pl_module: L.LightningModule) -> nn.Module:
+    module: Any = pl_module
+    student: nn.Module = module.pair.student
+    return student
+
+
+def _line(scores: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if "/" not in name)
+
+
+@rank_zero_only
+def _show(*what: Any) -> None:
+    rich.get_console().print(*what, sep="\n")

@@ -1,0 +1,207 @@
+"""The LightningModule: it drives a Distillation, and evaluates student and teacher alike."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from limbeck.distillation import Distillation
+from limbeck.losses import Losses
+from limbeck.methods.base import Method
+from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecision
+from limbeck.models import Build
+from limbeck.schedules import Schedule
+from limbeck.training.callbacks import (
+    Aliveness,
+    BalanceReport,
+    ExportStudent,
+    MovingAverage,
+    NonFiniteGuard,
+    TeacherComparison,
+    TrainingTime,
+)
+from limbeck.training.data import DataModule
+from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
+
+
+class DistillationModule(L.LightningModule):
+    """Trains a student, taught or plain: without teacher and methods it is the plain baseline.
+
+    Args:
+        student: the model that is trained and exported.
+        teacher: the frozen model it learns from.
+        methods: by a name of the user's choice, which names its losses.
+        transfer: ``{student's submodule: teacher's}``, copied once before training.
+        student_weight: weight of the student's own losses.
+        optimizer: SGD or AdamW.
+        learning_rate: its course over the run.
+        metric: COCO or VOC average precision for detectors; ``auto``: COCO for detectors, top-1
+            and top-5 for classifiers.
+        moving_average: decay of an exponential moving average of the student's weights, which is
+            what is evaluated and exported; None for none.
+        channels_last: keep convolution weights (and so feature maps) in channels_last layout.
+        compile: compile the trunks of student and teacher with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None = None,
+        methods: dict[str, Method] | None = None,
+        transfer: dict[str, str] | None = None,
+        student_weight: float | Schedule = 1.0,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen
+        learning_rate: LearningRate = LearningRate(),  # noqa: B008 - frozen
+        metric: Literal["auto", "coco", "voc"] = "auto",
+        moving_average: float | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pair = Distillation(
+            student, teacher, methods or {}, transfer=transfer, student_weight=student_weight
+        )
+        # DDP is to leave the teacher alone: it is frozen, and the same everywhere.
+        self._ddp_params_and_buffers_to_ignore = [f"pair.{n}" for n in self.pair.teacher_names()]
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.metric = metric
+        self.moving_average = moving_average
+        self.metrics = nn.ModuleDict()
+        self.scores: dict[str, dict[str, float]] = {}
+        self.scored_at: int | None = None  # the step of the student's scores
+        self.student_build: Build | None = None  # for students that do not know it themselves
+        if channels_last:
+            self.pair.to(memory_format=torch.channels_last)
+        if compile:
+            compile_trunks(self.pair)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What every run is accompanied by."""
+        callbacks = [
+            Aliveness(),
+            NonFiniteGuard(),
+            BalanceReport(),
+            TrainingTime(),
+            TeacherComparison(),
+            ExportStudent(),
+        ]
+        if self.moving_average is not None:
+            # First, so that what follows it sees the averaged weights.
+            callbacks.insert(0, MovingAverage(self.moving_average))
+        return callbacks
+
+    @property
+    def data(self) -> DataModule:
+        """The data that the trainer was given."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, DataModule):
+            raise TypeError(
+                f"DistillationModule needs a limbeck DataModule; found {type(data).__name__}. "
+                "Another loader can be used with limbeck.Distillation and a loop of one's own."
+            )
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Metrics fit the data's task and classes."""
+        sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
+        self.metrics = nn.ModuleDict({side: self.new_metric(self.data) for side in sides})
+
+    def new_metric(self, data: DataModule) -> Metric:
+        """An empty metric for this data."""
+        if data.task == "classification":
+            return TopKAccuracy(len(data.classes))
+        kind = VOCAveragePrecision if self.metric == "voc" else COCOAveragePrecision
+        return kind(data.classes)
+
+    def headline(self, data: DataModule) -> str:
+        """Name of the score that this data's task is judged by."""
+        return str(self.new_metric(data).headline)
+
+    # -- training -------------------------------------------------------------------------------
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        """One batch through the pair."""
+        images, targets = batch
+        losses: Losses = self.pair(images, targets)
+        self.terms = {name: loss.detach() for name, loss in losses.raw.items()}
+        self._log_losses(losses, len(images))
+        return losses.total
+
+    def _log_losses(self, losses: Losses, batch_size: int) -> None:
+        raw = {f"train/raw/{name}": value.detach() for name, value in losses.raw.items()}
+        weighted = {f"train/weighted/{name}": losses[name].detach() for name in losses}
+        student = sum(v for n, v in losses.items() if n.startswith("student/"))
+        shown = {"train/task": student}
+        if any(not name.startswith("student/") for name in losses):
+            shown["train/distillation"] = losses.total - student
+        self.log_dict({**raw, **weighted, "train/total": losses.total}, batch_size=batch_size)
+        self.log_dict(shown, prog_bar=True, batch_size=batch_size)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """An optimizer step, after which schedules move on."""
+        super().optimizer_step(*args, **kwargs)
+        self.pair.advance()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer and learning rate as the recipe states them."""
+        norms = norm_parameters(self.pair)
+        optimizer = self.optimizer.build(self.pair.named_trainable_parameters(), norms)
+        total = int(self.trainer.estimated_stepping_batches)
+        batches = int(self.trainer.num_training_batches)
+        per_epoch = max(1, batches // self.trainer.accumulate_grad_batches)
+        scheduler = self.learning_rate.build(optimizer, total, per_epoch)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    # -- evaluation -----------------------------------------------------------------------------
+
+    def _evaluated(self) -> Mapping[str, nn.Module]:
+        """Whom this validation pass is about.
+
+        The pass before training (Lightning's sanity check, over all validation data) measures the
+        teacher, later ones the student, and ``limbeck validate`` both.
+        """
+        sides = {"student": self.pair.student}
+        if self.pair.teacher is not None:
+            if self.trainer.sanity_checking:
+                return {"teacher": self.pair.teacher}
+            if self.trainer.state.fn == "validate":
+                return {"teacher": self.pair.teacher} | sides
+        return sides
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        """Predictions of one batch, into the metric."""
+        images, targets = batch
+        for side, model in self._evaluated().items():
+            metric: Any = self.metrics[side]
+            metric.update(model(images), targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the whole validation data."""
+        for side in self._evaluated():
+            metric: Any = self.metrics[side]
+            scores: dict[str, Tensor] = metric.compute()
+            metric.reset()
+            self.scores[side] = {name: float(value) for name, value in scores.items()}
+            if side == "student":
+                self.scored_at = self.trainer.global_step
+            prefix = "val" if side == "student" else "val/teacher"
+            if not self.trainer.sanity_checking:
+                logged = {f"{prefix}/{name}": value for name, value in scores.items()}
+                # Every process has the synchronised score already.
+                self.log_dict(logged, rank_zero_only=False, sync_dist=False)
+
+
+def compile_trunks(pair: Distillation) -> None:
+    """Compile what is a plain chain of tensors: a detector's backbone, a whole classifier."""
+    for model in (pair.student, pair.teacher):
+        if model is not None:
+            trunk = getattr(model, "backbone", model)
+            trunk.compile()

@@ -1,0 +1,126 @@
+"""Optimizers and learning rates, as a recipe states them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torchvision.ops import FrozenBatchNorm2d
+
+_NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """SGD or AdamW over the student's and the adapters' parameters.
+
+    Attributes:
+        name: ``sgd`` or ``adamw``.
+        lr: peak learning rate.
+        weight_decay: on every parameter, less those that ``norm_weight_decay`` is about.
+        norm_weight_decay: on the affine parameters of norms; None: as all others.
+        momentum: of SGD.
+        nesterov: of SGD.
+        lr_factors: ``{prefix: factor}``: parameters of the student whose name begins with the
+            prefix learn at ``factor * lr`` (a pretrained backbone, say); the longest prefix wins.
+    """
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    norm_weight_decay: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+
+    def build(
+        self, parameters: Iterable[tuple[str, nn.Parameter]], norms: set[int]
+    ) -> torch.optim.Optimizer:
+        """The optimizer of named parameters; ``norms`` are the ids of those of norms."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        unused = set(self.lr_factors)
+        for name, parameter in parameters:
+            prefix = self._prefix(name)
+            unused.discard(prefix)
+            decay = self.weight_decay
+            if id(parameter) in norms and self.norm_weight_decay is not None:
+                decay = self.norm_weight_decay
+            key = (self.lr * self.lr_factors.get(prefix, 1.0), decay)
+            groups.setdefault(key, []).append(parameter)
+        if unused:
+            raise ValueError(
+                f"optimizer.lr_factors names {', '.join(sorted(unused))}, with which no trained "
+                "parameter of the student begins. `limbeck inspect` lists the paths."
+            )
+        described: list[dict[str, Any]] = [
+            {"params": members, "lr": lr, "weight_decay": decay}
+            for (lr, decay), members in groups.items()
+        ]
+        if self.name == "adamw":
+            return torch.optim.AdamW(described)
+        return torch.optim.SGD(
+            described, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
+        )
+
+    def _prefix(self, name: str) -> str:
+        name = name.removeprefix("student.")
+        fitting = [p for p in self.lr_factors if name == p or name.startswith(f"{p}.")]
+        return max(fitting, key=len, default="")
+
+
+def norm_parameters(model: nn.Module) -> set[int]:
+    """Ids of the parameters that belong to norms."""
+    return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """How the learning rate moves over the run.
+
+    Attributes:
+        shape: ``constant``; ``step`` (times ``gamma`` at each milestone); ``cosine`` (to 0);
+            ``one_cycle`` (up over the warm-up and down to 0, cosine, momentum in reverse:
+            Smith and Topin, arXiv:1708.07120).
+        warm_up: linear warm-up: optimizer steps, or below 1 a share of the run.
+        warm_up_factor: factor on the learning rate at the first step of a linear warm-up.
+        milestones: of ``step``.
+        unit: what the milestones count.
+        gamma: of ``step``.
+    """
+
+    shape: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
+    warm_up: float = 0.1
+    warm_up_factor: float = 0.001
+    milestones: Sequence[int] = ()
+    unit: Literal["epochs", "steps"] = "epochs"
+    gamma: float = 0.1
+
+    def build(
+        self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int
+    ) -> LRScheduler:
+        """A scheduler to step after every optimizer step."""
+        warm_up = self.warm_up * total_steps if self.warm_up < 1 else self.warm_up
+        if self.shape == "one_cycle":
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            share = min(1.0, warm_up / total_steps)
+            return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=share)
+        unit = steps_per_epoch if self.unit == "epochs" else 1
+        milestones = [milestone * unit for milestone in self.milestones]
+        factor = partial(self.factor, total=total_steps, warm_up=warm_up, milestones=milestones)
+        return LambdaLR(optimizer, factor)
+
+    def factor(self, step: int, total: int, warm_up: float, milestones: Sequence[int]) -> float:
+        """Factor on the learning rate after ``step`` optimizer steps (not for ``one_cycle``)."""
+        factor = 1.0
+        if self.shape == "step":
+            factor = self.gamma ** sum(step >= milestone for milestone in milestones)
+        elif self.shape == "cosine":
+            done = max(0.0, step - warm_up) / max(1.0, total - warm_up)
+            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if step < warm_up:
+            factor *= 1 - (1 - step / warm_up) * (1 - self.warm_up_factor)
+        return factor

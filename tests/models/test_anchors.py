@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torchvision.models.detection import faster_rcnn, retinanet
+from torchvision.models.detection.image_list import ImageList
+
+from limbeck.models import BasicBlocks, Classifier, RetinaNet
+from limbeck.models.anchors import (
+    anchor_generator,
+    coarsest_stride,
+    retinanet_sizes,
+    rpn_sizes,
+    unsuited_side,
+)
+
+TINY = BasicBlocks((1, 1, 1, 1), (4, 4, 4, 4))
+
+
+def small(**arguments) -> RetinaNet:
+    return RetinaNet(TINY, 2, fpn_channels=8, head_depth=1, **arguments)
+
+
+def test_default_sizes_are_torchvisions() -> None:
+    assert retinanet_sizes(range(3, 8)) == retinanet._default_anchorgen().sizes
+    assert rpn_sizes(range(2, 7)) == faster_rcnn._default_anchorgen().sizes
+
+
+@pytest.mark.parametrize("sizes", [((8,),), ((8,), (16, 20)), ((), ())])
+def test_sizes_that_do_not_suit_the_levels_are_refused(sizes) -> None:
+    with pytest.raises(ValueError, match=r"expected 2 tuples of sizes.*levels \[3, 4\]"):
+        anchor_generator((3, 4), sizes, (1.0,))
+
+
+def test_sides_that_are_multiples_of_the_coarsest_stride_suit() -> None:
+    assert coarsest_stride(small(levels=(3, 5))) == 32
+    assert unsuited_side(small(levels=(3, 5)), 240, 320) is None  # padded to 256
+    assert unsuited_side(small(), 256, 384) is None
+
+
+def test_the_message_has_the_stride_that_the_generator_really_takes() -> None:
+    model = small()  # P7: 128 pixels
+    message = unsuited_side(model, 800, 1280)
+    images = ImageList(torch.zeros(1, 3, 800, 1280), [(800, 1280)])
+    grid = [torch.zeros(1, 8, -(-800 // s), 1280 // s) for s in model.strides]
+    anchors = model.anchor_generator(images, grid)[0]
+    rows = (anchors[:, 1::2].mean(1))[-7 * 10 * 9 :].unique()  # the 7 x 10 cells of P7
+    taken = (rows.max() - rows.min()).item() / 6
+    assert taken == pytest.approx(114, abs=1)
+    assert "7 cells at stride 128" in message
+    assert "114 pixels apart" in message
+    assert f"drift by up to {6 * (128 - 114)} pixels" in message
+    assert "height" in message
+    assert "width" not in message
+
+
+def test_a_classifier_has_no_anchors() -> None:
+    classifier = Classifier(TINY, 2)
+    assert coarsest_stride(classifier) is None
+    assert unsuited_side(classifier, 33, 33) is None

@@ -1,0 +1,94 @@
+import logging
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from limbeck.models import BasicBlocks, Classifier
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("mobilenet_v2", *IMAGENET),
+        (BasicBlocks((1, 1), (8, 16), stem_stride=2), *IMAGENET),
+        ("timm:test_resnet", (0.5,) * 3, (0.5,) * 3),  # as timm published it
+    ],
+)
+def test_normalises_what_it_is_given(name, mean, std) -> None:
+    model = Classifier(name, 5).eval()
+    images = torch.rand(2, 3, 64, 64)
+    by_hand = torchvision.transforms.functional.normalize(images, mean, std)
+    torch.testing.assert_close(model(images), model.network(by_hand))
+    assert model(images).shape == (2, 5)
+
+
+def test_given_mean_and_std_win() -> None:
+    model = Classifier("timm:test_resnet", 3, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert model.build.init_args["std"] == [1.0, 1.0, 1.0]
+
+
+def test_normalisation_is_not_in_the_state_dict() -> None:
+    model = Classifier("squeezenet1_0", 4)
+    plain = torchvision.models.squeezenet1_0(num_classes=4)
+    assert list(model.state_dict()) == [f"network.{name}" for name in plain.state_dict()]
+    model.network.load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("resnet18", "torchvision:resnet18"),  # both libraries have it: torchvision's first
+        ("torchvision:resnet18", "torchvision:resnet18"),
+        ("timm:resnet18", "timm:resnet18"),
+        ("test_efficientnet", "timm:test_efficientnet"),
+    ],
+)
+def test_which_library_a_name_means(given: str, found: str) -> None:
+    model = Classifier(given, 2)
+    assert model.published == (found,)
+    assert model.build.init_args["network"] == found
+
+
+@pytest.mark.parametrize("name", ["resnet19", "torchvision:resnet10t", "other:resnet18"])
+def test_an_unknown_name_is_refused_with_the_nearest(name: str) -> None:
+    with pytest.raises(ValueError, match=f"network='{name}'.*Nearest names: .*resnet1"):
+        Classifier(name, 2)
+
+
+def test_a_detector_is_no_classifier() -> None:
+    with pytest.raises(ValueError, match="no such network"):
+        Classifier("retinanet_resnet50_fpn", 2)
+
+
+def test_bytes_are_refused() -> None:
+    model = Classifier(BasicBlocks((1,), (4,)), 2)
+    with pytest.raises(TypeError, match=r"torch.uint8: expected float in \[0, 1\]"):
+        model(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_norm_behaviour_reaches_the_network() -> None:
+    model = Classifier(BasicBlocks((1, 1), (4, 8)), 2, norm="frozen").train()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    model(torch.rand(2, 3, 16, 16)).sum().backward()
+    assert model.network.conv1.weight.grad is not None
+
+
+def test_another_number_of_classes_keeps_the_own_head(caplog) -> None:
+    trained, model = Classifier("squeezenet1_0", 6), Classifier("squeezenet1_0", 3)
+    with caplog.at_level(logging.INFO):
+        part, tensors = model.part_for(trained.state_dict())
+    part.load_state_dict(tensors)
+    assert "6 classes given, 3 here" in caplog.text
+    same = [
+        torch.equal(tensor, trained.network.state_dict()[name])
+        for name, tensor in model.network.state_dict().items()
+        if not name.startswith("classifier.")
+    ]
+    assert all(same)
+    assert torch.equal(tensors["classifier.1.weight"], model.network.classifier[1].weight)
+    assert tensors["classifier.1.weight"].shape[0] == 3

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from matplotlib.image import imread
+
+from limbeck.report import detection_grid
+from tests.report.test_curves import texts
+
+CLASSES = ["circle", "square"]
+
+
+def boxes(*labels: int, scores: list[float] | None = None) -> dict[str, torch.Tensor]:
+    item = {
+        "boxes": torch.tensor([[8.0, 8, 24, 24]] * len(labels)).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+    return item if scores is None else {**item, "scores": torch.tensor(scores)}
+
+
+def test_names_and_scores_are_written_above_the_threshold(tmp_path):
+    columns = {
+        "truth": [boxes(1), boxes()],
+        "student": [boxes(2, 1, scores=[0.91, 0.399]), boxes(1, 0, scores=[0.4, 0.9])],
+    }
+    out = tmp_path / "new" / "grid.svg"
+    detection_grid([torch.rand(3, 32, 32)] * 2, columns, CLASSES, out)
+    assert sorted(texts(out)) == sorted(
+        ["truth", "student", "circle", "square 0.91", "circle 0.40"]
+    )
+
+
+def test_boxes_frame_their_pixels(tmp_path):
+    """A box drawn over a black square of the same place covers its rim and nothing else."""
+    image = torch.ones(3, 32, 32)
+    image[:, 8:24, 8:24] = 0
+    detection_grid([image], {"": [boxes(1)]}, CLASSES, tmp_path / "a.png")
+    detection_grid([image], {"": [boxes()]}, CLASSES, tmp_path / "b.png")
+    framed, bare = (imread(tmp_path / name)[..., :3] for name in ("a.png", "b.png"))
+    black = (bare.sum(axis=2) == 0).nonzero()
+    top, left, bottom, right = (*map(min, black), *map(max, black))
+    blue = (framed[..., 2] > 0.6) & (framed[..., 0] < 0.1)
+    rows, columns = (
+        blue[(top + bottom) // 2].nonzero()[0],
+        blue[:, (left + right) // 2].nonzero()[0],
+    )
+    assert (rows.min(), rows.max()) == pytest.approx((left, right), abs=4)
+    assert columns.max() == pytest.approx(bottom, abs=4)
+    assert framed[(top + bottom) // 2, (left + right) // 2].sum() == 0
+
+
+def test_small_and_wide_images_are_drawn_as_wide(tmp_path):
+    out = tmp_path / "grid.png"
+    images = [torch.rand(3, 16, 32), torch.rand(3, 200, 100)]
+    detection_grid(images, {"truth": [boxes(), boxes()]}, CLASSES, out)
+    height, width = imread(out).shape[:2]
+    assert width == 390
+    assert height == pytest.approx(390 * 1.5, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("images", "columns", "message"),
+    [
+        ([], {"truth": []}, "0 images"),
+        ([torch.rand(3, 8, 8)], {}, "0 columns"),
+        ([torch.rand(3, 8, 8)], {"student": []}, "column 'student' has boxes for 0 images"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(tmp_path, images, columns, message):
+    with pytest.raises(ValueError, match=message):
+        detection_grid(images, columns, CLASSES, tmp_path / "grid.png")
