@@ -31,8 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     speak()
     from limbeck.commands import run
+    from limbeck.commands.errors import is_ours
 
-    run(given)
+    try:
+        run(given)
+    except Exception as error:
+        if not is_ours(error.__traceback__):
+            raise
+        logging.getLogger("limbeck").error("%s", error)
+        sys.exit(1)
 
 
 def speak() -> None:

@@ -15,6 +15,7 @@ from limbeck.landmarks import landmarks, unwrap
 from limbeck.losses import Losses, student_losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.schedules import Weight, as_schedule
+from limbeck.tap import TapError
 from limbeck.taps import Taps
 from limbeck.wiring import Wiring, check
 
@@ -74,6 +75,8 @@ class Distillation(nn.Module):
             )
         self.student = student
         self.teacher = None if teacher is None else unwrap(teacher).requires_grad_(False).eval()
+        # Read by DDP: the frozen teacher is neither broadcast nor reduced.
+        self._ddp_params_and_buffers_to_ignore = self.teacher_names()
         self.methods = nn.ModuleDict(name_methods(methods))
         self.student_weight = as_schedule(student_weight)
         self.student_loss = student_loss
@@ -82,7 +85,7 @@ class Distillation(nn.Module):
         if transfer:
             transfer_weights(student, self._needed_teacher("transfer"), transfer)
         self._student_taps = self._tap(student, "student_taps")
-        self._teacher_taps = None if teacher is None else self._tap(self.teacher, "teacher_taps")
+        self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
         self._setup(example)
         self.register_state_dict_post_hook(_leave_teacher_out)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_forgive_teacher)  # type: ignore[no-untyped-call]
@@ -97,8 +100,7 @@ class Distillation(nn.Module):
             raise ValueError(f"{wanted_by} needs a teacher, and the Distillation has none")
         return self.teacher
 
-    def _tap(self, model: nn.Module | None, side: str) -> Taps:
-        assert model is not None
+    def _tap(self, model: nn.Module, side: str) -> Taps:
         taps = {
             f"{name} {tap_name}": tap
             for name, method in self._methods()
@@ -114,11 +116,16 @@ class Distillation(nn.Module):
     def _setup(self, example: Images | None) -> None:
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
         images = tiny_batch(self.student, device) if example is None else example
-        with evaluation(self.student, self.teacher), network_frame(self.student, self.teacher):
-            teacher = {}
+        student, teacher = {}, {}
+        with (
+            explained_dry_pass(images),
+            evaluation(self.student, self.teacher),
+            network_frame(self.student, self.teacher),
+        ):
             if self._teacher_taps is not None and self._teacher_taps.taps:
                 teacher = self._teacher_taps.learn(lambda: self._needed_teacher("a tap")(images))
-            student = self._student_taps.learn(lambda: self.student(images))
+            if self._student_taps.taps:
+                student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self._methods():
             try:
                 method.setup(self._step(name, images, None, (None, student), (None, teacher)))
@@ -167,9 +174,12 @@ class Distillation(nn.Module):
         taps = self._teacher_taps
         if taps is None or not taps.taps:
             return None, {}
+        teacher = self._needed_teacher("a tap")
+        if teacher.training:  # somebody called .train() on the teacher itself
+            teacher.eval()
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
         with torch.no_grad():
-            return taps.read(lambda: self._needed_teacher("a tap")(images))
+            return taps.read(lambda: teacher(images))
 
     def _step(
         self,
@@ -179,17 +189,17 @@ class Distillation(nn.Module):
         learnt: tuple[Any, dict[str, Any]],
         taught: tuple[Any, dict[str, Any]],
     ) -> Step:
-        def side(model: nn.Module, seen: tuple[Any, dict[str, Any]]) -> Side:
-            prefix = f"{name} "
-            own = {k.removeprefix(prefix): v for k, v in seen[1].items() if k.startswith(prefix)}
-            return Side(model, own, seen[0])
+        method, teacher = self.methods[name], self.teacher
+
+        def side(model: nn.Module, taps: Any, seen: tuple[Any, dict[str, Any]]) -> Side:
+            return Side(model, {tap: seen[1][f"{name} {tap}"] for tap in taps}, seen[0])
 
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         return Step(
             images=images,
             targets=targets,
-            student=side(self.student, learnt),
-            teacher=None if self.teacher is None else side(self.teacher, taught),
+            student=side(self.student, method.student_taps, learnt),
+            teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
             number=self.number,
             global_batch=len(images) * world,
             world_size=world,
@@ -241,10 +251,11 @@ class Distillation(nn.Module):
         return [parameter for _, parameter in self.named_trainable_parameters()]
 
     def teacher_names(self) -> list[str]:
-        """Names of the teacher's parameters and buffers, for DDP to leave alone."""
+        """Names of the teacher's parameters and buffers, for checkpoints and DDP to leave alone."""
         if self.teacher is None:
             return []
-        return [f"teacher.{name}" for name in self.teacher.state_dict(keep_vars=True)]
+        names = self.teacher.state_dict(keep_vars=True) | dict(self.teacher.named_buffers())
+        return [f"teacher.{name}" for name in names]
 
     def train(self, mode: bool = True) -> "Distillation":
         """Training or evaluation mode of student and methods; the teacher stays in evaluation."""
@@ -323,6 +334,22 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
             f"with {teacher.image_sizes} (height, width). Give both the same size_divisible."
         )
+
+
+@contextmanager
+def explained_dry_pass(images: Images) -> Iterator[None]:
+    """Say of an error that a model raises within that it came from the dry pass, and on what."""
+    try:
+        yield
+    except TapError:
+        raise
+    except Exception as error:
+        shapes = " and ".join(str(tuple(image.shape)) for image in images[:1])
+        error.add_note(
+            f"In the dry pass that sizes the adapters, on {len(images)} black image of {shapes}. "
+            "Give Distillation an example=... of images that student and teacher take."
+        )
+        raise
 
 
 def tiny_batch(model: nn.Module, device: torch.device) -> Images:

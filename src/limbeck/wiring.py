@@ -238,8 +238,12 @@ def _describe(adapter: nn.Module) -> str:
 def _undisturbed(pair: Distillation) -> Iterator[None]:
     """Training mode within; modes, buffers (norm statistics) and random state restored after."""
     modes = {module: module.training for module in pair.modules()}
-    names = set(pair.teacher_names())
-    buffers = [(b, b.clone()) for name, b in pair.named_buffers() if name not in names]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for part in (pair.student, pair.methods)
+        for module in part.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     devices = {p.device.index for p in pair.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)):
         try:
@@ -247,7 +251,8 @@ def _undisturbed(pair: Distillation) -> Iterator[None]:
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in buffers:
+                for module, name, buffer, value in buffers:
                     buffer.copy_(value)
+                    setattr(module, name, buffer)  # where it was replaced, not overwritten
             for module, mode in modes.items():
                 module.training = mode

@@ -57,7 +57,9 @@ def test_yaml_and_a_build_make_the_same(class_path: str, init_args: dict, kind: 
 
 def test_yaml_with_an_unknown_norm_is_refused() -> None:
     with pytest.raises(Exception, match="frozn"):
-        from_yaml({"class_path": "limbeck.models.RetinaNet", "init_args": SMALL | {"norm": "frozn"}})
+        from_yaml(
+            {"class_path": "limbeck.models.RetinaNet", "init_args": SMALL | {"norm": "frozn"}}
+        )
 
 
 def test_a_model_knows_its_arguments_less_the_weights() -> None:
@@ -92,7 +94,7 @@ def test_nothing_but_models_is_run(class_path: str, message: str) -> None:
 def test_trust_runs_any_class_and_still_wants_a_module() -> None:
     made = Build("torch.nn.Linear", {"in_features": 2, "out_features": 3}).make(trust=True)
     assert made.weight.shape == (3, 2)
-    with pytest.raises(ValueError, match="made int, no nn.Module"):
+    with pytest.raises(ValueError, match=r"made int, no nn\.Module"):
         Build("builtins.int", {}).make(trust=True)
 
 

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as L
 import rich
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from limbeck.commands.errors import explain
 from limbeck.models import Build
 from limbeck.report import Row, Table
 from limbeck.training.callbacks import write_summary
@@ -28,6 +30,12 @@ class LimbeckCLI(LightningCLI):
         """The trainer's verbs that limbeck has."""
         data = {"model", "train_dataloaders", "val_dataloaders", "datamodule", "dataloaders"}
         return {"fit": data, "validate": data}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser with limbeck's errors."""
+        parser = Parser(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe (YAML).")
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for everything."""
@@ -77,6 +85,17 @@ class LimbeckCLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, verbose=False)
             if self.trainer.is_global_zero:
                 write_summary(self.trainer, self.model)
+
+
+class Parser(LightningArgumentParser):
+    """Says which known key is nearest to an unknown one, instead of listing them all."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the program with the message; within a nested value, leave that to the outer one."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        log.error("%s", explain(message, self))
+        raise SystemExit(2) from ex
 
 
 class ProgressBar(RichProgressBar):

@@ -131,7 +131,7 @@ def _recording(model: nn.Module, found: dict[str, Place]) -> Iterator[None]:
 
 def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table:
     """Name, tap, shape and stride of every landmark."""
-    table = Table("landmark", "tap", "value", "shape", "stride", title=title, title_justify="left")
+    table = _table(title, "landmark", "tap", "value", "shape", "stride")
     known = landmarks(model)
     taps = Taps(model, known)
     try:
@@ -146,10 +146,18 @@ def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table
 
 def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) -> Table:
     """Every tappable module path with its calls, shape and stride."""
-    table = Table("path", "module", "calls", "shape", "stride", title=title, title_justify="left")
+    table = _table(title, "path", "module", "calls", "shape", "stride")
     for place in places(model, size):
         if place.path.count(".") < depth:
             table.add_row(place.path, place.kind, str(place.calls), *_describe(place.shapes, size))
+    return table
+
+
+def _table(title: str, *heads: str) -> Table:
+    """Paths are there to be copied: they are folded, never cut."""
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
     return table
 
 
@@ -166,7 +174,7 @@ def weights_table(path: Path) -> Table:
     state: dict[str, Tensor] = read_tensors(path)
     count = sum(tensor.numel() for tensor in state.values())
     title = f"{path}: {len(state)} tensors, {count / 1e6:.2f} M values"
-    table = Table("name", "shape", "type", title=title, title_justify="left")
+    table = _table(title, "name", "shape", "type")
     for name, tensor in state.items():
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         table.add_row(name, shape, str(tensor.dtype).removeprefix("torch."))

@@ -10,6 +10,7 @@ import torch
 
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 
+LISTS = {"images", "annotations", "categories"}
 FORMAT = "COCO's format is described at https://cocodataset.org/#format-data"
 
 
@@ -63,14 +64,18 @@ class COCO(AnnotatedImages):
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The JSON file as it stands, with the three lists that detection needs."""
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist; give a JSON file of instances, such as "
+            "annotations/instances_val2017.json"
+        )
     try:
         content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not a JSON file ({error})") from error
-    needed = ("images", "annotations", "categories")
-    found = list(content) if isinstance(content, dict) else type(content).__name__
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in needed):
-        raise ValueError(f"{file} holds {found}, expected lists named {list(needed)}. {FORMAT}")
+    if not isinstance(content, dict) or not LISTS <= content.keys():
+        found = list(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{file} holds {found}, expected at least {sorted(LISTS)}. {FORMAT}")
     return content
 
 

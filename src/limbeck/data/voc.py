@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 
@@ -52,19 +53,15 @@ class VOC(AnnotatedImages):
         names = _read_split(folder, split)
         annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
         if classes is None:
-            others = {path.stem for path in (folder / "Annotations").glob("*.xml")} - set(names)
-            rest = [_parse(folder / "Annotations" / f"{name}.xml") for name in sorted(others)]
-            found = {n for parsed in [*annotations.values(), *rest] for n in parsed.names}
+            every = (folder / "Annotations").glob("*.xml")
+            rest = [_parse(path) for path in sorted(every) if path.stem not in annotations]
+            found = {name for one in [*annotations.values(), *rest] for name in one.names}
             classes = PASCAL if found <= set(PASCAL) else sorted(found)
-        files = {path.stem: path for path in (folder / "JPEGImages").iterdir()}
-        records = []
-        for image_id, (name, annotation) in enumerate(annotations.items()):
-            if name not in files:
-                raise FileNotFoundError(
-                    f"{folder / 'JPEGImages'} has no image {name}, which the split {split!r} lists"
-                )
-            objects = annotation.objects(classes)
-            records.append(AnnotatedImage(files[name], image_id, annotation.size, objects))
+        files = _image_files(folder / "JPEGImages", names)
+        records = [
+            AnnotatedImage(files[name], image_id, annotation.size, annotation.objects(classes))
+            for image_id, (name, annotation) in enumerate(annotations.items())
+        ]
         if training and not keep_images_without_boxes:
             records = [record for record in records if len(record.objects)]
         super().__init__(classes, records)
@@ -119,6 +116,19 @@ def _read_split(folder: Path, split: str) -> list[str]:
     return file.read_text().split()
 
 
+def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:
+    """The image of each name, whatever its format."""
+    images = (path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+    files = {path.stem: path for path in images}
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(names)} images of the split are not in {folder}, the "
+            f"first is {missing[0]}; add them, or take them off the list in ImageSets/Main"
+        )
+    return files
+
+
 def _parse(path: Path) -> _Annotation:
     """Reads one XML file.
 
@@ -126,6 +136,8 @@ def _parse(path: Path) -> _Annotation:
         FileNotFoundError: the file does not exist.
         ValueError: the file is no XML, or an object lacks its name or a positive box.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, though a split lists its image")
     try:
         root = ElementTree.parse(path).getroot()
         size = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))

@@ -45,10 +45,10 @@ class KD(Method):
         teacher = step.taught.features["logits"]
         for side, logits in (("student", student), ("teacher", teacher)):
             if not isinstance(logits, Tensor) or logits.dim() != 2:
-                found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                found = getattr(logits, "shape", type(logits).__name__)
                 raise ValueError(
-                    f"KD: the {side} gives {found} at {self.student_taps['logits'] or '<model>'!r}, "
-                    "no logits (B, K). Name their place with logits=..."
+                    f"KD: the {side} gives {found} where logits (B, K) are expected. Name their "
+                    "place with logits=..."
                 )
         if student.shape != teacher.shape:
             raise ValueError(

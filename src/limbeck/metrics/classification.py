@@ -24,7 +24,7 @@ class TopKAccuracy(WrapperMetric):
         ks = [1, 5] if num_classes > 5 else [1]
         self.accuracies = MetricCollection(
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro") for k in ks},
-            # Groups would share one state for good when the first batch scores alike in both.
+            # A group is made of metrics that agree on the first batch, as these two well may.
             compute_groups=False,
         )
 

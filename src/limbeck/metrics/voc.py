@@ -103,11 +103,10 @@ def match(prediction: Boxes, target: Boxes, iou_threshold: float) -> Tensor:
     iou[prediction["labels"][order][:, None] != target["labels"]] = 0
     best, matched = iou.max(dim=1)
     hit = best > iou_threshold
-    difficult = target["difficult"][matched]
-    claims = F.one_hot(matched, iou.shape[1]) * (hit & ~difficult)[:, None]  # (N, M)
+    claims = F.one_hot(matched, iou.shape[1]) * hit[:, None]  # (N, M)
     first = ((claims.cumsum(dim=0) == 1) & (claims == 1)).any(dim=1)
     verdicts[order[first]] = RIGHT
-    verdicts[order[hit & difficult]] = IGNORED
+    verdicts[order[hit & target["difficult"][matched]]] = IGNORED
     return verdicts
 
 

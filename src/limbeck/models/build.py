@@ -85,8 +85,8 @@ class Build:
         return typing.cast(Callable[..., Any], maker)
 
 
-class LimbeckModel(ABC):
-    """What limbeck's models know of themselves, beside being an ``nn.Module``.
+class LimbeckModel(nn.Module, ABC):
+    """A module that knows how it was built, and which published weights are its own.
 
     Attributes:
         build: the constructor and its arguments, less the weights.

@@ -19,7 +19,7 @@ from limbeck.models.weights import load_weights
 log = logging.getLogger(__name__)
 
 
-class Classifier(LimbeckModel, nn.Module):
+class Classifier(LimbeckModel):
     """An image classifier that normalises its own input.
 
     Args:

@@ -1,5 +1,6 @@
 """The data of a run, as Lightning wants it: one training set, one validation set, their loaders."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,9 +38,22 @@ class TrainingLoader(StatefulDataLoader):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """The position behind the last batch that was read."""
-        if self._iterator is None:
-            return self.next_iter_state or {}
-        return dict(super().state_dict())
+        unread = self._iterator is None
+        position = self.next_iter_state or {} if unread else super().state_dict()
+        return {"workers": self.num_workers, "position": position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lets the next iteration go on at the position that was saved.
+
+        Raises:
+            ValueError: it was saved with another number of workers, which torchdata cannot restore.
+        """
+        if state_dict["workers"] != self.num_workers:
+            raise ValueError(
+                f"the checkpoint was written with {state_dict['workers']} loading workers, this "
+                f"run has {self.num_workers}; give the data module workers={state_dict['workers']}"
+            )
+        super().load_state_dict(state_dict["position"])
 
 
 class DataModule(LightningDataModule):
@@ -84,7 +98,7 @@ class DataModule(LightningDataModule):
         if augmentation is not None and not isinstance(augmentation, AUGMENTATIONS[val.task]):
             raise ValueError(
                 f"augmentation is a {type(augmentation).__name__}, the datasets are for "
-                f"{val.task}; give a {AUGMENTATIONS[val.task].__name__}"
+                f"{val.task}; give a limbeck.data.{AUGMENTATIONS[val.task].__name__}"
             )
         if eval_batch_size is None:
             eval_batch_size = batch_size
@@ -131,7 +145,9 @@ class DataModule(LightningDataModule):
         )
         transform = _to_float() if self.augmentation is None else self.augmentation.training()
         samples = AugmentedBatches(self.train, transform, seed=self.seed)
-        return TrainingLoader(samples, sampler=batches, **self._loader_options())
+        with warnings.catch_warnings():  # torchdata 0.11 calls what torch 2.14 deprecates
+            warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
+            return TrainingLoader(samples, sampler=batches, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This process's part of the validation set, in order."""

@@ -32,17 +32,13 @@ class Detector(LimbeckModel):
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
         """The whole detector, or the trunk where the weights are an ImageNet classifier's."""
         if any(name.startswith("backbone.") for name in tensors):
-            return self._module(), tensors
+            return self, tensors
         trunk = self.backbone.of_classifier(tensors)
         log.info("The weights are a classifier's: %d of %d tensors.", len(trunk), len(tensors))
         return self.backbone.body, trunk
 
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""
-        return self._module()
-
-    def _module(self) -> nn.Module:
-        assert isinstance(self, nn.Module)
         return self
 
 

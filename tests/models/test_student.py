@@ -1,0 +1,182 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+from limbeck.models import (
+    BasicBlocks,
+    Build,
+    Classifier,
+    FasterRCNN,
+    RetinaNet,
+    load_student,
+    save_student,
+)
+from tests.models.scramble import photographs, same_detections, scramble
+
+BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
+SMALL = {"fpn_channels": 8, "min_size": 64, "max_size": 64, "score_threshold": 0.01}
+
+
+@pytest.fixture
+def classifier() -> nn.Module:
+    return scramble(Classifier(BLOCKS, 3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2))).eval()
+
+
+@pytest.mark.parametrize("norm", ["trained", "frozen", "affine", "synchronised"])
+def test_a_classifier_comes_back(norm, tmp_path: Path) -> None:
+    model = scramble(Classifier(BLOCKS, 3, std=(0.1, 0.2, 0.3), norm=norm)).eval()
+    save_student(model, tmp_path / "new" / "student", classes=("cat", "dog", "owl"))
+    again = load_student(tmp_path / "new" / "student")
+    images = torch.rand(2, 3, 32, 32)
+    assert not again.training
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [RetinaNet, FasterRCNN])
+def test_a_detector_comes_back(kind, tmp_path: Path) -> None:
+    model = scramble(kind(BLOCKS, 2, levels=(3, 4), frozen_stages=1, norm="trained", **SMALL))
+    save_student(model, tmp_path)
+    assert same_detections(load_student(tmp_path), model, photographs((50, 64))) > 10
+
+
+def without_limbeck(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """Run the Python of ``student.json``, in the student's folder."""
+    code = json.loads((folder / "student.json").read_text())["without_limbeck"]
+    assert "limbeck" not in code
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(code, names)
+    return names["model"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: RetinaNet("mobilenet_v2", 2, levels=(3, 5), head_depth=2, norm="frozen", **SMALL),
+        lambda: RetinaNet("resnet18", 2, norm="affine", **SMALL),
+        lambda: FasterRCNN("resnet18", 2, box_head_channels=32, norm="trained", **SMALL),
+        lambda: FasterRCNN("mobilenet_v2", 2, levels=(3, 5), box_head_channels=32, **SMALL),
+    ],
+)
+def test_a_detector_loads_without_limbeck(model, tmp_path: Path, monkeypatch) -> None:
+    student = scramble(model())
+    save_student(student, tmp_path)
+    plain = without_limbeck(tmp_path, monkeypatch)
+    assert type(plain).__module__.startswith("torchvision.")
+    assert same_detections(plain, student, photographs((64, 64), (48, 64))) > 10
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v2", "timm:test_resnet"])
+def test_a_classifier_loads_without_limbeck(network, tmp_path: Path, monkeypatch) -> None:
+    student = scramble(Classifier(network, 4, norm="frozen")).eval()
+    save_student(student, tmp_path)
+    plain = without_limbeck(tmp_path, monkeypatch)
+    card = json.loads((tmp_path / "student.json").read_text())
+    mean, std = (torch.tensor(card["input"][key])[:, None, None] for key in ("mean", "std"))
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(plain((images - mean) / std), student(images))
+
+
+def test_what_the_folder_holds(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path, classes=("a", "b", "c"), metadata={"recipe": "kd.yaml"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "student.json",
+        "student.safetensors",
+    ]
+    assert (
+        load_file(tmp_path / "student.safetensors").keys() == classifier.network.state_dict().keys()
+    )
+    card = json.loads((tmp_path / "student.json").read_text())
+    assert card["classes"] == ["a", "b", "c"]
+    assert card["metadata"] == {"recipe": "kd.yaml"}
+    assert card["build"]["class_path"] == "limbeck.models.Classifier"
+    assert card["build"]["init_args"]["network"]["widths"] == [4, 8, 8]
+    assert card["input"]["mean"] == [0.4, 0.5, 0.6]
+    assert card["without_limbeck"] is None  # no library but limbeck has this network
+    assert card["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_wrappers_are_taken_off(classifier, tmp_path: Path) -> None:
+    save_student(torch.compile(classifier), tmp_path)
+    assert isinstance(load_student(tmp_path), Classifier)
+
+
+def test_saving_leaves_the_random_state_and_the_model_alone(classifier, tmp_path: Path) -> None:
+    classifier.train()
+    state = torch.random.get_rng_state()
+    save_student(classifier, tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert classifier.training
+
+
+def test_a_plain_module_needs_a_build(tmp_path: Path) -> None:
+    model = torchvision.models.squeezenet1_1(num_classes=3).eval()
+    with pytest.raises(ValueError, match=r"SqueezeNet is not known.*Pass build=Build"):
+        save_student(model, tmp_path)
+    save_student(
+        model, tmp_path, build=Build("torchvision.models.squeezenet1_1", {"num_classes": 3})
+    )
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(load_student(tmp_path)(images), model(images))
+
+
+def test_a_build_of_another_network_is_refused(classifier, tmp_path: Path) -> None:
+    other = Build("limbeck.models.Classifier", {"network": "squeezenet1_1", "num_classes": 3})
+    with pytest.raises(ValueError, match=r"makes another network.*bn1.bias"):
+        save_student(classifier, tmp_path, build=other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_code_runs_only_when_trusted(tmp_path: Path) -> None:
+    build = Build("torch.nn.Linear", {"in_features": 2, "out_features": 3})
+    save_student(nn.Linear(2, 3), tmp_path, build=build)
+    with pytest.raises(ValueError, match=r"'torch.nn.Linear'.*trust=True"):
+        load_student(tmp_path)
+    assert isinstance(load_student(tmp_path, trust=True), nn.Linear)
+
+
+def test_names_have_to_match_the_classes(classifier, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="classes has 2 names, the model has num_classes=3"):
+        save_student(classifier, tmp_path, classes=("a", "b"))
+
+
+def change(folder: Path, **values) -> None:
+    card = json.loads((folder / "student.json").read_text())
+    (folder / "student.json").write_text(json.dumps(card | values))
+
+
+def test_a_later_format_is_refused(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path)
+    change(tmp_path, format=2)
+    with pytest.raises(ValueError, match=r"student.json has format 2, expected 1"):
+        load_student(tmp_path)
+
+
+def test_damage_is_found(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path)
+    file = tmp_path / "student.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(ValueError, match=r"student.safetensors is not the file.*sha256 differs"):
+        load_student(tmp_path)
+    (tmp_path / "student.json").write_text('{"format": 1,')
+    with pytest.raises(ValueError, match=r"student.json is no JSON"):
+        load_student(tmp_path)
+
+
+def test_a_build_that_was_edited_does_not_fit(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path)
+    build = classifier.build
+    wider = build.init_args | {"num_classes": 4}
+    change(tmp_path, build={"class_path": build.class_path, "init_args": wider})
+    with pytest.raises(ValueError, match=r"(?s)student.safetensors does not fit.*fc.weight"):
+        load_student(tmp_path)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no student: expected student.json"):
+        load_student(tmp_path)

@@ -1,0 +1,102 @@
+"""Small models, batches and stand-ins for methods, for the tests of the core."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+CLASSES = 4
+Targets = list[dict[str, Tensor]]
+
+
+def resnet(block: type[BasicBlock | Bottleneck] = BasicBlock, norm: type = nn.BatchNorm2d) -> ResNet:
+    """One block a stage, ``CLASSES`` classes."""
+    return ResNet(block, [1, 1, 1, 1], num_classes=CLASSES, norm_layer=norm)
+
+
+def backbone(block: type, stages: list[int], channels: int, extra: nn.Module) -> BackboneWithFPN:
+    """A ResNet of one block a stage with frozen norms, and an FPN on ``stages``."""
+    body = resnet(block, norm=FrozenBatchNorm2d)
+    widths = [64 * 2 ** (stage - 1) * block.expansion for stage in stages]
+    layers = {f"layer{stage}": str(i) for i, stage in enumerate(stages)}
+    return BackboneWithFPN(body, layers, widths, channels, extra)
+
+
+def retinanet(block: type = BasicBlock, channels: int = 32) -> RetinaNet:
+    """P3 to P7; frozen norms, so that a batch's images do not depend on each other."""
+    trunk = backbone(block, [2, 3, 4], channels, LastLevelP6P7(channels, channels))
+    return RetinaNet(trunk, num_classes=CLASSES + 1)
+
+
+def faster_rcnn(block: type = BasicBlock, channels: int = 32) -> FasterRCNN:
+    """P2 to P6."""
+    trunk = backbone(block, [1, 2, 3, 4], channels, LastLevelMaxPool())
+    return FasterRCNN(trunk, num_classes=CLASSES + 1)
+
+
+def fcos(block: type = BasicBlock) -> FCOS:
+    """P3 to P7; its towers' norms want a multiple of 32 channels."""
+    trunk = backbone(block, [2, 3, 4], 32, LastLevelP6P7(32, 32))
+    return FCOS(trunk, num_classes=CLASSES + 1)
+
+
+def pictures(count: int = 2, size: int = 64) -> Tensor:
+    """Random RGB images in [0, 1]."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def labels(count: int = 2) -> Tensor:
+    """Class indices."""
+    return torch.arange(count) % CLASSES
+
+
+def detection_batch(count: int = 2, size: int = 64) -> tuple[list[Tensor], Targets]:
+    """Random images, two boxes each."""
+    boxes = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 8.0, 60.0, 36.0]])
+    targets = [{"boxes": boxes + i, "labels": torch.tensor([1, 2 + i % 3])} for i in range(count)]
+    return list(pictures(count, size)), targets
+
+
+def out_of_place(model: nn.Module) -> nn.Module:
+    """A copy whose activations do not work in place."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    return model
+
+
+def hook_count(model: nn.Module) -> int:
+    """Forward hooks and forward pre-hooks in the whole model."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+@contextmanager
+def calls_of(module: nn.Module) -> Iterator[list[None]]:
+    """A list that grows with every call of the module."""
+    calls: list[None] = []
+    handle = module.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of every parameter and buffer."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
+    """Whether two snapshots are equal, bit for bit."""
+    return before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
