@@ -42,8 +42,8 @@ def faster_rcnn(block: type = BasicBlock, channels: int = 32) -> FasterRCNN:
 
 
 def fcos(block: type = BasicBlock) -> FCOS:
-    """P3 to P7; its towers' norms want a multiple of 32 channels."""
-    trunk = backbone(block, [2, 3, 4], 32, LastLevelP6P7(32, 32))
+    """P3 to P7; its towers' norms are of 32 groups, which want two values each."""
+    trunk = backbone(block, [2, 3, 4], 64, LastLevelP6P7(64, 64))
     return FCOS(trunk, num_classes=CLASSES + 1)
 
 

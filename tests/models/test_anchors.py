@@ -52,6 +52,13 @@ def test_the_message_has_the_stride_that_the_generator_really_takes() -> None:
     assert "width" not in message
 
 
+def test_the_worst_level_is_named_not_the_coarsest() -> None:
+    message = unsuited_side(small(), 128, 96)  # P7 has one column, which cannot drift
+    assert "padded width 96 have 2 cells at stride 64" in message
+    assert "48 pixels apart, not 64, and drift by up to 16 pixels" in message
+    assert message.endswith("multiple of 128, such as 128.")
+
+
 def test_a_classifier_has_no_anchors() -> None:
     classifier = Classifier(TINY, 2)
     assert coarsest_stride(classifier) is None

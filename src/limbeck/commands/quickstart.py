@@ -128,4 +128,4 @@ def pictures(models: dict[str, nn.Module], out: Path, count: int = 6) -> None:
     with torch.inference_mode():
         for name, model in models.items():
             columns[name] = model(images)
-    detection_grid(images, columns, validation.classes, out)
+    detection_grid(images, columns, validation.classes, out, score_threshold=0.3)

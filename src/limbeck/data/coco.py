@@ -73,7 +73,7 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
         content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not a JSON file ({error})") from error
-    if not isinstance(content, dict) or not LISTS <= content.keys():
+    if not isinstance(content, dict) or not content.keys() >= LISTS:
         found = list(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{file} holds {found}, expected at least {sorted(LISTS)}. {FORMAT}")
     return content
@@ -93,9 +93,10 @@ def _objects_by_image(
                 f"annotation {annotation.get('id')} has category_id {annotation['category_id']}, "
                 f"which is not among the categories {list(category_ids)}"
             )
-        row = (x, y, x + width, y + height, labels[annotation["category_id"]], area, crowd)
-        learnable = not crowd and width >= 1 and height >= 1 and area > 0
-        rows[annotation["image_id"]] += [row] if learnable or not training else []
+        if training and (crowd or width < 1 or height < 1 or area <= 0):
+            continue
+        label = labels[annotation["category_id"]]
+        rows[annotation["image_id"]].append((x, y, x + width, y + height, label, area, crowd))
     return {image: _objects(of_image) for image, of_image in rows.items()}
 
 

@@ -137,14 +137,17 @@ def _parse(path: Path) -> _Annotation:
         ValueError: the file is no XML, or an object lacks its name or a positive box.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, though a split lists its image")
+        raise FileNotFoundError(
+            f"{path} does not exist, though the split lists its image; add it, or take the image "
+            "off the list in ImageSets/Main"
+        )
     try:
         root = ElementTree.parse(path).getroot()
         size = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
         names, corners, difficult = [], [], []
         for element in root.findall("object"):
             box = tuple(float(_text(element, f"bndbox/{side}")) for side in SIDES)
-            if box[2] < box[0] or box[3] < box[1]:
+            if not (box[0] <= box[2] and box[1] <= box[3]):
                 raise ValueError(f"an object has {dict(zip(SIDES, box, strict=True))}")
             corners.append(box)
             names.append(_text(element, "name").strip())

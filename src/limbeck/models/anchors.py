@@ -53,35 +53,43 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     """Why images of this size make the anchors drift, or None where they do not.
 
     torchvision's ``AnchorGenerator`` takes ``image // grid`` for the stride. Where the padded side
-    is no multiple of the coarsest stride, that is too small (30 for 32 at height 240), and
-    anchors lie beside the cells that predict for them.
+    is no multiple of a level's stride, that is too small (30 for 32 at height 240), and anchors
+    lie beside the cells that predict for them.
 
     Args:
         model: a detector.
         height: of the images as the network sees them, before it pads them, pixels.
         width: likewise.
     """
-    stride = coarsest_stride(model)
-    if stride is None or not any(type(m) is AnchorGenerator for m in model.modules()):
+    strides = getattr(model, "strides", ())
+    if not strides or not any(type(m) is AnchorGenerator for m in model.modules()):
         return None
     transform: Any = model.get_submodule("transform")
     multiple: int = transform.size_divisible
     messages = [
         message
         for name, side in (("height", height), ("width", width))
-        if (message := _drift(name, math.ceil(side / multiple) * multiple, stride))
+        if (message := _drift(name, math.ceil(side / multiple) * multiple, strides))
     ]
     return " ".join(messages) or None
 
 
-def _drift(name: str, side: int, stride: int) -> str | None:
-    cells = math.ceil(side / stride)
-    if side == cells * stride:
+def _drift(name: str, side: int, strides: Sequence[int]) -> str | None:
+    """What happens at the level that is worst off on a padded ``side``."""
+    stride = max(strides, key=lambda stride: _offset(side, stride))
+    if not _offset(side, stride):
         return None
-    taken = side // cells
+    cells = math.ceil(side / stride)
+    suited = math.ceil(side / max(strides)) * max(strides)
     return (
         f"Images of padded {name} {side} have {cells} cells at stride {stride}: torchvision's "
-        f"anchors are then {taken} pixels apart, not {stride}, and drift by up to "
-        f"{(stride - taken) * (cells - 1)} pixels. Use a {name} that is a multiple of {stride}, "
-        f"such as {cells * stride}."
+        f"anchors are then {side // cells} pixels apart, not {stride}, and drift by up to "
+        f"{_offset(side, stride)} pixels. Use a {name} that is a multiple of {max(strides)}, "
+        f"such as {suited}."
     )
+
+
+def _offset(side: int, stride: int) -> int:
+    """How far the last cell's anchors lie from it, pixels."""
+    cells = math.ceil(side / stride)
+    return (stride - side // cells) * (cells - 1)

@@ -21,7 +21,7 @@ class Cost:
 
     Args:
         parameters: Number of parameters, frozen ones included.
-        gflops: 1e9 multiply-accumulates, the convention of the detection papers.
+        gflops: 1e9 floating-point operations; a multiply-add counts two, where some papers count one.
         latency_ms: Milliseconds on one CPU thread.
     """
 
@@ -48,7 +48,7 @@ def measure_cost(model: nn.Module, size: tuple[int, int]) -> Cost:
         _run(model, _image(size))
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        gflops=counter.get_total_flops() / 2 / 1e9,  # the counter takes a multiply-add for two
+        gflops=counter.get_total_flops() / 1e9,
         latency_ms=measure_latencies({"": model}, size)[""],
     )
 

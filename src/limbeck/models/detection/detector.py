@@ -1,12 +1,13 @@
 """What limbeck's detectors have in common."""
 
 import logging
+from pathlib import Path
 
 from torch import nn
 
-from limbeck.models.build import LimbeckModel, Tensors
+from limbeck.models.build import Build, LimbeckModel, Tensors
 from limbeck.models.detection.backbones import Backbone, Layout
-from limbeck.models.resnet import BasicBlocks
+from limbeck.models.weights import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,27 @@ class Detector(LimbeckModel):
     num_classes: int
     levels: tuple[int, ...]
 
+    def complete(
+        self, kind: str, build: Build, levels: tuple[int, ...], weights: str | Path | None
+    ) -> None:
+        """The end of every detector's constructor.
+
+        Args:
+            kind: how torchvision's builders of such detectors begin, ``retinanet``.
+            build: the constructor and its arguments.
+            levels: of the pyramid, finest first.
+            weights: what the constructor was given.
+        """
+        self.build, self.levels = build, levels
+        self.num_classes = build.init_args["num_classes"]
+        trunk = build.init_args["backbone"]
+        self.published = ()
+        if isinstance(trunk, str):
+            name = trunk.removeprefix("torchvision:")
+            self.published = f"torchvision:{name}", f"torchvision:{kind}_{name}_fpn"
+        if weights is not None:
+            load_weights(self, weights)
+
     @property
     def strides(self) -> tuple[int, ...]:
         """Stride of each level, pixels."""
@@ -40,14 +62,6 @@ class Detector(LimbeckModel):
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""
         return self
-
-
-def published(kind: str, trunk: str | BasicBlocks) -> tuple[str, ...]:
-    """Torchvision's models whose weights may fit a detector: its trunk, and ``kind`` on that."""
-    if isinstance(trunk, BasicBlocks):
-        return ()
-    name = trunk.removeprefix("torchvision:")
-    return f"torchvision:{name}", f"torchvision:{kind}_{name}_fpn"
 
 
 def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tuple[int, ...]:

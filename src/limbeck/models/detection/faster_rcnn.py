@@ -16,13 +16,13 @@ from torchvision.ops.poolers import initLevelMapper
 from limbeck.models.anchors import anchor_generator, rpn_sizes
 from limbeck.models.build import Build
 from limbeck.models.detection.backbones import Backbone, layout_of
-from limbeck.models.detection.detector import Detector, published, pyramid
+from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.plain import faster_rcnn_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.models.weights import load_weights
 
 ROI_SIZE = 7
+_EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
 
 class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torchvision is untyped
@@ -81,8 +81,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
     ) -> None:
         build = Build.of("limbeck.models.FasterRCNN", locals())
         layout = layout_of(backbone)
-        why = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
-        pyramid_levels = pyramid(layout, levels, extra=1, why=why)
+        pyramid_levels = pyramid(layout, levels, 1, _EXTRA)
         extra = LastLevelMaxPool() if levels[1] > layout.top else None
         sizes = anchor_sizes or rpn_sizes(pyramid_levels)
         fpn = Backbone(
@@ -103,12 +102,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
             box_detections_per_img=detections_per_image,
             _skip_resize=True,
         )
-        self.build = build
-        self.published = published("fasterrcnn", backbone)
-        self.num_classes = num_classes
-        self.levels = pyramid_levels
-        if weights is not None:
-            load_weights(self, weights)
+        self.complete("fasterrcnn", build, pyramid_levels, weights)
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

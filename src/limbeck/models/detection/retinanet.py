@@ -13,11 +13,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from limbeck.models.anchors import anchor_generator, retinanet_sizes
 from limbeck.models.build import Build
 from limbeck.models.detection.backbones import Backbone, layout_of
-from limbeck.models.detection.detector import Detector, published, pyramid
+from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.plain import retinanet_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.models.weights import load_weights
+
+_EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
 
 
 class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvision is untyped
@@ -79,8 +80,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
     ) -> None:
         build = Build.of("limbeck.models.RetinaNet", locals())
         layout = layout_of(backbone)
-        why = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
-        pyramid_levels = pyramid(layout, levels, extra=2, why=why)
+        pyramid_levels = pyramid(layout, levels, 2, _EXTRA)
         extra = LastLevelP6P7(fpn_channels, fpn_channels) if levels[1] > layout.top else None
         anchors = anchor_generator(
             pyramid_levels, anchor_sizes or retinanet_sizes(pyramid_levels), aspect_ratios
@@ -104,12 +104,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             topk_candidates=topk_candidates,
             _skip_resize=True,
         )
-        self.build = build
-        self.published = published("retinanet", backbone)
-        self.num_classes = num_classes
-        self.levels = pyramid_levels
-        if weights is not None:
-            load_weights(self, weights)
+        self.complete("retinanet", build, pyramid_levels, weights)
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

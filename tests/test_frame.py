@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from limbeck.frame import Frame, network_frame
+from tests import small
+
+
+def sizes(detector, images):
+    """What the transform makes of the images: the padded batch, and each content."""
+    transformed, _ = detector.transform(images)
+    return tuple(transformed.tensors.shape[-2:]), [tuple(s) for s in transformed.image_sizes]
+
+
+@pytest.fixture
+def images():
+    return [torch.rand(3, 50, 64), torch.rand(3, 64, 40)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_resizing_within_and_resizing_afterwards(images, training):
+    detector = small.retinanet().train(training)
+    outside = sizes(detector, images)
+    assert outside[1] == [(800, 1024), (1280, 800)]
+    with network_frame(detector):
+        assert sizes(detector, images) == ((64, 64), [(50, 64), (64, 40)])
+    assert sizes(detector, images) == outside
+    assert "resize" not in vars(detector.transform)
+
+
+def test_resizing_is_back_after_an_exception(images):
+    detector = small.retinanet().eval()
+    with pytest.raises(KeyError), network_frame(detector):
+        raise KeyError
+    assert sizes(detector, images)[0] == (1280, 1024)
+
+
+def test_pixels_are_only_normalised_and_boxes_stay(images):
+    detector = small.retinanet().eval()
+    boxes = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1])}] * 2
+    with network_frame(detector):
+        batch, framed = detector.transform(images, targets)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    assert torch.allclose(batch.tensors[0, :, :50, :64], (images[0] - mean) / std)
+    assert torch.equal(framed[1]["boxes"], boxes)
+
+
+def test_predictions_are_in_the_frame(images):
+    """Without resizing, boxes come out in the pixels that went in."""
+    detector = small.faster_rcnn().eval()
+    with torch.no_grad(), network_frame(detector):
+        found = detector(images)
+    for image, detections in zip(images, found, strict=True):
+        height, width = image.shape[-2:]
+        limits = torch.tensor([width, height, width, height])
+        assert len(detections["boxes"])
+        assert (detections["boxes"] <= limits).all()
+
+
+def test_several_models_and_none(images):
+    first, second = small.retinanet().eval(), small.faster_rcnn().eval()
+    nested = nn.ModuleDict({"inner": second})
+    with network_frame(first, None, nested):
+        assert sizes(first, images)[0] == sizes(second, images)[0] == (64, 64)
+    assert sizes(second, images)[0] == (1280, 1024)
+
+
+def test_twice_over_one_transform(images):
+    detector = small.retinanet().eval()
+    with network_frame(detector):
+        with network_frame(detector, detector):
+            pass
+        assert sizes(detector, images)[0] == (64, 64)
+    assert sizes(detector, images)[0] == (1280, 1024)
+
+
+def test_a_resize_of_the_users_own_comes_back(images):
+    detector = small.retinanet().eval()
+    detector.transform.resize = lambda image, target=None: (image[:, :32, :32], target)
+    with network_frame(detector):
+        assert sizes(detector, images)[0] == (64, 64)
+    assert sizes(detector, images)[0] == (32, 32)
+
+
+def test_frame_of_a_transformed_batch(images):
+    detector = small.retinanet()
+    boxes = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1])}] * 2
+    with network_frame(detector):
+        frame = Frame.of(detector.transform(images, targets))
+    assert (frame.size, frame.image_sizes) == ((64, 64), ((50, 64), (64, 40)))
+    assert torch.equal(frame.targets[0]["boxes"], boxes)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from limbeck import Losses
+from limbeck.losses import student_losses
+
+
+def test_weighted_and_raw_and_total():
+    raw = {"student/box": torch.tensor(2.0), "KD/logits": torch.tensor(3.0)}
+    losses = Losses(raw, {"student/box": 1.0, "KD/logits": 0.5})
+    assert list(losses) == ["student/box", "KD/logits"]
+    assert len(losses) == 2
+    assert (losses["KD/logits"], losses.raw["KD/logits"]) == (1.5, 3.0)
+    assert losses.total == 3.5
+    assert dict(losses) == {"student/box": 2.0, "KD/logits": 1.5}
+
+
+def test_total_is_differentiable_and_float32():
+    x = torch.tensor(2.0, requires_grad=True)
+    losses = Losses({"a": x**2, "b": (3 * x).bfloat16()}, {"a": 1.0, "b": 10.0})
+    assert losses.total.dtype is torch.float32
+    losses.total.backward()
+    assert x.grad == 4 + 30
+
+
+def test_a_weight_of_nothing_leaves_no_gradient():
+    x = torch.tensor(2.0, requires_grad=True)
+    Losses({"a": x**2, "b": x}, {"a": 0.0, "b": 1.0}).total.backward()
+    assert x.grad == 1
+
+
+def test_detectors_losses_keep_their_names():
+    given = {"classification": torch.tensor(1.0), "bbox_regression": torch.tensor(2.0)}
+    assert student_losses(given, None) == given
+
+
+def test_logits_get_a_cross_entropy():
+    logits, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    expected = F.cross_entropy(logits.bfloat16().float(), targets)
+    assert student_losses(logits, targets) == {"cross_entropy": F.cross_entropy(logits, targets)}
+    half = student_losses(logits.bfloat16(), targets)["cross_entropy"]
+    assert half == expected
+    assert half.dtype is torch.float32
+
+
+@pytest.mark.parametrize("outputs", [[{"boxes": torch.zeros(0, 4)}], {}, torch.zeros(2, 3)])
+def test_anything_else_is_refused(outputs):
+    with pytest.raises(TypeError, match=rf"student returned a {type(outputs).__name__}.*student_loss"):
+        student_losses(outputs, [{}])
