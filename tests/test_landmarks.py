@@ -7,6 +7,7 @@ import torchvision
 import torchvision.models.detection as tvd
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
 from limbeck.frame import Frame, network_frame
@@ -21,7 +22,7 @@ CLASSIFIERS = {
     "resnet50": lambda: torchvision.models.resnet50(),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(),
     "vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=2),
-    "timm resnet26": lambda: timm.create_model("resnet26"),
+    "timm resnet26": lambda: timm.create_model("resnet26", zero_init_last=False),
     "timm mobilenetv1_100": lambda: timm.create_model("mobilenetv1_100"),
     "timm efficientnet_b0": lambda: timm.create_model("efficientnet_b0"),
     "timm resnetblur50": lambda: timm.create_model("resnetblur50"),
@@ -193,7 +194,8 @@ def test_pyramid_is_the_list_of_its_levels(name):
 def test_pyramid_on_other_stages():
     """P6 and P7 are the field's names for a stride, not for a place."""
     trunk = small.backbone(small.BasicBlock, [2, 3], 8, small.LastLevelP6P7(8, 8))
-    model = tvd.RetinaNet(trunk, 3)
+    anchors = AnchorGenerator(((8,), (16,), (32,), (64,)), ((1.0,),) * 4)
+    model = tvd.RetinaNet(trunk, 3, anchor_generator=anchors)
     levels = [k for k in landmarks(model) if k[0] == "P"]
     assert levels == ["P3", "P4", "P5", "P6"]
     sizes = [value.shape[-1] for value in read(model, levels).values()]

@@ -37,6 +37,11 @@ class Frame:
         return cls((height, width), tuple(images.image_sizes), targets)
 
 
+def takes_list(model: nn.Module) -> bool:
+    """Whether a model takes a list of images (3, H, W), as torchvision's detectors do."""
+    return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
+
+
 @contextmanager
 def network_frame(*models: nn.Module | None) -> Iterator[None]:
     """Within, the models take images that are in the network's frame: no transform resizes."""

@@ -27,11 +27,10 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from limbeck.frame import Frame
+from limbeck.frame import Frame, takes_list
 from limbeck.tap import Call, Tap, TapError
 
 Places = dict[str, Tap]
@@ -191,7 +190,7 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Places:
 
 
 def _classifier(model: nn.Module) -> Places:
-    if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+    if takes_list(model):
         return {}
     wrapped = isinstance(getattr(model, "network", None), nn.Module)
     path = "network" if wrapped else ""
@@ -238,7 +237,7 @@ def _levels(value: dict[str, Tensor]) -> list[Tensor]:
 
 def _detector(model: nn.Module) -> Places:
     """What torchvision's detectors have in common."""
-    if not isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+    if not takes_list(model):
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
     for name, path in _DETECTOR_PLACES.items():

@@ -39,12 +39,30 @@ def test_photographs_are_turned_upright(root, orientation, size):
     assert image[0].nonzero().tolist() == [list(corner)]
 
 
-def test_wrong_roots_say_what_there_is(root, tmp_path):
+def test_wrong_roots_are_named(root):
     with pytest.raises(FileNotFoundError, match="none is not a folder"):
         ImageFolder(root / "none")
     with pytest.raises(FileNotFoundError, match="class folder"):
         ImageFolder(root / "hat")
-    root.rename(root.parent / "train")
-    parent = tmp_path / "set"
-    parent.mkdir(parents=True)
-    (root.parent / "train").rename(parent / "train") if False else None
+    (root / "scarf").mkdir()
+    with pytest.raises(FileNotFoundError, match="scarf"):
+        ImageFolder(root)
+
+
+def test_a_folder_of_splits_is_refused(root):
+    for split, name in (("train", "hat"), ("val", "dress")):
+        (root / "set" / split).mkdir(parents=True)
+        (root / name).rename(root / "set" / split / name)
+    with pytest.raises(ValueError, match=r"splits \['train', 'val'\].*such as .*train"):
+        ImageFolder(root / "set")
+    assert ImageFolder(root / "set" / "train").classes == ("hat",)
+
+
+def test_real_data(shared):
+    splits = [ImageFolder(shared / "data/imagefolder/clothing" / s) for s in ("train", "val", "test")]
+    assert [len(split) for split in splits] == [3068, 341, 372]
+    assert splits[0].classes == splits[2].classes
+    assert splits[0].classes[::9] == ("dress", "t-shirt")
+    image, target = splits[1][340]
+    assert tuple(image.shape[-2:]) == splits[1].image_size(340)
+    assert target.item() == 9

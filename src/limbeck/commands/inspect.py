@@ -14,9 +14,8 @@ import yaml
 from jsonargparse import ArgumentParser
 from rich.table import Table
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from limbeck.frame import network_frame
+from limbeck.frame import network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
 from limbeck.models.state_dicts import read_tensors
@@ -97,9 +96,8 @@ def run_once(model: nn.Module, size: tuple[int, int]) -> None:
     """One black image of that size, in the network's frame."""
     height, width = size
     image = torch.zeros(3, height, width)
-    is_detector = isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
     with torch.no_grad(), network_frame(model):
-        model.eval()([image] if is_detector else image[None])
+        model.eval()([image] if takes_list(model) else image[None])
 
 
 def places(model: nn.Module, size: tuple[int, int]) -> list[Place]:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_image, write_png
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import to_dtype
 from torchvision.utils import draw_bounding_boxes
 
+from limbeck.frame import takes_list
 from limbeck.models import load_student
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def predict(
     predictions = {}
     for path in image_files(images):
         image = decode_image(path, ImageReadMode.RGB)
-        if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+        if takes_list(model):
             found = detect(model, image, threshold)
             write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
             predictions[str(path)] = written_detections(found, classes)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from limbeck.frame import takes_list
 
 WARM_UP, ROUNDS = 2, 7
 
@@ -21,7 +22,7 @@ class Cost:
 
     Args:
         parameters: Number of parameters, frozen ones included.
-        gflops: 1e9 floating-point operations; a multiply-add counts two, where some papers count one.
+        gflops: 1e9 floating-point operations; a multiply-add counts two (some papers count one).
         latency_ms: Milliseconds on one CPU thread.
     """
 
@@ -86,8 +87,7 @@ def _image(size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def _run(model: nn.Module, image: Tensor) -> None:
-    takes_list = isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
-    model([image] if takes_list else image[None])
+    model([image] if takes_list(model) else image[None])
 
 
 @contextmanager

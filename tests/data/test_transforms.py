@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F  # noqa: N812
+
+from limbeck.data import ClassificationAugmentation, DetectionAugmentation
+
+
+@pytest.fixture
+def sample():
+    image = tv_tensors.Image(torch.randint(256, (3, 60, 80), dtype=torch.uint8))
+    boxes = tv_tensors.BoundingBoxes(
+        torch.tensor([[10.0, 20, 30, 50]]), format="XYXY", canvas_size=(60, 80)
+    )
+    return image, {
+        "boxes": boxes,
+        "labels": torch.tensor([3]),
+        "image_id": torch.tensor(9),
+        "area": torch.tensor([600.0]),
+        "iscrowd": torch.tensor([0]),
+    }
+
+
+def test_evaluation_of_detectors_only_scales(sample):
+    image, target = DetectionAugmentation(short_sides=(32,), flip=1).evaluation()(*sample)
+    assert torch.equal(image, sample[0] / 255)
+    assert target["boxes"].tolist() == [[10, 20, 30, 50]]
+    assert target["labels"].dtype == torch.int64
+
+
+def test_flip(sample):
+    image, target = DetectionAugmentation(flip=1.0).training()(*sample)
+    assert torch.equal(image, sample[0].flip(-1) / 255)
+    assert target["boxes"].tolist() == [[50, 20, 70, 50]]
+    unchanged, _ = DetectionAugmentation(flip=0.0).training()(*sample)
+    assert torch.equal(unchanged, sample[0] / 255)
+
+
+def test_resizing_moves_boxes_and_areas(sample):
+    image, target = DetectionAugmentation(short_sides=(30,), flip=0).training()(*sample)
+    assert image.shape == (3, 30, 40)
+    assert image.max() <= 1
+    assert target["boxes"].tolist() == [[5, 10, 15, 25]]
+    assert target["boxes"].canvas_size == (30, 40)
+    assert target["area"].tolist() == [150]
+    assert sample[1]["area"].tolist() == [600]
+
+
+def test_the_long_side_wins(sample):
+    augmentation = DetectionAugmentation(short_sides=(60,), long_side=40)
+    assert augmentation.training()(*sample)[0].shape == (3, 30, 40)
+
+
+def test_short_sides_are_drawn(sample):
+    training = DetectionAugmentation(short_sides=(30, 45)).training()
+    assert {training(*sample)[0].shape[1] for _ in range(20)} == {30, 45}
+
+
+def test_photometric_distortion_moves_nothing(sample):
+    image, target = DetectionAugmentation(flip=0, photometric=1.0).training()(*sample)
+    assert (image - sample[0] / 255).abs().mean() > 0.01
+    assert image.dtype == torch.float32
+    assert (image.min() >= 0, image.max() <= 1) == (True, True)
+    assert target["boxes"].tolist() == [[10, 20, 30, 50]]
+
+
+def test_training_of_classifiers(sample):
+    training = ClassificationAugmentation(size=32).training()
+    image, label = training(sample[0], torch.tensor(4))
+    assert image.shape == (3, 32, 32)
+    assert (image.min() >= 0, image.max() <= 1) == (True, True)
+    assert label.item() == 4
+    assert not torch.equal(image, training(sample[0], torch.tensor(4))[0])
+
+
+def test_training_of_classifiers_without_randomness(sample):
+    augmentation = ClassificationAugmentation(size=60, scale=(1.0, 1.0), flip=1.0)
+    square = sample[0][..., :60]
+    torch.manual_seed(3)
+    image, _ = augmentation.training()(square, torch.tensor(0))
+    assert torch.equal(image, square.flip(-1) / 255)
+
+
+def test_jitter_changes_colours(sample):
+    square = sample[0][..., :60]
+    plain = ClassificationAugmentation(size=60, scale=(1.0, 1.0), flip=0, jitter=0.5)
+    image, _ = plain.training()(square, torch.tensor(0))
+    assert (image.mean((1, 2)) - (square / 255).mean((1, 2))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("resize", "shorter"), [(None, 37), (32, 32)])
+def test_evaluation_of_classifiers(sample, resize, shorter):
+    augmentation = ClassificationAugmentation(size=32, resize=resize)
+    image, _ = augmentation.evaluation()(sample[0], torch.tensor(0))
+    expected = F.center_crop(F.resize(sample[0], [shorter]), [32]) / 255
+    assert torch.equal(image, expected)
+
+
+def test_imagenet_evaluation_is_256_and_224():
+    image = tv_tensors.Image(torch.zeros(3, 256, 300, dtype=torch.uint8))
+    image[:, 16:240] = 255  # what a central crop of 224 sees
+    result, _ = ClassificationAugmentation().evaluation()(image, torch.tensor(0))
+    assert result.shape == (3, 224, 224)
+    assert result.min() == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DetectionAugmentation(long_side=500), "long_side is 500, but short_sides"),
+        (lambda: DetectionAugmentation(flip=1.5), "flip is 1.5"),
+        (lambda: DetectionAugmentation(photometric=-0.1), "photometric is -0.1"),
+        (lambda: ClassificationAugmentation(flip=2), "flip is 2"),
+        (lambda: ClassificationAugmentation(scale=(0.5, 0.1)), r"scale is \(0.5, 0.1\)"),
+    ],
+)
+def test_bad_fields(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
