@@ -35,9 +35,10 @@ def test_a_damaged_image_is_named(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     PIL.Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(OSError, match=r"half\.jpg: not a readable image .*truncated"), open_image(
-        path
-    ) as image:
+    with (
+        pytest.raises(OSError, match=r"half\.jpg: not a readable image .*truncated"),
+        open_image(path) as image,
+    ):
         to_rgb(image)
 
 

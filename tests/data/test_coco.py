@@ -8,18 +8,27 @@ from torchvision import tv_tensors
 
 from limbeck.data import COCO
 
-SQUARE = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 5, 20, 8], "area": 99.5, "iscrowd": 0}
+SQUARE = {
+    "id": 1,
+    "image_id": 7,
+    "category_id": 3,
+    "bbox": [10, 5, 20, 8],
+    "area": 99.5,
+    "iscrowd": 0,
+}
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a dataset of two images of 40x30 with the given annotations; gives COCO's arguments."""
+    """Writes two images of 40x30 with the given annotations; gives the arguments of COCO."""
 
     def _write(*annotations, **overrides):
         images = []
         for image_id in (7, 4):
             PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"{image_id}.png")
-            images.append({"id": image_id, "file_name": f"{image_id}.png", "height": 30, "width": 40})
+            images.append(
+                {"id": image_id, "file_name": f"{image_id}.png", "height": 30, "width": 40}
+            )
         content = {
             "images": images,
             "annotations": list(annotations),

@@ -59,7 +59,9 @@ def test_a_folder_of_splits_is_refused(root):
 
 
 def test_real_data(shared):
-    splits = [ImageFolder(shared / "data/imagefolder/clothing" / s) for s in ("train", "val", "test")]
+    splits = [
+        ImageFolder(shared / "data/imagefolder/clothing" / s) for s in ("train", "val", "test")
+    ]
     assert [len(split) for split in splits] == [3068, 341, 372]
     assert splits[0].classes == splits[2].classes
     assert splits[0].classes[::9] == ("dress", "t-shirt")

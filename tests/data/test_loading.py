@@ -1,10 +1,11 @@
 import io
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
-from torch.multiprocessing.reductions import ForkingPickler
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from limbeck.data import DetectionAugmentation, Shapes
 from limbeck.data.loading import AugmentedBatches, ClassificationBatch, DetectionBatch
@@ -25,7 +26,7 @@ def test_detection_batches_are_plain_tensors():
     assert all(type(value) is torch.Tensor for target in targets for value in target.values())
     for draw, image, target in zip(DRAWS, images, targets, strict=True):
         expected, of_dataset = dataset[draw.image]
-        assert torch.equal(image, expected.as_subclass(torch.Tensor) / 255)
+        assert torch.equal(image, F.to_dtype(expected, torch.float32, scale=True))
         assert target.keys() == of_dataset.keys()
         assert all(torch.equal(value, of_dataset[key]) for key, value in target.items())
 

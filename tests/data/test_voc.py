@@ -132,7 +132,12 @@ def test_real_blood_cells(shared):
     splits = [VOC(root, split) for split in ("train", "val", "test")]
     assert [len(split) for split in splits] == [205, 87, 72]
     assert splits[0].classes == ("Platelets", "RBC", "WBC")
-    assert torch.cat([labels_of(split) for split in splits]).bincount().tolist() == [0, 361, 4153, 372]
+    assert torch.cat([labels_of(split) for split in splits]).bincount().tolist() == [
+        0,
+        361,
+        4153,
+        372,
+    ]
     image, target = splits[0][0]
     assert tuple(image.shape[-2:]) == splits[0].image_size(0) == (480, 640)
     assert target["boxes"].max() <= 640

@@ -19,7 +19,7 @@ MOST_OBJECTS = 5
 MOST_LINES = 3
 CONTRAST = 0.45  # least L1 distance of an object's colour from the ground under it
 NOISE = 0.08
-PLACES = 24  # places tried for an object before it is left out
+PLACES = 64  # places tried for an object before it is left out
 COLOURS = 16  # colours tried for an object
 MARGIN = 2  # pixels between two objects
 
@@ -132,7 +132,7 @@ def place_boxes(rng: np.random.Generator, size: int, wanted: int) -> NDArray[np.
     low, high = math.log(SMALLEST), math.log(min(LARGEST, size // 2) + 1)
     sides = np.exp(rng.uniform(low, high, wanted)).astype(np.int64)
     placed = np.empty((0, 4), dtype=np.int64)
-    for side in sides:
+    for side in np.sort(sides)[::-1]:  # small ones still find room beside large ones
         corner = rng.integers(0, size - side + 1, size=(PLACES, 2))
         boxes = np.concatenate([corner, corner + side], axis=1)
         gaps = np.maximum(
@@ -153,7 +153,7 @@ def shape_mask(shape: str, side: int) -> NDArray[np.bool_]:
     masks = {
         "circle": radius <= 1,
         "square": np.full((side, side), True),
-        "triangle": x <= (y + 1) / 2 + 0.5 / side,  # half a pixel, so that the tip has pixels
+        "triangle": x <= (y + 1) / 2 + 0.6 / side,  # half a pixel wider: the tip is a pixel
         "ring": (radius <= 1) & (radius >= 0.3),
         "cross": (x <= 0.36) | (np.abs(y) <= 0.36),
     }

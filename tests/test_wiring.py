@@ -1,0 +1,235 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+from limbeck import Distillation, NotAliveError, TapError
+from limbeck.methods import KD, FitNet, Method
+from limbeck.schedules import WarmUp
+from limbeck.wiring import Connection, balance, check
+from tests import small
+
+
+def make_pair(methods, student=None):
+    return Distillation(student or small.resnet(), small.resnet(Bottleneck), methods)
+
+
+def optimizer_for(parameters):
+    return torch.optim.SGD(list(parameters), 0.1)
+
+
+@pytest.fixture
+def batch():
+    return small.pictures(), small.labels()
+
+
+class Part(Method):
+    """A loss made of the student's logits by a function."""
+
+    def __init__(self, function, weights=("part",)):
+        super().__init__()
+        self.student_taps = self.teacher_taps = {"logits": ""}
+        self.weights = dict.fromkeys(weights, 1.0)
+        self.function = function
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, step):
+        self.steps = self.steps + 1  # replaced, not overwritten in place
+        return {"part": self.function(step.student.features["logits"])}
+
+
+# -- refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda logits: logits.detach().square().mean(),
+        lambda logits: torch.zeros(()),
+        lambda logits: torch.zeros((), requires_grad=True) * 2,
+    ],
+    ids=["detached", "constant", "of something else"],
+)
+def test_part_that_is_not_connected_to_the_student(batch, function):
+    pair = make_pair({"mine": Part(function)})
+    with pytest.raises(NotAliveError, match=r"mine/part is not connected to the student.*student taps"):
+        pair.check(*batch)
+
+
+def test_frozen_student(batch):
+    student = small.resnet()
+    pair = make_pair([KD()], student)
+    student.requires_grad_(False)
+    with pytest.raises(NotAliveError, match=r"KD/logits is not connected.*frozen"):
+        pair.check(*batch)
+
+
+def test_one_dead_level_among_living_ones(batch):
+    """The trunk is frozen as far as C3: its hint trains an adapter and nothing else."""
+    student = small.resnet()
+    for part in (student.conv1, student.bn1, student.layer1, student.layer2):
+        part.requires_grad_(False)
+    make_pair({"hint": FitNet(["C4"])}, student).check(*batch)
+    with pytest.raises(NotAliveError, match=r"hint/C3 is not connected to the student"):
+        make_pair({"hint": FitNet(["C4", "C3"])}, student).check(*batch)
+
+
+def test_warm_up_is_no_excuse(batch):
+    """The first step weighs 0: what is checked is the loss without its weight."""
+    make_pair([KD(weight=WarmUp(1.0, 10))]).check(*batch)
+    dead = Part(lambda logits: logits.detach().mean())
+    dead.weights = {"part": WarmUp(1.0, 10)}
+    with pytest.raises(NotAliveError, match="Part/part is not connected"):
+        make_pair([dead]).check(*batch)
+
+
+def test_part_without_a_weight(batch):
+    pair = make_pair({"mine": Part(torch.mean, weights=("other",))})
+    with pytest.raises(NotAliveError, match=r"mine/part: the method gives this loss no weight"):
+        pair.check(*batch)
+
+
+def test_differentiable_nothing_is_alive(batch):
+    """An imitation loss without any object is 0 and still connected."""
+    make_pair({"mine": Part(lambda logits: (logits * 0).sum())}).check(*batch)
+
+
+def test_tap_that_caught_nothing(batch):
+    class Switch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = small.resnet(), small.resnet()
+
+        def forward(self, x):
+            return self.a(x) if self.a.training else self.b(x)
+
+    method = Part(torch.mean)
+    method.student_taps = {"logits": "b.fc"}
+    pair = make_pair({"mine": method}, Switch())
+    with pytest.raises(TapError, match=r"b.fc never fired"):
+        pair.check(*batch)
+
+
+def test_teacher_that_would_be_trained(batch):
+    pair = make_pair([KD()])
+    everything = optimizer_for([*pair.trainable_parameters(), *pair.teacher.parameters()])
+    with pytest.raises(NotAliveError, match=r"teacher parameter 'conv1.weight'.*is in the optimizer"):
+        pair.check(*batch, everything)
+    pair.teacher.layer2.requires_grad_(True)
+    with pytest.raises(NotAliveError, match=r"'layer2.0.conv1.weight'.*requires a gradient"):
+        pair.check(*batch)
+
+
+def test_adapter_that_is_not_in_the_optimizer(batch):
+    pair = make_pair({"hint": FitNet(["C4"])})
+    with pytest.raises(NotAliveError, match=r"2 trainable parameters.*methods.hint.adapters.C4.weight"):
+        pair.check(*batch, optimizer_for(pair.student.parameters()))
+    pair.check(*batch, optimizer_for(pair.trainable_parameters()))
+
+
+def test_frozen_parameters_need_not_be_in_the_optimizer(batch):
+    student = small.resnet()
+    student.layer1.requires_grad_(False)
+    pair = make_pair([KD()], student)
+    pair.check(*batch, optimizer_for(pair.trainable_parameters()))
+
+
+def test_different_frames():
+    pair = Distillation(small.retinanet(), small.retinanet(Bottleneck), [FitNet(["fpn"])])
+    pair.teacher.transform.size_divisible = 128
+    with pytest.raises(ValueError, match="different frames"):
+        pair.check(*small.detection_batch())
+
+
+# -- nothing is changed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", [check, balance])
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_is_changed(batch, action, training):
+    student = small.resnet()
+    student.fc = nn.Sequential(nn.Dropout(), student.fc)
+    pair = make_pair([KD(), FitNet(["C4"]), Part(torch.mean)], student).train(training)
+    student.layer1.eval()
+    before, state = small.snapshot(pair), pair.state_dict()["_extra_state"]
+    modes = [module.training for module in pair.modules()]
+    random = torch.get_rng_state()
+    action(pair, *batch)
+    assert small.same(before, small.snapshot(pair))
+    assert [module.training for module in pair.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(p.grad is None for p in pair.parameters())
+    assert pair.state_dict()["_extra_state"] == state
+
+
+def test_nothing_is_changed_by_a_check_that_fails(batch):
+    pair = make_pair([Part(lambda logits: logits.detach().mean())]).eval()
+    before, random = small.snapshot(pair), torch.get_rng_state()
+    with pytest.raises(NotAliveError):
+        pair.check(*batch)
+    assert small.same(before, small.snapshot(pair))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not any(module.training for module in pair.modules())
+
+
+def test_gradients_that_are_there_stay(batch):
+    pair = make_pair([KD()])
+    pair(*batch).total.backward()
+    before = [p.grad.clone() for p in pair.student.parameters()]
+    pair.check(*batch)
+    balance(pair, *batch)
+    assert all(torch.equal(p.grad, g) for p, g in zip(pair.student.parameters(), before, strict=True))
+
+
+def test_works_where_gradients_are_off(batch):
+    with torch.no_grad():
+        make_pair([KD()]).check(*batch)
+
+
+# -- what is told ---------------------------------------------------------------------------------
+
+
+def test_wiring_says_who_is_connected_to_whom(batch, capsys):
+    methods = {"soft": KD(weight=0.5), "hint": FitNet({"C4.pre": "C4.pre"}, WarmUp(2.0, 8))}
+    pair = make_pair(methods)
+    pair.number = 2
+    wiring = pair.check(*batch)
+    hint = "C4.pre", "2x1024x4x4", "C4.pre", "2x256x4x4", "conv 1x1 256 to 1024", "0.5"
+    assert wiring.connections[1] == Connection("hint", *hint)
+    assert wiring.connections[0].adapter == "-"
+    assert (wiring.connections[0].method, wiring.connections[0].weight) == ("soft", "0.5")
+    assert wiring.connections[0].student_shape == f"2x{small.CLASSES}"
+    printed = capsys.readouterr().out
+    for text in ("hint", "2x1024x4x4", "256"):
+        assert text in printed
+        assert text in str(wiring)
+
+
+def test_wiring_of_levels():
+    pair = Distillation(small.retinanet(channels=16), small.retinanet(Bottleneck), [FitNet(["fpn"])])
+    connection = check(pair, *small.detection_batch()).connections[0]
+    assert (connection.student_shape, connection.teacher_shape) == (
+        "2x16x8x8 (+4)",
+        "2x32x8x8 (+4)",
+    )
+    assert connection.adapter == "conv 1x1 16 to 32"
+
+
+def test_balance_measures_every_terms_gradient(batch):
+    pair = make_pair({"soft": KD(weight=0.5), "late": KD(weight=WarmUp(1.0, 5))}).train()
+    told = {term.name: term for term in balance(pair, *batch).terms}
+    assert list(told) == ["student/cross_entropy", "soft/logits", "late/logits"]
+    losses = pair(*batch)
+    parameters = list(pair.student.parameters())
+    norms = {}
+    for name in list(losses)[:2]:
+        gradients = torch.autograd.grad(losses[name], parameters, retain_graph=True)
+        norms[name] = sum(g.double().square().sum() for g in gradients).sqrt().item()
+        assert told[name].gradient == pytest.approx(norms[name], rel=1e-4)
+        assert told[name].raw == pytest.approx(losses.raw[name].item(), rel=1e-5)
+        assert told[name].weighted == pytest.approx(losses[name].item(), rel=1e-5)
+        assert told[name].share == pytest.approx(norms[name] / sum(told[n].gradient for n in told))
+    assert (told["late/logits"].gradient, told["late/logits"].weighted) == (0.0, 0.0)
+    assert told["late/logits"].raw == pytest.approx(told["soft/logits"].raw)
+    assert sum(term.share for term in told.values()) == pytest.approx(1.0)
+    assert "late/logits" in str(balance(pair, *batch))

@@ -1,0 +1,256 @@
+import logging
+from itertools import islice
+
+import lightning
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from limbeck.data import ClassificationAugmentation, DetectionAugmentation, ImageFolder, Shapes
+from limbeck.training.data import DataModule
+
+
+def module(count=10, *, train=None, task="detection", **options):
+    train = Shapes(task, count=count, size=32) if train is None else train
+    val = Shapes(task, count=5, size=32, seed=1)
+    options = {"batch_size": 2, "augmentation": DetectionAugmentation()} | options
+    return DataModule(val, train, **options)
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+def same(batch, other):
+    return all(map(torch.equal, batch.images, other.images)) and all(
+        torch.equal(value, expected[key])
+        for target, expected in zip(batch.targets, other.targets, strict=True)
+        for key, value in target.items()
+    )
+
+
+def ids(batches):
+    return [[target["image_id"].item() for target in batch.targets] for batch in batches]
+
+
+def test_task_and_classes_are_the_datasets():
+    data = module(task="classification", augmentation=None)
+    assert data.task == "classification"
+    assert data.classes == Shapes().classes
+
+
+def test_batches_do_not_depend_on_the_number_of_workers():
+    runs = [list(islice(endless(module(workers=n).train_dataloader()), 8)) for n in (0, 1, 2)]
+    for batches in runs[1:]:
+        assert all(map(same, runs[0], batches))
+    assert ids(runs[0][:5]) != ids(runs[0][5:])
+    assert sorted(i for batch in ids(runs[0][:5]) for i in batch) == list(range(10))
+
+
+def test_epochs_augment_anew():
+    data = module(count=1, workers=0, augmentation=DetectionAugmentation(photometric=1.0))
+    first, second = islice(endless(data.train_dataloader()), 2)
+    assert ids([first]) == ids([second])
+    assert not same(first, second)
+
+
+@pytest.mark.parametrize(("workers", "read"), [(0, 0), (0, 3), (0, 5), (0, 7), (1, 5), (2, 3)])
+def test_a_restored_loader_goes_on(workers, read):
+    loader = module(workers=workers).train_dataloader()
+    source = endless(loader)
+    for _ in islice(source, read):
+        pass
+    restored = module(workers=workers).train_dataloader()
+    restored.load_state_dict(loader.state_dict())
+    assert restored.state_dict() == loader.state_dict()
+    for batch, expected in zip(endless(restored), islice(source, 4), strict=False):
+        assert same(batch, expected)
+
+
+def test_another_number_of_workers_is_refused():
+    state = module(workers=0).train_dataloader().state_dict()
+    with pytest.raises(ValueError, match="written with 0 loading workers, this run has 2"):
+        module(workers=2).train_dataloader().load_state_dict(state)
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        pixels = sum(float(image.mean()) for image in batch.images)
+        self.seen.append((self.current_epoch, index, ids([batch]), pixels))
+        return self.weight.sum()
+
+    def validation_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(data, checkpoint=None, callbacks=(), **limits):
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    recorder = Recorder()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        **limits,
+    )
+    trainer.fit(recorder, data, ckpt_path=checkpoint)
+    return recorder.seen
+
+
+IN_THE_MIDDLE = {"every_n_train_steps": 2}
+AFTER_VALIDATION = {"every_n_epochs": 1}
+AFTER_THE_EPOCH = {"every_n_epochs": 1, "save_on_train_epoch_end": True}
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.parametrize(
+    ("workers", "limits", "when"),
+    [
+        (0, {"max_epochs": 3}, IN_THE_MIDDLE),
+        (0, {"max_epochs": 3}, AFTER_VALIDATION),
+        (0, {"max_epochs": 3}, AFTER_THE_EPOCH),
+        (0, {"max_epochs": -1, "max_steps": 12}, AFTER_THE_EPOCH),
+        (0, {"max_epochs": 3, "limit_train_batches": 3}, IN_THE_MIDDLE),
+        (0, {"max_epochs": 3, "limit_train_batches": 3}, AFTER_THE_EPOCH),
+        (1, {"max_epochs": 3}, AFTER_VALIDATION),
+        (1, {"max_epochs": -1, "max_steps": 12}, IN_THE_MIDDLE),
+    ],
+)
+def test_a_resumed_run_sees_what_it_would_have_seen(tmp_path, workers, limits, when):
+    saving = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **when)
+    seen = fit(module(workers=workers), callbacks=[saving], **limits)
+    epochs = [epoch for epoch, *_ in seen]
+    assert epochs == sorted(epochs)
+    checkpoints = {int(path.stem.split("=")[1]): path for path in tmp_path.iterdir()}
+    assert len(checkpoints) >= 2
+    for step, path in checkpoints.items():
+        if step < len(seen):
+            assert fit(module(workers=workers), path, **limits) == seen[step:]
+
+
+def test_validation_is_in_order_and_whole():
+    for workers in (0, 2):
+        batches = list(module(workers=workers, eval_batch_size=3).val_dataloader())
+        assert ids(batches) == [[0, 1, 2], [3, 4]]
+        expected = Shapes(count=5, size=32, seed=1)[3][0].as_subclass(torch.Tensor) / 255
+        torch.testing.assert_close(batches[1].images[0], expected)
+
+
+def test_classification_batches():
+    augmentation = ClassificationAugmentation(size=24)
+    data = module(task="classification", augmentation=augmentation, workers=1)
+    images, targets = next(iter(data.train_dataloader()))
+    assert images.shape == (2, 3, 24, 24)
+    assert targets.dtype == torch.int64
+    images, targets = list(data.val_dataloader())[2]
+    assert images.shape == (1, 3, 24, 24)
+    assert targets.tolist() == [data.val[4][1].item()]
+
+
+class Tall(Shapes):
+    """The upper half of every third image is missing."""
+
+    def image_size(self, index):
+        return (16 if index % 3 == 0 else 32), 32
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image[:, -self.image_size(index)[0] :], target
+
+
+def test_lying_images_are_grouped():
+    def mixed(data):
+        batches = list(data.train_dataloader())
+        assert len(batches) == 7
+        return sum(len({i % 3 == 0 for i in batch}) > 1 for batch in ids(batches))
+
+    options = {"train": Tall(count=29, size=32), "batch_size": 4, "workers": 0}
+    assert mixed(module(**options)) > 3
+    assert mixed(module(**options, group_by_aspect_ratio=True)) <= 1
+
+
+def test_processes_share_the_images():
+    trained, validated = [], []
+    for rank in range(3):
+        distributed.init_process_group("fake", rank=rank, world_size=3, store=FakeStore())
+        try:
+            data = module(workers=0)
+            trained.append(ids(data.train_dataloader()))
+            validated.append(ids(data.val_dataloader()))
+        finally:
+            distributed.destroy_process_group()
+    assert validated == [[[0, 3]], [[1, 4]], [[2]]]
+    assert [len(batches) for batches in trained] == [1, 1, 1]
+    assert len({image for batches in trained for image in batches[0]}) == 6
+
+
+class Threads(Shapes):
+    def __getitem__(self, index):
+        image, _ = super().__getitem__(index)
+        return image, torch.tensor(torch.get_num_threads())
+
+
+def test_workers_have_one_thread():
+    train = Threads("classification", count=2, size=32)
+    data = module(train=train, task="classification", augmentation=None, workers=1)
+    assert next(iter(data.train_dataloader())).targets.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: module(train=Shapes("classification")), "differ in task: classification and det"),
+        (lambda: module(augmentation=ClassificationAugmentation()), "ClassificationAugmentation, "),
+        (lambda: module(batch_size=0), "batch_size is 0"),
+        (lambda: module(eval_batch_size=0), "eval_batch_size 0"),
+        (lambda: module(workers=-1), "workers -1"),
+        (lambda: module(seed=-1), "seed -1"),
+        (lambda: DataModule(Shapes()).train_dataloader(), "no training set"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_other_classes_are_refused(shared):
+    folders = shared / "data/imagefolder"
+    with pytest.raises(ValueError, match=r"differ in classes: \('dress', .* and \('airplane', "):
+        DataModule(ImageFolder(folders / "cifar10/val"), ImageFolder(folders / "clothing/train"))
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_recipe_states_the_data(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("""
+data:
+  val: {class_path: limbeck.data.Shapes, init_args: {count: 200, seed: 1}}
+  train: {class_path: limbeck.data.Shapes, init_args: {count: 100000}}
+  batch_size: 8
+  augmentation: {short_sides: [240, 320], photometric: 0.5}
+""")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(DataModule, "data")
+    data = parser.instantiate_classes(parser.parse_args([f"--config={recipe}"])).data
+    assert len(data.train) == 100_000
+    assert data.batch_size == 8
+    assert data.augmentation == DetectionAugmentation(short_sides=(240, 320), photometric=0.5)
