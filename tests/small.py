@@ -16,7 +16,9 @@ CLASSES = 4
 Targets = list[dict[str, Tensor]]
 
 
-def resnet(block: type[BasicBlock | Bottleneck] = BasicBlock, norm: type = nn.BatchNorm2d) -> ResNet:
+def resnet(
+    block: type[BasicBlock | Bottleneck] = BasicBlock, norm: type = nn.BatchNorm2d
+) -> ResNet:
     """One block a stage, ``CLASSES`` classes."""
     return ResNet(block, [1, 1, 1, 1], num_classes=CLASSES, norm_layer=norm)
 

@@ -30,8 +30,18 @@ def test_linear_changes_the_last_dimension_only():
     [
         (adapters.convolution, (2, 5), (2, 7), r"student's feature has shape \(2, 5\)"),
         (adapters.convolution, (2, 5, 4, 4), (2, 7), r"teacher's feature has shape \(2, 7\)"),
-        (adapters.convolution, (2, 5, 4, 4), (2, 7, 4, 2), r"\(2, 5, 4, 4\).*\(2, 7, 4, 2\).*stride"),
-        (adapters.linear, (2, 5, 4, 4), (2, 7, 4, 4), r"\(2, 5, 4, 4\).*\(2, 7, 4, 4\).*convolution"),
+        (
+            adapters.convolution,
+            (2, 5, 4, 4),
+            (2, 7, 4, 2),
+            r"\(2, 5, 4, 4\).*\(2, 7, 4, 2\).*stride",
+        ),
+        (
+            adapters.linear,
+            (2, 5, 4, 4),
+            (2, 7, 4, 4),
+            r"\(2, 5, 4, 4\).*\(2, 7, 4, 4\).*convolution",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_shapes(make, student, teacher, says):

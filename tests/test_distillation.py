@@ -380,7 +380,9 @@ def test_construction_changes_nothing_in_the_models():
 
 def test_mismatch_names_the_method_and_both_shapes():
     methods = {"hint": FitNet({"C4": "C3"})}
-    with pytest.raises(ValueError, match=r"method 'hint'.*C4.*\(1, 256, 8, 8\).*\(1, 512, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"method 'hint'.*C4.*\(1, 256, 8, 8\).*\(1, 512, 16, 16\)"
+    ):
         Distillation(small.resnet(), small.resnet(Bottleneck), methods)
 
 
@@ -410,7 +412,9 @@ def test_different_frames_are_refused(detectors):
     images, targets = small.detection_batch(size=72)
     assert detectors(images, targets).total.isfinite()
     detectors.teacher.transform.size_divisible = 64
-    with pytest.raises(ValueError, match=r"student pads the batch to \(96, 96\).*teacher to \(128, 128\)"):
+    with pytest.raises(
+        ValueError, match=r"student pads the batch to \(96, 96\).*teacher to \(128, 128\)"
+    ):
         detectors(images, targets)
 
 
@@ -420,7 +424,9 @@ def test_methods_see_targets_in_the_frame(detectors):
     images, targets = small.detection_batch()
     detectors(images, targets)
     step = seen[0]
-    assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(step.targets, targets, strict=True))
+    assert all(
+        torch.equal(a["boxes"], b["boxes"]) for a, b in zip(step.targets, targets, strict=True)
+    )
     assert (step.global_batch, step.world_size, step.number) == (2, 1, 0)
     assert step.teacher.model is detectors.teacher
     assert step.student.model is detectors.student

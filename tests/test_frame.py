@@ -41,7 +41,9 @@ def test_pixels_are_only_normalised_and_boxes_stay(images):
     targets = [{"boxes": boxes, "labels": torch.tensor([1])}] * 2
     with network_frame(detector):
         batch, framed = detector.transform(images, targets)
-    mean, std = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
     assert torch.allclose(batch.tensors[0, :, :50, :64], (images[0] - mean) / std)
     assert torch.equal(framed[1]["boxes"], boxes)
 

@@ -108,7 +108,10 @@ def test_linear_bottlenecks_have_no_activation(name):
     [
         ("resnet18", {"C2": "layer1.1.bn2", "C4": "layer3.1.bn2", "C5.pre": "layer4.1.bn2"}),
         ("resnet50", {"C3": "layer2.3.bn3", "C4.pre": "layer3.5.bn3"}),
-        ("mobilenet_v2", {"C3": "features.6.conv.3", "C5": "features.18.1", "C5.pre": "features.18.1"}),
+        (
+            "mobilenet_v2",
+            {"C3": "features.6.conv.3", "C5": "features.18.1", "C5.pre": "features.18.1"},
+        ),
         ("vgg11_bn", {"C2": "features.12", "C4": "features.26", "C4.pre": "features.26"}),
         ("timm resnet26", {"C4": "layer3.1.bn3"}),
         ("timm mobilenetv1_100", {"C4": "blocks.3.5.bn2", "C4.pre": "blocks.3.5.bn2"}),
@@ -172,7 +175,10 @@ class CIFARNet(nn.Module):
 def test_shortcuts_do_not_count_twice_and_unseen_activations_are_not_guessed():
     model = CIFARNet()
     found = landmarks(model)
-    assert {k: str(tap) for k, tap in found.items() if k != "logits"} == {"C2": "layer3", "C3": "layer4"}
+    assert {k: str(tap) for k, tap in found.items() if k != "logits"} == {
+        "C2": "layer3",
+        "C3": "layer4",
+    }
     assert read(model, ["C2"])["C2"].shape[-1] == PIXELS // 4
     assert norm_of(model, "C3") is model.layer4[0].bn1
 

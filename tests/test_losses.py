@@ -46,5 +46,7 @@ def test_logits_get_a_cross_entropy():
 
 @pytest.mark.parametrize("outputs", [[{"boxes": torch.zeros(0, 4)}], {}, torch.zeros(2, 3)])
 def test_anything_else_is_refused(outputs):
-    with pytest.raises(TypeError, match=rf"student returned a {type(outputs).__name__}.*student_loss"):
+    with pytest.raises(
+        TypeError, match=rf"student returned a {type(outputs).__name__}.*student_loss"
+    ):
         student_losses(outputs, [{}])

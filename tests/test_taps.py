@@ -62,7 +62,9 @@ def installed(model, taps, x, **options):
 def plain_hook(model, path, x):
     """The input of a module's last call, by a hook of our own."""
     seen = []
-    handle = model.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    handle = model.get_submodule(path).register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
     model(x)
     handle.remove()
     return seen[-1]
@@ -85,7 +87,9 @@ def test_feature_before_an_in_place_relu(level, learnt):
     assert torch.equal(value, expected)
     value.square().sum().backward()
     expected.square().sum().backward()
-    gradients = [(p.grad, q.grad) for p, q in zip(model.parameters(), reference.parameters(), strict=True)]
+    gradients = [
+        (p.grad, q.grad) for p, q in zip(model.parameters(), reference.parameters(), strict=True)
+    ]
     assert all((a is None) == (b is None) for a, b in gradients)
     assert all(torch.equal(a, b) for a, b in gradients if a is not None)
 
@@ -172,7 +176,10 @@ def test_selector_and_whole_call(toy, x):
 
 
 def test_call_that_does_not_exist(toy, x):
-    with pytest.raises(TapError, match=r"head\[3\]: the module was called 3 times"), Taps(toy, ["head[3]"]):
+    with (
+        pytest.raises(TapError, match=r"head\[3\]: the module was called 3 times"),
+        Taps(toy, ["head[3]"]),
+    ):
         toy(x)
 
 
@@ -180,7 +187,9 @@ def test_call_that_does_not_exist(toy, x):
 
 
 def test_unknown_path_names_the_nearest(toy):
-    with pytest.raises(TapError, match=r"Toy has neither a landmark nor a module 'stemm'.*\bstem\b"):
+    with pytest.raises(
+        TapError, match=r"Toy has neither a landmark nor a module 'stemm'.*\bstem\b"
+    ):
         Taps(toy, ["stemm"])
     with pytest.raises(TapError, match=r"Toy has no module 'tial'.*\btail\b"):
         Taps(toy, {"t": Tap("tial")})
@@ -190,7 +199,10 @@ def test_unknown_path_names_the_nearest(toy):
 
 
 def test_tap_that_never_fires(toy, x):
-    with pytest.raises(TapError, match=r"unused never fired: Linear"), Taps(toy, ["tail", "unused"]):
+    with (
+        pytest.raises(TapError, match=r"unused never fired: Linear"),
+        Taps(toy, ["tail", "unused"]),
+    ):
         toy(x)
     assert small.hook_count(toy) == 0
     taps = Taps(toy, ["unused"])

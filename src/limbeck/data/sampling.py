@@ -63,7 +63,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
             raise ValueError(f"{images} training images are not enough for {world_size} processes")
         self.batch_size = min(batch_size, images // world_size)
         self.seed = seed
-        self.groups = torch.tensor([0] * images if groups is None else groups)
+        self.groups = torch.zeros(images) if groups is None else torch.tensor(groups)
         self.rank = rank
         self.world_size = world_size
         self._trainer_epoch = 0
@@ -77,9 +77,10 @@ class ShuffledBatches(Sampler[list[Draw]]):
         # A generator: its epoch begins with its first batch, as loaders call iter() without reading
         epoch, start = self._start()
         self._upcoming = _Place(epoch + 1, 0, self._trainer_epoch)
-        for position, batch in enumerate(self.batches(epoch)[start:], start=start + 1):
-            self._reached = _Place(epoch, position, self._trainer_epoch)
-            yield [Draw(epoch, image) for image in batch.tolist()]
+        batches = self.batches(epoch)
+        for position in range(start, len(batches)):
+            self._reached = _Place(epoch, position + 1, self._trainer_epoch)
+            yield [Draw(epoch, image) for image in batches[position].tolist()]
         self._reached = self._upcoming
 
     def _start(self) -> tuple[int, int]:

@@ -23,6 +23,8 @@ class DetectionAugmentation:
             drawn at random; not resized by default.
         long_side: the longer side's limit when resizing, which wins over ``short_sides``.
         flip: probability of a horizontal flip.
+        vertical_flip: probability of a vertical flip, for images without an upright.
+        jitter: strength of the random change of brightness, contrast and saturation.
         photometric: probability of each distortion of brightness, contrast, saturation, hue and
             channel order, as SSD's authors do it.
 
@@ -33,12 +35,15 @@ class DetectionAugmentation:
     short_sides: tuple[int, ...] | None = None
     long_side: int | None = None
     flip: float = 0.5
+    vertical_flip: float = 0.0
+    jitter: float = 0.0
     photometric: float = 0.0
 
     def __post_init__(self) -> None:
         if self.long_side is not None and not self.short_sides:
             raise ValueError(f"long_side is {self.long_side}, but short_sides is not given")
         _check_probability("flip", self.flip)
+        _check_probability("vertical_flip", self.vertical_flip)
         _check_probability("photometric", self.photometric)
 
     def training(self) -> v2.Compose:
@@ -48,12 +53,14 @@ class DetectionAugmentation:
             steps.append(v2.RandomPhotometricDistort(p=self.photometric))
         if self.short_sides:
             steps.append(_Resize(self.short_sides, self.long_side))
-        steps.append(v2.RandomHorizontalFlip(self.flip))
-        return v2.Compose([*steps, *_to_float()])
+        if self.jitter:
+            steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
+        steps += [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.vertical_flip)]
+        return v2.Compose([*steps, to_float()])
 
     def evaluation(self) -> v2.Compose:
         """Takes and gives ``(image, target)``."""
-        return v2.Compose(_to_float())
+        return v2.Compose([to_float()])
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,12 @@ class ClassificationAugmentation:
         ]
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
-        return v2.Compose([*steps, *_to_float()])
+        return v2.Compose([*steps, to_float()])
 
     def evaluation(self) -> v2.Compose:
         """Takes and gives ``(image, target)``."""
         shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
-        return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size), *_to_float()])
+        return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size), to_float()])
 
 
 class _Resize(nn.Module):
@@ -114,8 +121,9 @@ class _Resize(nn.Module):
         return resized, {**moved, "area": moved["area"] * factor}
 
 
-def _to_float() -> list[nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True)]
+def to_float() -> v2.Transform:
+    """To float32 in [0, 1], which every pipeline ends with."""
+    return v2.ToDtype(torch.float32, scale=True)
 
 
 def _check_probability(name: str, value: float) -> None:

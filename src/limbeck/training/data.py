@@ -8,18 +8,13 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
-from torchvision.transforms import v2
 
-from limbeck.data import (
-    ClassificationAugmentation,
-    DetectionAugmentation,
-    VisionDataset,
-)
+from limbeck.data import ClassificationAugmentation, DetectionAugmentation, VisionDataset
 from limbeck.data.base import Task
 from limbeck.data.loading import AugmentedBatches
 from limbeck.data.sampling import ShuffledBatches, evaluation_batches, rank_and_world_size
+from limbeck.data.transforms import to_float
 
-Augmentation = DetectionAugmentation | ClassificationAugmentation
 AUGMENTATIONS = {
     "detection": DetectionAugmentation,
     "classification": ClassificationAugmentation,
@@ -143,7 +138,7 @@ class DataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        transform = _to_float() if self.augmentation is None else self.augmentation.training()
+        transform = to_float() if self.augmentation is None else self.augmentation.training()
         samples = AugmentedBatches(self.train, transform, seed=self.seed)
         with warnings.catch_warnings():  # torchdata 0.11 calls what torch 2.14 deprecates
             warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
@@ -155,7 +150,7 @@ class DataModule(LightningDataModule):
         batches = evaluation_batches(
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
         )
-        transform = _to_float() if self.augmentation is None else self.augmentation.evaluation()
+        transform = to_float() if self.augmentation is None else self.augmentation.evaluation()
         samples = AugmentedBatches(self.val, transform)
         return DataLoader(samples, sampler=batches, **self._loader_options())
 
@@ -163,20 +158,10 @@ class DataModule(LightningDataModule):
         """Whole batches come from the dataset, so the loader itself makes none."""
         return {
             "batch_size": None,
-            "collate_fn": unchanged,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }
-
-
-def unchanged(batch: Any) -> Any:
-    """The batch as it is: torch's own conversion would turn tuples into lists."""
-    return batch
-
-
-def _to_float() -> v2.Transform:
-    return v2.ToDtype(torch.float32, scale=True)
 
 
 def _lying(dataset: VisionDataset) -> list[int]:
