@@ -196,7 +196,7 @@ def test_teachers_features_are_detached(pair, batch):
     seen = []
     hint = pair.methods["hint"]
     hint.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    pair(*batch)
+    pair(batch[0].requires_grad_(), batch[1])
     assert not seen[0].teacher.features["C4"].requires_grad
     assert seen[0].student.features["C4"].requires_grad
     assert seen[0].teacher.outputs is None or not seen[0].teacher.outputs.requires_grad

@@ -7,6 +7,7 @@ import torchvision
 import torchvision.models.detection as tvd
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import vgg
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
@@ -17,11 +18,23 @@ from tests import small
 PIXELS = 128
 NONE = {"weights": None, "weights_backbone": None}
 
+
+class Chain(nn.Module):
+    """A plain chain of layers; a VGG without its large linear layers."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, x):
+        return self.features(x).mean((2, 3))
+
+
 CLASSIFIERS = {
     "resnet18": lambda: torchvision.models.resnet18(),
     "resnet50": lambda: torchvision.models.resnet50(),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(),
-    "vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=2),
+    "vgg11_bn": lambda: Chain(vgg.make_layers(vgg.cfgs["A"], batch_norm=True)),
     "timm resnet26": lambda: timm.create_model("resnet26", zero_init_last=False),
     "timm mobilenetv1_100": lambda: timm.create_model("mobilenetv1_100"),
     "timm efficientnet_b0": lambda: timm.create_model("efficientnet_b0"),
@@ -181,6 +194,12 @@ def test_shortcuts_do_not_count_twice_and_unseen_activations_are_not_guessed():
     }
     assert read(model, ["C2"])["C2"].shape[-1] == PIXELS // 4
     assert norm_of(model, "C3") is model.layer4[0].bn1
+
+
+def test_parallel_activations_do_not_end_a_block():
+    """Each is of half the channels of a fire module."""
+    found = landmarks(torchvision.models.squeezenet1_1())
+    assert [level for level in found if level.startswith("C")] == ["C2", "C3", "C4"]
 
 
 @pytest.mark.parametrize("name", ["swin_t", "shufflenet_v2_x0_5", "regnet_x_400mf"])

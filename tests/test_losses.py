@@ -22,6 +22,7 @@ def test_total_is_differentiable_and_float32():
     assert losses.total.dtype is torch.float32
     losses.total.backward()
     assert x.grad == 4 + 30
+    assert Losses({"b": x.bfloat16()}, {"b": 1.0}).total.dtype is torch.float32
 
 
 def test_a_weight_of_nothing_leaves_no_gradient():

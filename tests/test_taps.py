@@ -257,12 +257,12 @@ def test_learning_runs_the_whole_model(toy, x):
 def test_with_block_ends_at_the_last_tap():
     model, images = small.retinanet().eval(), list(small.pictures())
     reached = False
-    with small.calls_of(model.head) as heads, small.calls_of(model.anchor_generator) as anchors:
-        with network_frame(model), Taps(model, ["backbone.fpn", "C4.pre"], stop_early=True) as seen:
-            model(images)
-            reached = True
+    names = ["backbone.fpn", "C4.pre"]
+    with small.calls_of(model.head) as heads, Taps(model, names, stop_early=True) as seen:
+        model(images)
+        reached = True
     assert not reached
-    assert (heads, anchors) == ([], [])
+    assert heads == []
     assert seen["C4.pre"].min() < 0
     assert list(seen["backbone.fpn"]) == ["0", "1", "2", "p6", "p7"]
 
@@ -284,6 +284,19 @@ def test_with_block_waits_for_every_level_of_a_tower(stop_early):
     assert [level.shape[-1] for level in seen[names[0]]] == [8, 4, 2, 1, 1]
     assert seen[names[1]].shape[-1] == 1
     assert all(torch.equal(a, b) for a, b in zip(seen[names[0]], seen["cls_tower"], strict=True))
+
+
+def test_with_block_never_stops_before_all_calls_that_are_asked_for(toy, x):
+    with Taps(toy, ["head[*]"], stop_early=True) as seen:
+        toy(x)
+    assert len(seen["head[*]"]) == 3
+
+
+def test_with_block_stops_at_an_indexed_call(toy, x):
+    with small.calls_of(toy.head) as calls, Taps(toy, ["head[1]"], stop_early=True) as seen:
+        toy(x)
+    assert len(calls) == 2
+    assert torch.equal(seen["head[1]"], toy.head(toy.stem(x) * 2))
 
 
 def test_with_block_does_not_stop_at_a_shared_activation():

@@ -53,7 +53,7 @@ class Part(Method):
 def test_part_that_is_not_connected_to_the_student(batch, function):
     pair = make_pair({"mine": Part(function)})
     with pytest.raises(
-        NotAliveError, match=r"mine/part is not connected to the student.*student taps"
+        NotAliveError, match=r"mine/part is not connected to the student.*student taps: <model>"
     ):
         pair.check(*batch)
 
@@ -204,7 +204,7 @@ def test_wiring_says_who_is_connected_to_whom(batch, capsys):
     wiring = pair.check(*batch)
     hint = "C4.pre", "2x1024x4x4", "C4.pre", "2x256x4x4", "conv 1x1 256 to 1024", "0.5"
     assert wiring.connections[1] == Connection("hint", *hint)
-    assert wiring.connections[0].adapter == "-"
+    assert (wiring.connections[0].adapter, wiring.connections[0].student_tap) == ("-", "<model>")
     assert (wiring.connections[0].method, wiring.connections[0].weight) == ("soft", "0.5")
     assert wiring.connections[0].student_shape == f"2x{small.CLASSES}"
     printed = capsys.readouterr().out

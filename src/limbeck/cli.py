@@ -29,16 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     # Spinning OpenMP threads on a shared machine cost several times the work; before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    speak()
     from limbeck.commands import run
-    from limbeck.commands.errors import is_ours
+    from limbeck.commands.errors import of_ours
 
+    speak()  # after the imports, in which Lightning sets its own level
     try:
         run(given)
     except Exception as error:
-        if not is_ours(error.__traceback__):
+        ours = of_ours(error)
+        if ours is None:
             raise
-        logging.getLogger("limbeck").error("%s", error)
+        logging.getLogger("limbeck").error("%s", ours)
         sys.exit(1)
 
 
@@ -65,6 +66,8 @@ _OF_THE_LIBRARIES = (
     "The number of training batches",
     ".*ModelCheckpoint.*dirpath.*exists and is not empty",
     "Checkpoint directory",
+    "Experiment logs directory",
+    r"Found \d+ module\(s\) in eval mode",
 )
 
 

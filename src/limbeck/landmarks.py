@@ -219,13 +219,12 @@ def _backbone(model: nn.Module) -> Places:
         plain = isinstance(getattr(backbone, "features", None), nn.Sequential)
         return _trunk(model, "backbone.features" if plain else "backbone")
     strides = _strides(backbone.body)
-    keys = {strides[name]: key for name, key in backbone.body.return_layers.items()}
-    top = max(keys, default=0)
-    extra = backbone.fpn.extra_blocks
-    if isinstance(extra, LastLevelMaxPool):
-        keys[top + 1] = "pool"
-    elif isinstance(extra, LastLevelP6P7):
-        keys |= {top + 1: "p6", top + 2: "p7"}
+    layers = backbone.body.return_layers.items()
+    keys = {strides[name]: key for name, key in layers if name in strides}
+    extra = {LastLevelMaxPool: ("pool",), LastLevelP6P7: ("p6", "p7")}
+    for kind, names in extra.items():
+        if keys and isinstance(backbone.fpn.extra_blocks, kind):
+            keys |= dict(enumerate(names, max(keys) + 1))
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
     fpn = Tap("backbone", select=_levels, kind="levels")
     return _trunk(model, "backbone.body") | places | {"fpn": fpn}

@@ -106,8 +106,9 @@ class Taps:
         taps: landmarks, paths or :class:`Tap`, by the name under which the value is wanted; a
             sequence of strings goes by those strings.
         stop_early: end the forward pass as soon as the last tap has fired: after the calls that
-            :meth:`learn` counted; in a ``with`` block, when the outermost modules that hold the
-            tapped ones have returned once (never for ``[*]``). The block ends there too.
+            :meth:`learn` counted; in a ``with`` block, where nothing has been counted, when the
+            outermost modules that hold the tapped ones have returned once (with ``[*]``: never).
+            The block ends there too.
 
     Raises:
         TapError: when a path does not exist (the nearest ones are named), a tap caught nothing,
@@ -245,8 +246,8 @@ class Taps:
         return self._seen
 
     def _finish_with_owner(self, reader: _Reader) -> None:
-        """Hold the tap for caught once no later call is likely: it cannot be known without one."""
-        if reader.tap.calls is None:
+        """Hold a last call for made when the outermost module around it has returned."""
+        if reader.tap.calls is None or reader.tap.calls >= 0:
             return
         owner = self.model.get_submodule(reader.tap.path.partition(".")[0])
         # A module without parameters may be shared by the whole network, as an activation is.

@@ -197,7 +197,7 @@ def _refuse_unconnected(
     if loss.requires_grad:
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     if all(gradient is None for gradient in gradients):
-        taps = ", ".join(map(str, method.student_taps.values())) or "none"
+        taps = ", ".join(str(t) or "<model>" for t in method.student_taps.values()) or "none"
         raise NotAliveError(
             f"{name} is not connected to the student: it has no gradient with respect to any of "
             f"its trained parameters (student taps: {taps}). Are those frozen, or detached?"
@@ -211,9 +211,9 @@ def _connect(name: str, method: Method, step: Any) -> Iterator[Connection]:
         adapter = method.adapter_of(tap_name)
         yield Connection(
             method=name,
-            teacher_tap=str(method.teacher_taps.get(tap_name, "-")),
+            teacher_tap=str(method.teacher_taps.get(tap_name, "-")) or "<model>",
             teacher_shape=_shape(teacher.get(tap_name)),
-            student_tap=str(method.student_taps.get(tap_name, "-")),
+            student_tap=str(method.student_taps.get(tap_name, "-")) or "<model>",
             student_shape=_shape(step.student.features.get(tap_name)),
             adapter="-" if adapter is None else _describe(adapter),
             weight=weights,

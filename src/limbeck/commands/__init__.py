@@ -1,9 +1,10 @@
 """The verbs of the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser, auto_cli
 
 from limbeck.commands import recipes
 from limbeck.commands.fit import train
@@ -12,7 +13,6 @@ from limbeck.commands.predict import predict
 from limbeck.commands.quickstart import quickstart
 
 _VERBS: Mapping[str, Callable[..., Any] | dict[str, Any]] = {
-    "predict": predict,
     "inspect": inspect,
     "recipes": {"list": recipes.show_all, "show": recipes.show, "copy": recipes.copy},
     "quickstart": quickstart,
@@ -20,8 +20,26 @@ _VERBS: Mapping[str, Callable[..., Any] | dict[str, Any]] = {
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run ``limbeck`` with these arguments."""
-    if arguments[0] in ("fit", "validate"):
+    """Run ``limbeck`` with these arguments.
+
+    Raises:
+        ValueError: there is no such verb.
+    """
+    verb, *rest = arguments
+    if verb in ("fit", "validate"):
         train(arguments)
+    elif verb == "predict":
+        predict(**predict_parser().parse_args(rest).as_dict())
+    elif verb in _VERBS:
+        auto_cli(_VERBS[verb], args=rest, prog=f"limbeck {verb}", allow_abbrev=False)
     else:
-        auto_cli(dict(_VERBS), args=list(arguments))
+        known = ", ".join(["fit", "validate", "predict", *_VERBS])
+        raise ValueError(f"no verb {verb!r}. There are: {known}.")
+
+
+def predict_parser() -> ArgumentParser:
+    """The images are as many words as the user gives, which ``auto_cli`` cannot say."""
+    parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
+    parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    return parser

@@ -6,7 +6,6 @@ import pkgutil
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
-from types import TracebackType
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
@@ -23,6 +22,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
     outer = re.search(r"does not accept option '([\w.]+)'|arguments: --([\w.]+)", message)
     if outer:
         return message + _nearest(outer[1] or outer[2], known_keys(parser))
+    name = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if name:
+        return message + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
     return message
 
 
@@ -30,7 +32,8 @@ def known_keys(parser: ArgumentParser) -> set[str]:
     """Every key that a parser takes, those of its subcommands included."""
     keys: set[str] = set()
     for action in parser._actions:
-        keys |= {option.removeprefix("--") for option in action.option_strings}
+        options = {option for option in action.option_strings if not option.endswith(".help")}
+        keys |= {option.removeprefix("--") for option in options}
         if isinstance(action.choices, dict):
             for subparser in action.choices.values():
                 keys |= known_keys(subparser)
@@ -38,13 +41,30 @@ def known_keys(parser: ArgumentParser) -> set[str]:
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
-    return f"\nNearest known: {', '.join(near)}." if near else ""
+    """What may stand instead of the first part of a dotted key that is unknown."""
+    split = [name.split(".") for name in known]
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        there = {n[depth] for n in split if n[:depth] == parts[:depth] and len(n) > depth}
+        if part not in there:
+            near = difflib.get_close_matches(part, there, n=3, cutoff=0.5)
+            written = ", ".join(".".join([*parts[:depth], name]) for name in near)
+            return f"\nNearest known: {written}." if near else ""
+    return ""
 
 
-def is_ours(trace: TracebackType | None) -> bool:
-    """Whether limbeck itself raised: its messages say what to do, and need no traceback."""
-    name = ""
+def of_ours(error: BaseException | None) -> BaseException | None:
+    """The error of limbeck's own, if any, that led to this one; the user is told that alone."""
+    while error is not None and not is_ours(error):
+        error = error.__cause__  # jsonargparse wraps what a constructor raises
+    return error
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether limbeck raised it for the user: it says what to do, and needs no traceback."""
+    if isinstance(error, LookupError | AttributeError | AssertionError | ArithmeticError):
+        return False  # a mistake of ours
+    trace, name = error.__traceback__, ""
     while trace is not None:
         name = str(trace.tb_frame.f_globals.get("__name__"))
         trace = trace.tb_next

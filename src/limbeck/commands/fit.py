@@ -1,21 +1,23 @@
 """``limbeck fit`` and ``limbeck validate``: a recipe, through Lightning's command line."""
 
+import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as L
 import rich
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from rich.table import Table as RichTable
 
 from limbeck.commands.errors import explain
 from limbeck.models import Build
-from limbeck.report import Row, Table
-from limbeck.training.callbacks import write_summary
+from limbeck.training.callbacks import LastCheckpoint, write_summary
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 
@@ -33,7 +35,7 @@ class LimbeckCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser with limbeck's errors."""
-        parser = Parser(**kwargs)
+        parser = Parser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
         parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe (YAML).")
         return parser
 
@@ -53,41 +55,91 @@ class LimbeckCLI(LightningCLI):
             config.trainer.num_sanity_val_steps = 2
         if self.subcommand == "fit":
             refuse_owned(Path(config.trainer.default_root_dir), config.ckpt_path)
+        else:
+            config.verbose = False  # there is a table of our own
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """CSV and TensorBoard logs, checkpoints of the last and the best, a progress bar."""
         config = self._get(self.config_init, "trainer")
         root = config["default_root_dir"]
+        callbacks = list(config["callbacks"] or [])
         if config["logger"] is None and self.subcommand == "fit":
             kwargs["logger"] = [
-                CSVLogger(root, name="", version=""),
+                csv_log := CSVLogger(root, name="", version=""),
                 TensorBoardLogger(root, name="", version="tensorboard"),
             ]
+            callbacks.append(EarlierRows(csv_log))
         elif config["logger"] is None:
             kwargs["logger"] = False
-        callbacks = list(config["callbacks"] or [])
-        if not any(isinstance(callback, RichProgressBar) for callback in callbacks):
+        has_bar = any(isinstance(callback, L.callbacks.ProgressBar) for callback in callbacks)
+        if config["enable_progress_bar"] is not False and not has_bar:
             callbacks.append(ProgressBar())
         if self.subcommand == "fit":
-            callbacks.append(LearningRateMonitor("step"))
+            if config["logger"] is not False:
+                callbacks.append(LearningRateMonitor("step"))
             if config["enable_checkpointing"] is not False:
-                callbacks.append(checkpoints(root, f"val/{self.model.headline(self.datamodule)}"))
+                callbacks += checkpoints(root, f"val/{self.model.headline(self.datamodule)}")
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
         """The artefact says how the student is built, whatever built it."""
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
-            arguments = dict(student.get("init_args", {}).as_dict())
-            unweighted = {k: None if k.startswith("weights") else v for k, v in arguments.items()}
-            self.model.student_build = Build(student.class_path, unweighted)
+            self.model.student_build = build_of(student)
 
     def after_fit(self) -> None:
         """A run that ended between two validations is measured as it ended."""
+        if self.config["fit"].trainer.fast_dev_run:
+            return
         if self.model.scored_at != self.model.pair.number:
             self.trainer.validate(self.model, self.datamodule, verbose=False)
             if self.trainer.is_global_zero:
                 write_summary(self.trainer, self.model)
+
+    def after_validate(self) -> None:
+        """The scores of student and teacher, side by side."""
+        rich.get_console().print(scores_table(self.model.scores))
+
+
+class EarlierRows(L.Callback):
+    """Keeps in ``metrics.csv`` what a resumed run has logged before; Lightning deletes it.
+
+    Args:
+        csv_log: the run's CSV log, not yet written to.
+    """
+
+    def __init__(self, csv_log: CSVLogger) -> None:
+        self.csv_log = csv_log
+        self.path = Path(csv_log.log_dir, "metrics.csv")
+        self.text = self.path.read_text() if self.path.is_file() else ""
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the rows up to the checkpoint back."""
+        rows = list(csv.DictReader(self.text.splitlines()))
+        kept = [row for row in rows if int(row["step"]) < trainer.global_step]
+        if kept:
+            self.csv_log.experiment.metrics_keys = list(rows[0])
+            with self.path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(kept)
+
+
+class RunRecipe(SaveConfigCallback):
+    """``config.yaml``: what was run. It goes again with a run that ended before its first step."""
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Nothing was trained: the folder is free for another attempt."""
+        root = Path(trainer.default_root_dir)
+        if (
+            trainer.is_global_zero
+            and not trainer.global_step
+            and not (root / "checkpoints").exists()
+        ):
+            (root / "config.yaml").unlink(missing_ok=True)
 
 
 class Parser(LightningArgumentParser):
@@ -102,29 +154,47 @@ class Parser(LightningArgumentParser):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the loggers' version."""
+    """Lightning's, with short names and without the loggers' version."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
-        """Task and distillation loss, and the scores."""
+        """Task and distillation loss."""
         shown: dict[str, Any] = super().get_metrics(*args)
-        return {name: value for name, value in shown.items() if name != "v_num"}
+        return {n.removeprefix("train/"): value for n, value in shown.items() if n != "v_num"}
 
 
 def _seed(seed: int | bool) -> int:
     return int(seed)
 
 
-def checkpoints(root: str, monitor: str) -> ModelCheckpoint:
+def build_of(student: Namespace) -> Build:
+    """How a recipe builds a student that does not know it itself, less its weights."""
+    stated = student.as_dict()
+    arguments = stated.get("init_args", {}) | stated.get("dict_kwargs", {})
+    without = {"pretrained": False} | {n: None for n in arguments if n.startswith("weights")}
+    return Build(student.class_path, {n: without.get(n, v) for n, v in arguments.items()})
+
+
+def checkpoints(root: str, monitor: str) -> list[L.Callback]:
     """The best by the headline score, and the last."""
-    return ModelCheckpoint(
-        dirpath=Path(root) / "checkpoints",
+    folder = Path(root) / "checkpoints"
+    best = ModelCheckpoint(
+        dirpath=folder,
         filename="best",
         monitor=monitor,
         mode="max",
-        save_last=True,
+        save_on_train_epoch_end=False,
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
+    return [best, LastCheckpoint(folder / "last.ckpt")]
+
+
+def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
+    """A line for each score, a column for each model."""
+    table = RichTable("score", *scores, title="Validation")
+    for name in next(iter(scores.values()), {}):
+        table.add_row(name, *(f"{of_one[name]:.3f}" for of_one in scores.values()))
+    return table
 
 
 def refuse_owned(root: Path, checkpoint: str | None) -> None:
@@ -142,7 +212,7 @@ def refuse_owned(root: Path, checkpoint: str | None) -> None:
 
 def train(arguments: Sequence[str]) -> LimbeckCLI:
     """Run ``limbeck fit ...`` or ``limbeck validate ...``."""
-    cli = LimbeckCLI(
+    return LimbeckCLI(
         DistillationModule,
         DataModule,
         args=list(arguments),
@@ -155,9 +225,6 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
         },
         auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "yaml"},
+        save_config_callback=RunRecipe,
         save_config_kwargs={"overwrite": True},
     )
-    if cli.subcommand == "validate":
-        rows = [Row(side, scores, None, None) for side, scores in cli.model.scores.items()]
-        rich.get_console().print(Table(rows, "Validation").to_rich())
-    return cli

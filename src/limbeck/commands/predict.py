@@ -2,16 +2,19 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.io import ImageReadMode, decode_image, write_png
-from torchvision.transforms.v2.functional import to_dtype
+from torchvision.io import write_png
+from torchvision.transforms import v2
 from torchvision.utils import draw_bounding_boxes
 
+from limbeck.data import ClassificationAugmentation
+from limbeck.data.base import open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
 
@@ -21,7 +24,11 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 
 
 def predict(
-    student: Path, images: list[Path], output: Path = Path("predictions"), threshold: float = 0.4
+    student: Path,
+    images: list[Path],
+    output: Path = Path("predictions"),
+    threshold: float = 0.4,
+    trust: bool = False,
 ) -> None:
     """Run an exported student on images; write predictions.json and, for detectors, pictures.
 
@@ -30,26 +37,34 @@ def predict(
         images: image files, or folders of them.
         output: folder for the results.
         threshold: lowest score of a detection that is written.
+        trust: build a student of other classes than limbeck's, torchvision's and timm's, too.
     """
-    model = load_student(student)
-    classes = json.loads((student / "student.json").read_text()).get("classes") or []
+    model = load_student(student, trust=trust)
+    card = json.loads((student / "student.json").read_text())
+    transform, classes = evaluation_transform(card["metadata"]), card["classes"]
     output.mkdir(parents=True, exist_ok=True)
     predictions = {}
     for path in image_files(images):
-        image = decode_image(path, ImageReadMode.RGB)
+        with open_image(path) as opened:
+            image = to_rgb(opened)
         if takes_list(model):
-            found = detect(model, image, threshold)
+            found = detect(model, transform(image), threshold)
             write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
             predictions[str(path)] = written_detections(found, classes)
         else:
-            predictions[str(path)] = classify(model, image, classes)
+            predictions[str(path)] = classify(model, transform(image), classes)
     target = output / "predictions.json"
     target.write_text(json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
 
 
 def image_files(paths: list[Path]) -> Iterator[Path]:
-    """The image files among ``paths`` and in the folders among them; none at all is an error."""
+    """The image files among ``paths`` and in the folders among them.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: two have one name, and so would their pictures.
+    """
     found = [
         file
         for path in paths
@@ -60,21 +75,36 @@ def image_files(paths: list[Path]) -> Iterator[Path]:
         raise FileNotFoundError(
             f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
         )
+    (stem, count), *_ = Counter(file.stem for file in found).most_common(1)
+    if count > 1:
+        raise ValueError(
+            f"{count} images are called {stem!r}: their pictures would overwrite each other. Give "
+            "them in separate calls with an --output of their own."
+        )
     return iter(found)
+
+
+def evaluation_transform(metadata: Mapping[str, Any]) -> v2.Transform:
+    """What the validation images went through when this student was measured."""
+    stated = metadata.get("augmentation")
+    if metadata.get("task") == "classification" and stated:
+        return ClassificationAugmentation(**stated).evaluation()
+    return v2.ToDtype(torch.float32, scale=True)
 
 
 @torch.inference_mode()
 def detect(model: nn.Module, image: Tensor, threshold: float) -> dict[str, Tensor]:
-    """Boxes, labels and scores of one uint8 image (3, H, W), at or above the threshold."""
-    found: dict[str, Tensor] = model([to_dtype(image, torch.float32, scale=True)])[0]
-    kept = found["scores"] >= threshold
+    """Boxes, labels and scores of one image (3, H, W) in [0, 1], at or above the threshold."""
+    found: dict[str, Tensor] = model([image])[0]
+    # Label 0 is the slot that torchvision's detectors leave unused, and may yet predict.
+    kept = (found["scores"] >= threshold) & (found["labels"] > 0)
     return {name: value[kept] for name, value in found.items()}
 
 
 @torch.inference_mode()
 def classify(model: nn.Module, image: Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """The five likeliest classes of one uint8 image (3, H, W) with their probabilities."""
-    logits = model(to_dtype(image, torch.float32, scale=True)[None])[0]
+    """The five likeliest classes of one image (3, H, W) in [0, 1] with their probabilities."""
+    logits = model(image[None])[0]
     scores, indices = logits.softmax(0).topk(min(5, len(logits)))
     return [
         {"class": classes[i] if classes else i, "score": round(score, 4)}

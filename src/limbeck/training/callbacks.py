@@ -3,13 +3,16 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import rich
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -91,7 +94,8 @@ class NonFiniteGuard(L.Callback):
     """Stops a run whose losses are no longer finite, names the term, and keeps checkpoints good.
 
     The terms are gathered on the device and looked at when the trainer logs and before a
-    checkpoint is written, so that no step waits for the device.
+    checkpoint is written, so that no step waits for the device. Of several bad steps the first is
+    kept: one term makes the weights NaN, and in the next step every term is.
     """
 
     def __init__(self) -> None:
@@ -110,12 +114,13 @@ class NonFiniteGuard(L.Callback):
         """Note which terms of this step are finite."""
         module: Any = pl_module
         terms: dict[str, Tensor] = module.terms
+        if self._names != tuple(terms):
+            self._look(trainer)
         finite = torch.stack([term.isfinite().all() for term in terms.values()])
-        if self._finite is None or self._names != tuple(terms):
-            self._names, self._finite = tuple(terms), finite
-        else:
-            self._finite &= finite
-        every = getattr(trainer, "log_every_n_steps", 1)
+        if self._finite is not None:
+            finite = torch.where(self._finite.all(), finite, self._finite)
+        self._names, self._finite = tuple(terms), finite
+        every = getattr(trainer, "log_every_n_steps", 1) or 1
         if trainer.global_step % every == 0:
             self._look(trainer)
 
@@ -146,8 +151,44 @@ class NonFiniteGuard(L.Callback):
 
 
 def _kept(trainer: L.Trainer) -> str:
-    path = getattr(trainer.checkpoint_callback, "last_model_path", "")
-    return f"The last good checkpoint is {path}." if path else "No checkpoint was written before."
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and callback.path.is_file():
+            return f"The last good checkpoint is {callback.path}."
+    return "No checkpoint was written before."
+
+
+class LastCheckpoint(Checkpoint):
+    """Where training stands, in one file: after every epoch, every validation, and the last step.
+
+    Lightning's ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new best.
+
+    Args:
+        path: the file, which is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._step = 0
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if trainer.global_step != self._step and not trainer.sanity_checking:
+            self._step = trainer.global_step
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save the last step before Lightning closes its epoch, which may have to go on."""
+        if trainer.global_step == trainer.max_steps:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, unless nothing was trained since."""
+        self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, unless validation has just done it."""
+        self._save(trainer)
 
 
 class TrainingTime(L.Callback):
@@ -192,16 +233,9 @@ class TeacherComparison(L.Callback):
         if scores is None:
             return
         log.info("teacher on the validation data: %s", _line(scores))
-        ours, theirs = module.data.classes, getattr(module.pair.teacher, "classes", None)
-        if theirs and tuple(theirs) != tuple(ours):
-            log.warning(
-                "the teacher was trained for other classes (%s) than the data has (%s): what it "
-                "says about label 1 is about %r, not %r.",
-                ", ".join(theirs),
-                ", ".join(ours),
-                theirs[0],
-                ours[0],
-            )
+        difference = class_difference(module.pair.teacher, module.data.classes)
+        if difference:
+            log.warning("the teacher's classes are not those of the data: %s", difference)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn once when the student has passed its teacher."""
@@ -219,6 +253,16 @@ class TeacherComparison(L.Callback):
                 teacher,
                 student,
             )
+
+
+def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
+    """How the teacher's classes differ from the data's, as far as the teacher knows its own."""
+    theirs = getattr(teacher, "classes", ())
+    for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
+        if theirs and there != here:
+            return f"class {number} is {there!r} there, {here!r} here ({len(theirs)}, {len(ours)})."
+    count = getattr(teacher, "num_classes", len(ours))
+    return None if count == len(ours) else f"it has {count} of them, the data {len(ours)}."
 
 
 class MovingAverage(L.Callback):
@@ -274,8 +318,8 @@ class MovingAverage(L.Callback):
         if self.average:
             self._swap(pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The average is what training has made: from here on it is the student."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The average is what training has made: after the last checkpoint, it is the student."""
         self._swap(pl_module)
         self.average = {}
 
@@ -295,6 +339,8 @@ class ExportStudent(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """``student/`` and ``summary.json``."""
         module: Any = pl_module
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         folder = Path(trainer.default_root_dir) / "student"
         augmentation = module.data.augmentation
         save_student(
@@ -308,7 +354,8 @@ class ExportStudent(L.Callback):
             },
         )
         write_summary(trainer, module)
-        log.info("student: %s  %s", folder, _line(module.scores.get("student", {})))
+        measured = module.scored_at == trainer.global_step
+        log.info("student: %s  %s", folder, _line(module.scores["student"]) if measured else "")
 
 
 def write_summary(trainer: L.Trainer, module: Any) -> None:

@@ -1,5 +1,6 @@
 """The LightningModule: it drives a Distillation, and evaluates student and teacher alike."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -75,6 +76,8 @@ class DistillationModule(L.LightningModule):
         self.scores: dict[str, dict[str, float]] = {}
         self.scored_at: int | None = None  # the step of the student's scores
         self.student_build: Build | None = None  # for students that do not know it themselves
+        # Lightning asks for callbacks at every fit and validate: they have to be the same ones.
+        self.companions = companions(moving_average)
         if channels_last:
             self.pair.to(memory_format=torch.channels_last)
         if compile:
@@ -82,18 +85,7 @@ class DistillationModule(L.LightningModule):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What every run is accompanied by."""
-        callbacks = [
-            Aliveness(),
-            NonFiniteGuard(),
-            BalanceReport(),
-            TrainingTime(),
-            TeacherComparison(),
-            ExportStudent(),
-        ]
-        if self.moving_average is not None:
-            # First, so that what follows it sees the averaged weights.
-            callbacks.insert(0, MovingAverage(self.moving_average))
-        return callbacks
+        return self.companions
 
     @property
     def data(self) -> DataModule:
@@ -151,14 +143,31 @@ class DistillationModule(L.LightningModule):
         """Optimizer and learning rate as the recipe states them."""
         norms = norm_parameters(self.pair)
         optimizer = self.optimizer.build(self.pair.named_trainable_parameters(), norms)
-        total = int(self.trainer.estimated_stepping_batches)
-        batches = int(self.trainer.num_training_batches)
-        per_epoch = max(1, batches // self.trainer.accumulate_grad_batches)
-        scheduler = self.learning_rate.build(optimizer, total, per_epoch)
+        scheduler = self.learning_rate.build(optimizer, *self._count_steps())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _count_steps(self) -> tuple[int, int]:
+        """Optimizer steps of the whole run, and of an epoch.
+
+        Lightning's own estimate sets the training data up before a checkpoint is restored, and the
+        position in the data is then lost.
+        """
+        trainer: Any = self.trainer
+        batches, limit = len(self.data.train_dataloader()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        # The last step of an epoch may have fewer batches to accumulate.
+        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        ends = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
+        stated = [end for end in ends if end > 0]
+        if not stated:
+            raise ValueError(
+                "the learning rate needs to know when training ends: set trainer.max_epochs or "
+                "trainer.max_steps (trainer.max_time may still end it earlier)"
+            )
+        return min(stated), per_epoch
 
     # -- evaluation -----------------------------------------------------------------------------
 
@@ -172,7 +181,7 @@ class DistillationModule(L.LightningModule):
         if self.pair.teacher is not None:
             if self.trainer.sanity_checking:
                 return {"teacher": self.pair.teacher}
-            if self.trainer.state.fn == "validate":
+            if self.trainer.state.fn == "validate" and "teacher" not in self.scores:
                 return {"teacher": self.pair.teacher} | sides
         return sides
 
@@ -181,7 +190,10 @@ class DistillationModule(L.LightningModule):
         images, targets = batch
         for side, model in self._evaluated().items():
             metric: Any = self.metrics[side]
-            metric.update(model(images), targets)
+            predictions = model(images)
+            if side == "teacher":
+                predictions = within(predictions, len(self.data.classes))
+            metric.update(predictions, targets)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the whole validation data."""
@@ -197,6 +209,41 @@ class DistillationModule(L.LightningModule):
                 logged = {f"{prefix}/{name}": value for name, value in scores.items()}
                 # Every process has the synchronised score already.
                 self.log_dict(logged, rank_zero_only=False, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The scores so far: a resumed run does not measure the teacher again."""
+        checkpoint["scores"] = self.scores
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Scores that the run goes on with; one that only validates makes its own."""
+        if self.trainer.state.fn == "fit":
+            self.scores = checkpoint["scores"]
+
+
+def companions(moving_average: float | None) -> list[L.Callback]:
+    """The callbacks of every run, the first of which changes what the others see."""
+    averaging = [] if moving_average is None else [MovingAverage(moving_average)]
+    return [
+        *averaging,
+        Aliveness(),
+        NonFiniteGuard(),
+        BalanceReport(),
+        TrainingTime(),
+        TeacherComparison(),
+        ExportStudent(),
+    ]
+
+
+def within(predictions: Any, count: int) -> Any:
+    """What a teacher, perhaps of other classes, says about the first ``count``."""
+    if isinstance(predictions, Tensor):  # logits (B, K) -> (B, count)
+        missing = count - predictions.shape[1]
+        return nn.functional.pad(predictions, (0, missing), value=float("-inf"))
+    kept = [found["labels"] <= count for found in predictions]
+    return [
+        {name: value[keep] for name, value in found.items()}
+        for found, keep in zip(predictions, kept, strict=True)
+    ]
 
 
 def compile_trunks(pair: Distillation) -> None:

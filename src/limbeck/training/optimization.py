@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torchvision.ops import FrozenBatchNorm2d
 
-_NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Optimizer:
         lr: peak learning rate.
         weight_decay: on every parameter, less those that ``norm_weight_decay`` is about.
         norm_weight_decay: on the affine parameters of norms; None: as all others.
-        momentum: of SGD.
+        momentum: of SGD; ``one_cycle`` moves it between 0.95 and 0.85 instead.
         nesterov: of SGD.
         lr_factors: ``{prefix: factor}``: parameters of the student whose name begins with the
             prefix learn at ``factor * lr`` (a pretrained backbone, say); the longest prefix wins.
@@ -55,6 +54,11 @@ class Optimizer:
             raise ValueError(
                 f"optimizer.lr_factors names {', '.join(sorted(unused))}, with which no trained "
                 "parameter of the student begins. `limbeck inspect` lists the paths."
+            )
+        if not groups:
+            raise ValueError(
+                "nothing is trained: every parameter of the student is frozen (requires_grad is "
+                "False), and no method has any of its own. Unfreeze a part of the student."
             )
         described: list[dict[str, Any]] = [
             {"params": members, "lr": lr, "weight_decay": decay}
@@ -99,6 +103,13 @@ class LearningRate:
     unit: Literal["epochs", "steps"] = "epochs"
     gamma: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.shape == "step" and not self.milestones:
+            raise ValueError(
+                "learning_rate.shape is 'step', but there are no milestones: give "
+                "learning_rate.milestones, in epochs or (learning_rate.unit) steps"
+            )
+
     def build(
         self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int
     ) -> LRScheduler:
@@ -106,7 +117,9 @@ class LearningRate:
         warm_up = self.warm_up * total_steps if self.warm_up < 1 else self.warm_up
         if self.shape == "one_cycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
-            share = min(1.0, warm_up / total_steps)
+            # torch divides by the length of both ways: one of a single step cannot be.
+            up = min(warm_up, total_steps - 1)
+            share = up / total_steps if up > 1 else 0.0
             return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=share)
         unit = steps_per_epoch if self.unit == "epochs" else 1
         milestones = [milestone * unit for milestone in self.milestones]

@@ -1,0 +1,357 @@
+"""What a distillation step costs, against the least that it can cost.
+
+    python benchmarks/step_ratio.py [--rounds 30] [--rows kd hint] [--write]
+
+R = distillation step / (plain student step + the part of the teacher's forward that the method
+needs, under inference_mode). 1.00 is the floor of a sequential implementation. The variants of a
+row run in random order, round by round, on one thread; R is the median of the rounds' ratios, with
+quartiles. "By hand" is the same step written without limbeck, for that pair only.
+"""
+
+import os
+
+# Before torch is imported: spinning threads and a busy neighbour would be measured instead.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from limbeck import Distillation
+from limbeck.frame import network_frame
+from limbeck.methods import KD, FitNet
+
+Step = Callable[[], None]
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+CLASSES = 100
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: pair and method.
+        step: the distillation step.
+        floor: what it cannot do without; their times are added.
+        hand: the same step without limbeck, or None.
+    """
+
+    name: str
+    step: Step
+    floor: tuple[Step, ...]
+    hand: Step | None = None
+
+    @property
+    def variants(self) -> list[Step]:
+        """Everything that is timed."""
+        return [self.step, *self.floor, *([self.hand] if self.hand else [])]
+
+
+def training_step(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Step:
+    """Forward, backward and SGD with momentum."""
+    optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def inference(forward: Callable[[], object]) -> Step:
+    """A forward pass that keeps nothing."""
+
+    def step() -> None:
+        with torch.inference_mode():
+            forward()
+
+    return step
+
+
+# -- classification -------------------------------------------------------------------------------
+
+
+def classifier(name: str) -> nn.Module:
+    """A torchvision classifier with fresh weights."""
+    return torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
+
+
+def trunk(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """C3, C4 and C5 of a ResNet, by hand."""
+    x = network.maxpool(network.relu(network.bn1(network.conv1(images))))
+    levels = []
+    for name in LAYERS:
+        x = getattr(network, name)(x)
+        levels.append(x)
+    return levels[1:]
+
+
+def logits_of(network: nn.Module, top: Tensor) -> Tensor:
+    """The rest of a ResNet, by hand."""
+    return network.fc(network.avgpool(top).flatten(1))
+
+
+def plain(images: Tensor, labels: Tensor) -> Step:
+    """The student's step without a teacher."""
+    student = classifier("resnet18").train()
+    return training_step(
+        list(student.parameters()), lambda: F.cross_entropy(student(images), labels)
+    )
+
+
+def distilled(pair: Distillation, images: object, targets: object) -> Step:
+    """Limbeck's step."""
+    pair.train()
+    return training_step(pair.trainable_parameters(), lambda: pair(images, targets).total)
+
+
+def kd_by_hand(teacher: nn.Module, images: Tensor, labels: Tensor) -> Step:
+    """Soft labels, for this pair only."""
+    student = classifier("resnet18").train()
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            soft = teacher(images)
+        logits = student(images)
+        p, q = F.log_softmax(soft / 4, 1), F.log_softmax(logits / 4, 1)
+        kl = F.kl_div(q, p, reduction="batchmean", log_target=True)
+        return F.cross_entropy(logits, labels) + 16 * kl
+
+    return training_step(list(student.parameters()), loss)
+
+
+def hints_by_hand(teacher: nn.Module, images: Tensor, labels: Tensor, adapted: bool) -> Step:
+    """Hints at C3, C4 and C5, for ResNets only."""
+    student = classifier("resnet18").train()
+    shapes = zip(trunk(student, images[:1]), trunk(teacher, images[:1]), strict=True)
+    adapters = nn.ModuleList(
+        nn.Conv2d(s.shape[1], t.shape[1], 1) if adapted else nn.Identity() for s, t in shapes
+    )
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            hints = trunk(teacher, images)
+        guided = trunk(student, images)
+        total = F.cross_entropy(logits_of(student, guided[-1]), labels)
+        for adapter, feature, hint in zip(adapters, guided, hints, strict=True):
+            total = total + F.mse_loss(adapter(feature), hint)
+        return total
+
+    return training_step([*student.parameters(), *adapters.parameters()], loss)
+
+
+def classification_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Rows by the names that ``--rows`` takes; built when their turn comes."""
+    images, labels = torch.rand(batch, 3, size, size), torch.randint(CLASSES, (batch,))
+    levels = ["C3", "C4", "C5"]
+
+    def noise() -> Row:
+        return Row("plain R18 against itself", plain(images, labels), (plain(images, labels),))
+
+    def kd() -> Row:
+        teacher = classifier("resnet50").eval()
+        pair = Distillation(classifier("resnet18"), teacher, [KD()])
+        return Row(
+            "KD on logits, R50 -> R18",
+            distilled(pair, images, labels),
+            (plain(images, labels), inference(lambda: teacher(images))),
+            kd_by_hand(teacher, images, labels),
+        )
+
+    def hint(name: str, adapter: str) -> Row:
+        teacher = classifier(name).eval()
+        method = FitNet(levels, adapter=adapter)
+        return Row(
+            f"FitNet C3 to C5, {name} -> resnet18, adapters: {adapter}",
+            distilled(Distillation(classifier("resnet18"), teacher, [method]), images, labels),
+            (plain(images, labels), inference(lambda: trunk(teacher, images))),
+            hints_by_hand(teacher, images, labels, adapter == "conv"),
+        )
+
+    yield "noise", noise
+    yield "kd", kd
+    yield "hint", partial(hint, "resnet34", "none")
+    yield "adapters", partial(hint, "resnet50", "conv")
+
+
+# -- detection ------------------------------------------------------------------------------------
+
+
+def retinanet(name: str) -> RetinaNet:
+    """Torchvision's RetinaNet on any of its ResNets, with fresh weights."""
+    network = torchvision.models.get_model(name, weights=None)
+    top = LastLevelP6P7(256, 256)
+    backbone = _resnet_fpn_extractor(network, 5, returned_layers=[2, 3, 4], extra_blocks=top)
+    return RetinaNet(backbone, CLASSES)
+
+
+def detection_by_hand(
+    teacher: RetinaNet, images: list[Tensor], targets: list, adapted: bool
+) -> Step:
+    """Hints on the FPN, for RetinaNets only."""
+    student = retinanet("resnet18").train()
+    make = partial(nn.Conv2d, 256, 256, 1) if adapted else nn.Identity
+    adapters = nn.ModuleList(make() for _ in range(5))
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            hints = teacher.backbone(normalised(teacher, images)[0].tensors)
+        framed, boxes = normalised(student, images, targets)
+        levels = student.backbone(framed.tensors)
+        total = sum(dense_losses(student, framed, list(levels.values()), boxes).values())
+        for adapter, level in zip(adapters, levels, strict=True):
+            total = total + F.mse_loss(adapter(levels[level]), hints[level])
+        return total
+
+    return training_step([*student.parameters(), *adapters.parameters()], loss)
+
+
+def normalised(model: RetinaNet, images: list[Tensor], targets: list | None = None) -> tuple:
+    """A batch as the network sees it, not resized."""
+    with network_frame(model):
+        return model.transform(images, targets)
+
+
+def dense_losses(model: RetinaNet, framed: object, levels: list[Tensor], boxes: list) -> Mapping:
+    """What a RetinaNet does after its FPN in training."""
+    return model.compute_loss(boxes, model.head(levels), model.anchor_generator(framed, levels))
+
+
+def detection_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Rows by the names that ``--rows`` takes."""
+    images = list(torch.rand(batch, 3, size, size))
+    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]])
+    targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+
+    def fpn(adapter: str) -> Row:
+        teacher, alone = retinanet("resnet50").eval(), retinanet("resnet18").train()
+        pair = Distillation(retinanet("resnet18"), teacher, [FitNet(["fpn"], adapter=adapter)])
+
+        def own() -> Tensor:
+            with network_frame(alone):
+                return sum(alone(images, targets).values())
+
+        return Row(
+            f"FitNet on the FPN, RetinaNet R50 -> R18, adapters: {adapter}",
+            distilled(pair, images, targets),
+            (
+                training_step(list(alone.parameters()), own),
+                inference(lambda: teacher.backbone(normalised(teacher, images)[0].tensors)),
+            ),
+            detection_by_hand(teacher, images, targets, adapter == "conv"),
+        )
+
+    yield "fpn", partial(fpn, "none")
+    yield "fpn-adapters", partial(fpn, "conv")
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+def seconds(step: Step) -> tuple[float, float]:
+    """CPU and wall time of one run."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    step()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def measure(row: Row, rounds: int, warm_up: int = 3) -> dict[str, list[tuple[float, float]]]:
+    """Ratios by round, (CPU, wall): ``R``, ``hand`` (its R) and ``ratio`` (limbeck / by hand)."""
+    ratios: dict[str, list[tuple[float, float]]] = {"R": [], "hand": [], "ratio": []}
+    for number in range(warm_up + rounds):
+        order = random.sample(row.variants, len(row.variants))
+        times = {step: seconds(step) for step in order}
+        if number < warm_up:
+            continue
+        for name, over, under in (
+            ("R", row.step, row.floor),
+            ("hand", row.hand, row.floor),
+            ("ratio", row.step, (row.hand,)),
+        ):
+            if row.hand or name == "R":
+                floor = [sum(times[step][clock] for step in under) for clock in (0, 1)]
+                ratios[name].append((times[over][0] / floor[0], times[over][1] / floor[1]))
+    return ratios
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles."""
+    if not values:
+        return "-"
+    first, median, third = statistics.quantiles(values, n=4)
+    return f"{median:.3f} ({first:.2f}, {third:.2f})"
+
+
+def line(row: Row, rounds: int) -> str:
+    """The row, measured."""
+    ratios = measure(row, rounds)
+    cells = [spread([pair[clock] for pair in ratios[name]]) for name in ratios for clock in (0, 1)]
+    return f"| {row.name} | {' | '.join(cells)} |"
+
+
+HEAD = """\
+| step | R, CPU time | R, wall | R by hand, CPU | by hand, wall | limbeck / by hand, CPU | wall |
+|---|---|---|---|---|---|---|"""
+
+
+def write(text: str) -> None:
+    """Replace this script's part of docs/performance.md, or add it."""
+    first, last = "<!-- benchmarks/step_ratio.py -->", "<!-- end of benchmarks/step_ratio.py -->"
+    old = DOCUMENT.read_text() if DOCUMENT.exists() else "# Performance\n"
+    before, _, rest = old.partition(first)
+    after = rest.partition(last)[2]
+    DOCUMENT.write_text(f"{before.rstrip()}\n\n{first}\n{text}\n{last}\n{after.lstrip()}")
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--size", type=int, default=160, help="classification images, pixels")
+    parser.add_argument("--batch", type=int, default=8, help="classification images a step")
+    parser.add_argument("--rows", nargs="*", help="only these")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+    rows = dict(classification_rows(options.size, options.batch)) | dict(detection_rows(256, 2))
+    unknown = set(options.rows or ()) - set(rows)
+    if unknown:
+        parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
+    text = [
+        f"Classification {options.batch} x {options.size} px, detection 2 x 256 px; "
+        f"{options.rounds} interleaved rounds, one thread, torch {torch.__version__}, "
+        f"{platform.machine()}; median (quartiles).",
+        "",
+        HEAD,
+    ]
+    print("\n".join(text), flush=True)
+    for name, make in rows.items():
+        if not options.rows or name in options.rows:
+            text.append(line(make(), options.rounds))
+            print(text[-1], flush=True)
+    if options.write:
+        write("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

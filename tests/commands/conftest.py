@@ -1,0 +1,56 @@
+"""Two runs that the tests of several verbs look at: a teacher, and a student that it taught."""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import rich
+from rich.console import Console
+
+from tests.commands import tiny
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Folders, in one that the command line ran in."""
+
+    root: Path
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "runs" / "tiny" / "plain"
+
+    @property
+    def taught(self) -> Path:
+        return self.root / "runs" / "tiny" / "taught"
+
+    def recipe(self, name: str) -> Path:
+        return self.root / "tiny" / f"{name}.yaml"
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """Words that name both recipes."""
+        return "--config", str(self.recipe("plain")), "--config", str(self.recipe("taught"))
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A plain teacher of 8 steps, and a student that it taught for 24."""
+    made = Runs(tmp_path_factory.mktemp("runs"))
+    tiny.write(made.root / "tiny", "plain", tiny.plain())
+    tiny.write(made.root / "tiny", "taught", tiny.taught(made.teacher / "student"))
+    with chdir(made.root):
+        tiny.limbeck("fit", "--config", made.recipe("plain"))
+        tiny.limbeck("fit", *made.pair, "--trainer.max_epochs", 6)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test runs in an empty folder, before a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(rich, "_console", Console(width=200))
+    yield
