@@ -258,6 +258,13 @@ def test_compiled_models_are_refused(compiled):
         Distillation(student, wrapped, [KD()])
 
 
+def test_the_whole_distillation_is_compiled(pair, batch):
+    pair.eval()
+    expected = {name: loss.item() for name, loss in pair(*batch).raw.items()}
+    pair.compile(backend="eager")
+    assert {name: loss.item() for name, loss in pair(*batch).raw.items()} == expected
+
+
 # -- state ----------------------------------------------------------------------------------------
 
 

@@ -1,22 +1,20 @@
 """Distillation: student, teacher and methods in one module that returns named losses."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import rich
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from limbeck.frame import Frame, network_frame
+from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
+from limbeck.frame import network_frame, same_frame
 from limbeck.landmarks import landmarks, unwrap
 from limbeck.losses import Losses, student_losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.schedules import Weight, as_schedule
-from limbeck.tap import TapError
 from limbeck.taps import Taps
+from limbeck.transfer import checksum, transfer_weights
 from limbeck.wiring import Wiring, check
 
 StudentLoss = Callable[[Any, Any], Mapping[str, Tensor]]
@@ -299,89 +297,6 @@ def name_methods(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, 
         earlier = sum(type(other) is type(method) for other in named.values())
         named[f"{name}{earlier + 1}" if earlier else name] = method
     return named
-
-
-def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str, str]) -> None:
-    """Copy teacher submodules into the student's, strict in names and shapes."""
-    for target, source in pairs.items():
-        try:
-            ours = student.get_submodule(target).state_dict()
-            theirs = teacher.get_submodule(source).state_dict()
-        except AttributeError as error:
-            raise ValueError(f"transfer {target!r} from {source!r}: {error}") from None
-        shapes = {name: tuple(value.shape) for name, value in ours.items()}
-        differing = [
-            f"{name}: student {shapes.get(name)}, teacher "
-            f"{tuple(theirs[name].shape) if name in theirs else None}"
-            for name in sorted(ours.keys() | theirs.keys())
-            if name not in theirs or shapes.get(name) != tuple(theirs[name].shape)
-        ]
-        if differing:
-            raise ValueError(
-                f"transfer {target!r} from {source!r}: the modules differ in {len(differing)} "
-                f"entries, first {'; '.join(differing[:3])}. Transfer needs equal shapes."
-            )
-        student.get_submodule(target).load_state_dict(theirs)
-
-
-def same_frame(student: Frame, teacher: Frame | None) -> None:
-    """Raise ValueError unless both networks see the images in one frame."""
-    if teacher is None:
-        return
-    if (student.size, student.image_sizes) != (teacher.size, teacher.image_sizes):
-        raise ValueError(
-            f"student and teacher see different frames: the student pads the batch to "
-            f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
-            f"with {teacher.image_sizes} (height, width). Give both the same size_divisible."
-        )
-
-
-@contextmanager
-def explained_dry_pass(images: Images) -> Iterator[None]:
-    """Say of an error that a model raises within that it came from the dry pass, and on what."""
-    try:
-        yield
-    except TapError:
-        raise
-    except Exception as error:
-        shapes = " and ".join(str(tuple(image.shape)) for image in images[:1])
-        error.add_note(
-            f"In the dry pass that sizes the adapters, on {len(images)} black image of {shapes}. "
-            "Give Distillation an example=... of images that student and teacher take."
-        )
-        raise
-
-
-def tiny_batch(model: nn.Module, device: torch.device) -> Images:
-    """One black image of 128 px, as a list for torchvision's detectors."""
-    transform = getattr(model, "transform", None)
-    if isinstance(transform, GeneralizedRCNNTransform):
-        width, height = transform.fixed_size or (128, 128)
-        return [torch.zeros(3, height, width, device=device)]
-    return torch.zeros(1, 3, 128, 128, device=device)
-
-
-@contextmanager
-def evaluation(*models: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode within; every module's own mode restored after."""
-    modes = {module: module.training for m in models if m is not None for module in m.modules()}
-    try:
-        for model in models:
-            if model is not None:
-                model.eval()
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def checksum(model: nn.Module) -> str:
-    """SHA-256 of a model's state dict, names and bytes, first 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _leave_teacher_out(module: nn.Module, state: Any, prefix: str, _: Any) -> None:

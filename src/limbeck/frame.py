@@ -70,3 +70,15 @@ def _unresized(transform: GeneralizedRCNNTransform) -> Iterator[None]:
 def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
     # One function, not a lambda a step: compiled code is guarded on its identity.
     return image, target
+
+
+def same_frame(student: Frame, teacher: Frame | None) -> None:
+    """Raise ValueError unless both networks see the images in one frame."""
+    if teacher is None:
+        return
+    if (student.size, student.image_sizes) != (teacher.size, teacher.image_sizes):
+        raise ValueError(
+            f"student and teacher see different frames: the student pads the batch to "
+            f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
+            f"with {teacher.image_sizes} (height, width). Give both the same size_divisible."
+        )

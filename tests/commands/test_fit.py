@@ -257,13 +257,13 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overlay = tiny.taught(runs.teacher / "student")
-    fit(steady(max_steps=12, log_every_n_steps=1), overlay, folder=Path("whole"))
+    fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, folder=Path("whole"))
     # In the middle of the second epoch, between two validations.
-    fit(steady(max_steps=7, log_every_n_steps=1), overlay)
+    fit(steady(max_epochs=3, max_steps=7, log_every_n_steps=1), overlay)
     assert checkpoint(RUN)["global_step"] == 7
     shutil.copytree(RUN, "copy")
     resumed = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt")
-    fit(steady(max_steps=12, log_every_n_steps=1), overlay, words=resumed)
+    fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, words=resumed)
 
     whole, continued = checkpoint(Path("whole")), checkpoint(RUN)
     assert continued["global_step"] == 12
@@ -282,7 +282,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     fit(tiny.plain(max_epochs=1), folder=other)
     with pytest.raises(SystemExit):
         fit(
-            steady(max_steps=12),
+            steady(max_epochs=3),
             tiny.taught(other / "student"),
             folder=Path("copy"),
             words=("--ckpt_path", "copy/checkpoints/last.ckpt"),

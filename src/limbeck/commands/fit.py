@@ -129,6 +129,11 @@ class EarlierRows(L.Callback):
 class RunRecipe(SaveConfigCallback):
     """``config.yaml``: what was run. It goes again with a run that ended before its first step."""
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Written by training alone: whoever only measures a run leaves its recipe as it is."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:

@@ -49,7 +49,8 @@ def show(name: str) -> None:
     Args:
         name: as `limbeck recipes list` gives it.
     """
-    rich.get_console().print(Syntax(find(name).read_text(), "yaml", background_color="default"))
+    yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text())
+    rich.get_console().print(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
 
 
 def copy(name: str, to: Path) -> None:

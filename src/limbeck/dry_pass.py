@@ -1,0 +1,51 @@
+"""The dry pass at construction: one tiny forward pass of both models, which sizes adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.frame import takes_list
+from limbeck.methods.base import Images
+from limbeck.tap import TapError
+
+
+@contextmanager
+def explained_dry_pass(images: Images) -> Iterator[None]:
+    """Say of an error that a model raises within that it came from the dry pass, and on what."""
+    try:
+        yield
+    except TapError:
+        raise
+    except Exception as error:
+        shapes = " and ".join(str(tuple(image.shape)) for image in images[:1])
+        error.add_note(
+            f"In the dry pass that sizes the adapters, on {len(images)} black image of {shapes}. "
+            "Give Distillation an example=... of images that student and teacher take."
+        )
+        raise
+
+
+def tiny_batch(model: nn.Module, device: torch.device) -> Images:
+    """One black image of 128 px, as a list for torchvision's detectors."""
+    if takes_list(model):
+        transform: Any = model.get_submodule("transform")
+        width, height = transform.fixed_size or (128, 128)
+        return [torch.zeros(3, height, width, device=device)]
+    return torch.zeros(1, 3, 128, 128, device=device)
+
+
+@contextmanager
+def evaluation(*models: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode within; every module's own mode restored after."""
+    modes = {module: module.training for m in models if m is not None for module in m.modules()}
+    try:
+        for model in models:
+            if model is not None:
+                model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,77 @@
+import argparse
+
+import pytest
+
+from limbeck.commands.errors import explain, known_keys, of_ours
+from limbeck.models import RetinaNet
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    outer = argparse.ArgumentParser(add_help=False)
+    fit = outer.add_subparsers().add_parser("fit", add_help=False)
+    for key in ("model.student", "model.student.help", "model.optimizer.lr", "data.train", "seed"):
+        fit.add_argument(f"--{key}")
+    return outer
+
+
+def test_known_keys_are_those_of_the_subcommands_less_the_help(
+    parser: argparse.ArgumentParser,
+) -> None:
+    assert known_keys(parser) == {"model.student", "model.optimizer.lr", "data.train", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("model.optimzer.lr", "model.optimizer"),  # the part that is wrong, not all behind it
+        ("model.optimizer.rl", "model.optimizer.lr"),
+        ("dta.train.init_args.count", "data"),
+        ("sed", "seed"),
+    ],
+)
+def test_the_nearest_key_is_that_of_the_first_unknown_part(
+    key: str, nearest: str, parser: argparse.ArgumentParser
+) -> None:
+    message = f"Subcommand 'fit' does not accept option '{key}'"
+    assert explain(message, parser) == f"{message}\nNearest known: {nearest}."
+    message = f"unrecognized arguments: --{key} 3"
+    assert explain(message, parser) == f"{message}\nNearest known: {nearest}."
+
+
+def test_nothing_is_added_where_nothing_is_near(parser: argparse.ArgumentParser) -> None:
+    for message in ("Subcommand 'fit' does not accept option 'zzz'", "something else"):
+        assert explain(message, parser) == message
+
+
+def test_an_argument_of_a_function_is_compared_with_the_function_s(
+    parser: argparse.ArgumentParser,
+) -> None:
+    message = (
+        "Problem with given class_path 'limbeck.models.load_student':\n"
+        "  Option 'foldr' is not accepted"
+    )
+    assert explain(message, parser).endswith("\nNearest known: folder.")
+
+
+def test_ours_is_what_limbeck_raised_however_it_was_wrapped() -> None:
+    with pytest.raises(ValueError, match="no such network") as direct:
+        from limbeck.models import Classifier
+
+        Classifier("resnet19", 3)
+    with pytest.raises(RuntimeError) as wrapped:
+        try:
+            RetinaNet("resnet18", 3, levels=(9, 12))
+        except ValueError as error:
+            raise RuntimeError("does not validate") from error
+    assert of_ours(direct.value) is direct.value
+    assert of_ours(wrapped.value) is wrapped.value.__cause__
+
+
+def test_what_others_raised_or_went_wrong_by_our_mistake_is_not_ours() -> None:
+    with pytest.raises(TypeError) as theirs:
+        argparse.ArgumentParser(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
+    with pytest.raises(AttributeError) as mistake:
+        known_keys(None)
+    assert of_ours(theirs.value) is None
+    assert of_ours(mistake.value) is None
