@@ -318,7 +318,8 @@ def write(text: str) -> None:
     old = DOCUMENT.read_text() if DOCUMENT.exists() else "# Performance\n"
     before, _, rest = old.partition(first)
     after = rest.partition(last)[2]
-    DOCUMENT.write_text(f"{before.rstrip()}\n\n{first}\n{text}\n{last}\n{after.lstrip()}")
+    whole = f"{before.rstrip()}\n\n{first}\n{text}\n{last}\n\n{after.lstrip()}"
+    DOCUMENT.write_text(whole.rstrip() + "\n")
 
 
 def main() -> None:

@@ -102,3 +102,39 @@ def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     return before.keys() == after.keys() and all(
         torch.equal(before[name], after[name]) for name in before
     )
+
+
+class Toy(nn.Module):
+    """A stem, one head that is called ``times`` times, a tail; outputs a dict and a tuple."""
+
+    def __init__(self, times=3):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+        self.pack = Pack()
+        self.tail = nn.Linear(4, 2)
+        self.unused = nn.Linear(4, 2)
+        self.times = times
+        self.in_place = False
+
+    def forward(self, x):
+        x = self.stem(x)
+        if self.in_place:
+            x += 1
+        heads = [self.head(x * (i + 1)) for i in range(self.times)]
+        packed = self.pack(heads[0], heads[-1])
+        return self.tail(packed["pair"][1].mean((2, 3)))
+
+
+class Pack(nn.Module):
+    def forward(self, first, last):
+        return {"pair": (first, last), "sum": first + last}
+
+
+def train_step(pair: nn.Module, batch: tuple, lr: float = 0.01) -> None:
+    """One step of plain SGD on all that is trained."""
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), lr)
+    pair(*batch).total.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    pair.advance()

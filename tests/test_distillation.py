@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation, TapError
-from limbeck.methods import KD, Calibration, FitNet, Method
-from limbeck.methods.base import Epochs
+from limbeck.methods import KD, FitNet
 from limbeck.schedules import EarlyStop, WarmUp
 from tests import small
 
@@ -33,16 +32,6 @@ def detectors():
 @pytest.fixture
 def batch():
     return small.pictures(), small.labels()
-
-
-def train_step(pair, batch, lr=0.01):
-    optimizer = torch.optim.SGD(pair.trainable_parameters(), lr)
-    losses = pair(*batch)
-    losses.total.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    pair.advance()
-    return losses
 
 
 # -- losses ---------------------------------------------------------------------------------------
@@ -96,12 +85,6 @@ def test_plain_training(batch):
     assert small.hook_count(student) == 0
 
 
-def test_plain_student_is_not_asked_for_a_dry_pass():
-    """A student of vectors takes no image of 128 px, and nothing needs one."""
-    pair = Distillation(nn.Linear(5, small.CLASSES))
-    assert list(pair(torch.rand(2, 5), small.labels())) == ["student/cross_entropy"]
-
-
 def test_students_own_loss(batch):
     def margin(outputs, targets):
         return {"margin": F.multi_margin_loss(outputs, targets)}
@@ -139,7 +122,7 @@ def test_teacher_does_not_change(pair, batch):
     student = small.snapshot(pair.student)
     pair.train()
     for _ in range(2):
-        train_step(pair, batch)
+        small.train_step(pair, batch)
     assert small.same(before, small.snapshot(pair.teacher))
     assert not small.same(student, small.snapshot(pair.student))
     assert all(p.grad is None and not p.requires_grad for p in pair.teacher.parameters())
@@ -277,7 +260,7 @@ def file_of(pair):
 
 def test_state_holds_all_but_the_teacher_and_loads_strictly(pair, batch):
     teacher = copy.deepcopy(pair.teacher)
-    train_step(pair, batch)
+    small.train_step(pair, batch)
     state = file_of(pair)
     assert not [key for key in state if key.startswith("teacher.")]
     assert {key.split(".")[0] for key in state} == {"student", "methods", "_extra_state"}
@@ -322,7 +305,7 @@ def test_copies_are_independent(pair, batch):
         expected = {k: v.item() for k, v in pair.eval()(*batch).items()}
         assert {k: v.item() for k, v in other.eval()(*batch).items()} == expected
         before = small.snapshot(pair)
-        train_step(other.train(), batch)
+        small.train_step(other.train(), batch)
         assert small.same(before, small.snapshot(pair))
 
 
@@ -331,85 +314,6 @@ def test_close_leaves_the_plain_models(pair):
     pair.close()
     assert small.hook_count(pair.student) == small.hook_count(pair.teacher) == 0
     pickle.loads(pickle.dumps(pair.student))
-
-
-# -- transfer -------------------------------------------------------------------------------------
-
-
-def test_transfer_copies_once_and_trains_apart(detectors):
-    teacher, student = small.retinanet(Bottleneck), small.retinanet()
-    pair = Distillation(student, teacher, transfer={"head": "head"}).train()
-    before = small.snapshot(teacher.head)
-    assert small.same(before, small.snapshot(student.head))
-    train_step(pair, small.detection_batch())
-    assert small.same(before, small.snapshot(teacher.head))
-    assert not small.same(before, small.snapshot(student.head))
-    trained = small.snapshot(student.head)
-    pair.load_state_dict(pair.state_dict())
-    assert small.same(trained, small.snapshot(student.head))
-
-
-@pytest.mark.parametrize(
-    ("transfer", "says"),
-    [
-        ({"layer1": "layer1"}, r"layer1.*differ in \d+ entries.*student.*teacher.*equal shapes"),
-        ({"layer4": "layer3"}, r"'layer4' from 'layer3'"),
-        ({"fc": "nowhere"}, r"transfer 'fc' from 'nowhere'.*nowhere"),
-        ({"nowhere": "fc"}, r"transfer 'nowhere' from 'fc'.*nowhere"),
-    ],
-)
-def test_transfer_is_strict(transfer, says):
-    with pytest.raises(ValueError, match=says):
-        Distillation(small.resnet(), small.resnet(Bottleneck), transfer=transfer)
-
-
-def test_transfer_and_methods_need_a_teacher():
-    with pytest.raises(ValueError, match="transfer needs a teacher"):
-        Distillation(small.resnet(), transfer={"fc": "fc"})
-    with pytest.raises(ValueError, match="needs a teacher, and the Distillation has none"):
-        Distillation(small.resnet(), None, [KD()])
-
-
-# -- the dry pass ---------------------------------------------------------------------------------
-
-
-def test_construction_changes_nothing_in_the_models():
-    student, teacher = small.resnet().train(), small.resnet(Bottleneck)
-    student.bn1.eval()
-    before = small.snapshot(student), small.snapshot(teacher)
-    Distillation(student, teacher, [FitNet(["C4"])])
-    assert small.same(before[0], small.snapshot(student))
-    assert small.same(before[1], small.snapshot(teacher))
-    assert not student.bn1.training
-    assert student.layer1.training
-    assert all(p.grad is None for p in student.parameters())
-
-
-def test_mismatch_names_the_method_and_both_shapes():
-    methods = {"hint": FitNet({"C4": "C3"})}
-    with pytest.raises(
-        ValueError, match=r"method 'hint'.*C4.*\(1, 256, 8, 8\).*\(1, 512, 16, 16\)"
-    ):
-        Distillation(small.resnet(), small.resnet(Bottleneck), methods)
-
-
-class Fixed(nn.Module):
-    """Takes 8 px only."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(3 * 8 * 8, small.CLASSES)
-
-    def forward(self, x):
-        return self.linear(x.flatten(1))
-
-
-def test_models_that_refuse_the_tiny_batch_take_an_example():
-    with pytest.raises(RuntimeError) as raised:
-        Distillation(Fixed(), Fixed(), [KD()])
-    assert "Give Distillation an example" in raised.value.__notes__[0]
-    pair = Distillation(Fixed(), Fixed(), [KD()], example=torch.zeros(1, 3, 8, 8))
-    assert pair(small.pictures(2, 8), small.labels()).total.isfinite()
 
 
 # -- the frame ------------------------------------------------------------------------------------
@@ -439,67 +343,3 @@ def test_methods_see_targets_in_the_frame(detectors):
     assert step.student.model is detectors.student
     assert set(step.student.outputs) == {"classification", "bbox_regression"}
     assert step.images is images
-
-
-# -- calibration ----------------------------------------------------------------------------------
-
-
-class Centre(Method):
-    """Pulls logits to the teacher's mean over the calibration images."""
-
-    calibration = Calibration(Epochs(1), images=4, transform="evaluation")
-
-    def __init__(self):
-        super().__init__()
-        self.student_taps = self.teacher_taps = {"logits": ""}
-        self.weights = {"centre": 1.0}
-        self.seen = []
-        self.register_buffer("centre", torch.zeros(small.CLASSES))
-
-    def observe(self, step):
-        modes = step.student.model.training, step.taught.model.training, torch.is_grad_enabled()
-        assert modes == (False, False, False)
-        self.seen.append(step.taught.features["logits"])
-
-    def solve(self):
-        self.centre = torch.cat(self.seen).mean(0)
-        self.seen = []
-
-    def forward(self, step):
-        return {"centre": (step.student.features["logits"].float() - self.centre).square().mean()}
-
-
-def test_calibration_over_batches_restores_modes(batch):
-    pair = Distillation(small.resnet(), small.resnet(Bottleneck), [Centre(), KD()]).train()
-    pair.student.bn1.eval()
-    before = small.snapshot(pair.student)
-    more = small.pictures(4)[2:]
-    pair.observe(*batch)
-    pair.observe(more, small.labels())
-    pair.solve()
-    expected = pair.teacher(torch.cat([batch[0], more])).mean(0)
-    assert torch.allclose(pair.methods["Centre"].centre, expected, atol=1e-6)
-    assert small.same(before, small.snapshot(pair.student))
-    assert pair.student.layer1.training
-    assert not pair.student.bn1.training
-    assert pair.methods.training
-    losses = pair(*batch)
-    assert losses["Centre/centre"].requires_grad
-
-
-def test_calibration_of_detectors():
-    class Sizes(Centre):
-        def __init__(self):
-            super().__init__()
-            self.student_taps, self.teacher_taps = {"frame": "frame"}, {"fpn": "fpn"}
-
-        def observe(self, step):
-            self.seen.append((step.student.features["frame"].image_sizes, len(step.targets)))
-
-        def forward(self, step):
-            return {"centre": step.student.outputs["classification"] * 0}
-
-    pair = Distillation(small.retinanet(), small.retinanet(), [Sizes()]).train()
-    pair.observe(*small.detection_batch())
-    assert pair.methods["Sizes"].seen == [(((64, 64), (64, 64)), 2)]
-    assert pair.student.training

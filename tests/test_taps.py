@@ -9,40 +9,12 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Tap, TapError, Taps
-from limbeck.frame import network_frame
 from tests import small
-
-
-class Toy(nn.Module):
-    """A stem, one head that is called ``times`` times, a tail; outputs a dict and a tuple."""
-
-    def __init__(self, times=3):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3)
-        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
-        self.pack = Pack()
-        self.tail = nn.Linear(4, 2)
-        self.unused = nn.Linear(4, 2)
-        self.times = times
-        self.in_place = False
-
-    def forward(self, x):
-        x = self.stem(x)
-        if self.in_place:
-            x += 1
-        heads = [self.head(x * (i + 1)) for i in range(self.times)]
-        packed = self.pack(heads[0], heads[-1])
-        return self.tail(packed["pair"][1].mean((2, 3)))
-
-
-class Pack(nn.Module):
-    def forward(self, first, last):
-        return {"pair": (first, last), "sum": first + last}
 
 
 @pytest.fixture
 def toy():
-    return Toy()
+    return small.Toy()
 
 
 @pytest.fixture
@@ -254,81 +226,7 @@ def test_learning_runs_the_whole_model(toy, x):
     assert len(tails) == 1
 
 
-def test_with_block_ends_at_the_last_tap():
-    model, images = small.retinanet().eval(), list(small.pictures())
-    reached = False
-    names = ["backbone.fpn", "C4.pre"]
-    with small.calls_of(model.head) as heads, Taps(model, names, stop_early=True) as seen:
-        model(images)
-        reached = True
-    assert not reached
-    assert heads == []
-    assert seen["C4.pre"].min() < 0
-    assert list(seen["backbone.fpn"]) == ["0", "1", "2", "p6", "p7"]
-
-
-def test_with_block_stops_after_a_top_level_module():
-    model = small.resnet()
-    with small.calls_of(model.layer4) as later, Taps(model, ["C4"], stop_early=True) as seen:
-        model(small.pictures())
-    assert later == []
-    assert seen["C4"].shape == (2, 256, 4, 4)
-
-
-@pytest.mark.parametrize("stop_early", [False, True])
-def test_with_block_waits_for_every_level_of_a_tower(stop_early):
-    model, images = small.retinanet().eval(), list(small.pictures())
-    names = ["head.classification_head.conv.3[*]", "head.classification_head.conv.0", "cls_tower"]
-    with network_frame(model), Taps(model, names, stop_early=stop_early) as seen:
-        model(images)
-    assert [level.shape[-1] for level in seen[names[0]]] == [8, 4, 2, 1, 1]
-    assert seen[names[1]].shape[-1] == 1
-    assert all(torch.equal(a, b) for a, b in zip(seen[names[0]], seen["cls_tower"], strict=True))
-
-
-def test_with_block_never_stops_before_all_calls_that_are_asked_for(toy, x):
-    with Taps(toy, ["head[*]"], stop_early=True) as seen:
-        toy(x)
-    assert len(seen["head[*]"]) == 3
-
-
-def test_with_block_stops_at_an_indexed_call(toy, x):
-    with small.calls_of(toy.head) as calls, Taps(toy, ["head[1]"], stop_early=True) as seen:
-        toy(x)
-    assert len(calls) == 2
-    assert torch.equal(seen["head[1]"], toy.head(toy.stem(x) * 2))
-
-
-def test_with_block_does_not_stop_at_a_shared_activation():
-    class Shared(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.relu, self.a, self.b = nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3)
-
-        def forward(self, x):
-            return self.relu(self.b(self.relu(self.a(x))))
-
-    model, x = Shared(), torch.randn(4, 3)
-    with Taps(model, ["relu"], stop_early=True) as seen:
-        model(x)
-    assert torch.equal(seen["relu"], model(x))
-
-
 # -- nothing is left behind -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stop_early", [False, True])
-def test_with_block_removes_its_hooks(toy, x, stop_early):
-    with Taps(toy, ["stem", "head"], stop_early=stop_early):
-        toy(x)
-    assert small.hook_count(toy) == 0
-
-
-def test_with_block_removes_its_hooks_after_an_exception(toy, x):
-    with pytest.raises(KeyError, match="mine"), Taps(toy, ["stem"], stop_early=True) as seen:
-        raise KeyError("mine")
-    assert small.hook_count(toy) == 0
-    assert seen == {}
 
 
 def test_exception_inside_the_model(toy, x):
@@ -359,13 +257,6 @@ def test_no_graph_is_kept(toy, x, times):
             taps.read(lambda: toy(x))
     gc.collect()
     assert [ref() for ref in outputs] == [None]
-
-
-def test_no_graph_is_kept_by_a_with_block_that_failed(toy, x):
-    taps = Taps(toy, ["stem", "unused"])
-    with pytest.raises(TapError), taps:
-        toy(x)
-    assert all(not reader.values for reader in taps._readers.values())
 
 
 def test_copied_and_pickled_with_its_model(toy, x):

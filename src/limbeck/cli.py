@@ -17,7 +17,7 @@ usage: limbeck VERB ...
   quickstart  distil a detector on generated images, in minutes, and show what was gained
 
 limbeck VERB --help tells more. A recipe's every field can be overridden:
-  limbeck fit --config recipes/shapes/distilled.yaml --trainer.max_steps 100
+  limbeck fit --config recipes/shapes/student.yaml --trainer.max_steps 100
 """
 
 

@@ -20,9 +20,8 @@ def explained_dry_pass(images: Images) -> Iterator[None]:
     except TapError:
         raise
     except Exception as error:
-        shapes = " and ".join(str(tuple(image.shape)) for image in images[:1])
         error.add_note(
-            f"In the dry pass that sizes the adapters, on {len(images)} black image of {shapes}. "
+            f"In the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}. "
             "Give Distillation an example=... of images that student and teacher take."
         )
         raise

@@ -52,13 +52,13 @@ def plain(**trainer: Any) -> Recipe:
 
 def taught(teacher: Path) -> Recipe:
     """What is laid over :func:`plain` to learn from an exported teacher."""
-    fitnet = {"places": ["fpn"], "weight": 5.0, "normalise": True}
-    model = {
-        "teacher": {"class_path": "limbeck.models.load_student", "init_args": {"folder": str(teacher)}},
-        "methods": {"fitnet": {"class_path": "limbeck.methods.FitNet", "init_args": fitnet}},
-        "transfer": {"head": "head"},
+    arguments = {"places": ["fpn"], "weight": 5.0, "normalise": True}
+    fitnet = {"class_path": "limbeck.methods.FitNet", "init_args": arguments}
+    folder = {"folder": str(teacher)}
+    loaded = {"class_path": "limbeck.models.load_student", "init_args": folder}
+    return {
+        "model": {"teacher": loaded, "methods": {"fitnet": fitnet}, "transfer": {"head": "head"}}
     }
-    return {"model": model}
 
 
 def classifier(**trainer: Any) -> Recipe:

@@ -167,3 +167,12 @@ def test_different_numbers_of_levels_are_named():
 def test_without_a_teacher():
     with pytest.raises(ValueError, match="needs a teacher"):
         Distillation(small.resnet(), None, [FitNet(["C4"])])
+
+
+def test_a_dead_teacher_feature_makes_no_nan():
+    """A constant map has no variance to divide by."""
+    dead = {"C4": torch.zeros(2, 3, 4, 4)}
+    method = set_up(FitNet(["C4"], adapter="none", normalise=True), dead, dead)
+    student = torch.randn(2, 3, 4, 4)
+    assert method(step_of({"C4": student}, dead))["C4"].isfinite()
+    assert method(step_of(dead, dead))["C4"] == 0

@@ -17,8 +17,9 @@ from rich.table import Table as RichTable
 
 from limbeck.commands.errors import explain
 from limbeck.models import Build
-from limbeck.training.callbacks import LastCheckpoint, write_summary
+from limbeck.training.callbacks import LastCheckpoint
 from limbeck.training.data import DataModule
+from limbeck.training.export import write_summary
 from limbeck.training.module import DistillationModule
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from limbeck.models import load_student
 from limbeck.models.state_dicts import read_tensors
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
+
+WEIGHTS = (".pth", ".pt", ".safetensors")
+RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ def inspect(target: str, size: tuple[int, int] = (256, 256), depth: int = 4) -> 
         depth: how many levels of module paths are listed.
     """
     console = rich.get_console()
-    if Path(target).suffix in (".pth", ".pt", ".safetensors"):
+    is_file = Path(target).suffix in (*WEIGHTS, *RECIPES)
+    if is_file and not Path(target).is_file():
+        raise FileNotFoundError(f"{target} does not exist")
+    if Path(target).suffix in WEIGHTS:
         console.print(weights_table(Path(target)))
         return
     for name, model in models_of(target).items():
@@ -61,19 +68,20 @@ def inspect(target: str, size: tuple[int, int] = (256, 256), depth: int = 4) -> 
 
 def models_of(target: str) -> dict[str, nn.Module]:
     """The models that ``target`` names."""
-    if target.endswith((".yaml", ".yml")):
+    if target.endswith(RECIPES):
         return models_in(Path(target))
     if (Path(target) / "student.json").is_file():
         return {target: load_student(Path(target))}
     library, _, name = target.rpartition(":")
-    if library == "timm":
+    if library == "timm" and timm.is_model(name):
         return {target: timm.create_model(name, pretrained=False)}
-    if name not in torchvision.models.list_models():
+    if library == "timm" or name not in torchvision.models.list_models():
         raise ValueError(
-            f"{target!r} is no recipe, exported student or weights file, and torchvision has no "
-            "model of that name. Write timm:NAME for timm's."
+            f"{target!r} is no recipe, exported student or weights file, and "
+            f"{library or 'torchvision'} has no model of that name. Write timm:NAME for timm's."
         )
-    bare = {"weights_backbone": None} if "detection" in _module_of(name) else {}
+    taken = signature(torchvision.models.get_model_builder(name)).parameters
+    bare = {"weights_backbone": None} if "weights_backbone" in taken else {}
     return {target: torchvision.models.get_model(name, weights=None, **bare)}
 
 
@@ -88,16 +96,22 @@ def models_in(recipe: Path) -> dict[str, nn.Module]:
     return {side: built[side] for side in sides}
 
 
-def _module_of(name: str) -> str:
-    return str(torchvision.models.get_model_builder(name).__module__)
-
-
 def run_once(model: nn.Module, size: tuple[int, int]) -> None:
-    """One black image of that size, in the network's frame."""
+    """One black image of that size, in the network's frame.
+
+    Raises:
+        ValueError: the model does not take it.
+    """
     height, width = size
     image = torch.zeros(3, height, width)
-    with torch.no_grad(), network_frame(model):
-        model.eval()([image] if takes_list(model) else image[None])
+    try:
+        with torch.no_grad(), network_frame(model):
+            model.eval()([image] if takes_list(model) else image[None])
+    except Exception as error:
+        raise ValueError(
+            f"{type(model).__name__} does not take an image of {height} x {width} px ({error}). "
+            "Try another size, such as --size [224,224]."
+        ) from error
 
 
 def places(model: nn.Module, size: tuple[int, int]) -> list[Place]:

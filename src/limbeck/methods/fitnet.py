@@ -19,6 +19,7 @@ means the same in every network: 1 is the loss of always predicting the mean.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,7 +103,10 @@ class FitNet(Method):
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         student, teacher = student.float(), teacher.float()
         loss = F.mse_loss(student, teacher)
-        return loss / teacher.var() if self.normalise else loss
+        if not self.normalise:
+            return loss
+        # A dead feature is constant: nothing to learn from it, and no reason for a NaN.
+        return loss / teacher.var().clamp(min=torch.finfo(torch.float32).eps)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level."""

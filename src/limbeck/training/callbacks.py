@@ -1,10 +1,7 @@
-"""What accompanies every training run: proof that it is alive, guards, and the artefact."""
+"""What accompanies every training run: proof that it is alive, guards, and averages."""
 
-import json
 import logging
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from limbeck.models import save_student
 from limbeck.models.anchors import unsuited_side
-from limbeck.wiring import balance, check
+from limbeck.training.export import short
+from limbeck.wiring import NotAliveError, balance, check
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +40,11 @@ class Aliveness(L.Callback):
         self.checked = True
         module: Any = pl_module
         images, targets = batch
+        if not any(parameter.requires_grad for parameter in module.pair.student.parameters()):
+            raise NotAliveError(
+                "no parameter of the student is trained: all have requires_grad=False. Unfreeze "
+                "the part of it that is to learn."
+            )
         with trainer.precision_plugin.train_step_context():
             wiring = check(module.pair, images, targets, trainer.optimizers[0])
         if module.pair.methods:
@@ -191,35 +193,6 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)
 
 
-class TrainingTime(L.Callback):
-    """Seconds spent in training batches: wall time, and CPU time of this process.
-
-    Evaluation is not counted: comparisons at equal time are about training.
-    """
-
-    def __init__(self) -> None:
-        self.wall = 0.0
-        self.cpu = 0.0
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Begin to count."""
-        self._began = (time.perf_counter(), time.process_time())
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Count one batch."""
-        wall, cpu = self._began
-        self.wall += time.perf_counter() - wall
-        self.cpu += time.process_time() - cpu
-
-    def state_dict(self) -> dict[str, Any]:
-        """Seconds so far."""
-        return {"wall": self.wall, "cpu": self.cpu}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.wall, self.cpu = state_dict["wall"], state_dict["cpu"]
-
-
 class TeacherComparison(L.Callback):
     """Says how good the teacher is on the same data before anything is learnt from it."""
 
@@ -232,7 +205,7 @@ class TeacherComparison(L.Callback):
         scores = module.scores.get("teacher")
         if scores is None:
             return
-        log.info("teacher on the validation data: %s", _line(scores))
+        log.info("teacher on the validation data: %s", short(scores))
         difference = class_difference(module.pair.teacher, module.data.classes)
         if difference:
             log.warning("the teacher's classes are not those of the data: %s", difference)
@@ -332,53 +305,10 @@ class MovingAverage(L.Callback):
         self.steps, self.average = state_dict["steps"], state_dict["average"]
 
 
-class ExportStudent(L.Callback):
-    """Writes the plain student, and what the run came to, into the run's folder."""
-
-    @rank_zero_only
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """``student/`` and ``summary.json``."""
-        module: Any = pl_module
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        folder = Path(trainer.default_root_dir) / "student"
-        augmentation = module.data.augmentation
-        save_student(
-            module.pair.student,
-            folder,
-            build=module.student_build,
-            classes=module.data.classes,
-            metadata={
-                "task": module.data.task,
-                "augmentation": None if augmentation is None else asdict(augmentation),
-            },
-        )
-        write_summary(trainer, module)
-        measured = module.scored_at == trainer.global_step
-        log.info("student: %s  %s", folder, _line(module.scores["student"]) if measured else "")
-
-
-def write_summary(trainer: L.Trainer, module: Any) -> None:
-    """``summary.json``: scores of student and teacher, steps and seconds of training."""
-    timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
-    summary = {
-        "scores": module.scores,
-        "headline": module.headline(module.data),
-        "steps": module.pair.number,
-        "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
-    }
-    path = Path(trainer.default_root_dir) / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
-
-
 def _student(pl_module: L.LightningModule) -> nn.Module:
     module: Any = pl_module
     student: nn.Module = module.pair.student
     return student
-
-
-def _line(scores: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if "/" not in name)
 
 
 @rank_zero_only

@@ -19,13 +19,12 @@ from limbeck.schedules import Schedule
 from limbeck.training.callbacks import (
     Aliveness,
     BalanceReport,
-    ExportStudent,
     MovingAverage,
     NonFiniteGuard,
     TeacherComparison,
-    TrainingTime,
 )
 from limbeck.training.data import DataModule
+from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
 
 

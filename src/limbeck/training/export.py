@@ -1,0 +1,100 @@
+"""What a training run leaves: the plain student, and what the run came to."""
+
+import json
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.utilities import rank_zero_only
+
+from limbeck.models import save_student
+
+log = logging.getLogger(__name__)
+
+
+class TrainingTime(L.Callback):
+    """Seconds spent in training batches: wall time, and CPU time of this process.
+
+    Evaluation is not counted: comparisons at equal time are about training.
+    """
+
+    def __init__(self) -> None:
+        self.wall = 0.0
+        self.cpu = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Begin to count."""
+        self._began = (time.perf_counter(), time.process_time())
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count one batch."""
+        wall, cpu = self._began
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"wall": self.wall, "cpu": self.cpu}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.wall, self.cpu = state_dict["wall"], state_dict["cpu"]
+
+
+class ExportStudent(L.Callback):
+    """Writes the plain student, and what the run came to, into the run's folder."""
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A student that could not be exported is refused before it is trained."""
+        with TemporaryDirectory() as folder:
+            export(pl_module, Path(folder))
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """``student/`` and ``summary.json``."""
+        module: Any = pl_module
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = Path(trainer.default_root_dir) / "student"
+        export(module, folder)
+        write_summary(trainer, module)
+        measured = module.scored_at == trainer.global_step
+        log.info("student: %s  %s", folder, short(module.scores["student"]) if measured else "")
+
+
+def export(module: Any, folder: Path) -> None:
+    """The student with its classes, and the augmentation whose evaluation it was measured with."""
+    augmentation = module.data.augmentation
+    save_student(
+        module.pair.student,
+        folder,
+        build=module.student_build,
+        classes=module.data.classes,
+        metadata={
+            "task": module.data.task,
+            "augmentation": None if augmentation is None else asdict(augmentation),
+        },
+    )
+
+
+def write_summary(trainer: L.Trainer, module: Any) -> None:
+    """``summary.json``: scores of student and teacher, steps and seconds of training."""
+    timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
+    summary = {
+        "scores": module.scores,
+        "headline": module.headline(module.data),
+        "steps": module.pair.number,
+        "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
+    }
+    path = Path(trainer.default_root_dir) / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def short(scores: dict[str, float]) -> str:
+    """The scores over all classes, in one line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if "/" not in name)

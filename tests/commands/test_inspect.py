@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from limbeck import Taps
+from limbeck.models import load_student
+from tests.commands import tiny
+from tests.commands.conftest import Runs
+
+# One block a stage, strides of 4, 8 and 16, and a pyramid of 16 channels on the last two.
+AT_64_PX = {
+    "C2": ["backbone.body.layer1", "tensor", "1x8x16x16", "4"],
+    "C4.pre": ["backbone.body.layer3.0.relu:input", "tensor", "1x16x4x4", "16"],
+    "P3": ["backbone/0", "tensor", "1x16x8x8", "8"],
+    "fpn": ["backbone", "levels", "1x16x8x8 1x16x4x4", "8 16"],
+    "cls_tower": ["head.classification_head.conv[*]", "levels", "1x16x8x8 1x16x4x4", "8 16"],
+    # Paths, with the module's class and its calls.
+    "backbone.body.layer2": ["Sequential", "1", "1x8x8x8", "8"],
+    "head.regression_head.bbox_reg": ["Conv2d", "2", "1x8x4x4", "16"],
+}
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """Cells by the first one of their row."""
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    return {row[0]: row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("target", ["recipe", "exported"])
+def test_landmarks_and_paths_with_shapes_and_strides(
+    target: str, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = runs.recipe("plain") if target == "recipe" else runs.teacher / "student"
+    tiny.limbeck("inspect", place, "--size", "[64,64]")
+    found = shown(capsys)
+    assert {name: found[name] for name in AT_64_PX} == AT_64_PX
+
+
+def test_a_recipe_s_teacher_is_shown_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.limbeck("inspect", runs.recipe("taught"), "--size", "[64,64]", "--depth", 1)
+    said = capsys.readouterr().out
+    assert "teacher: landmarks" in said
+    assert "student: landmarks" not in said  # an overlay states no student
+
+
+def test_every_path_can_be_tapped(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]")
+    model = load_student(runs.teacher / "student")
+    paths = [n for n, cells in shown(capsys).items() if len(cells) == 4 and cells[1].isdigit()]
+    assert len(paths) > 20
+    with Taps(model, paths) as seen:
+        model([torch.zeros(3, 64, 64)])
+    assert [path for path in paths if seen[path] is None] == []
+
+
+def test_depth_limits_the_paths(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]", "--depth", 2)
+    found = shown(capsys)
+    assert "backbone.fpn" in found
+    assert "backbone.body.layer2" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "landmark", "shape"),
+    [
+        ("resnet18", "C5", "1x512x2x2"),
+        ("torchvision:resnet18", "logits", "1x1000"),
+        ("timm:mobilenetv3_small_050", "C4", "1x24x4x4"),
+    ],
+)
+def test_a_model_by_name(
+    name: str, landmark: str, shape: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.limbeck("inspect", name, "--size", "[64,64]")
+    assert shape in shown(capsys)[landmark]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_weights_file(suffix: str, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs.teacher / "student" / "student.safetensors"
+    state = load_file(path)
+    if suffix == ".pth":
+        path = Path("weights.pth")
+        torch.save({"model": state}, path)
+    tiny.limbeck("inspect", path)
+    said = capsys.readouterr().out
+    count = sum(tensor.numel() for tensor in state.values())
+    assert f"{len(state)} tensors, {count / 1e6:.2f} M values" in said
+    assert said.count("│") == 4 * len(state)
+    assert "│ head.regression_head.bbox_reg.weight" in said
+    assert "│ 8x16x3x3  │ float32 │" in said
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("resnet19", "torchvision has no model of that name"),
+        ("timm:resnet19", "timm has no model of that name"),
+        ("missing.pth", "missing.pth does not exist"),
+        ("missing.yaml", "missing.yaml does not exist"),
+        ("vit_b_16", "does not take an image of 256 x 256 px (Wrong image height! Expected 224"),
+    ],
+)
+def test_what_cannot_be_inspected_is_refused_with_the_reason(
+    target: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck("inspect", target)
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+from torchvision.io import decode_image, write_jpeg, write_png
+from torchvision.transforms.v2.functional import to_dtype
+
+from limbeck.data import ClassificationAugmentation, Shapes
+from limbeck.models import Classifier, load_student, save_student
+from tests.commands import tiny
+from tests.commands.conftest import Runs
+
+SAVED = Path("exported")
+
+
+def pictures(count: int = 2, **options: object) -> list[Path]:
+    """PNG files in the folder ``images``."""
+    Path("images").mkdir()
+    data = Shapes(count=count, **options)
+    paths = [Path("images", f"{index}.png") for index in range(count)]
+    for path, (image, _) in zip(paths, data, strict=False):
+        write_png(image, str(path))
+    return paths
+
+
+def results(output: str = "predictions") -> dict[str, list[dict[str, object]]]:
+    return json.loads(Path(output, "predictions.json").read_text())
+
+
+def test_detections_are_the_model_s_at_or_above_the_threshold(runs: Runs) -> None:
+    paths = pictures(size=64)
+    model = load_student(runs.taught / "student")
+    images = [to_dtype(decode_image(str(path)), torch.float32, scale=True) for path in paths]
+    with torch.inference_mode():
+        expected = [model([image])[0] for image in images]
+    scores = torch.cat([found["scores"] for found in expected])
+    threshold = scores.median().item()
+    assert scores.min() < threshold < scores.max()
+    tiny.limbeck("predict", runs.taught / "student", *paths, "--threshold", threshold)
+    found = results()
+    assert list(found) == [str(path) for path in paths]
+    for path, truth in zip(paths, expected, strict=True):
+        kept = (truth["scores"] >= threshold) & (truth["labels"] > 0)
+        names = [model.classes[label - 1] for label in truth["labels"][kept].tolist()]
+        assert [d["class"] for d in found[str(path)]] == names
+        boxes = torch.tensor([d["box"] for d in found[str(path)]]).view(-1, 4)
+        assert torch.allclose(boxes, truth["boxes"][kept], atol=0.06)
+        picture = decode_image(f"predictions/{path.name}")
+        assert picture.shape == (3, 64, 64)
+        assert torch.equal(picture, decode_image(str(path))) == (not names)
+
+
+def test_without_a_detection_the_picture_is_the_image(runs: Runs) -> None:
+    (path,) = pictures(1, size=64)
+    tiny.limbeck("predict", runs.taught / "student", "images", "--threshold", 1.0, "--output", "o")
+    assert results("o") == {str(path): []}
+    assert torch.equal(decode_image("o/0.png"), decode_image(str(path)))
+
+
+def save_classifier(metadata: dict[str, object]) -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier("resnet18", 3).eval()
+    save_student(model, SAVED, classes=["a", "b", "c"], metadata=metadata)
+    return model
+
+
+def test_a_classifier_sees_what_it_was_measured_on() -> None:
+    augmentation = {"size": 48, "scale": [0.5, 1.0], "flip": 0.5, "jitter": 0.0, "resize": 60}
+    model = save_classifier({"task": "classification", "augmentation": augmentation})
+    Path("images").mkdir()
+    image = Shapes("classification", size=96, count=1)[0][0][:, :70]  # not square
+    write_png(image, "images/0.png")
+    tiny.limbeck("predict", SAVED, "images")
+    seen = ClassificationAugmentation(size=48, resize=60).evaluation()(image)
+    assert seen.shape == (3, 48, 48)
+    with torch.inference_mode():
+        scores = model(seen[None])[0].softmax(0)
+    order = scores.argsort(descending=True).tolist()
+    (found,) = results().values()
+    assert [d["class"] for d in found] == ["abc"[i] for i in order]
+    assert [d["score"] for d in found] == pytest.approx(scores[order].tolist(), abs=1e-4)
+    assert {path.name for path in Path("predictions").iterdir()} == {"predictions.json"}
+
+
+def test_a_classifier_of_which_nothing_is_known_sees_the_image_as_it_is() -> None:
+    model = save_classifier({})
+    (path,) = pictures(1, size=70)
+    tiny.limbeck("predict", SAVED, path)
+    image = to_dtype(decode_image(str(path)), torch.float32, scale=True)
+    with torch.inference_mode():
+        score = model(image[None])[0].softmax(0).max().item()
+    assert results()[str(path)][0]["score"] == pytest.approx(score, abs=1e-4)
+
+
+def test_a_run_s_classifier_predicts_on_its_own_data() -> None:
+    path = tiny.write(Path("recipes"), "classes", tiny.classifier())
+    tiny.limbeck("fit", "--config", path)
+    pictures(3, size=80)
+    tiny.limbeck("predict", "runs/recipes/classes/student", "images")
+    for found in results().values():
+        assert {d["class"] for d in found} == set(Shapes(count=1).classes)
+        assert sum(d["score"] for d in found) == pytest.approx(1, abs=1e-3)
+
+
+def test_images_are_decoded_as_the_datasets_decode_them(runs: Runs) -> None:
+    Path("images").mkdir()
+    image = Shapes(size=64, count=1)[0][0]
+    write_jpeg(image, "images/colour.jpg")
+    PIL.Image.open("images/colour.jpg").convert("P").save("images/palette.gif")
+    PIL.Image.new("L", (64, 64)).save("images/grey.png")
+    Path("images/notes.txt").write_text("no image")
+    tiny.limbeck("predict", runs.taught / "student", "images")
+    assert [Path(name).name for name in results()] == ["colour.jpg", "grey.png", "palette.gif"]
+
+
+def test_what_is_no_image_is_refused_by_name(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    Path("broken.png").write_text("no image")
+    Path("a").mkdir()
+    Path("b").mkdir()
+    for folder in ("a", "b"):
+        PIL.Image.new("RGB", (64, 64)).save(f"{folder}/same.png")
+    for words, message in (
+        (["empty"], "no image in empty"),
+        (["broken.png"], "broken.png: not a readable image"),
+        (["a", "b"], "2 images are called 'same'"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            tiny.limbeck("predict", runs.taught / "student", *words)
+        assert end.value.code == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_a_student_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(1)
+    with pytest.raises(SystemExit):
+        tiny.limbeck("predict", "nowhere", "images")
+    assert "nowhere holds no student" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limbeck import cli
+from tests.commands import tiny
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.limbeck(*words)
+    said = capsys.readouterr().out
+    for verb in ("fit", "validate", "predict", "inspect", "recipes", "quickstart"):
+        assert f"\n  {verb} " in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument"),
+    [
+        ("fit", "--model.student_weight"),
+        ("validate", "--ckpt_path"),
+        ("predict", "--threshold"),
+        ("inspect", "--depth"),
+        ("recipes", "copy"),
+        ("quickstart", "--seed"),
+    ],
+)
+def test_every_verb_has_help(verb: str, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck(verb, "--help")
+    assert end.value.code == 0
+    assert argument in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_refused_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck("fitt")
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "ERROR no verb 'fitt'. There are: fit, validate, predict, inspect, recipes, quickstart.\n"
+    )
+
+
+def test_an_unknown_option_of_any_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["predict", "folder", "image.png", "--thresh", "0.5"],  # an abbreviation is no option
+        ["inspect", "resnet18", "--dept", "2"],
+        ["quickstart", "--sed", "1"],
+        ["recipes", "show", "shapes/student", "--colour", "no"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            tiny.limbeck(*words)
+        assert end.value.code == 2
+        assert f"unrecognized arguments: {words[-2]}" in capsys.readouterr().err
+
+
+def test_what_is_not_limbeck_s_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.commands.run", lambda _: int("three"))
+    with pytest.raises(ValueError, match="three"):
+        tiny.limbeck("recipes", "list")
+
+
+def test_limbeck_speaks_and_the_libraries_only_warn() -> None:
+    with tiny.logging_restored():
+        cli.speak()
+        cli.speak()  # a second time adds nothing
+        assert len(logging.getLogger("limbeck").handlers) == 1
+        assert logging.getLogger("limbeck.training").isEnabledFor(logging.INFO)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        assert not logging.getLogger(library).isEnabledFor(logging.INFO)
+
+
+def test_as_a_program_of_its_own() -> None:
+    """A run in a process of its own says what matters and nothing else, and writes where it is."""
+    path = tiny.write(Path("mine"), "classes", tiny.classifier())
+    words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", str(path)]
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("INFO student: runs/mine/classes/student  top1 0.")
+    assert done.stdout.strip() == ""
+    assert {path.name for path in Path().iterdir()} == {"mine", "runs"}

@@ -1,0 +1,44 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+from torchvision.models._api import WeightsEnum
+
+from limbeck import models
+from limbeck.commands import recipes
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_of_a_loop_of_ones_own_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    published = resnet18().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: published)
+    torch.save(models.RetinaNet("resnet50", num_classes=3).state_dict(), "teacher.pth")
+    target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([2])}
+    scope = {"loader": [([torch.rand(3, 64, 64)], [target])]}
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    exec(block, scope)
+    assert scope["losses"].keys() >= {"student/classification", "FitNet/fpn.0"}
+    assert scope["pair"].number == 1
+    assert "conv 1x1" in capsys.readouterr().out
+    head = scope["teacher"].head.classification_head.cls_logits.weight
+    moved = scope["student"].head.classification_head.cls_logits.weight
+    assert not torch.equal(head, moved)
+    torch.testing.assert_close(head, moved, atol=0.1, rtol=0)  # transferred, then one step
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+def test_links_within_the_repository_lead_somewhere(path):
+    page = ROOT / path
+    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_recipe_that_the_readme_names_exists():
+    named = re.findall(r"recipes copy (\S+)", README)
+    assert named
+    assert set(named) <= set(recipes.names())

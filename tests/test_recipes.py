@@ -1,0 +1,71 @@
+"""Every recipe parses and says how it is run; neither data nor weights are needed for that."""
+
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from lightning.pytorch import Trainer
+
+from limbeck.commands.recipes import folder, names
+from limbeck.data.shapes import SHAPES
+from limbeck.training.data import DataModule
+from limbeck.training.module import DistillationModule
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def command(name: str) -> list[str]:
+    """The words of the command in a recipe's first line."""
+    first = (folder() / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    return shlex.split(first[2:])
+
+
+def parse(words: list[str]) -> Namespace:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--seed_everything", type=int)
+    parser.add_class_arguments(DistillationModule, "model")
+    parser.add_class_arguments(DataModule, "data")
+    parser.add_class_arguments(Trainer, "trainer")
+    return parser.parse_args(words)
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_begins_with_the_command_that_runs_it(name: str) -> None:
+    program, verb, *words = command(name)
+    assert (program, verb) == ("limbeck", "fit")
+    stated = [word for flag, word in pairwise(words) if flag == "--config"]
+    assert stated[-1] == f"recipes/{name}.yaml"
+    assert all(Path(path).is_file() for path in stated)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_parses(name: str) -> None:
+    config = parse(command(name)[2:])
+    val, train = config.data.val, config.data.train
+    assert val.class_path == train.class_path
+    assert val.init_args != train.init_args  # other images
+    classes = SHAPES if val.class_path == "limbeck.data.Shapes" else val.init_args.get("classes")
+    if classes is not None:
+        assert config.model.student.init_args.num_classes == len(classes)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if len(command(name)) > 4])
+def test_a_taught_student_is_the_plain_one(name: str) -> None:
+    """A comparison is of methods: recipes that are laid over another change nothing else."""
+    words = command(name)[2:]
+    plain, over = parse(words[:2]), parse(words)
+    assert over.data == plain.data
+    assert over.trainer == plain.trainer
+    assert over.model.student == plain.model.student
+    assert over.model.optimizer == plain.model.optimizer
+    assert over.model.learning_rate == plain.model.learning_rate
+    assert over.model.teacher != plain.model.teacher

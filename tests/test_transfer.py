@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+from limbeck import Distillation
+from limbeck.methods import KD
+from limbeck.transfer import checksum
+from tests import small
+
+
+def test_transfer_copies_once_and_trains_apart():
+    teacher, student = small.retinanet(Bottleneck), small.retinanet()
+    pair = Distillation(student, teacher, transfer={"head": "head"}).train()
+    before = small.snapshot(teacher.head)
+    assert small.same(before, small.snapshot(student.head))
+    small.train_step(pair, small.detection_batch())
+    assert small.same(before, small.snapshot(teacher.head))
+    assert not small.same(before, small.snapshot(student.head))
+    trained = small.snapshot(student.head)
+    pair.load_state_dict(pair.state_dict())
+    assert small.same(trained, small.snapshot(student.head))
+
+
+@pytest.mark.parametrize(
+    ("transfer", "says"),
+    [
+        ({"layer1": "layer1"}, r"layer1.*differ in \d+ entries.*student.*teacher.*equal shapes"),
+        ({"layer4": "layer3"}, r"'layer4' from 'layer3'"),
+        ({"fc": "nowhere"}, r"transfer 'fc' from 'nowhere'.*nowhere"),
+        ({"nowhere": "fc"}, r"transfer 'nowhere' from 'fc'.*nowhere"),
+    ],
+)
+def test_transfer_is_strict(transfer, says):
+    with pytest.raises(ValueError, match=says):
+        Distillation(small.resnet(), small.resnet(Bottleneck), transfer=transfer)
+
+
+def test_transfer_and_methods_need_a_teacher():
+    with pytest.raises(ValueError, match="transfer needs a teacher"):
+        Distillation(small.resnet(), transfer={"fc": "fc"})
+    with pytest.raises(ValueError, match="needs a teacher, and the Distillation has none"):
+        Distillation(small.resnet(), None, [KD()])
+
+
+def test_checksum_sees_every_weight_name_and_buffer():
+    model = small.resnet()
+    first = checksum(model)
+    assert first == checksum(small.out_of_place(model))
+    assert len(first) == 16
+    seen = {first}
+    model.bn1.running_mean[0] += 1
+    seen.add(checksum(model))
+    model.fc.weight.data[3, 5] += 1e-3
+    seen.add(checksum(model))
+    seen.add(checksum(model.bfloat16()))
+    model.other = nn.Identity()
+    model.other.register_buffer("empty", torch.zeros(0))
+    seen.add(checksum(model))
+    assert len(seen) == 5

@@ -1,0 +1,393 @@
+import logging
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck import NotAliveError
+from limbeck.methods import KD, FitNet, Method, Step
+from limbeck.metrics import COCOAveragePrecision
+from limbeck.training.callbacks import (
+    BalanceReport,
+    LastCheckpoint,
+    MovingAverage,
+    NonFiniteLossError,
+    class_difference,
+)
+from limbeck.training.module import DistillationModule
+from tests.training import tiny
+
+CLASSES = ("circle", "square", "triangle", "ring", "cross")
+
+
+def taught(method: Method | None = None, **options: object) -> DistillationModule:
+    """A classifier with a teacher, 4 steps an epoch."""
+    stated = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY}
+    methods = {"method": KD() if method is None else method}
+    return DistillationModule(tiny.classifier(0), tiny.classifier(1), methods, **stated | options)
+
+
+def fit(module: DistillationModule, folder: Path, *callbacks: L.Callback, **options) -> L.Trainer:
+    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+# -- alive, or refused --------------------------------------------------------------------------
+
+
+def test_the_wiring_is_shown_once_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[str] = []
+    watch = tiny.Watch(lambda _: steps.append(capsys.readouterr().out))
+    module = DistillationModule(tiny.detector(), tiny.detector(1), {"hints": FitNet(["fpn"])})
+    module.companions.append(watch)  # behind limbeck's own
+    tiny.fit(module, tiny.shapes(), tmp_path, max_epochs=2)
+    assert "hints" in steps[0]
+    assert "conv 1x1" in steps[0]
+    assert not any(steps[1:])
+
+
+def test_a_plain_run_has_no_wiring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(DistillationModule(tiny.classifier()), tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_student_that_learns_nothing_from_a_method_is_refused(tmp_path: Path) -> None:
+    frozen = tiny.detector().requires_grad_(False)
+    module = DistillationModule(frozen, tiny.detector(1), {"hints": FitNet(["fpn"])})
+    with pytest.raises(NotAliveError, match="no parameter of the student is trained"):
+        tiny.fit(module, tiny.shapes(), tmp_path)
+
+    half = tiny.detector()
+    half.backbone.requires_grad_(False)
+    module = DistillationModule(half, tiny.detector(1), {"hints": FitNet(["fpn"])})
+    with pytest.raises(NotAliveError, match=r"hints/fpn\.0 is not connected to the student"):
+        tiny.fit(module, tiny.shapes(), tmp_path)
+    assert module.pair.number == 0
+
+
+def test_a_frozen_plain_student_is_refused(tmp_path: Path) -> None:
+    module = DistillationModule(tiny.classifier().requires_grad_(False))
+    with pytest.raises(ValueError, match="nothing is trained"):
+        fit(module, tmp_path)
+
+
+def test_a_detector_whose_stride_does_not_divide_the_images_is_advised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tiny.shapes()
+    data.train.size = 72
+    student = tiny.detector()
+    student.transform.size_divisible = 8
+    tiny.fit(DistillationModule(student), data, tmp_path, max_steps=1)
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert warning.startswith("student: Images of padded height 72 have 5 cells at stride 16")
+
+
+# -- balance ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weight", "advice"),
+    [(1e-5, "hardly moves the student"), (1e5, "drowns the task"), (0.2, None)],
+)
+def test_the_balance_is_shown_after_the_first_steps_with_advice(
+    weight: float,
+    advice: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = taught(KD(weight=weight), optimizer=tiny.Optimizer("sgd", lr=1e-6))
+    (report,) = (c for c in module.companions if isinstance(c, BalanceReport))
+    assert report.after == 20
+    fit(module, tmp_path, max_epochs=6)
+    said = capsys.readouterr().out
+    assert said.count("Balance of the loss terms after 20 steps") == 1
+    for word in ("raw", "weighted", "gradient", "share", "student/cross_entropy", "method/logits"):
+        assert word in said
+    warned = [record.getMessage() for record in caplog.records if "gradient" in record.getMessage()]
+    assert len(warned) == (0 if advice is None else 1)
+    assert all("method/logits" in line and advice in line for line in warned)
+
+
+def test_the_balance_report_leaves_the_run_as_it_is_and_is_made_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_report, without = taught(), taught()
+    (report,) = (c for c in with_report.companions if isinstance(c, BalanceReport))
+    report.after = 2
+    trainer = fit(with_report, tmp_path)
+    fit(without, tmp_path)
+    assert same(tiny.weights(with_report.pair.student), tiny.weights(without.pair.student))
+    assert capsys.readouterr().out.count("Balance") == 1
+
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = taught()
+    (again,) = (c for c in resumed.companions if isinstance(c, BalanceReport))
+    again.after = 2
+    fit(resumed, tmp_path, max_epochs=2, checkpoint=tmp_path / "a.ckpt")
+    assert resumed.pair.number == 8
+    assert "Balance" not in capsys.readouterr().out
+
+
+# -- not a number -------------------------------------------------------------------------------
+
+
+class Poison(Method):
+    """Two parts, of which the second is NaN from a step on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+        self.student_taps = {"logits": ""}
+        self.weights = {"good": 1.0, "bad": 1.0}
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        good = step.student.features["logits"].float().square().mean()
+        return {"good": good, "bad": good * (torch.nan if step.number >= self.step else 1.0)}
+
+
+@pytest.mark.parametrize("every", [1, 50])
+def test_a_term_that_turns_nan_stops_the_run_and_is_named(every: int, tmp_path: Path) -> None:
+    """It alone, though every term is NaN by the time that anybody looks."""
+    module = taught(Poison(step=6))
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(NonFiniteLossError) as stopped:
+        fit(module, tmp_path, last, max_epochs=5, log_every_n_steps=every)
+    message = str(stopped.value)
+    assert message.startswith("method/bad became NaN or infinite between steps ")
+    assert f"The last good checkpoint is {tmp_path / 'last.ckpt'}." in message
+    assert module.pair.number == (7 if every == 1 else 8)
+
+    saved = torch.load(last.path, weights_only=False)
+    assert saved["global_step"] == 4  # the end of the first epoch
+    tensors = [v for v in saved["state_dict"].values() if isinstance(v, Tensor)]
+    assert all(tensor.isfinite().all() for tensor in tensors)
+    recovered = taught(Poison(step=100))
+    fit(recovered, tmp_path, max_epochs=2, checkpoint=last.path)
+    assert recovered.pair.number == 8
+    assert not (tmp_path / "student").exists() or recovered.pair.number == 8
+
+
+def test_a_stop_before_the_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
+    module = taught(Poison(step=2))
+    with pytest.raises(NonFiniteLossError, match="No checkpoint was written before"):
+        fit(module, tmp_path, LastCheckpoint(tmp_path / "last.ckpt"))
+    assert not (tmp_path / "last.ckpt").exists()
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_parameter_that_turned_nan_is_not_saved(tmp_path: Path) -> None:
+    """In the last step of an epoch, after all losses have been fine."""
+
+    class Spoil(L.Callback):
+        def on_before_zero_grad(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
+            if trainer.global_step == 7:
+                with torch.no_grad():
+                    pl_module.pair.student.network.fc.bias[0] = torch.inf
+
+    module = taught()
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(NonFiniteLossError, match=r"'student\.network\.fc\.bias' holds NaN or inf"):
+        fit(module, tmp_path, Spoil(), last, max_epochs=3)
+    assert torch.load(last.path, weights_only=False)["global_step"] == 4
+
+
+# -- checkpoints --------------------------------------------------------------------------------
+
+
+class Crash(L.Callback):
+    """The machine goes down after a number of steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            raise KeyError("power cut")
+
+
+@pytest.mark.parametrize(
+    ("options", "crash", "kept"),
+    [
+        ({"val_check_interval": 2}, 7, 6),  # in the middle of an epoch, after a validation
+        ({}, 7, 4),  # after an epoch
+        ({"check_val_every_n_epoch": 3}, 7, 4),  # after an epoch without validation
+        ({"limit_val_batches": 0}, 7, 4),
+        ({"max_steps": 11, "max_epochs": -1}, 11, 8),  # the last step was not over
+    ],
+)
+def test_training_goes_on_from_the_last_checkpoint_as_if_nothing_had_happened(
+    options: dict[str, object], crash: int, kept: int, tmp_path: Path
+) -> None:
+    options = {"max_epochs": 3, "limit_val_batches": 1.0} | options
+    whole = taught(moving_average=0.9)
+    fit(whole, tmp_path / "whole", **options)
+
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(KeyError, match="power cut"):
+        fit(taught(moving_average=0.9), tmp_path / "a", Crash(crash), last, **options)
+    assert torch.load(last.path, weights_only=False)["global_step"] == kept
+    resumed = taught(moving_average=0.9)
+    fit(resumed, tmp_path / "b", checkpoint=last.path, **options)
+    assert resumed.pair.number == whole.pair.number
+    assert same(tiny.weights(resumed.pair.student), tiny.weights(whole.pair.student))
+
+
+# -- the teacher --------------------------------------------------------------------------------
+
+
+def test_the_teacher_is_measured_before_the_first_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "limbeck")
+    seen: list[dict[str, dict[str, float]]] = []
+    module = taught()
+    data = tiny.shapes("classification")
+    with torch.inference_mode():
+        right = [
+            (module.pair.teacher(images).argmax(1) == targets).float().mean()
+            for images, targets in data.val_dataloader()
+        ]
+    expected = torch.stack(right).mean().item()
+    tiny.fit(module, data, tmp_path, tiny.Watch(lambda m: seen.append(dict(m.scores))))
+    assert seen[0] == {"teacher": {"top1": pytest.approx(expected)}}
+    assert f"teacher on the validation data: top1 {expected:.3f}" in caplog.messages
+
+
+@pytest.mark.parametrize(("student", "warnings"), [([0.1, 0.3, 0.4], 1), ([0.1, 0.2, 0.2], 0)])
+def test_a_teacher_that_is_weaker_than_the_student_is_warned_of_once(
+    student: list[float],
+    warnings: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = iter([0.2, *student])  # the teacher's comes first
+    monkeypatch.setattr(
+        COCOAveragePrecision, "compute", lambda _: {"AP": torch.tensor(next(scores))}
+    )
+    module = DistillationModule(tiny.detector(), tiny.detector(1), {"hints": FitNet(["fpn"])})
+    tiny.fit(module, tiny.shapes(), tmp_path, max_epochs=3)
+    warned = [m for m in caplog.messages if "is weaker than the student" in m]
+    assert len(warned) == warnings
+    assert all("the teacher (AP 0.200)" in m and "(0.300)" in m for m in warned)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "difference"),
+    [
+        (CLASSES, None),
+        (("ring", *CLASSES[1:]), "class 1 is 'ring' there, 'circle' here (5, 5)."),
+        ((*CLASSES, "star"), "class 6 is 'star' there, None here (6, 5)."),
+        (CLASSES[:4], "class 5 is None there, 'cross' here (4, 5)."),
+    ],
+)
+def test_other_classes_are_warned_of_before_the_first_step(
+    theirs: tuple[str, ...],
+    difference: str | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    teacher = tiny.detector(1)
+    teacher.classes = theirs
+    module = DistillationModule(tiny.detector(), teacher, {"hints": FitNet(["fpn"])})
+    known: list[list[str]] = []
+    watch = tiny.Watch(lambda _: known.append(list(caplog.messages)))
+    tiny.fit(module, tiny.shapes(), tmp_path, watch, max_steps=1)
+    warned = [line for line in known[0] if "classes are not those of the data" in line]
+    assert [line.endswith(f"of the data: {difference}") for line in warned] == [True] * len(warned)
+    assert len(warned) == (difference is not None)
+
+
+def test_a_teacher_without_names_is_compared_by_number() -> None:
+    assert class_difference(tiny.classifier(), CLASSES) is None
+    assert class_difference(nn.Identity(), CLASSES) is None
+    found = class_difference(tiny.classifier(classes=9), CLASSES)
+    assert found == "it has 9 of them, the data 5."
+
+
+# -- moving average -----------------------------------------------------------------------------
+
+
+class Trail(L.Callback):
+    """The student's weights after every step, and those that were evaluated."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+        self.evaluated: list[dict[str, Tensor]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: DistillationModule) -> None:
+        self.start = tiny.weights(pl_module.pair.student)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DistillationModule, *_) -> None:
+        if len(self.steps) < trainer.global_step:
+            self.steps.append(tiny.weights(pl_module.pair.student))
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: DistillationModule, *_
+    ) -> None:
+        if not trainer.sanity_checking:
+            self.evaluated.append(tiny.weights(pl_module.pair.student))
+
+
+def averages(trail: Trail, decay: float) -> list[dict[str, Tensor]]:
+    """By hand: a = d a + (1 - d) w, with d = (1 + n) / (10 + n) in the first steps."""
+    average, made = trail.start, []
+    for number, weights in enumerate(trail.steps, 1):
+        d = min(decay, (1 + number) / (10 + number))
+        average = {
+            name: d * average[name] + (1 - d) * value if value.is_floating_point() else value
+            for name, value in weights.items()
+        }
+        made.append(average)
+    return made
+
+
+def close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(ours[k], theirs[k], rtol=1e-5, atol=1e-7) for k in theirs)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"max_epochs": 2}, 8),
+        ({"max_epochs": 2, "max_steps": 6}, 6),  # it ends between two validations
+        ({"max_epochs": 2, "accumulate_grad_batches": 2}, 4),
+    ],
+)
+def test_the_average_is_what_is_evaluated_and_exported(
+    options: dict[str, object], steps: int, tmp_path: Path
+) -> None:
+    module, trail = taught(moving_average=0.25), Trail()
+    trainer = fit(module, tmp_path, trail, **options)
+    expected = averages(trail, 0.25)
+    assert len(expected) == steps
+    validated = [expected[i] for i in range(steps // 2 - 1, steps, steps // 2)]
+    if steps == 6:
+        validated = [expected[3]]
+    assert all(close(*pair) for pair in zip(trail.evaluated, validated, strict=True))
+    assert close(tiny.weights(module.pair.student), expected[-1])
+    assert not close(trail.steps[-1], expected[-1])
+
+    # Training itself goes on with the weights as they were.
+    plain, raw = taught(), Trail()
+    fit(plain, tmp_path, raw, **options)
+    assert all(same(*pair) for pair in zip(trail.steps, raw.steps, strict=True))
+    # And so it is measured when asked after the fit.
+    trail.evaluated.clear()
+    trainer.validate(module, tiny.shapes("classification"), verbose=False)
+    assert close(trail.evaluated[0], expected[-1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, 1.5, -0.1])
+def test_a_decay_that_is_none_is_refused(decay: float) -> None:
+    with pytest.raises(ValueError, match="it has to lie between 0 and 1"):
+        MovingAverage(decay)

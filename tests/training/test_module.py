@@ -1,0 +1,256 @@
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from limbeck import Distillation
+from limbeck.methods import KD, FitNet
+from limbeck.metrics import COCOAveragePrecision, VOCAveragePrecision
+from limbeck.schedules import WarmUp
+from limbeck.training.module import DistillationModule, within
+from limbeck.training.optimization import LearningRate
+from tests.training import tiny
+
+
+def fitnet() -> dict[str, FitNet]:
+    return {"fitnet": FitNet(["fpn"], weight=2.0)}
+
+
+def taught_detector(**options: object) -> DistillationModule:
+    stated = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY}
+    return DistillationModule(
+        tiny.detector(0), tiny.detector(1), fitnet(), transfer={"head": "head"}, **stated | options
+    )
+
+
+def losses_of(
+    module: DistillationModule, folder: Path, **options: object
+) -> list[dict[str, float]]:
+    """The terms of every step of an epoch."""
+    seen: list[dict[str, float]] = []
+
+    class Note(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: DistillationModule, *_) -> None:
+            seen.append({name: term.item() for name, term in pl_module.terms.items()})
+
+    tiny.fit(module, tiny.shapes(), folder, Note(), **options)
+    return seen
+
+
+# -- training -----------------------------------------------------------------------------------
+
+
+def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
+    """The module adds nothing to `Distillation` and an optimizer."""
+    module = taught_detector()
+    tiny.fit(module, tiny.shapes(), tmp_path)
+
+    pair = Distillation(tiny.detector(0), tiny.detector(1), fitnet(), transfer={"head": "head"})
+    pair.methods.load_state_dict(taught_detector().pair.methods.state_dict())
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
+    for images, targets in tiny.shapes().train_dataloader():
+        optimizer.zero_grad()
+        pair(images, targets).total.backward()
+        optimizer.step()
+        pair.advance()
+    assert module.pair.number == pair.number == 4
+    ours, theirs = module.pair.student.state_dict(), pair.student.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_teacher_is_neither_trained_nor_changed(tmp_path: Path) -> None:
+    module = taught_detector()
+    before = tiny.weights(module.pair.teacher)
+    trainer = tiny.fit(module, tiny.shapes(), tmp_path)
+    after = module.pair.teacher.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    held = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
+    assert held == {id(p) for p in module.pair.trainable_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "per_epoch"),
+    [
+        ({"max_epochs": 3}, 15, 5),
+        ({"max_epochs": 3, "accumulate_grad_batches": 2}, 9, 3),  # 2 + 2 + 1 batches
+        ({"max_epochs": 3, "max_steps": 7}, 7, 5),
+        ({"max_epochs": -1, "max_steps": 7}, 7, 5),
+        ({"max_epochs": 2, "limit_train_batches": 3}, 6, 3),
+        ({"max_epochs": 2, "limit_train_batches": 0.5}, 4, 2),
+    ],
+)
+def test_steps_are_optimizer_steps(
+    options: dict[str, object],
+    total: int,
+    per_epoch: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[tuple[int, int]] = []
+    build = LearningRate.build
+
+    def note(self: LearningRate, optimizer: torch.optim.Optimizer, *steps: int) -> object:
+        counted.append(steps)
+        return build(self, optimizer, *steps)
+
+    monkeypatch.setattr(LearningRate, "build", note)
+    rate = LearningRate("step", warm_up=0, milestones=(1,))
+    module = DistillationModule(tiny.classifier(), optimizer=tiny.PLAIN_SGD, learning_rate=rate)
+    rates: dict[int, float] = {}
+
+    def see(module: DistillationModule) -> None:
+        rates[module.pair.number] = module.optimizers().param_groups[0]["lr"]
+
+    data = tiny.shapes("classification", train=40)
+    trainer = tiny.fit(module, data, tmp_path, tiny.Watch(see), **options)
+    assert counted == [(total, per_epoch)]
+    assert module.pair.number == trainer.global_step == total
+    assert rates == pytest.approx({i: 0.01 if i < per_epoch else 0.001 for i in range(total)})
+
+
+def test_an_endless_run_is_refused(tmp_path: Path) -> None:
+    module = DistillationModule(tiny.classifier())
+    with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
+        tiny.fit(module, tiny.shapes("classification"), tmp_path, max_epochs=-1)
+
+
+def test_schedules_follow_the_optimizer_steps(tmp_path: Path) -> None:
+    module = DistillationModule(
+        tiny.classifier(),
+        tiny.classifier(1),
+        {"kd": KD(weight=WarmUp(1.0, steps=2))},
+        student_weight=0.5,
+    )
+    weights: list[float] = []
+
+    def see(module: DistillationModule) -> None:
+        weights.extend(module.pair.methods["kd"].weights_at(module.pair.number).values())
+
+    options = {"accumulate_grad_batches": 2, "max_epochs": 2}
+    tiny.fit(module, tiny.shapes("classification"), tmp_path, tiny.Watch(see), **options)
+    assert weights == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    module = taught_detector()
+    before = {n: p.detach().clone() for n, p in module.pair.named_trainable_parameters()}
+    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, gradient_clip_val=0.5)
+    after = dict(module.pair.named_trainable_parameters())
+    moved = torch.stack([(after[n] - before[n]).norm() for n in before]).norm()
+    assert moved.item() == pytest.approx(0.01 * 0.5, rel=1e-3)  # learning rate times clip
+
+
+def test_bfloat16_trains_the_same_float32_weights(tmp_path: Path) -> None:
+    full = losses_of(taught_detector(), tmp_path / "full")
+    module = taught_detector()
+    half = losses_of(module, tmp_path / "half", precision="bf16-mixed")
+    assert {p.dtype for p in module.pair.parameters()} == {torch.float32}
+    for ours, theirs in zip(half, full, strict=True):
+        assert ours == pytest.approx(theirs, rel=0.1)
+    assert half != full
+    assert module.scores["student"].keys() == module.scores["teacher"].keys()
+
+
+def test_channels_last_computes_the_same(tmp_path: Path) -> None:
+    plain = losses_of(taught_detector(), tmp_path / "plain")
+    module = taught_detector(channels_last=True)
+    kernels = [p for p in module.pair.parameters() if p.dim() == 4 and p.shape[2] > 1]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    for ours, theirs in zip(losses_of(module, tmp_path / "last"), plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_compiled_trunks_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = losses_of(taught_detector(), tmp_path / "plain")
+    compiled: list[nn.Module] = []
+    compile_module = nn.Module.compile
+
+    def without_compiler(module: nn.Module) -> None:  # inductor would need one
+        compiled.append(module)
+        compile_module(module, backend="aot_eager")
+
+    monkeypatch.setattr(nn.Module, "compile", without_compiler)
+    module = taught_detector(compile=True)
+    assert compiled == [module.pair.student.backbone, module.pair.teacher.backbone]
+    for ours, theirs in zip(losses_of(module, tmp_path / "compiled"), plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert not any("_orig_mod" in name for name in module.state_dict())
+    torch.compiler.reset()
+
+
+# -- evaluation ---------------------------------------------------------------------------------
+
+
+def test_other_loaders_are_refused(tmp_path: Path) -> None:
+    module = DistillationModule(tiny.classifier())
+    loader = DataLoader([0])
+    trainer = L.Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu")
+    with pytest.raises(TypeError, match="DistillationModule needs a limbeck DataModule; found"):
+        trainer.fit(module, loader, loader)
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "headline"),
+    [("auto", COCOAveragePrecision, "AP"), ("voc", VOCAveragePrecision, "mAP")],
+)
+def test_the_metric_of_a_detector(metric: str, kind: type, headline: str, tmp_path: Path) -> None:
+    module = DistillationModule(tiny.detector(), metric=metric)
+    assert type(module.new_metric(tiny.shapes())) is kind
+    assert module.headline(tiny.shapes()) == headline
+    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, limit_val_batches=1)
+    assert headline in module.scores["student"]
+
+
+def test_validate_measures_both_and_training_the_student(tmp_path: Path) -> None:
+    module = taught_detector()
+    trainer = tiny.fit(module, tiny.shapes(), tmp_path, num_sanity_val_steps=0)
+    assert module.scores.keys() == {"student"}
+    trained = module.scores["student"]
+    trainer.validate(module, tiny.shapes(), verbose=False)
+    assert module.scores.keys() == {"student", "teacher"}
+    assert module.scores["student"] == trained
+
+
+def test_of_a_teacher_of_other_classes_the_first_are_measured(tmp_path: Path) -> None:
+    logits = torch.tensor([[0.1, 0.5, 0.9]])
+    assert torch.equal(within(logits, 2), logits[:, :2])
+    more = within(logits, 4)
+    assert more.shape == (1, 4)
+    assert more.argmax(1).item() == 2
+    found = {"boxes": torch.rand(3, 4), "labels": torch.tensor([1, 9, 2]), "scores": torch.rand(3)}
+    (kept,) = within([found], 2)
+    assert torch.equal(kept["boxes"], found["boxes"][[0, 2]])
+    assert kept["labels"].tolist() == [1, 2]
+
+    module = DistillationModule(tiny.classifier(), tiny.classifier(1, classes=9))
+    tiny.fit(module, tiny.shapes("classification"), tmp_path)
+    data = tiny.shapes("classification")
+    with torch.inference_mode():
+        right = [
+            (module.pair.teacher.eval()(images)[:, :5].argmax(1) == targets).float().mean()
+            for images, targets in data.val_dataloader()
+        ]
+    assert module.scores["teacher"]["top1"] == pytest.approx(torch.stack(right).mean().item())
+
+
+def test_scores_travel_with_the_checkpoint(tmp_path: Path) -> None:
+    module = taught_detector()
+    trainer = tiny.fit(module, tiny.shapes(), tmp_path)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = taught_detector()
+    path = tmp_path / "a.ckpt"
+    tiny.fit(resumed, tiny.shapes(), tmp_path, checkpoint=path, num_sanity_val_steps=0)
+    assert resumed.scores["teacher"] == module.scores["teacher"]
+
+
+def test_a_checkpoint_of_another_teacher_is_refused(tmp_path: Path) -> None:
+    trainer = tiny.fit(taught_detector(), tiny.shapes(), tmp_path)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    saved: dict[str, Tensor] = torch.load(tmp_path / "a.ckpt", weights_only=False)["state_dict"]
+    assert not any("teacher" in name for name in saved)
+    other = DistillationModule(tiny.detector(0), tiny.detector(2), fitnet())
+    with pytest.raises(ValueError, match="was trained with another teacher"):
+        tiny.fit(other, tiny.shapes(), tmp_path, checkpoint=tmp_path / "a.ckpt")

@@ -1,0 +1,180 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
+
+
+class Named(nn.Module):
+    """A student with a pretrained trunk and a head, and an adapter beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convs = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        trunk = nn.ModuleDict({"conv": convs[0], "norm": nn.BatchNorm2d(4), "conv2": convs[1]})
+        self.student = nn.ModuleDict({"trunk": trunk, "head": nn.Linear(4, 2)})
+        self.adapter = nn.Conv2d(4, 8, 1)
+
+
+def groups_of(optimizer: Optimizer) -> dict[str, tuple[float, float]]:
+    """(learning rate, weight decay) by parameter name."""
+    model = Named()
+    built = optimizer.build(model.named_parameters(), norm_parameters(model))
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in built.param_groups
+        for p in group["params"]
+    }
+    assert found.keys() == dict(model.named_parameters()).keys()
+    return found
+
+
+def test_everything_learns_alike_by_default() -> None:
+    assert set(groups_of(Optimizer(lr=0.3, weight_decay=0.2)).values()) == {(0.3, 0.2)}
+
+
+def test_a_factor_holds_for_its_prefix_and_the_longest_prefix_wins() -> None:
+    factors = {"trunk": 0.1, "trunk.conv": 0.5}
+    found = groups_of(Optimizer(lr=2.0, weight_decay=0.0, lr_factors=factors))
+    rates = {name: rate for name, (rate, _) in found.items()}
+    assert rates["student.trunk.conv.weight"] == pytest.approx(1.0)
+    assert rates["student.trunk.conv2.weight"] == pytest.approx(0.2)  # a name, not its beginning
+    assert rates["student.trunk.norm.bias"] == pytest.approx(0.2)
+    assert rates["student.head.weight"] == rates["adapter.weight"] == 2.0
+
+
+def test_norms_may_decay_otherwise() -> None:
+    decays = {n: d for n, (_, d) in groups_of(Optimizer(norm_weight_decay=0.0)).items()}
+    free = {name for name, decay in decays.items() if decay == 0.0}
+    assert free == {"student.trunk.norm.weight", "student.trunk.norm.bias"}
+    assert {decay for name, decay in decays.items() if name not in free} == {0.01}
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.SyncBatchNorm(4)]
+)
+def test_every_kind_of_norm_is_one(norm: nn.Module) -> None:
+    assert norm_parameters(nn.Sequential(nn.Linear(4, 4), norm)) == {
+        id(parameter) for parameter in norm.parameters()
+    }
+
+
+def test_a_factor_for_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lr_factors names bckbone, trunk\.con, with which no"):
+        groups_of(Optimizer(lr_factors={"trunk.con": 0.1, "bckbone": 0.1, "head": 0.5}))
+
+
+def test_a_student_without_anything_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing is trained: every parameter of the student is"):
+        Optimizer().build([], set())
+
+
+def test_sgd_and_adamw_get_their_own_arguments() -> None:
+    parameters = [("w", nn.Parameter(torch.ones(1)))]
+    sgd = Optimizer(name="sgd", lr=0.1, momentum=0.8, nesterov=True).build(parameters, set())
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.param_groups[0]["momentum"], sgd.param_groups[0]["nesterov"]) == (0.8, True)
+    assert isinstance(Optimizer().build(parameters, set()), torch.optim.AdamW)
+
+
+# -- learning rates -----------------------------------------------------------------------------
+
+
+def course(rate: LearningRate, total: int, per_epoch: int = 10, peak: float = 0.01) -> list[float]:
+    """The learning rate of each step of a run."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak, momentum=0.9)
+    scheduler = rate.build(optimizer, total, per_epoch)
+    rates = []
+    for _ in range(total):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_step_with_warm_up_is_head_s() -> None:
+    """mmdetection: linear from 0.001 over 500 iterations, a tenth from epochs 8 and 11 on."""
+    rate = LearningRate("step", warm_up=500, warm_up_factor=0.001, milestones=(8, 11))
+    found = course(rate, total=1200, per_epoch=100)
+    for i, lr in enumerate(found):
+        warm = 1 - (1 - i / 500) * 0.999 if i < 500 else 1.0
+        decay = 0.1 if 800 <= i < 1100 else 0.01 if i >= 1100 else 1.0
+        assert lr == pytest.approx(0.01 * warm * decay, rel=1e-9)
+    assert found[0] == pytest.approx(0.01 * 0.001)
+
+
+def test_milestones_in_steps() -> None:
+    rate = LearningRate("step", warm_up=0, milestones=(7, 3), unit="steps", gamma=0.5)
+    assert course(rate, total=10) == pytest.approx([0.01] * 3 + [0.005] * 4 + [0.0025] * 3)
+
+
+def test_cosine_goes_to_zero_after_the_warm_up() -> None:
+    found = course(LearningRate("cosine", warm_up=0.2, warm_up_factor=0.1), total=50)
+    for i, lr in enumerate(found):
+        falling = 0.5 * (1 + math.cos(math.pi * (i - 10) / 40))
+        expected = 0.1 + 0.9 * i / 10 if i < 10 else falling
+        assert lr == pytest.approx(0.01 * expected, rel=1e-9)
+    assert found[-1] < 0.01 * 0.002
+
+
+def test_constant_is_constant_after_the_warm_up() -> None:
+    found = course(LearningRate("constant", warm_up=4, warm_up_factor=0.0), total=8)
+    assert found == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_one_cycle_goes_up_and_down_by_cosines() -> None:
+    """Smith and Topin in torch's form: from a 25th to the peak, then down to 4e-6 of it."""
+    total, up = 40, 10
+    found = course(LearningRate("one_cycle", warm_up=0.25), total)
+
+    def between(start: float, end: float, share: float) -> float:
+        return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+    for i, lr in enumerate(found):
+        if i <= up - 1:
+            expected = between(1 / 25, 1, i / (up - 1))
+        else:
+            expected = between(1, 1 / 25e4, (i - up + 1) / (total - up))
+        assert lr == pytest.approx(0.01 * expected, rel=1e-6)
+
+
+def test_one_cycle_moves_momentum_the_other_way() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler = LearningRate("one_cycle", warm_up=5).build(optimizer, 10, 10)
+    momenta = []
+    for _ in range(10):
+        momenta.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        scheduler.step()
+    assert momenta[0] == pytest.approx(0.95)
+    assert min(momenta) == pytest.approx(0.85)
+    assert momenta.index(min(momenta)) == 4
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 11])
+@pytest.mark.parametrize("warm_up", [0, 0.1, 0.5, 1, 500])
+def test_one_cycle_survives_runs_of_any_length(total: int, warm_up: float) -> None:
+    found = course(LearningRate("one_cycle", warm_up=warm_up), total)
+    assert all(0 <= lr <= 0.01 for lr in found)
+    if total > 2:
+        assert max(found) > 0.005
+
+
+def test_groups_keep_their_proportion() -> None:
+    for shape in ("constant", "cosine", "one_cycle"):
+        parameters = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.02)]
+        optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+        scheduler = LearningRate(shape).build(optimizer, 20, 10)
+        for _ in range(20):
+            fast, slow = (group["lr"] for group in optimizer.param_groups)
+            assert slow == pytest.approx(fast / 5)
+            optimizer.step()
+            scheduler.step()
+
+
+def test_step_without_milestones_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give learning_rate\.milestones, in epochs or"):
+        LearningRate("step")
