@@ -44,7 +44,7 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 
 def test_a_run_is_kept_in_a_folder_named_after_its_last_recipe(runs: Runs) -> None:
     for folder in (runs.teacher, runs.taught):
-        assert {path.name for path in folder.iterdir()} == {
+        assert {path.name for path in folder.iterdir()} - {"hparams.yaml"} == {
             "checkpoints",
             "config.yaml",
             "metrics.csv",
@@ -276,6 +276,11 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     assert steps == list(range(12))
     scores = json.loads((RUN / "summary.json").read_text())["scores"]
     assert scores == json.loads(Path("whole/summary.json").read_text())["scores"]
+    # Once more, with nothing left to train.
+    before = student(RUN)
+    fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, words=resumed)
+    assert same(student(RUN), before)
+    assert [int(row["step"]) for row in tiny.rows(RUN) if row["train/total"]] == steps
     capsys.readouterr()
 
     other = Path("other")

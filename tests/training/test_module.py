@@ -117,6 +117,16 @@ def test_an_endless_run_is_refused(tmp_path: Path) -> None:
         tiny.fit(module, tiny.shapes("classification"), tmp_path, max_epochs=-1)
 
 
+def test_a_one_cycle_cannot_be_resumed_at_another_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    data = tiny.shapes("classification")
+    short = DistillationModule(tiny.classifier())
+    tiny.fit(short, data, tmp_path, max_epochs=2, max_steps=6).save_checkpoint(path)
+    longer = DistillationModule(tiny.classifier())
+    with pytest.raises(ValueError, match="is a one-cycle of 6 steps, and this run has 12"):
+        tiny.fit(longer, data, tmp_path, max_epochs=3, checkpoint=path)
+
+
 def test_schedules_follow_the_optimizer_steps(tmp_path: Path) -> None:
     module = DistillationModule(
         tiny.classifier(),

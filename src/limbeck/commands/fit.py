@@ -112,19 +112,26 @@ class EarlierRows(L.Callback):
     def __init__(self, csv_log: CSVLogger) -> None:
         self.csv_log = csv_log
         self.path = Path(csv_log.log_dir, "metrics.csv")
-        self.text = self.path.read_text() if self.path.is_file() else ""
+        text = self.path.read_text() if self.path.is_file() else ""
+        self.rows = list(csv.DictReader(text.splitlines()))
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put everything back: there may be nothing left to train."""
+        self._put_back(self.rows)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the rows up to the checkpoint back."""
-        rows = list(csv.DictReader(self.text.splitlines()))
-        kept = [row for row in rows if int(row["step"]) < trainer.global_step]
-        if kept:
-            self.csv_log.experiment.metrics_keys = list(rows[0])
+        """Less what came after the checkpoint and is about to be logged again."""
+        self._put_back([row for row in self.rows if int(row["step"]) < trainer.global_step])
+
+    def _put_back(self, rows: list[dict[str, str]]) -> None:
+        if self.rows:
+            self.csv_log.experiment.metrics_keys = list(self.rows[0])
             with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
+                writer = csv.DictWriter(file, list(self.rows[0]))
                 writer.writeheader()
-                writer.writerows(kept)
+                writer.writerows(rows)
 
 
 class RunRecipe(SaveConfigCallback):

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric
 
 from limbeck.distillation import Distillation
@@ -114,6 +115,16 @@ class DistillationModule(L.LightningModule):
         return str(self.new_metric(data).headline)
 
     # -- training -------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """A one-cycle is made for one number of steps: a resumed run has to keep it."""
+        cycle = self.lr_schedulers()
+        if isinstance(cycle, OneCycleLR) and cycle.total_steps != self._count_steps()[0]:
+            raise ValueError(
+                f"the checkpoint's learning rate is a one-cycle of {cycle.total_steps} steps, and "
+                f"this run has {self._count_steps()[0]}. Keep trainer.max_epochs and max_steps as "
+                "they were, or begin anew from the exported student's weights."
+            )
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         """One batch through the pair."""
