@@ -40,6 +40,22 @@ def test_flip(sample):
     assert torch.equal(unchanged, scaled(sample[0]))
 
 
+def test_vertical_flip(sample):
+    image, target = DetectionAugmentation(flip=0.0, vertical_flip=1.0).training()(*sample)
+    assert torch.equal(image, scaled(sample[0].flip(-2)))
+    assert target["boxes"].tolist() == [[10, 10, 30, 40]]
+
+
+def test_jitter_moves_nothing_and_keeps_the_order_of_channels(sample):
+    image = tv_tensors.Image(torch.full((3, 60, 80), 100, dtype=torch.uint8))
+    image[0] = 160
+    jitter = DetectionAugmentation(flip=0, jitter=0.3).training()
+    jittered = [jitter(image, sample[1]) for _ in range(5)]
+    assert len({float(each.mean()) for each, _ in jittered}) == 5
+    assert all((each[0] > each[1]).all() for each, _ in jittered)
+    assert all(torch.equal(t["boxes"], sample[1]["boxes"]) for _, t in jittered)
+
+
 def test_resizing_moves_boxes_and_areas(sample):
     image, target = DetectionAugmentation(short_sides=(30,), flip=0).training()(*sample)
     assert image.shape == (3, 30, 40)
