@@ -13,6 +13,7 @@ from limbeck.cli import main
 
 Recipe = dict[str, Any]
 
+RUN = Path("run")
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
@@ -98,14 +99,22 @@ def limbeck(*words: object) -> None:
 def logging_restored() -> Iterator[None]:
     """The command line takes over limbeck's logger; other tests listen to it."""
     ours = logging.getLogger("limbeck")
-    before = ours.level, list(ours.handlers), ours.propagate
+    level, handlers, propagate = ours.level, list(ours.handlers), ours.propagate
     try:
         yield
     finally:
-        ours.level, ours.handlers, ours.propagate = before
+        ours.setLevel(level)
+        ours.handlers, ours.propagate = handlers, propagate
 
 
 def rows(run: Path) -> list[dict[str, str]]:
     """What a run logged, one dict a line."""
     with (run / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def fit(*recipes: Recipe, folder: Path = RUN, words: tuple[object, ...] = ()) -> None:
+    """``limbeck fit`` of recipes, one laid over the other, into a folder."""
+    paths = [write(Path("recipes"), str(i), recipe) for i, recipe in enumerate(recipes)]
+    stated = [word for path in paths for word in ("--config", path)]
+    limbeck("fit", *stated, "--trainer.default_root_dir", folder, *words)

@@ -173,7 +173,6 @@ def test_a_term_that_turns_nan_stops_the_run_and_is_named(every: int, tmp_path: 
     recovered = taught(Poison(step=100))
     fit(recovered, tmp_path, max_epochs=2, checkpoint=last.path)
     assert recovered.pair.number == 8
-    assert not (tmp_path / "student").exists() or recovered.pair.number == 8
 
 
 def test_a_stop_before_the_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:

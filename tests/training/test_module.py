@@ -214,6 +214,24 @@ def test_the_metric_of_a_detector(metric: str, kind: type, headline: str, tmp_pa
     assert headline in module.scores["student"]
 
 
+def test_the_teacher_is_measured_on_all_data_and_a_plain_student_tried_on_two_batches(
+    tmp_path: Path,
+) -> None:
+    data = tiny.shapes("classification", val=32)
+    taught = DistillationModule(tiny.classifier(), tiny.classifier(1), {"kd": KD()})
+    plain = DistillationModule(tiny.classifier())
+    for module, model, batches in (
+        (taught, taught.pair.teacher, 4),
+        (plain, plain.pair.student, 2),
+    ):
+        calls: list[int] = []
+        model.register_forward_pre_hook(lambda _, images, calls=calls: calls.append(len(images[0])))
+        watch = tiny.Watch(lambda _, calls=calls: calls.append(0))
+        tiny.fit(module, data, tmp_path, watch, max_steps=1)
+        assert calls[: calls.index(0)] == [8] * batches
+    assert taught.scores["teacher"]["top1"] * 32 % 1 == pytest.approx(0, abs=1e-5)
+
+
 def test_validate_measures_both_and_training_the_student(tmp_path: Path) -> None:
     module = taught_detector()
     trainer = tiny.fit(module, tiny.shapes(), tmp_path, num_sanity_val_steps=0)

@@ -67,7 +67,6 @@ def fit(
     stated = {
         "accelerator": "cpu",
         "max_epochs": 1,
-        "num_sanity_val_steps": -1,
         "logger": False,
         "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
         "enable_progress_bar": False,

@@ -51,9 +51,6 @@ class LimbeckCLI(LightningCLI):
             recipes = [Path(str(path)) for path in config.get("config") or ()]
             own = recipes[-1].resolve().with_suffix("").parts[-2:] if recipes else ("unnamed",)
             config.trainer.default_root_dir = str(Path("runs", *own))
-        if config.model.teacher is None and config.trainer.num_sanity_val_steps == -1:
-            # Without a teacher to measure first, two batches show that validation works.
-            config.trainer.num_sanity_val_steps = 2
         if self.subcommand == "fit":
             refuse_owned(Path(config.trainer.default_root_dir), config.ckpt_path)
         else:
@@ -231,7 +228,6 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
         args=list(arguments),
         seed_everything_default=0,
         trainer_defaults={
-            "num_sanity_val_steps": -1,
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,
             "enable_model_summary": False,

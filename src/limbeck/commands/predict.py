@@ -17,6 +17,7 @@ from limbeck.data import ClassificationAugmentation
 from limbeck.data.base import open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
+from limbeck.report.style import COLOURS
 
 log = logging.getLogger(__name__)
 
@@ -131,5 +132,6 @@ def drawn(image: Tensor, found: dict[str, Tensor], classes: list[str]) -> Tensor
         return image
     names = [d["class"] for d in written_detections(found, classes)]
     labels = [f"{n} {s:.2f}" for n, s in zip(names, found["scores"].tolist(), strict=True)]
-    picture: Tensor = draw_bounding_boxes(image, found["boxes"], labels, width=2)
+    colours = [COLOURS[(label - 1) % len(COLOURS)] for label in found["labels"].tolist()]
+    picture: Tensor = draw_bounding_boxes(image, found["boxes"], labels, colours, width=2)
     return picture

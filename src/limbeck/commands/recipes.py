@@ -66,4 +66,4 @@ def copy(name: str, to: Path) -> None:
         raise FileExistsError(f"{target} exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    rich.get_console().print(f"{target}: run it with  limbeck fit --config {target}")
+    rich.get_console().print(f"{target}: its first line says how it is run")

@@ -99,8 +99,11 @@ class DistillationModule(L.LightningModule):
         return data
 
     def setup(self, stage: str) -> None:
-        """Metrics fit the data's task and classes."""
+        """Metrics fit the data's task and classes, and the teacher is measured on all of it."""
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
+        trainer: Any = self.trainer
+        if "teacher" in sides and trainer.num_sanity_val_steps:
+            trainer.num_sanity_val_steps = math.inf  # Lightning's 2 batches are no measurement
         self.metrics = nn.ModuleDict({side: self.new_metric(self.data) for side in sides})
 
     def new_metric(self, data: DataModule) -> Metric:
@@ -227,7 +230,7 @@ class DistillationModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Scores that the run goes on with; one that only validates makes its own."""
         if self.trainer.state.fn == "fit":
-            self.scores = checkpoint["scores"]
+            self.scores = checkpoint.get("scores", {})
 
 
 def companions(moving_average: float | None) -> list[L.Callback]:
