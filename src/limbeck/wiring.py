@@ -236,7 +236,10 @@ def _describe(adapter: nn.Module) -> str:
 
 @contextmanager
 def _undisturbed(pair: Distillation) -> Iterator[None]:
-    """Training mode within; modes, buffers (norm statistics) and random state restored after."""
+    """Training mode within; modes, buffers (norm statistics) and random state restored after.
+
+    Runs eagerly: a compiled graph has one backward pass, not one for each term.
+    """
     modes = {module: module.training for module in pair.modules()}
     buffers = [
         (module, name, buffer, buffer.clone())
@@ -245,7 +248,10 @@ def _undisturbed(pair: Distillation) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     devices = {p.device.index for p in pair.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)):
+    with (
+        torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)),
+        torch.compiler.set_stance("force_eager"),
+    ):
         try:
             pair.train()
             yield

@@ -191,6 +191,27 @@ def test_compiled_trunks_compute_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     torch.compiler.reset()
 
 
+def test_the_wiring_is_checked_eagerly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient for each term keeps the graph, which a compiled backward pass may refuse."""
+    graphs: list[nn.Module] = []
+    before_first_step: list[int] = []
+    compile_module = nn.Module.compile
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", lambda m: compile_module(m, backend=backend))
+    torch.compiler.reset()
+    module = DistillationModule(tiny.classifier(), tiny.classifier(1), {"kd": KD()}, compile=True)
+    module.companions.append(tiny.Watch(lambda _: before_first_step.append(len(graphs))))
+    options = {"num_sanity_val_steps": 0, "max_steps": 1, "limit_val_batches": 0}
+    tiny.fit(module, tiny.shapes("classification"), tmp_path, **options)
+    assert before_first_step == [0]
+    assert len(graphs) >= 2  # the student's and the teacher's
+    torch.compiler.reset()
+
+
 # -- evaluation ---------------------------------------------------------------------------------
 
 
