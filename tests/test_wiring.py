@@ -62,7 +62,7 @@ def test_frozen_student(batch):
     student = small.resnet()
     pair = make_pair([KD()], student)
     student.requires_grad_(False)
-    with pytest.raises(NotAliveError, match=r"KD/logits is not connected.*frozen"):
+    with pytest.raises(NotAliveError, match="no parameter of the student is trained"):
         pair.check(*batch)
 
 

@@ -1,7 +1,6 @@
 """The command line: one dispatcher, one verb a module in :mod:`limbeck.commands`."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,8 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return
-    # Spinning OpenMP threads on a shared machine cost several times the work; before torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from limbeck.commands import run
     from limbeck.commands.errors import of_ours
 

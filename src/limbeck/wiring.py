@@ -125,6 +125,11 @@ def check(
         limbeck.TapError: a tap that caught nothing.
         ValueError: student and teacher see different frames.
     """
+    if not any(parameter.requires_grad for parameter in pair.student.parameters()):
+        raise NotAliveError(
+            "no parameter of the student is trained: all have requires_grad=False. Unfreeze the "
+            "part of it that is to learn."
+        )
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
     with _undisturbed(pair), torch.enable_grad():

@@ -122,7 +122,10 @@ def test_a_plain_module_needs_a_build(tmp_path: Path) -> None:
         model, tmp_path, build=Build("torchvision.models.squeezenet1_1", {"num_classes": 3})
     )
     images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(load_student(tmp_path)(images), model(images))
+    loaded = load_student(tmp_path)
+    torch.testing.assert_close(loaded(images), model(images))
+    save_student(loaded, tmp_path / "again")  # it knows now how it is built
+    torch.testing.assert_close(load_student(tmp_path / "again")(images), model(images))
 
 
 def test_a_build_of_another_network_is_refused(classifier, tmp_path: Path) -> None:

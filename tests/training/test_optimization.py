@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from limbeck.models import RetinaNet
+from limbeck.models.norms import AffineBatchNorm2d
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
 
 
@@ -178,3 +180,15 @@ def test_groups_keep_their_proportion() -> None:
 def test_step_without_milestones_is_refused() -> None:
     with pytest.raises(ValueError, match=r"give learning_rate\.milestones, in epochs or"):
         LearningRate("step")
+
+
+def test_norms_with_fixed_statistics_have_affine_parameters_like_any_other() -> None:
+    detector = RetinaNet("resnet18", 3, norm="affine")
+    affine = {
+        id(parameter)
+        for module in detector.modules()
+        if isinstance(module, AffineBatchNorm2d)
+        for parameter in module.parameters()
+    }
+    assert len(affine) == 40
+    assert norm_parameters(detector) == affine

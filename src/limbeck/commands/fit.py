@@ -2,12 +2,14 @@
 
 import csv
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as L
 import rich
+import torch
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -51,6 +53,7 @@ class LimbeckCLI(LightningCLI):
             recipes = [Path(str(path)) for path in config.get("config") or ()]
             own = recipes[-1].resolve().with_suffix("").parts[-2:] if recipes else ("unnamed",)
             config.trainer.default_root_dir = str(Path("runs", *own))
+        leave_cores(config.data.workers)
         if self.subcommand == "fit":
             refuse_owned(Path(config.trainer.default_root_dir), config.ckpt_path)
         else:
@@ -170,6 +173,12 @@ class ProgressBar(RichProgressBar):
         """Task and distillation loss."""
         shown: dict[str, Any] = super().get_metrics(*args)
         return {n.removeprefix("train/"): value for n, value in shown.items() if n != "v_num"}
+
+
+def leave_cores(workers: int) -> None:
+    """Leave a core to each worker: threads that spin beside them cost several times the work."""
+    free = (os.cpu_count() or 1) - workers
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), free)))
 
 
 def _seed(seed: int | bool) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,8 +64,6 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
         seed: of all four runs.
     """
     make_room(output)
-    # The data worker needs a core of its own.
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     teacher = fit(["shapes/teacher"], output / "teacher", seed)
     taught = [f"--model.teacher.init_args.folder={teacher.folder / 'student'}"]
     plain = fit(["shapes/student"], output / "plain", seed)

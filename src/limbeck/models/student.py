@@ -84,6 +84,8 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     part = model.plain() if isinstance(model, LimbeckModel) else model
     advice = f"{CARD} and {WEIGHTS} are not of one student. Save the student anew."
     load_strictly(part, tensors, str(Path(folder) / WEIGHTS), advice)
+    if not hasattr(model, "build"):
+        model.build = build  # type: ignore[assignment]  # a plain attribute
     if card["classes"]:
         model.classes = tuple(card["classes"])  # type: ignore[assignment]  # a plain attribute
     return model.eval()

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from limbeck.models.anchors import unsuited_side
 from limbeck.training.export import short
-from limbeck.wiring import NotAliveError, balance, check
+from limbeck.wiring import balance, check
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,6 @@ class Aliveness(L.Callback):
         self.checked = True
         module: Any = pl_module
         images, targets = batch
-        if not any(parameter.requires_grad for parameter in module.pair.student.parameters()):
-            raise NotAliveError(
-                "no parameter of the student is trained: all have requires_grad=False. Unfreeze "
-                "the part of it that is to learn."
-            )
         with trainer.precision_plugin.train_step_context():
             wiring = check(module.pair, images, targets, trainer.optimizers[0])
         if module.pair.methods:
