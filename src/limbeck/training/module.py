@@ -134,17 +134,18 @@ class DistillationModule(L.LightningModule):
         images, targets = batch
         losses: Losses = self.pair(images, targets)
         self.terms = {name: loss.detach() for name, loss in losses.raw.items()}
-        self._log_losses(losses, len(images))
-        return losses.total
+        total = losses.total
+        self._log_losses(losses, total.detach(), len(images))
+        return total
 
-    def _log_losses(self, losses: Losses, batch_size: int) -> None:
-        raw = {f"train/raw/{name}": value.detach() for name, value in losses.raw.items()}
-        weighted = {f"train/weighted/{name}": losses[name].detach() for name in losses}
-        student = sum(v for n, v in losses.items() if n.startswith("student/"))
+    def _log_losses(self, losses: Losses, total: Tensor, batch_size: int) -> None:
+        raw = {f"train/raw/{name}": value for name, value in self.terms.items()}
+        weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in self.terms.items()}
+        student = sum(v for n, v in weighted.items() if n.startswith("train/weighted/student/"))
         shown = {"train/task": student}
         if any(not name.startswith("student/") for name in losses):
-            shown["train/distillation"] = losses.total - student
-        self.log_dict({**raw, **weighted, "train/total": losses.total}, batch_size=batch_size)
+            shown["train/distillation"] = total - student
+        self.log_dict({**raw, **weighted, "train/total": total}, batch_size=batch_size)
         self.log_dict(shown, prog_bar=True, batch_size=batch_size)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
