@@ -54,6 +54,17 @@ PAIRS = {
         6,
         ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
+    "helmet": Pair(
+        "real/helmet_teacher",
+        "real/helmet_student",
+        {
+            "plain": None,
+            "head transferred": "real/helmet_transfer",
+            "FitNet + head": "real/helmet_fitnet",
+        },
+        3,
+        ("AP", "AP50", "AP/helmet", "AP/head"),
+    ),
     "clothing": Pair(
         "real/clothing_teacher",
         "real/clothing_student",

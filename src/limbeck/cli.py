@@ -17,6 +17,8 @@ usage: limbeck VERB ...
 
 limbeck VERB --help tells more. A recipe's every field can be overridden:
   limbeck fit --config recipes/shapes/student.yaml --trainer.max_steps 100
+A killed run goes on where it was, with the recipe it was begun with:
+  limbeck fit --resume runs/shapes/student
 """
 
 
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(HELP)
         return
     from limbeck.commands import run
-    from limbeck.commands.errors import of_ours
+    from limbeck.commands.errors import of_ours, told
 
     speak()  # after the imports, in which Lightning sets its own level
     try:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ours = of_ours(error)
         if ours is None:
             raise
-        logging.getLogger("limbeck").error("%s", ours)
+        logging.getLogger("limbeck").error("%s", told(ours))
         sys.exit(1)
 
 
@@ -57,7 +59,6 @@ def speak() -> None:
 # What the libraries tell each other, not the user.
 _OF_THE_LIBRARIES = (
     "LightningCLI's args parameter",
-    "'set_vital' is deprecated",
     ".*isinstance.treespec, LeafSpec.* is deprecated",
     ".*does not have many workers",
     "The number of training batches",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
 from limbeck.frame import network_frame, same_frame
 from limbeck.landmarks import landmarks, unwrap
-from limbeck.losses import Losses, student_losses
+from limbeck.losses import Losses, refuse_half, student_losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.schedules import Weight, as_schedule
 from limbeck.taps import Taps
@@ -145,11 +145,12 @@ class Distillation(nn.Module):
         outputs, steps = self._run(images, targets)
         weight = self.student_weight.at(self.number)
         own = self.student_loss(outputs, targets)
-        raw = {f"student/{part}": loss for part, loss in own.items()}
+        raw = {f"student/{part}": loss.float() for part, loss in own.items()}
         weights = dict.fromkeys(raw, weight)
         for name, method in self._methods():
-            parts = method(steps[name])
-            raw |= {f"{name}/{part}": loss for part, loss in parts.items()}
+            parts = {f"{name}/{part}": loss for part, loss in method(steps[name]).items()}
+            refuse_half(parts)
+            raw |= parts
             weights |= {f"{name}/{p}": w for p, w in method.weights_at(self.number).items()}
         return Losses(raw, weights)
 
@@ -199,7 +200,6 @@ class Distillation(nn.Module):
             student=side(self.student, method.student_taps, learnt),
             teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
             number=self.number,
-            global_batch=len(images) * world,
             world_size=world,
         )
 

@@ -12,7 +12,7 @@ class Losses(Mapping[str, Tensor]):
     """The weighted losses of a step by name, ``student/<name>`` and ``<method>/<part>``.
 
     Attributes:
-        raw: the losses without their weights, scalars.
+        raw: the losses without their weights, float32 scalars whatever the precision.
         weights: the weight of each at this step.
     """
 
@@ -33,6 +33,17 @@ class Losses(Mapping[str, Tensor]):
     def total(self) -> Tensor:
         """The sum of the weighted losses: what is differentiated."""
         return torch.stack([self[name].float() for name in self]).sum()
+
+
+def refuse_half(losses: Mapping[str, Tensor]) -> None:
+    """Raise TypeError where a loss was computed in half precision: casting it later is too late."""
+    for name, loss in losses.items():
+        if loss.dtype in (torch.float16, torch.bfloat16):
+            raise TypeError(
+                f"the loss {name} is {str(loss.dtype).removeprefix('torch.')}; expected float32, "
+                "whatever the precision of the networks. Call .float() on the features before the "
+                "method's arithmetic begins."
+            )
 
 
 def student_losses(outputs: object, targets: object) -> dict[str, Tensor]:

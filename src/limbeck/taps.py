@@ -14,7 +14,7 @@ from limbeck.landmarks import resolve, unwrap
 from limbeck.tap import Call, Tap, TapError, map_tensors, tensors_in
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose taps have all fired
+class Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose taps have all fired
     """Ends a forward pass."""
 
 
@@ -181,7 +181,7 @@ class Taps:
 
     def _stop_if_complete(self) -> None:
         if self._stop_early and all(reader.complete for reader in self._readers.values()):
-            raise _Stop
+            raise Stop
 
     def learn(self, forward: Callable[[], Any]) -> dict[str, Any]:
         """One whole forward pass that learns how often each tap fires and what is overwritten.
@@ -218,7 +218,7 @@ class Taps:
         self._recording = True
         try:
             return forward(), False
-        except _Stop:
+        except Stop:
             return None, True
         finally:
             self._recording = False
@@ -268,7 +268,7 @@ class Taps:
     ) -> bool:
         self._recording = False
         self.close()
-        stopped = isinstance(error, _Stop)
+        stopped = isinstance(error, Stop)
         try:
             if error is None or stopped:
                 self._seen.update(self._values(stopped))

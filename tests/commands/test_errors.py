@@ -1,8 +1,11 @@
 import argparse
+import errno
+import os
 
 import pytest
 
-from limbeck.commands.errors import explain, known_keys, of_ours
+from limbeck.commands.errors import explain, known_keys, of_ours, told
+from limbeck.data.base import BadSampleError
 from limbeck.models import RetinaNet
 
 
@@ -70,3 +73,20 @@ def test_what_others_raised_or_went_wrong_by_our_mistake_is_not_ours() -> None:
         known_keys(None)
     assert of_ours(theirs.value) is None
     assert of_ours(mistake.value) is None
+
+
+def test_an_error_of_a_loading_worker_is_told_without_its_traceback() -> None:
+    error = BadSampleError(
+        "Caught BadSampleError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+        "call last):\n  ...\nlimbeck.data.base.BadSampleError: a.jpg: not a readable image"
+    )
+    assert of_ours(error) is error
+    assert told(error) == "a.jpg: not a readable image"
+    assert told(ValueError("as it is")) == "as it is"
+
+
+def test_a_full_disk_is_told_of_with_what_to_do() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
+    assert of_ours(error) is error
+    assert told(error).startswith("[Errno 28] No space left on device: 'metrics.csv'. Free space")
+    assert of_ours(OSError(errno.EIO, "something else")) is None

@@ -153,7 +153,7 @@ def test_the_folder_of_another_run_is_refused(
         assert end.value.code == 1
         said = capsys.readouterr().err
         assert f"{runs.teacher} holds another run (config.yaml, checkpoints, student)" in said
-        assert f"--ckpt_path {runs.teacher}/checkpoints/last.ckpt" in said
+        assert f"limbeck fit --resume {runs.teacher}" in said
     assert (runs.teacher / "student" / "student.json").read_bytes() == before
 
 

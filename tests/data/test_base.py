@@ -1,9 +1,15 @@
+import io
+import warnings
+from contextlib import contextmanager
+
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from limbeck.data.base import open_image, to_rgb
+from limbeck.data.base import BadSampleError, open_image, to_rgb
 
 
 @pytest.mark.parametrize(
@@ -12,8 +18,14 @@ from limbeck.data.base import open_image, to_rgb
         ("RGB", (10, 20, 30), (10, 20, 30)),
         ("L", 77, (77, 77, 77)),
         ("1", 1, (255, 255, 255)),
-        ("RGBA", (10, 20, 30, 128), (10, 20, 30)),
+        ("LA", (77, 0), (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("RGBX", (10, 20, 30, 0), (10, 20, 30)),
         ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+        ("YCbCr", (90, 128, 128), (90, 90, 90)),
+        ("I;16", 257 * 33, (33, 33, 33)),
+        ("I;16B", 257 * 33, (33, 33, 33)),
+        ("I", 65535, (255, 255, 255)),
     ],
 )
 def test_every_mode_becomes_rgb(mode, colour, expected):
@@ -23,32 +35,117 @@ def test_every_mode_becomes_rgb(mode, colour, expected):
     assert image[:, 1, 2].tolist() == list(expected)
 
 
-def test_a_palette_is_looked_up():
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled_not_clipped(tmp_path, suffix):
+    ramp = np.linspace(0, 65535, 24).round().astype(np.uint16).reshape(4, 6)
+    path = tmp_path / f"x-ray.{suffix}"
+    PIL.Image.fromarray(ramp).save(path)
+    with open_image(path) as file:
+        image = to_rgb(file)
+    assert image.shape == (3, 4, 6)
+    assert image[0].tolist() == (ramp / 257).round().astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0, 70000]], np.int32), r"range from 0 to 70000; expected 8 or 16 bits"),
+        (np.array([[-1, 5]], np.int32), r"range from -1 to 5"),
+        (np.array([[0.5]], np.float32), r"pixels are floats; expected 8 or 16 bits"),
+    ],
+)
+def test_pixels_of_an_unknown_range_are_refused(tmp_path, pixels, message):
+    path = tmp_path / "depth.tif"
+    PIL.Image.fromarray(pixels).save(path)
+    with (
+        pytest.raises(BadSampleError, match=rf"depth\.tif: .*{message}"),
+        open_image(path) as file,
+    ):
+        to_rgb(file)
+
+
+@pytest.mark.parametrize("transparency", [None, 0, b"\x00\xff"])
+def test_a_palette_is_looked_up(tmp_path, transparency):
     image = PIL.Image.new("P", (2, 1))
     image.putpalette([1, 2, 3, 40, 50, 60])
     image.putpixel((1, 0), 1)
-    assert to_rgb(image).flatten(1).T.tolist() == [[1, 2, 3], [40, 50, 60]]
+    path = tmp_path / "palette.png"
+    image.save(path, **({} if transparency is None else {"transparency": transparency}))
+    with warnings.catch_warnings(action="error"), open_image(path) as file:
+        assert file.mode == "P"
+        assert to_rgb(file).flatten(1).T.tolist() == [[1, 2, 3], [40, 50, 60]]
 
 
-def test_a_damaged_image_is_named(tmp_path):
-    path = tmp_path / "half.jpg"
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "ppm", "tif", "webp"])
+def test_damaged_files_are_named(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"photo.{suffix}"
     PIL.Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:1500])
-    with (
-        pytest.raises(OSError, match=r"half\.jpg: not a readable image .*truncated"),
-        open_image(path) as image,
-    ):
-        to_rgb(image)
+    whole = path.read_bytes()
+    for kept in (0, 1, 8, 30, len(whole) // 2):
+        path.write_bytes(whole[:kept])
+        with (
+            pytest.raises(BadSampleError, match=rf"photo\.{suffix}: not a readable image \(.*"),
+            open_image(path) as file,
+        ):
+            to_rgb(file)
 
 
 def test_what_is_no_image_is_named(tmp_path):
-    path = tmp_path / "page.jpg"
-    path.write_text("<html>404</html>")
-    with pytest.raises(OSError, match=r"page\.jpg: not a readable image"), open_image(path):
-        pass
+    (tmp_path / "page.jpg").write_text("<html>404</html>")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, found in (
+        ("page", "UnidentifiedImageError"),
+        ("folder", "IsADirectory"),
+        ("none", "FileNotFound"),
+    ):
+        with (
+            pytest.raises(BadSampleError, match=rf"{name}\.jpg: not a readable image \({found}"),
+            open_image(tmp_path / f"{name}.jpg"),
+        ):
+            pass
 
 
-def test_a_missing_image_stays_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.jpg"), open_image(tmp_path / "none.jpg"):
-        pass
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    PIL.Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 4999)
+    with pytest.raises(BadSampleError, match=r"bomb\.png: .*10000 pixels.* exceeds limit of 9998"):
+        open_image(tmp_path / "bomb.png").__enter__()
+
+
+def encoded(suffix):
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(stream, suffix)
+    return stream.getvalue()
+
+
+ENCODED = {suffix: encoded(suffix) for suffix in ("png", "jpeg", "gif", "tiff", "bmp", "webp")}
+
+
+@contextmanager
+def small_limit():
+    """Of the pixels that a changed header may claim."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10_000)
+        yield
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about what it could still make sense of
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    data=st.sampled_from(sorted(ENCODED)),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
+    end=st.floats(0, 1),
+)
+def test_damage_is_a_bad_sample_or_none(tmp_path_factory, data, changes, end):
+    content = bytearray(ENCODED[data])
+    for where, value in changes:
+        content[int(where * (len(content) - 1))] = value
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content[: int(end * len(content)) + 1])
+    try:
+        with small_limit(), open_image(path) as file:
+            assert to_rgb(file).shape[0] == 3
+    except BadSampleError as error:
+        assert str(path) in str(error)  # noqa: PT017 - damage may go unnoticed

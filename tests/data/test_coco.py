@@ -1,12 +1,17 @@
 import json
 import re
 
+import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision import tv_tensors
 
 from limbeck.data import COCO
+from limbeck.data.base import BadSampleError
 
 SQUARE = {
     "id": 1,
@@ -95,38 +100,157 @@ def test_a_changed_target_leaves_the_dataset_alone(write):
 
 
 @pytest.mark.parametrize(
-    ("annotation", "message"),
+    ("flaw", "message"),
     [
-        ({"category_id": 5}, r"annotation 1 has category_id 5.*\[3, 90\]"),
-        ({"bbox": [1, 2, 3]}, "not enough values"),
+        ({"category_id": 5}, r"category_id 5, which is not among .* categories, \[3, 90\]"),
+        ({"category_id": "3"}, r"category_id '3', which is not among"),
+        ({"category_id": [3]}, r"category_id \[3\], which is not among"),
+        ({"image_id": 8}, r"image_id 8, which is not among the ids of the images, \[4, 7\]"),
+        ({"image_id": None}, "image_id None"),
+        (
+            {"bbox": [1, 2, 3]},
+            r"bbox \[1, 2, 3\], expected four finite numbers: x, y, width, height",
+        ),
+        ({"bbox": [1, 2, 3, "4"]}, r"bbox \[1, 2, 3, '4'\], expected four"),
+        ({"bbox": [1, 2, 3, float("nan")]}, r"bbox \[1, 2, 3, nan\], expected four finite"),
+        ({"bbox": [float("inf"), 2, 3, 4]}, r"bbox \[inf, 2, 3, 4\], expected four finite"),
+        ({"bbox": [10**400, 2, 3, 4]}, r"bbox \[10+\.+0+, 2, 3, 4\], expected four finite"),
+        ({"bbox": None}, "bbox None, expected four"),
+        (
+            {"bbox": [9, 9, -3, 4]},
+            r"bbox \[9, 9, -3, 4\], expected a width and height of at least 0",
+        ),
+        ({"area": "9"}, "area '9', expected a finite number"),
+        ({"iscrowd": "no"}, "iscrowd 'no', expected 0 or 1"),
     ],
 )
-def test_bad_annotations_name_the_file(write, annotation, message):
-    with pytest.raises(ValueError, match=r"instances\.json: .*" + message):
-        COCO(*write(SQUARE | annotation))
+def test_bad_annotations_are_named(write, flaw, message):
+    good, bad = SQUARE | {"id": 12}, SQUARE | flaw | {"id": 13}
+    for training in (False, True):
+        with pytest.raises(
+            ValueError,
+            match=rf"instances\.json: annotations\[1\] \(id 13\) has the {message}.*Correct",
+        ):
+            COCO(*write(good, bad), training=training)
+
+
+IMAGE = {"id": 7, "file_name": "7.png", "height": 30, "width": 40}
+CAT = {"id": 3, "name": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"images": [IMAGE, IMAGE]}, r"images\[1\] has the id 7, which another one has"),
+        ({"images": [IMAGE | {"id": "7"}]}, r"images\[0\] has the id '7', expected an integer"),
+        (
+            {"images": [IMAGE | {"id": 2**70}]},
+            r"images\[0\] has the id 1180.*, expected an integer",
+        ),
+        ({"images": [[]]}, r"images\[0\] is \[\], expected an object"),
+        ({"images": [IMAGE | {"height": 0}]}, r"image 7 has height and width \(0, 40\), expected"),
+        ({"images": [IMAGE | {"width": "40"}]}, r"image 7 has height and width \(30, '40'\)"),
+        ({"images": [IMAGE | {"file_name": None}]}, "image 7 has the file_name None"),
+        ({"images": [{"id": 7}]}, r"the image 7 lacks the key 'file_name', it has \['id'\]"),
+        ({"images": {}}, "expected the lists .*'images' is none"),
+        ({"images": []}, "lists no image; expected at least one"),
+        ({"categories": [CAT, CAT]}, r"categories\[1\] has the id 3, which another one has"),
+        (
+            {"categories": [CAT, CAT | {"id": 4}]},
+            r"several classes are named \['cat'\]; rename all but one",
+        ),
+        ({"categories": [{"id": 3}]}, "category 3 lacks the key 'name'"),
+        ({"categories": [CAT | {"name": 3}]}, "category 3 has the name 3, expected a text"),
+        ({"categories": []}, "has no classes; expected at least one"),
+    ],
+)
+def test_bad_images_and_categories_are_named(write, overrides, message):
+    with pytest.raises(ValueError, match=r"instances\.json.*" + message):
+        COCO(*write(**overrides))
 
 
 def test_a_missing_key_is_named(write):
-    with pytest.raises(ValueError, match=r"instances\.json: an entry lacks the key 'bbox'"):
+    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1\) lacks the key 'bbox', it has"):
         COCO(*write({"id": 1, "image_id": 7, "category_id": 3}))
+    with pytest.raises(ValueError, match=r"annotations\[0\] is 5, expected an object"):
+        COCO(*write(5))
 
 
-def test_other_json_files_are_refused(write, tmp_path):
+def test_nothing_to_learn_from_is_refused(write):
+    arguments = write(SQUARE | {"iscrowd": 1})
+    assert len(COCO(*arguments)) == 2
+    with pytest.raises(ValueError, match=r"instances\.json: none of the 2 images .*to learn from"):
+        COCO(*arguments, training=True)
+
+
+def test_boxes_are_clipped_for_training_and_counted(write, caplog):
+    boxes = ([-0.5, 5, 20, 8], [30, 5, 20, 8], [10, -5, 20, 100], [45, 5, 20, 8])
+    arguments = write(*(SQUARE | {"id": i, "bbox": box} for i, box in enumerate(boxes)))
+    evaluated = COCO(*arguments)[0][1]
+    assert evaluated["boxes"].tolist() == [[x, y, x + w, y + h] for x, y, w, h in boxes]
+    assert "3 boxes reach beyond their images, 1 of them lie outside altogether" in caplog.text
+    target = COCO(*arguments, training=True)[0][1]
+    assert target["boxes"].tolist() == [[0, 5, 19.5, 13], [30, 5, 40, 13], [10, 0, 30, 30]]
+    assert target["area"].tolist() == [99.5, 80, 99.5]  # never more than the box's
+
+
+def test_other_json_files_are_refused(write):
     folder, file = write(SQUARE)
-    file.write_text('{"shapes": []}')
-    with pytest.raises(ValueError, match=r"instances\.json holds \['shapes'\]"):
-        COCO(folder, file)
-    file.write_text("{")
-    with pytest.raises(ValueError, match=r"instances\.json: not a JSON file"):
-        COCO(folder, file)
+    for content, message in (
+        (b'{"shapes": []}', r"holds \['shapes'\], expected the lists .* 'images' is none"),
+        (b"[]", "holds a list, expected an object"),
+        (b"", "not a JSON file .*line 1 column 1"),
+        (file.read_bytes()[:99], "not a JSON file .*line 1 column"),
+        ('{"images": "ä"}'.encode("latin-1"), "not a JSON file .*can't decode byte 0xe4.*UTF-8"),
+        (b"[" * 100_000, "not a JSON file .*recursion"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"instances\.json:? " + message):
+            COCO(folder, file)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_whatever_an_entry_holds_the_file_is_named(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp() / "anything"
+    folder.mkdir(exist_ok=True)
+    (folder / "7.png").touch()
+    content = {"images": [IMAGE], "annotations": [SQUARE], "categories": [CAT]}
+    kind = data.draw(st.sampled_from(sorted(content)))
+    key = data.draw(st.sampled_from(sorted(content[kind][0])))
+    content[kind] = [content[kind][0] | {key: data.draw(VALUES)}]
+    file = folder / "instances.json"
+    file.write_text(json.dumps(content))
+    try:
+        assert len(COCO(folder, file)) == 1
+    except (ValueError, OSError) as error:
+        assert str(file) in str(error)  # noqa: PT017 - some are fine
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_whatever_a_file_holds_it_is_named(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "anything.json"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"anything\.json"):
+        COCO(file.parent, file)
 
 
 def test_missing_files_are_named(write, tmp_path):
     folder, file = write(SQUARE)
-    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json is not a file"):
         COCO(folder, tmp_path / "none.json")
     with pytest.raises(FileNotFoundError, match="none is not a folder"):
         COCO(tmp_path / "none", file)
+    with pytest.raises(FileNotFoundError, match=r"for XML files, .* use limbeck\.data\.VOC"):
+        COCO(folder, tmp_path)
     (folder / "4.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of the 2 images .* the first is 4\.png"):
         COCO(folder, file)
@@ -134,9 +258,32 @@ def test_missing_files_are_named(write, tmp_path):
 
 def test_an_image_of_another_size_is_refused(write):
     folder, file = write(SQUARE)
-    PIL.Image.new("RGB", (80, 60)).save(folder / "7.png")
-    with pytest.raises(ValueError, match=r"7\.png has .*\(60, 80\), .* \(30, 40\)"):
-        COCO(folder, file)[0]
+    for size, found in (((80, 60), r"\(60, 80\)"), ((30, 40), r"\(40, 30\)")):
+        PIL.Image.new("RGB", size).save(folder / "7.png")
+        with pytest.raises(BadSampleError, match=rf"7\.png has .*{found}, .* \(30, 40\)"):
+            COCO(folder, file)[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_where_it_was_annotated_so(write, orientation):
+    folder, file = write(SQUARE)  # 40 wide, 30 high
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    stored = PIL.Image.fromarray(np.arange(1200, dtype=np.uint16).astype(np.uint8).reshape(30, 40))
+    stored.save(folder / "7.png", exif=exif)
+    image = COCO(folder, file)[0][0]  # annotated as it is stored
+    assert image[0].tolist() == np.asarray(stored).tolist()
+
+    stored.transpose(PIL.Image.Transpose.ROTATE_90).save(folder / "7.png", exif=exif)
+    if orientation < 5:
+        with pytest.raises(BadSampleError, match="its boxes do not fit"):
+            COCO(folder, file)[0]
+        return
+    image, target = COCO(folder, file)[0]  # annotated upright
+    assert image.shape == (3, 30, 40)
+    assert target["boxes"].canvas_size == (30, 40)
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(folder / "7.png"))
+    assert image[0].tolist() == np.asarray(upright).tolist()
 
 
 @pytest.mark.parametrize(

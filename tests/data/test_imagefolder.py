@@ -1,8 +1,11 @@
+import shutil
+
 import PIL.Image
 import pytest
 import torch
 
 from limbeck.data import ImageFolder
+from limbeck.data.base import BadSampleError
 
 
 @pytest.fixture
@@ -40,22 +43,56 @@ def test_photographs_are_turned_upright(root, orientation, size):
 
 
 def test_wrong_roots_are_named(root):
-    with pytest.raises(FileNotFoundError, match="none is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"none is not a folder; expected .* of one split"):
         ImageFolder(root / "none")
-    with pytest.raises(FileNotFoundError, match="class folder"):
+    with pytest.raises(FileNotFoundError, match="hat holds no folder; expected"):
         ImageFolder(root / "hat")
     (root / "scarf").mkdir()
-    with pytest.raises(FileNotFoundError, match="scarf"):
+    (root / "scarf" / "list.txt").write_text("no image")
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of the 3 classes .* first is .*scarf; expected"
+    ):
         ImageFolder(root)
 
 
+def test_hidden_folders_are_no_classes(root):
+    (root / ".ipynb_checkpoints").mkdir()
+    assert ImageFolder(root).classes == ("dress", "hat")
+
+
 def test_a_folder_of_splits_is_refused(root):
-    for split, name in (("train", "hat"), ("val", "dress")):
-        (root / "set" / split).mkdir(parents=True)
-        (root / name).rename(root / "set" / split / name)
+    for split in ("train", "val"):
+        shutil.copytree(root / "hat", root / "set" / split / "hat")
+        shutil.copytree(root / "dress", root / "set" / split / "dress")
     with pytest.raises(ValueError, match=r"splits \['train', 'val'\].*such as .*train"):
         ImageFolder(root / "set")
-    assert ImageFolder(root / "set" / "train").classes == ("hat",)
+    assert ImageFolder(root / "set" / "train").classes == ("dress", "hat")
+
+
+def test_a_folder_around_the_classes_is_refused(root):
+    shutil.move(root / "dress", root / "clothing" / "dress")
+    shutil.move(root / "hat", root / "clothing" / "hat")
+    with pytest.raises(ValueError, match=r"one folder 'clothing'.*Did you mean .*clothing\?"):
+        ImageFolder(root)
+
+
+@pytest.mark.parametrize(
+    ("folders", "reader"),
+    [(("Annotations", "ImageSets", "JPEGImages"), "VOC"), (("annotations", "train"), "COCO")],
+)
+def test_detection_datasets_are_refused(tmp_path, folders, reader):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"detection dataset: use limbeck\.data\.{reader}"):
+        ImageFolder(tmp_path)
+
+
+def test_a_damaged_image_is_named(root):
+    (root / "hat" / "1.png").write_bytes(b"")
+    dataset = ImageFolder(root)
+    for read in (dataset.__getitem__, dataset.image_size):
+        with pytest.raises(BadSampleError, match=r"hat/1\.png: not a readable image"):
+            read(1)
 
 
 def test_real_data(shared):

@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from limbeck.data import DetectionAugmentation, Shapes
+from limbeck.data.base import BadSampleError
 from limbeck.data.loading import AugmentedBatches, ClassificationBatch, DetectionBatch
 from limbeck.data.sampling import Draw
 
@@ -88,3 +89,74 @@ def test_what_a_worker_needs_can_be_pickled():
     batches = batches_of(Shapes(count=4), DetectionAugmentation(short_sides=(64,)).training())
     again = pickle.loads(pickle.dumps(batches))
     assert torch.equal(again[DRAWS].images[0], batches[DRAWS].images[0])
+
+
+class Holes(Shapes):
+    """Some images cannot be read."""
+
+    holes = (1, 2, 5)
+
+    def __getitem__(self, index):
+        if index in self.holes:
+            raise BadSampleError(f"{index}.jpg: not a readable image")
+        return super().__getitem__(index)
+
+
+def flags():
+    return torch.zeros(6, dtype=torch.bool)
+
+
+def draws(*images):
+    return [Draw(0, image) for image in images]
+
+
+def ids(batch):
+    return [target["image_id"].item() for target in batch.targets]
+
+
+def test_a_bad_sample_is_an_error():
+    with pytest.raises(BadSampleError, match=r"2\.jpg: .* or give .* on_bad_sample='skip'"):
+        batches_of(Holes(count=6))[draws(0, 2)]
+
+
+def test_the_next_good_sample_comes_in_place_of_a_bad_one():
+    bad = flags()
+    batches = AugmentedBatches(Holes(count=6), v2.ToDtype(torch.float32), bad=bad, replace=True)
+    assert ids(batches[draws(4, 1, 5)]) == [4, 3, 0]
+    assert bad.nonzero()[:, 0].tolist() == [1, 2, 5]
+
+
+def test_a_replacement_is_augmented_for_itself():
+    transform = DetectionAugmentation(photometric=1.0, flip=0.0).training()
+    batches = AugmentedBatches(Holes(count=6), transform, bad=flags(), replace=True)
+    first, second, again = (batches[draws(image)].images[0] for image in (1, 2, 3))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, again)
+    assert torch.equal(batches[draws(1)].images[0], first)
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_bad_samples_are_left_out_of_evaluation(task):
+    bad = flags()
+    batches = AugmentedBatches(Holes(task, count=6), v2.ToDtype(torch.float32), bad=bad)
+    assert len(batches[draws(0, 1)].images) == 1
+    assert batches[draws(1, 2)] is None
+    assert bad.nonzero()[:, 0].tolist() == [1, 2]
+
+
+def test_a_set_of_bad_samples_ends():
+    dataset = Holes(count=6)
+    dataset.holes = range(6)
+    batches = AugmentedBatches(dataset, v2.ToDtype(torch.float32), bad=flags(), replace=True)
+    with pytest.raises(BadSampleError, match=r"none of the 6 images is a good sample: 3\.jpg"):
+        batches[draws(4)]
+
+
+def test_only_bad_samples_are_skipped():
+    class Mistaken(Shapes):
+        def __getitem__(self, index):
+            raise ValueError("a mistake")
+
+    batches = AugmentedBatches(Mistaken(count=6), v2.ToDtype(torch.float32), bad=flags())
+    with pytest.raises(ValueError, match="a mistake"):
+        batches[draws(0)]

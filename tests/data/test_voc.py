@@ -1,6 +1,8 @@
 import PIL.Image
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limbeck.data import VOC
 from limbeck.data.voc import PASCAL
@@ -94,17 +96,133 @@ def test_png_images(devkit):
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
-        ("<object>", "mismatched tag"),
-        (an_object("cat", 9, 1, 3, 5), "'xmin': 9.0"),
-        (an_object("cat", "left", 1, 3, 5), "left"),
-        ("<object><name>cat</name></object>", "an object has no bndbox/xmin"),
-        (an_object("cat", 1, 1, 3, 5).replace("name", "label"), "an object has no name"),
+        ("<object>", r"mismatched tag: line 1, column \d+"),
+        (
+            an_object("cat", 9, 1, 3, 5),
+            r"object 1 \(cat\) has .*'xmin': 9.0.*expected xmin <= xmax",
+        ),
+        (an_object("cat", "left", 1, 3, 5), "has the bndbox/xmin 'left', expected a number"),
+        (an_object("cat", 1, "nan", 3, 5), "has the bndbox/ymin 'nan', expected a number"),
+        (an_object("cat", 1, 1, "inf", 5), "has the bndbox/xmax 'inf', expected a number"),
+        (an_object("cat", 1, 1, 3, ""), "has the bndbox/ymax '', expected a number"),
+        (an_object("cat", 1, 1, 3, 5, difficult="no"), "has the difficult 'no', expected a number"),
+        (
+            an_object("dog", 1, 1, 3, 5) + "<object><name>cat</name></object>",
+            r"object 2 \(cat\) has",
+        ),
+        (an_object("cat", 1, 1, 3, 5).replace("name", "label"), "object 1 has no name"),
+        ("<size><width>4O</width></size>", "it has the size/width '4O', expected a number"),
     ],
 )
-def test_malformed_annotations_name_the_file(devkit, objects, message):
-    annotate(devkit, "b", objects)
+def test_malformed_annotations_name_file_and_object(devkit, objects, message):
+    annotate(devkit, "b", objects, size="")
+    with pytest.raises(ValueError, match=rf"b\.xml: malformed annotation \(.*{message}.*; correct"):
+        VOC(devkit, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no element found: line 1, column 0"),
+        (b"<annotation><object>", "no element found: line 1"),
+        (b"<html></html>", "its root is <html>, expected <annotation>"),
+        (b'{"images": []}', "invalid token\\): line 1"),
+        (
+            "<annotation><folder>ü</folder></annotation>".encode("latin-1"),
+            r"invalid token\)|line 1",
+        ),
+        (b"<?xml version='1.0' encoding='none'?><annotation/>", "unknown encoding"),
+    ],
+)
+def test_what_is_no_annotation_is_named(devkit, content, message):
+    (devkit / "Annotations/b.xml").write_bytes(content)
     with pytest.raises(ValueError, match=rf"b\.xml: malformed annotation \(.*{message}"):
         VOC(devkit, "train")
+
+
+PIECES = st.sampled_from(
+    [
+        "<annotation>",
+        "</annotation>",
+        "<object>",
+        "</object>",
+        "<name>cat</name>",
+        "<size>",
+        "1e999",
+    ]
+    + [f"<{tag}>" for tag in ("bndbox", "xmin", "ymin", "xmax", "ymax", "width")]
+    + [f"</{tag}>" for tag in ("bndbox", "xmin", "ymin", "xmax", "ymax", "width", "size")]
+    + ["7", "-3", "nan", "\x00", "<?xml version='1.0' encoding='utf-7'?>", "&lol;", "<!DOCTYPE x>"]
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.binary(max_size=40) | st.lists(PIECES, max_size=12).map(lambda p: "".join(p).encode()))
+def test_whatever_an_annotation_holds_it_is_named(tmp_path_factory, content):
+    root = tmp_path_factory.getbasetemp() / "anything"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "ImageSets/Main/all.txt").write_text("a")
+    (root / "JPEGImages/a.jpg").touch()
+    (root / "Annotations/a.xml").write_bytes(content)
+    try:
+        assert len(VOC(root, "all")) == 1
+    except ValueError as error:
+        assert str(root / "Annotations/a.xml") in str(error)  # noqa: PT017 - some are fine
+
+
+def test_boxes_are_clipped_for_training_and_counted(devkit, caplog):
+    annotate(
+        devkit,
+        "b",
+        an_object("cat", 0, 0, 41, 31),  # a pixel is rounding
+        an_object("dog", 31, -9, 60, 30),
+        an_object("dog", 50, 1, 60, 30),
+    )
+    assert VOC(devkit, "train")[0][1]["boxes"].tolist()[1:] == [[30, -10, 60, 30], [49, 0, 60, 30]]
+    assert "2 boxes reach beyond their images, 1 of them lie outside" in caplog.text
+    assert "the first is on b.jpg, of height and width (30, 40). They are evaluated" in caplog.text
+    caplog.clear()
+    target = VOC(devkit, "train", training=True)[0][1]
+    assert target["boxes"].tolist() == [[0, 0, 40, 30], [30, 0, 40, 30]]
+    assert target["area"].tolist() == [1200, 300]
+    assert target["labels"].tolist() == [8, 12]
+    assert target["difficult"].tolist() == [False, False]
+    assert "They are clipped, those outside left out" in caplog.text
+
+
+def test_boxes_are_clipped_to_the_file_where_no_size_is_stated(devkit):
+    annotate(devkit, "b", an_object("dog", 31, 1, 60, 30), an_object("dog", 50, 1, 60, 30), size="")
+    assert VOC(devkit, "train", training=True)[0][1]["boxes"].tolist() == [[30, 0, 40, 30]]
+
+
+def test_a_set_without_images_or_boxes_is_refused(devkit):
+    (devkit / "ImageSets/Main/val.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"val\.txt lists no image; expected at least one"):
+        VOC(devkit, "val")
+    with pytest.raises(
+        ValueError, match=r"train\.txt: none of the 2 images has an object to learn"
+    ):
+        VOC(devkit, "train", training=True)
+
+
+def test_a_list_may_have_been_written_elsewhere(devkit):
+    for name in ("c", "a b"):
+        (devkit / "JPEGImages/c.jpg").with_stem(name).touch()
+        annotate(devkit, name)
+    (devkit / "ImageSets/Main/val.txt").write_bytes("\ufeffc\r\na b\r\n".encode())
+    assert [one.path.stem for one in VOC(devkit, "val").images] == ["c", "a b"]
+    (devkit / "ImageSets/Main/val.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"val\.txt: .*can't decode byte 0xe9.*expected UTF-8"):
+        VOC(devkit, "val")
+    (devkit / "ImageSets/Main/val.txt").write_text("c.jpg")
+    with pytest.raises(FileNotFoundError, match=r"lists 'c\.jpg' \(a name a line, without ending"):
+        VOC(devkit, "val")
+
+
+def test_double_classes_are_refused(devkit):
+    with pytest.raises(ValueError, match=r"train\.txt: several classes are named \['cat'\]"):
+        VOC(devkit, "train", classes=["cat", "cat"])
 
 
 def test_missing_files_are_named(devkit):
@@ -121,6 +239,13 @@ def test_wrong_layouts_and_splits_say_what_there_is(devkit):
         VOC(devkit.parent, "train")
     with pytest.raises(FileNotFoundError, match=r"test\.txt .* \['train', 'val'\]"):
         VOC(devkit, "test")
+
+
+def test_the_layout_of_coco_is_recognised(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"instances_train\.json .*use limbeck\.data\.COCO"):
+        VOC(tmp_path, "train")
 
 
 def labels_of(dataset):

@@ -79,6 +79,6 @@ def test_weights_are_numbers_or_schedules():
 
 
 def test_a_step_without_a_teacher_says_so():
-    step = Step([], None, Side(nn.Identity(), {}), None, number=0, global_batch=0, world_size=1)
+    step = Step([], None, Side(nn.Identity(), {}), None, number=0, world_size=1)
     with pytest.raises(ValueError, match="this method needs a teacher"):
         _ = step.taught

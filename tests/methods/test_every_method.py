@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from limbeck import Distillation, methods
 from limbeck.methods import Method
+from limbeck.methods.base import Side, Step
+from limbeck.training.trunks import channels_last, compile_trunks
 from tests import small
 
 
@@ -30,7 +33,6 @@ class Case:
         student: a model whose images do not depend on each other (no batch statistics).
         teacher: None for methods without one.
         batch: ``batch(count)``: images and targets.
-        trunk: what is compiled of both models.
         equal_halves: give both processes the same images: a mean over each process's own regions
             is the global mean only then.
     """
@@ -39,7 +41,6 @@ class Case:
     student: Callable[[], nn.Module]
     teacher: Callable[[], nn.Module] | None
     batch: Callable[[int], tuple[Any, Any]]
-    trunk: str = ""
     equal_halves: bool = False
 
     def pair(self, seed: int = 0) -> Distillation:
@@ -71,7 +72,6 @@ retinanets = partial(
     # At 128 px no stride-2 convolution meets a 1x1 map, where torch 2.14's bf16 gradient on a CPU
     # is sometimes not finite.
     batch=partial(small.detection_batch, size=128),
-    trunk="backbone",
 )
 
 CASES: dict[type[Method], Case] = {
@@ -134,17 +134,36 @@ def test_alive_under_check(case):
     assert {c.method for c in pair.check(*case.batch(2), optimizer).connections} == {"it"}
 
 
-def test_losses_are_float32_under_bf16(case):
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_losses_are_float32_under_autocast(case, half):
     pair, batch = case.pair(), case.batch(2)
     exact = losses_of(pair, batch)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", half):
         losses = losses_of(pair, batch)
+    assert {loss.dtype for loss in losses.raw.values()} == {torch.float32}
     for name in losses:
         if name.startswith("it/"):
-            assert losses.raw[name].dtype is torch.float32
             assert losses.raw[name].item() == pytest.approx(exact.raw[name].item(), rel=0.1)
     losses.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in pair.trainable_parameters())
+
+
+def assert_unchanged(pair, batch, losses, gradients):
+    """The step gives the losses and gradients that it gave."""
+    found = losses_of(pair, batch).raw
+    for name, loss in losses.raw.items():
+        assert found[name].item() == pytest.approx(loss.item(), rel=1e-4, abs=1e-6), name
+    found = gradients_of(pair, batch)
+    assert found.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+
+
+def test_channels_last_computes_the_same(case):
+    pair, batch = case.pair(), case.batch(2)
+    expected = losses_of(pair, batch), gradients_of(pair, batch)
+    channels_last(pair)
+    assert_unchanged(pair, batch, *expected)
 
 
 def test_state_round_trip(case):
@@ -166,23 +185,24 @@ def test_state_round_trip(case):
     assert first.weights == second.weights
 
 
-def test_compiled_after_construction(case):
+def test_compiled_after_construction(case, monkeypatch):
     pair, batch = case.pair(), case.batch(2)
-    plain, expected = losses_of(pair, batch), gradients_of(pair, batch)
+    expected = losses_of(pair, batch), gradients_of(pair, batch)
     torch.compiler.reset()
-    for model in filter(None, (pair.student, pair.teacher)):
-        model.get_submodule(case.trunk).compile(backend="aot_eager")
-    for _ in range(2):
-        losses = losses_of(pair, batch)
-        for name, loss in plain.raw.items():
-            assert losses.raw[name].item() == pytest.approx(loss.item(), rel=1e-4, abs=1e-6), name
-    found = gradients_of(pair, batch)
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+    counters.clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compile_trunks(pair)
+    for _ in range(3):
+        assert_unchanged(pair, batch, *expected)
+        # One graph a trunk, and no more after the first step.
+        assert counters["stats"]["unique_graphs"] == 1 + (pair.teacher is not None)
+    torch.compiler.reset()
 
 
 # -- two processes --------------------------------------------------------------------------------
+
+
+SIDE = Side(nn.Identity(), {})
 
 
 def halves(case):
@@ -207,6 +227,8 @@ def process(rank, folder):
         wrapped(*halves(case)[1][rank]).total.backward()
         named = pair.named_trainable_parameters()
         found[method.__name__] = {n: p.grad for n, p in named if p.grad is not None}
+    uneven = Step([torch.zeros(1)] * (rank + 2), None, SIDE, None, number=0, world_size=2)
+    found["global batch"] = uneven.global_batch
     if rank == 0:
         torch.save(found, f"{folder}/gradients.pt")
     torch.distributed.barrier()
@@ -219,6 +241,10 @@ def distributed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     torch.multiprocessing.spawn(process, (folder,), nprocs=2)
     return torch.load(folder / "gradients.pt")
+
+
+def test_the_global_batch_counts_uneven_parts(distributed):
+    assert distributed["global batch"] == 2 + 3
 
 
 @pytest.mark.parametrize("method", CASES, ids=lambda method: method.__name__)

@@ -16,7 +16,7 @@ LEVELS = range(5)
 def step_of(student, teacher):
     """A step in which both models gave these features."""
     sides = [Side(nn.Identity(), features) for features in (student, teacher)]
-    return Step([], None, *sides, number=0, global_batch=2, world_size=1)
+    return Step([], None, *sides, number=0, world_size=1)
 
 
 def set_up(method, student, teacher):

@@ -11,12 +11,12 @@ from limbeck.methods import KD, FitNet, Method, Step
 from limbeck.metrics import COCOAveragePrecision
 from limbeck.training.callbacks import (
     BalanceReport,
-    LastCheckpoint,
     MovingAverage,
     NonFiniteLossError,
     class_difference,
 )
 from limbeck.training.module import DistillationModule
+from limbeck.training.resumption import LastCheckpoint
 from tests.training import tiny
 
 CLASSES = ("circle", "square", "triangle", "ring", "cross")
@@ -197,47 +197,6 @@ def test_a_parameter_that_turned_nan_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match=r"'student\.network\.fc\.bias' holds NaN or inf"):
         fit(module, tmp_path, Spoil(), last, max_epochs=3)
     assert torch.load(last.path, weights_only=False)["global_step"] == 4
-
-
-# -- checkpoints --------------------------------------------------------------------------------
-
-
-class Crash(L.Callback):
-    """The machine goes down after a number of steps."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step == self.step:
-            raise KeyError("power cut")
-
-
-@pytest.mark.parametrize(
-    ("options", "crash", "kept"),
-    [
-        ({"val_check_interval": 2}, 7, 6),  # in the middle of an epoch, after a validation
-        ({}, 7, 4),  # after an epoch
-        ({"check_val_every_n_epoch": 3}, 7, 4),  # after an epoch without validation
-        ({"limit_val_batches": 0}, 7, 4),
-        ({"max_steps": 11, "max_epochs": -1}, 11, 8),  # the last step was not over
-    ],
-)
-def test_training_goes_on_from_the_last_checkpoint_as_if_nothing_had_happened(
-    options: dict[str, object], crash: int, kept: int, tmp_path: Path
-) -> None:
-    options = {"max_epochs": 3, "limit_val_batches": 1.0} | options
-    whole = taught(moving_average=0.9)
-    fit(whole, tmp_path / "whole", **options)
-
-    last = LastCheckpoint(tmp_path / "last.ckpt")
-    with pytest.raises(KeyError, match="power cut"):
-        fit(taught(moving_average=0.9), tmp_path / "a", Crash(crash), last, **options)
-    assert torch.load(last.path, weights_only=False)["global_step"] == kept
-    resumed = taught(moving_average=0.9)
-    fit(resumed, tmp_path / "b", checkpoint=last.path, **options)
-    assert resumed.pair.number == whole.pair.number
-    assert same(tiny.weights(resumed.pair.student), tiny.weights(whole.pair.student))
 
 
 # -- the teacher --------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import logging
+import zlib
 from itertools import islice
 
 import lightning
@@ -10,12 +11,13 @@ from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from limbeck.data import ClassificationAugmentation, DetectionAugmentation, ImageFolder, Shapes
+from limbeck.data.base import BadSampleError
 from limbeck.training.data import DataModule
 
 
-def module(count=10, *, train=None, task="detection", **options):
+def module(count=10, *, train=None, val=None, task="detection", **options):
     train = Shapes(task, count=count, size=32) if train is None else train
-    val = Shapes(task, count=5, size=32, seed=1)
+    val = Shapes(task, count=5, size=32, seed=1) if val is None else val
     options = {"batch_size": 2, "augmentation": DetectionAugmentation()} | options
     return DataModule(val, train, **options)
 
@@ -58,23 +60,43 @@ def test_epochs_augment_anew():
     assert not same(first, second)
 
 
-@pytest.mark.parametrize(("workers", "read"), [(0, 0), (0, 3), (0, 5), (0, 7), (1, 5), (2, 3)])
-def test_a_restored_loader_goes_on(workers, read):
+@pytest.mark.parametrize(
+    ("workers", "then", "read"),
+    [(0, 0, 0), (0, 0, 3), (0, 0, 5), (0, 0, 7), (1, 1, 5), (2, 2, 3), (2, 0, 3), (0, 2, 7)],
+)
+def test_a_restored_loader_goes_on_with_any_number_of_workers(workers, then, read):
     loader = module(workers=workers).train_dataloader()
     source = endless(loader)
     for _ in islice(source, read):
         pass
-    restored = module(workers=workers).train_dataloader()
+    restored = module(workers=then).train_dataloader()
     restored.load_state_dict(loader.state_dict())
     assert restored.state_dict() == loader.state_dict()
     for batch, expected in zip(endless(restored), islice(source, 4), strict=False):
         assert same(batch, expected)
 
 
-def test_another_number_of_workers_is_refused():
+def test_a_loader_of_a_finished_epoch_goes_on_with_the_next():
+    loader, restored = module(workers=0).train_dataloader(), module(workers=0).train_dataloader()
+    list(loader)
+    restored.load_state_dict(loader.state_dict())
+    assert ids(restored) == ids(loader)
+
+
+@pytest.mark.parametrize("flaw", [{"count": 12}, {"batch_size": 5}, {"seed": 1}])
+def test_a_place_in_another_order_is_refused(flaw):
     state = module(workers=0).train_dataloader().state_dict()
-    with pytest.raises(ValueError, match="written with 0 loading workers, this run has 2"):
-        module(workers=2).train_dataloader().load_state_dict(state)
+    found = "images 10, batch_size 2, seed 0, world_size 1, this run's has images"
+    with pytest.raises(ValueError, match=f"the checkpoint's data had {found}"):
+        module(**{"workers": 0} | flaw).train_dataloader().load_state_dict(state)
+
+
+def test_loading_leaves_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    for workers in (0, 1):
+        data = module(workers=workers)
+        list(data.train_dataloader()), list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 class Recorder(lightning.LightningModule):
@@ -86,7 +108,7 @@ class Recorder(lightning.LightningModule):
         self.seen = []
 
     def training_step(self, batch, index):
-        pixels = sum(float(image.mean()) for image in batch.images)
+        pixels = [zlib.crc32(image.numpy().tobytes()) for image in batch.images]
         self.seen.append((self.current_epoch, index, ids([batch]), pixels))
         return self.weight.sum()
 
@@ -122,19 +144,20 @@ AFTER_THE_EPOCH = {"every_n_epochs": 1, "save_on_train_epoch_end": True}
 
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize(
-    ("workers", "limits", "when"),
+    ("workers", "then", "limits", "when"),
     [
-        (0, {"max_epochs": 3}, IN_THE_MIDDLE),
-        (0, {"max_epochs": 3}, AFTER_VALIDATION),
-        (0, {"max_epochs": 3}, AFTER_THE_EPOCH),
-        (0, {"max_epochs": -1, "max_steps": 12}, AFTER_THE_EPOCH),
-        (0, {"max_epochs": 3, "limit_train_batches": 3}, IN_THE_MIDDLE),
-        (0, {"max_epochs": 3, "limit_train_batches": 3}, AFTER_THE_EPOCH),
-        (1, {"max_epochs": 3}, AFTER_VALIDATION),
-        (1, {"max_epochs": -1, "max_steps": 12}, IN_THE_MIDDLE),
+        (0, 0, {"max_epochs": 3}, IN_THE_MIDDLE),
+        (0, 0, {"max_epochs": 3}, AFTER_VALIDATION),
+        (0, 0, {"max_epochs": 3}, AFTER_THE_EPOCH),
+        (0, 0, {"max_epochs": -1, "max_steps": 12}, AFTER_THE_EPOCH),
+        (0, 0, {"max_epochs": 3, "limit_train_batches": 3}, IN_THE_MIDDLE),
+        (0, 0, {"max_epochs": 3, "limit_train_batches": 3}, AFTER_THE_EPOCH),
+        (1, 1, {"max_epochs": 3}, AFTER_VALIDATION),
+        (1, 0, {"max_epochs": 3, "limit_train_batches": 3}, IN_THE_MIDDLE),
+        (2, 1, {"max_epochs": -1, "max_steps": 12}, IN_THE_MIDDLE),
     ],
 )
-def test_a_resumed_run_sees_what_it_would_have_seen(tmp_path, workers, limits, when):
+def test_a_resumed_run_sees_what_it_would_have_seen(tmp_path, workers, then, limits, when):
     saving = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **when)
     seen = fit(module(workers=workers), callbacks=[saving], **limits)
     epochs = [epoch for epoch, *_ in seen]
@@ -143,7 +166,7 @@ def test_a_resumed_run_sees_what_it_would_have_seen(tmp_path, workers, limits, w
     assert len(checkpoints) >= 2
     for step, path in checkpoints.items():
         if step < len(seen):
-            assert fit(module(workers=workers), path, **limits) == seen[step:]
+            assert fit(module(workers=then), path, **limits) == seen[step:]
 
 
 def test_validation_is_in_order_and_whole():
@@ -202,6 +225,73 @@ def test_processes_share_the_images():
     assert len({image for batches in trained for image in batches[0]}) == 6
 
 
+def test_a_place_among_other_processes_is_refused():
+    state = module(workers=0).train_dataloader().state_dict()
+    distributed.init_process_group("fake", rank=0, world_size=3, store=FakeStore())
+    try:
+        with pytest.raises(
+            ValueError, match=r"world_size 1, this run's has .* world_size 3: the ord"
+        ):
+            module(workers=0).train_dataloader().load_state_dict(state)
+    finally:
+        distributed.destroy_process_group()
+
+
+class Holes(Tall):
+    """Two of three images cannot be read."""
+
+    def image_size(self, index):
+        return super().image_size(self._readable(index))
+
+    def __getitem__(self, index):
+        return super().__getitem__(self._readable(index))
+
+    def _readable(self, index):
+        if index % 3:
+            raise BadSampleError(f"{index}.jpg: not a readable image")
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_samples_are_skipped(workers):
+    holes = {"train": Holes(count=10, size=32), "val": Holes(count=10, size=32)}
+    options = {"workers": workers, "group_by_aspect_ratio": True, "on_bad_sample": "skip"}
+    data = module(**holes, **options)
+    of_epoch = ids(data.train_dataloader())
+    assert [len(batch) for batch in of_epoch] == [2] * 5
+    assert {image % 3 for batch in of_epoch for image in batch} == {0}
+    assert ids(data.val_dataloader()) == [[0], [3], [6], [9]]
+    bad = [index for index in range(10) if index % 3]
+    for flags in data.bad_samples.values():
+        assert flags.nonzero()[:, 0].tolist() == bad
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_samples_are_errors(workers):
+    data = module(train=Holes(count=10, size=32), val=Holes(count=10, size=32), workers=workers)
+    assert data.bad_samples == {}
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        with pytest.raises(BadSampleError, match=r"\d\.jpg: not a readable image"):
+            list(loader)
+    data.group_by_aspect_ratio = True
+    with pytest.raises(BadSampleError, match=r"1\.jpg"):
+        data.train_dataloader()
+
+
+class Nothing(Shapes):
+    def __getitem__(self, index):
+        raise BadSampleError(f"{index}.jpg: not a readable image")
+
+
+def test_nothing_but_bad_samples_is_an_error():
+    none = Nothing(count=6, size=32)
+    data = module(train=none, val=none, workers=0, on_bad_sample="skip")
+    with pytest.raises(BadSampleError, match=r"none of the 6 images is a good sample: \d\.jpg"):
+        list(data.train_dataloader())
+    with pytest.raises(BadSampleError, match="none of the images in 3 batches for validation"):
+        list(data.val_dataloader())
+
+
 class Threads(Shapes):
     def __getitem__(self, index):
         image, _ = super().__getitem__(index)
@@ -214,16 +304,32 @@ def test_workers_have_one_thread():
     assert next(iter(data.train_dataloader())).targets.tolist() == [1, 1]
 
 
+class Fewer(Shapes):
+    """Without the last class."""
+
+    def __init__(self):
+        super().__init__()
+        self.classes = self.classes[:-1]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: module(train=Shapes("classification")), "differ in task: classification and det"),
+        (
+            lambda: module(train=Shapes("classification")),
+            "for classification, the validation set for det",
+        ),
         (lambda: module(augmentation=ClassificationAugmentation()), "ClassificationAugmentation, "),
         (lambda: module(batch_size=0), "batch_size is 0"),
         (lambda: module(eval_batch_size=0), "eval_batch_size 0"),
         (lambda: module(workers=-1), "workers -1"),
         (lambda: module(seed=-1), "seed -1"),
+        (lambda: module(on_bad_sample="Skip"), "on_bad_sample is 'Skip'; expected"),
         (lambda: DataModule(Shapes()).train_dataloader(), "no training set"),
+        (
+            lambda: module(val=Fewer()),
+            r"5 and 4, .* training set has \['cross'\], only the val.* \[\]",
+        ),
     ],
 )
 def test_bad_arguments(make, message):
@@ -233,7 +339,7 @@ def test_bad_arguments(make, message):
 
 def test_other_classes_are_refused(shared):
     folders = shared / "data/imagefolder"
-    with pytest.raises(ValueError, match=r"differ in classes: \('dress', .* and \('airplane', "):
+    with pytest.raises(ValueError, match=r"training set has \['dress', .* has \['airplane', "):
         DataModule(ImageFolder(folders / "cifar10/val"), ImageFolder(folders / "clothing/train"))
 
 
@@ -246,6 +352,7 @@ data:
   train: {class_path: limbeck.data.Shapes, init_args: {count: 100000}}
   batch_size: 8
   augmentation: {short_sides: [240, 320], photometric: 0.5}
+  on_bad_sample: skip
 """)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -253,4 +360,5 @@ data:
     data = parser.instantiate_classes(parser.parse_args([f"--config={recipe}"])).data
     assert len(data.train) == 100_000
     assert data.batch_size == 8
+    assert len(data.bad_samples["training"]) == 100_000
     assert data.augmentation == DetectionAugmentation(short_sides=(240, 320), photometric=0.5)

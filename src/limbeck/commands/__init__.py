@@ -1,16 +1,21 @@
 """The verbs of the command line."""
 
+import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, auto_cli
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.commands import recipes
 from limbeck.commands.fit import train
 from limbeck.commands.inspect import inspect
 from limbeck.commands.predict import predict
 from limbeck.commands.quickstart import quickstart
+
+log = logging.getLogger(__name__)
 
 _VERBS: Mapping[str, Callable[..., Any] | dict[str, Any]] = {
     "inspect": inspect,
@@ -27,7 +32,11 @@ def run(arguments: Sequence[str]) -> None:
     """
     verb, *rest = arguments
     if verb in ("fit", "validate"):
-        train(arguments)
+        try:
+            train(arguments)
+        except SIGTERMException:
+            log.warning("Ended by SIGTERM, after a checkpoint: `limbeck fit --resume` goes on.")
+            raise SystemExit(128 + signal.SIGTERM) from None
     elif verb == "predict":
         predict(**predict_parser().parse_args(rest).as_dict())
     elif verb in _VERBS:

@@ -1,11 +1,14 @@
 """Errors as the user of the command line reads them."""
 
 import difflib
+import errno
 import inspect
 import pkgutil
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
@@ -62,6 +65,10 @@ def of_ours(error: BaseException | None) -> BaseException | None:
 
 def is_ours(error: BaseException) -> bool:
     """Whether limbeck raised it for the user: it says what to do, and needs no traceback."""
+    if type(error).__module__.partition(".")[0] == "limbeck":
+        return True  # torch raises an error of a loading worker anew
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
     if isinstance(error, LookupError | AttributeError | AssertionError | ArithmeticError):
         return False  # a mistake of ours
     trace, name = error.__traceback__, ""
@@ -69,3 +76,14 @@ def is_ours(error: BaseException) -> bool:
         name = str(trace.tb_frame.f_globals.get("__name__"))
         trace = trace.tb_next
     return name.partition(".")[0] == "limbeck"
+
+
+def told(error: BaseException) -> str:
+    """What to tell the user: the message, and what to do about a disk that is full."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"{error}. Free space; what was saved is whole, and `limbeck fit --resume` goes on "
+            "from there."
+        )
+    # The traceback of a loading worker stands before the message.
+    return str(error).rpartition(f"{type(error).__qualname__}: ")[2]

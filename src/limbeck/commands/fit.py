@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import rich
 import torch
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -18,17 +19,27 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.table import Table as RichTable
 
 from limbeck.commands.errors import explain
+from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
-from limbeck.training.callbacks import LastCheckpoint
 from limbeck.training.data import DataModule
 from limbeck.training.export import write_summary
 from limbeck.training.module import DistillationModule
+from limbeck.training.resumption import LastCheckpoint, WholeCheckpoints
 
 log = logging.getLogger(__name__)
 
 
 class LimbeckCLI(LightningCLI):
-    """A recipe's model, data and trainer, typed; every field can be overridden."""
+    """A recipe's model, data and trainer, typed; every field can be overridden.
+
+    Args:
+        resumed: folder of the run that goes on; None: a new one.
+        options: of Lightning's.
+    """
+
+    def __init__(self, resumed: Path | None, **options: Any) -> None:
+        self.resumed = resumed
+        super().__init__(**options)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -43,8 +54,14 @@ class LimbeckCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything."""
+        """One seed for everything, and how much a killed run may lose."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+        parser.add_argument(
+            "--checkpoint_every",
+            type=PositiveInt,
+            default=1000,
+            help="Steps after which checkpoints/last.ckpt is written, besides the ends of epochs.",
+        )
 
     def before_instantiate_classes(self) -> None:
         """Where a run goes unless the recipe says so: ``runs/<folder>/<name>`` of the recipe."""
@@ -55,9 +72,24 @@ class LimbeckCLI(LightningCLI):
             config.trainer.default_root_dir = str(Path("runs", *own))
         leave_cores(config.data.workers)
         if self.subcommand == "fit":
-            refuse_owned(Path(config.trainer.default_root_dir), config.ckpt_path)
+            self._claim(Path(config.trainer.default_root_dir))
         else:
             config.verbose = False  # there is a table of our own
+
+    def _claim(self, root: Path) -> None:
+        """The folder is the run's own: a new one, or the one that is resumed."""
+        config = self.config["fit"]
+        if self.resumed is not None:
+            root = self.resumed
+            own = self.parser.parse_args(["fit", "--config", str(root / RECIPE)])["fit"]
+            refuse_changed(root, own.as_dict(), config.as_dict())
+            there = (root / LAST).is_file()
+            config.trainer.default_root_dir = str(root)
+            config.ckpt_path = str(root / LAST) if there else None
+            log.info("%s %s.", root, f"goes on from {LAST}" if there else "begins: no checkpoint")
+        else:
+            refuse_owned(root, config.ckpt_path)
+        refuse_unwritable(root)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """CSV and TensorBoard logs, checkpoints of the last and the best, a progress bar."""
@@ -79,7 +111,10 @@ class LimbeckCLI(LightningCLI):
             if config["logger"] is not False:
                 callbacks.append(LearningRateMonitor("step"))
             if config["enable_checkpointing"] is not False:
-                callbacks += checkpoints(root, f"val/{self.model.headline(self.datamodule)}")
+                monitor = f"val/{self.model.headline(self.datamodule)}"
+                every = self._get(self.config_init, "checkpoint_every")
+                callbacks += checkpoints(Path(root), monitor, every)
+                kwargs["plugins"] = [*as_list(config["plugins"]), WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
@@ -152,7 +187,7 @@ class RunRecipe(SaveConfigCallback):
             and not trainer.global_step
             and not (root / "checkpoints").exists()
         ):
-            (root / "config.yaml").unlink(missing_ok=True)
+            (root / RECIPE).unlink(missing_ok=True)
 
 
 class Parser(LightningArgumentParser):
@@ -181,6 +216,11 @@ def leave_cores(workers: int) -> None:
     torch.set_num_threads(max(1, min(torch.get_num_threads(), free)))
 
 
+def as_list(plugins: Any) -> list[Any]:
+    """Lightning takes one or several."""
+    return list(plugins) if isinstance(plugins, list) else [] if plugins is None else [plugins]
+
+
 def _seed(seed: int | bool) -> int:
     return int(seed)
 
@@ -193,11 +233,11 @@ def build_of(student: Namespace) -> Build:
     return Build(student.class_path, {n: without.get(n, v) for n, v in arguments.items()})
 
 
-def checkpoints(root: str, monitor: str) -> list[L.Callback]:
+def checkpoints(root: Path, monitor: str, every: int) -> list[L.Callback]:
     """The best by the headline score, and the last."""
-    folder = Path(root) / "checkpoints"
+    last = root / LAST
     best = ModelCheckpoint(
-        dirpath=folder,
+        dirpath=last.parent,
         filename="best",
         monitor=monitor,
         mode="max",
@@ -205,7 +245,7 @@ def checkpoints(root: str, monitor: str) -> list[L.Callback]:
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
-    return [best, LastCheckpoint(folder / "last.ckpt")]
+    return [best, LastCheckpoint(last, every)]
 
 
 def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
@@ -216,25 +256,42 @@ def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
     return table
 
 
+@rank_zero_only
 def refuse_owned(root: Path, checkpoint: str | None) -> None:
-    """Raise where another run has written already, unless one of its checkpoints is resumed."""
+    """Raise where another run has written already, unless one of its checkpoints is resumed.
+
+    Other processes of this run may find what the first has written.
+    """
     if checkpoint is not None and root.resolve() in Path(checkpoint).resolve().parents:
         return
-    found = [name for name in ("config.yaml", "checkpoints", "student") if (root / name).exists()]
+    found = [name for name in (RECIPE, "checkpoints", "student") if (root / name).exists()]
     if found:
         raise FileExistsError(
             f"{root} holds another run ({', '.join(found)}), which would be overwritten. Choose "
             "another folder with --trainer.default_root_dir, move that one away, or continue it "
-            f"with --ckpt_path {root}/checkpoints/last.ckpt."
+            f"with `limbeck fit --resume {root}`."
+        )
+
+
+def refuse_unwritable(root: Path) -> None:
+    """Raise before anything is trained that could not be kept."""
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "may not be written to" if there.is_dir() else "is a file"
+        raise PermissionError(
+            f"the run cannot be kept in {root}: {there} {found}. Choose another folder with "
+            "--trainer.default_root_dir, or free this one."
         )
 
 
 def train(arguments: Sequence[str]) -> LimbeckCLI:
     """Run ``limbeck fit ...`` or ``limbeck validate ...``."""
+    words, resumed = run_to_resume(arguments)
     return LimbeckCLI(
-        DistillationModule,
-        DataModule,
-        args=list(arguments),
+        resumed,
+        model_class=DistillationModule,
+        datamodule_class=DataModule,
+        args=words,
         seed_everything_default=0,
         trainer_defaults={
             "log_every_n_steps": 10,

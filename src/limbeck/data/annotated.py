@@ -1,14 +1,30 @@
 """Detection datasets of image files with boxes: what COCO and PASCAL VOC have in common."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 
-from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
+from limbeck.data.base import (
+    BadSampleError,
+    Target,
+    Task,
+    VisionDataset,
+    is_sideways,
+    open_image,
+    to_rgb,
+)
+
+log = logging.getLogger(__name__)
+
+BOUND = 1e12  # of any coordinate or area; NaN and infinity are beyond it as well
+ONE_PIXEL = 0.999  # as a difference of two float32 coordinates comes out
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,25 @@ class Objects:
             target["difficult"] = self.difficult.clone()
         return target
 
+    def within(self, size: tuple[int, int]) -> Tensor:
+        """The boxes (N, 4) clipped to an image of (height, width)."""
+        height, width = size
+        return self.boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
+
+    def learnable(self, size: tuple[int, int]) -> "Objects":
+        """Boxes clipped to the image, without crowds and what is smaller than a pixel."""
+        boxes = self.within(size)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        area = self.area.minimum(sides.prod(dim=1))
+        keep = (sides >= ONE_PIXEL).all(dim=1) & (area > 0) & (self.iscrowd == 0)
+        return Objects(
+            boxes[keep],
+            self.labels[keep],
+            area[keep],
+            self.iscrowd[keep],
+            None if self.difficult is None else self.difficult[keep],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
@@ -58,16 +93,55 @@ class AnnotatedImage:
 
 
 class AnnotatedImages(VisionDataset):
-    """A detection dataset over image files; a layout's class fills in the images.
+    """A detection dataset over image files; a layout's class finds the images.
 
-    Boxes refer to the pixels as they are stored: an EXIF orientation is not applied.
+    Boxes refer to the pixels as they are stored: an EXIF orientation is not applied, unless the
+    annotation states the size that the image has when it is turned upright.
+
+    Args:
+        classes: the names in the order of the labels.
+        images: all of them.
+        source: the file that lists them, for messages.
+        training: clip boxes to their images, and leave out what cannot be learnt from: crowds,
+            boxes with a side under one pixel, objects without area, and images without objects.
+            An evaluator counts on all of these as they are.
+        keep_images_without_boxes: with ``training``, keep such images as examples of background.
+
+    Raises:
+        ValueError: there is no image, or none is left, or two classes have one name.
     """
 
     task: Task = "detection"
 
-    def __init__(self, classes: Sequence[str], images: Iterable[AnnotatedImage]) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        images: Sequence[AnnotatedImage],
+        *,
+        source: Path,
+        training: bool = False,
+        keep_images_without_boxes: bool = False,
+    ) -> None:
+        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
+        if twice:
+            raise ValueError(f"{source}: several classes are named {twice}; rename all but one")
+        if not classes:
+            raise ValueError(f"{source} has no classes; expected at least one: add it")
+        if not images:
+            raise ValueError(f"{source} lists no image; expected at least one: add some")
+        _warn_of_boxes_outside(images, source, training)
+        kept = images
+        if training:
+            kept = [_learnable(image) for image in images]
+            kept = [image for image in kept if len(image.objects) or keep_images_without_boxes]
+        if not kept:
+            raise ValueError(
+                f"{source}: none of the {len(images)} images has an object to learn from; expected "
+                "one box at least. Check the annotations, or set keep_images_without_boxes"
+            )
         self.classes = tuple(classes)
-        self.images = tuple(images)
+        self.images = tuple(kept)
+        self.training = training
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,19 +150,24 @@ class AnnotatedImages(VisionDataset):
         """The image and its target.
 
         Raises:
-            OSError: the file is missing or damaged.
-            ValueError: the file has another size than its annotation says.
+            BadSampleError: the file is missing or damaged, or has another size than its annotation
+                says.
         """
         record = self.images[index]
         with open_image(record.path) as file:
-            image = to_rgb(file)
+            turned = record.size == (file.width, file.height) != (file.height, file.width)
+            upright = turned and is_sideways(file)
+            image = to_rgb(ImageOps.exif_transpose(file) if upright else file)
         height, width = image.shape[-2:]
         if record.size not in (None, (height, width)):
-            raise ValueError(
+            raise BadSampleError(
                 f"{record.path} has height and width {(height, width)}, its annotation says "
                 f"{record.size}: its boxes do not fit; correct one of the two"
             )
-        return image, record.objects.target(record.image_id, (height, width))
+        objects = record.objects
+        if self.training and record.size is None:
+            objects = objects.learnable((height, width))
+        return image, objects.target(record.image_id, (height, width))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """``(height, width)``, as annotated, or else from the header of the file."""
@@ -97,3 +176,35 @@ class AnnotatedImages(VisionDataset):
             return record.size
         with open_image(record.path) as file:
             return file.height, file.width
+
+
+def _learnable(image: AnnotatedImage) -> AnnotatedImage:
+    """Where the annotation states no size, this waits until the image is read."""
+    if image.size is None:
+        return image
+    return replace(image, objects=image.objects.learnable(image.size))
+
+
+def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, training: bool) -> None:
+    """Says how many boxes reach more than a pixel beyond their images; a pixel is rounding."""
+    beyond, outside, first = 0, 0, None
+    for image in images:
+        if image.size is None or not len(image.objects):
+            continue
+        clipped = image.objects.within(image.size)
+        reaching = ((image.objects.boxes - clipped).abs() > 1).any(dim=1)
+        if reaching.any():
+            first = first or image
+            beyond += int(reaching.sum())
+            outside += int((clipped[reaching, 2:] <= clipped[reaching, :2]).any(dim=1).sum())
+    if first is not None:
+        log.warning(
+            "%s: %d boxes reach beyond their images, %d of them lie outside altogether; the first "
+            "is on %s, of height and width %s. %s. Are these coordinates pixels of these images?",
+            source,
+            beyond,
+            outside,
+            first.path.name,
+            first.size,
+            "They are clipped, those outside left out" if training else "They are evaluated so",
+        )

@@ -2,25 +2,26 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import torch
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
 
-LISTS = {"images", "annotations", "categories"}
-FORMAT = "COCO's format is described at https://cocodataset.org/#format-data"
+LISTS = ("images", "annotations", "categories")
+FORMAT = "Correct it; COCO's format is described at https://cocodataset.org/#format-data"
 
 
 class COCO(AnnotatedImages):
     """A dataset in the layout of COCO (https://cocodataset.org/#format-data, object detection).
 
     Category ids become labels 1 to K in the order of the ids, whatever gaps the ids have. With
-    ``training`` crowds, boxes with a side under one pixel and objects without area are left out,
-    and images that then have no box. Without it every image and object stays: an evaluator counts
-    on them, and ignores what falls on crowds.
+    ``training`` boxes are clipped to their images; crowds, boxes with a side under one pixel and
+    objects without area are left out, and images that then have no box. Without it every image and
+    object stays as it is: an evaluator counts on them, and ignores what falls on crowds.
 
     Args:
         images: folder of the image files.
@@ -34,7 +35,8 @@ class COCO(AnnotatedImages):
 
     Raises:
         FileNotFoundError: the JSON file or an image does not exist.
-        ValueError: the JSON file is malformed, lacks a key, or names an unknown category.
+        ValueError: the JSON file or an entry is malformed, refers to an unknown image or category,
+            has an id twice, or nothing is left to learn from.
     """
 
     def __init__(
@@ -48,56 +50,126 @@ class COCO(AnnotatedImages):
         folder, file = Path(images), Path(annotations)
         content = _load(file)
         try:
-            names = {category["id"]: category["name"] for category in content["categories"]}
+            names = {id_: _name(entry, id_) for id_, entry in _by_id(content, "categories").items()}
             self.category_ids = tuple(sorted(names))
-            objects = _objects_by_image(content["annotations"], self.category_ids, training)
-            records = [_record(image, folder, objects) for image in content["images"]]
-        except KeyError as error:
-            raise ValueError(f"{file}: an entry lacks the key {error}. {FORMAT}") from error
-        except (TypeError, ValueError) as error:
+            entries = _by_id(content, "images")
+            objects = _objects_by_image(content["annotations"], self.category_ids, entries)
+            records = [_record(id_, entry, folder, objects) for id_, entry in entries.items()]
+        except ValueError as error:
             raise ValueError(f"{file}: {error}. {FORMAT}") from error
         _check_files(folder, records, file)
-        if training and not keep_images_without_boxes:
-            records = [record for record in records if len(record.objects)]
-        super().__init__([names[i] for i in self.category_ids], records)
+        super().__init__(
+            [names[i] for i in self.category_ids],
+            records,
+            source=file,
+            training=training,
+            keep_images_without_boxes=keep_images_without_boxes,
+        )
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _load(file: Path) -> dict[str, list[Any]]:
     """The JSON file as it stands, with the three lists that detection needs."""
+    voc = "; for XML files, one an image, use limbeck.data.VOC"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} does not exist; give a JSON file of instances, such as "
-            "annotations/instances_val2017.json"
+            f"{file} is not a file; give a JSON file of instances, such as "
+            f"annotations/instances_val2017.json{voc if file.is_dir() else ''}"
         )
     try:
         content = json.loads(file.read_bytes())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not a JSON file ({error})") from error
-    if not isinstance(content, dict) or not content.keys() >= LISTS:
-        found = list(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{file} holds {found}, expected at least {sorted(LISTS)}. {FORMAT}")
+    except (ValueError, RecursionError) as error:  # no JSON, or not the encoding it claims
+        raise ValueError(
+            f"{file}: not a JSON file ({error}); expected UTF-8, and the whole of it: correct it, "
+            f"or copy it again{voc if file.suffix == '.xml' else ''}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds a {type(content).__name__}, expected an object. {FORMAT}")
+    if missing := [key for key in LISTS if not isinstance(content.get(key), list)]:
+        raise ValueError(
+            f"{file} holds {shortened(list(content))}, expected the lists {list(LISTS)}; "
+            f"{missing[0]!r} is none. {FORMAT}"
+        )
     return content
 
 
+def _by_id(content: Mapping[str, list[Any]], what: str) -> dict[int, Mapping[str, Any]]:
+    """The images or categories by their ids."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for number, entry in enumerate(content[what]):
+        place = f"{what}[{number}]"
+        id_ = _required(entry, "id", place)
+        if type(id_) is not int or not -(2**63) <= id_ < 2**63:
+            raise ValueError(f"{place} has the id {shortened(id_)}, expected an integer")
+        if id_ in found:
+            raise ValueError(f"{place} has the id {id_}, which another one has; expected it once")
+        found[id_] = entry
+    return found
+
+
+def _required(entry: Any, key: str, place: str) -> Any:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{place} is {shortened(entry)}, expected an object")
+    if key not in entry:
+        raise ValueError(f"{place} lacks the key {key!r}, it has {shortened(list(entry))}")
+    return entry[key]
+
+
+def _name(category: Mapping[str, Any], id_: int) -> str:
+    name = _required(category, "name", f"the category {id_}")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the category {id_} has the name {shortened(name)}, expected a text")
+    return name
+
+
 def _objects_by_image(
-    annotations: Iterable[Mapping[str, Any]], category_ids: tuple[int, ...], training: bool
+    annotations: list[Any],
+    category_ids: tuple[int, ...],
+    images: Mapping[int, Any],
 ) -> dict[int, Objects]:
     labels = {category: label for label, category in enumerate(category_ids, start=1)}
     rows = defaultdict[int, list[tuple[float, ...]]](list)
-    for annotation in annotations:
-        x, y, width, height = annotation["bbox"]
-        area = annotation.get("area", width * height)
-        crowd = annotation.get("iscrowd", 0)
-        if annotation["category_id"] not in labels:
-            raise ValueError(
-                f"annotation {annotation.get('id')} has category_id {annotation['category_id']}, "
-                f"which is not among the categories {list(category_ids)}"
-            )
-        if training and (crowd or width < 1 or height < 1 or area <= 0):
-            continue
-        label = labels[annotation["category_id"]]
-        rows[annotation["image_id"]].append((x, y, x + width, y + height, label, area, crowd))
+    for number, entry in enumerate(annotations):
+        place = f"annotations[{number}]"
+        if isinstance(entry, dict):
+            place += f" (id {shortened(entry.get('id'))})"
+        image = _reference(entry, "image_id", images, place)
+        label = labels[_reference(entry, "category_id", labels, place)]
+        rows[image].append(_row(entry, label, place))
     return {image: _objects(of_image) for image, of_image in rows.items()}
+
+
+def _reference(entry: Any, key: str, known: Mapping[int, Any], place: str) -> int:
+    id_ = _required(entry, key, place)
+    if type(id_) is not int or id_ not in known:
+        what = "images" if key == "image_id" else "categories"
+        raise ValueError(
+            f"{place} has the {key} {shortened(id_)}, which is not among the ids of the {what}, "
+            f"{shortened(sorted(known))}"
+        )
+    return id_
+
+
+def _row(entry: Mapping[str, Any], label: int, place: str) -> tuple[float, ...]:
+    """x1, y1, x2, y2, label, area, iscrowd."""
+    box = _required(entry, "bbox", place)
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise ValueError(
+            f"{place} has the bbox {shortened(box)}, expected four finite numbers: x, y, width, "
+            "height"
+        )
+    x, y, width, height = box
+    area, crowd = entry.get("area", width * height), entry.get("iscrowd", 0)
+    if width < 0 or height < 0:
+        raise ValueError(f"{place} has the bbox {box}, expected a width and height of at least 0")
+    if not _is_number(area):
+        raise ValueError(f"{place} has the area {shortened(area)}, expected a finite number")
+    if crowd not in (0, 1):
+        raise ValueError(f"{place} has the iscrowd {shortened(crowd)}, expected 0 or 1")
+    return x, y, x + width, y + height, label, area, crowd
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -BOUND < value < BOUND
 
 
 def _objects(rows: list[tuple[float, ...]]) -> Objects:
@@ -111,12 +183,23 @@ def _objects(rows: list[tuple[float, ...]]) -> Objects:
     )
 
 
-def _record(image: Mapping[str, Any], folder: Path, objects: dict[int, Objects]) -> AnnotatedImage:
+def _record(
+    id_: int, image: Mapping[str, Any], folder: Path, objects: dict[int, Objects]
+) -> AnnotatedImage:
+    place = f"the image {id_}"
+    name, height, width = (_required(image, key, place) for key in ("file_name", "height", "width"))
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{place} has the file_name {shortened(name)}, expected a text")
+    if not (_is_number(height) and _is_number(width) and height >= 1 and width >= 1):
+        raise ValueError(
+            f"{place} has height and width {shortened((height, width))}, expected two numbers of "
+            "pixels"
+        )
     return AnnotatedImage(
-        path=folder / image["file_name"],
-        image_id=image["id"],
-        size=(image["height"], image["width"]),
-        objects=objects.get(image["id"], _objects([])),
+        path=folder / name,
+        image_id=id_,
+        size=(int(height), int(width)),
+        objects=objects.get(id_, _objects([])),
     )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from limbeck.data.base import Target, VisionDataset
+from limbeck.data.base import BadSampleError, Target, VisionDataset
 from limbeck.data.sampling import Draw, sample_seed
 
 
@@ -32,7 +32,7 @@ class ClassificationBatch(NamedTuple):
     targets: Tensor
 
 
-class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch]):
+class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
     """A dataset with its transform, read a batch of draws at a time.
 
     The random numbers of a sample are a function of ``(seed, epoch, image)``: neither the number of
@@ -42,22 +42,40 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch]):
         dataset: the images and targets.
         transform: takes and gives ``(image, target)``; the image that it gives is float32.
         seed: with epoch and image, seeds the transform.
+        bad: a flag for each image, bool (len(dataset),), in shared memory, which is set where a bad
+            sample is skipped; without it a bad sample is an error.
+        replace: in the place of a bad sample comes the next good image of the dataset, so that
+            batches keep their size; otherwise it is left out.
     """
 
     def __init__(
-        self, dataset: VisionDataset, transform: Callable[..., Any], *, seed: int = 0
+        self,
+        dataset: VisionDataset,
+        transform: Callable[..., Any],
+        *,
+        seed: int = 0,
+        bad: Tensor | None = None,
+        replace: bool = False,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.bad = bad
+        self.replace = replace
 
-    def __getitem__(self, draws: list[Draw]) -> DetectionBatch | ClassificationBatch:
+    def __getitem__(self, draws: list[Draw]) -> DetectionBatch | ClassificationBatch | None:
         """One batch of plain tensors: torchvision's subclasses would slow the models down.
 
+        None stands for a batch of which nothing is left.
+
         Raises:
+            BadSampleError: an image cannot be read, or all of them where such are skipped.
             ValueError: images of different sizes are to be one tensor.
         """
-        images, targets = zip(*(self._sample(draw) for draw in draws), strict=True)
+        samples = [sample for draw in draws if (sample := self._sample(draw)) is not None]
+        if not samples:
+            return None
+        images, targets = zip(*samples, strict=True)
         if self.dataset.task == "detection":
             return DetectionBatch(list(images), list(targets))
         sizes = {tuple(image.shape[-2:]) for image in images}
@@ -68,17 +86,37 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch]):
             )
         return ClassificationBatch(torch.stack(images), torch.stack(targets))
 
-    def _sample(self, draw: Draw) -> tuple[Tensor, Target]:
-        image, target = self.dataset[draw.image]
+    def _sample(self, draw: Draw) -> tuple[Tensor, Target] | None:
+        read = self._read(draw.image)
+        if read is None:
+            return None
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators too, where there are no workers
             torch.default_generator.manual_seed(sample_seed(self.seed, draw.epoch, draw.image))
-            image, target = self.transform(image, target)
+            image, target = self.transform(*read)
         return _plain(image), (
             {key: _plain(value) for key, value in target.items()}
             if isinstance(target, dict)
             else _plain(target)
         )
+
+    def _read(self, drawn: int) -> tuple[Tensor, Target] | None:
+        """An image and its target, or what comes in the place of a bad one."""
+        count = len(self.dataset)
+        for step in range(count if self.replace else 1):
+            index = (drawn + step) % count
+            try:
+                return self.dataset[index]
+            except BadSampleError as error:
+                if self.bad is None:
+                    raise BadSampleError(
+                        f"{error}, or give the data module on_bad_sample='skip'"
+                    ) from error
+                self.bad[index] = True
+                reason = error
+        if self.replace:
+            raise BadSampleError(f"none of the {count} images is a good sample: {reason}")
+        return None
 
 
 def _plain(tensor: Tensor) -> Tensor:

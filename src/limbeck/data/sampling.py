@@ -16,8 +16,8 @@ class Draw(NamedTuple):
     image: int
 
 
-class _Place(NamedTuple):
-    """An epoch, how many of its batches were drawn, and the trainer's number of that epoch."""
+class Place(NamedTuple):
+    """An epoch, how many of its batches are done, and the trainer's number of that epoch."""
 
     epoch: int
     position: int
@@ -34,8 +34,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
     With ``groups`` a batch has images of one group only, apart from one batch an epoch at most,
     which is filled with what the groups leave over; so the number of batches stays the same.
 
-    Each iteration is the next epoch. ``state_dict`` is taken between two batches; the iteration
-    that follows ``load_state_dict`` goes on behind that batch.
+    Each iteration is the next epoch, unless ``start_at`` has said where it starts.
 
     Args:
         images: how many there are.
@@ -67,30 +66,30 @@ class ShuffledBatches(Sampler[list[Draw]]):
         self.rank = rank
         self.world_size = world_size
         self._trainer_epoch = 0
-        self._upcoming = _Place(epoch=0, position=0, trainer_epoch=0)
-        self._reached: _Place | None = None
+        self._next: Place | None = None
 
     def __len__(self) -> int:
         return len(self.groups) // self.batch_size // self.world_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
         # A generator: its epoch begins with its first batch, as loaders call iter() without reading
-        epoch, start = self._start()
-        self._upcoming = _Place(epoch + 1, 0, self._trainer_epoch)
-        batches = self.batches(epoch)
-        for position in range(start, len(batches)):
-            self._reached = _Place(epoch, position + 1, self._trainer_epoch)
-            yield [Draw(epoch, image) for image in batches[position].tolist()]
-        self._reached = self._upcoming
+        epoch, start, trainer_epoch = self.upcoming()
+        self._next = Place(epoch + 1, 0, trainer_epoch)
+        for batch in self.batches(epoch)[start:].tolist():
+            yield [Draw(epoch, image) for image in batch]
 
-    def _start(self) -> tuple[int, int]:
-        """Epoch and position at which an iteration starts."""
-        epoch, position, trainer_epoch = self._upcoming
-        if self._reached is None:
-            return self._trainer_epoch, 0
+    def upcoming(self) -> Place:
+        """Where the next iteration starts."""
+        if self._next is None:
+            return Place(self._trainer_epoch, 0, self._trainer_epoch)
+        epoch, position, trainer_epoch = self._next
         if position and trainer_epoch != self._trainer_epoch:
-            return epoch + 1, 0  # restored, but the trainer had left that epoch
-        return epoch, position
+            return Place(epoch + 1, 0, self._trainer_epoch)  # the trainer had left that epoch
+        return Place(epoch, position, self._trainer_epoch)
+
+    def start_at(self, place: Place) -> None:
+        """Lets the next iteration go on at a place, unless the trainer begins another epoch."""
+        self._next = place
 
     def batches(self, epoch: int) -> Tensor:
         """The images of this process's batches of an epoch, int64 (len(self), batch_size)."""
@@ -106,6 +105,15 @@ class ShuffledBatches(Sampler[list[Draw]]):
         batches = batches[torch.randperm(len(batches), generator=generator)]
         return batches[: len(self) * self.world_size][self.rank :: self.world_size]
 
+    def depends_on(self) -> dict[str, int]:
+        """What makes the order of the batches, over all processes."""
+        return {
+            "images": len(self.groups),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "world_size": self.world_size,
+        }
+
     def set_epoch(self, epoch: int) -> None:
         """Lightning says before each epoch which one it counts.
 
@@ -114,14 +122,6 @@ class ShuffledBatches(Sampler[list[Draw]]):
         at the end of an epoch with ``max_steps``.
         """
         self._trainer_epoch = epoch
-
-    def state_dict(self) -> dict[str, int]:
-        """The position behind the last batch."""
-        return (self._reached or self._upcoming)._asdict()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lets the next iteration start behind the batch at which the state was taken."""
-        self._reached = self._upcoming = _Place(**state_dict)
 
 
 def evaluation_batches(

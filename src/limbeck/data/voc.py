@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
 
 PASCAL = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -23,13 +23,14 @@ class VOC(AnnotatedImages):
 
     (``torchvision.datasets.VOCDetection`` insists on ``VOCdevkit/VOC<year>`` below its root, knows
     no classes and gives the XML as nested strings.) Boxes in the files are 1-based and inclusive:
-    ``x1 - 1, y1 - 1, x2, y2`` are ours. Objects marked difficult stay in both modes; a VOC
-    evaluator ignores them. ``iscrowd`` is 0 throughout and ``area`` is the box's.
+    ``x1 - 1, y1 - 1, x2, y2`` are ours. With ``training`` they are clipped to their images. Objects
+    marked difficult stay in both modes; a VOC evaluator ignores them. ``iscrowd`` is 0 throughout
+    and ``area`` is the box's.
 
     Args:
         root: the folder that holds ``Annotations``, ``ImageSets`` and ``JPEGImages``.
         split: a list in ``ImageSets/Main``, such as ``"train"``.
-        training: leave out images without objects.
+        training: clip boxes, and leave out those under one pixel and images without objects.
         keep_images_without_boxes: with ``training``, keep them as examples of background.
         classes: the names in the order of the labels; any other name is an error. By default
             the 20 classes of PASCAL, or, where the annotations (of all splits) have a name that
@@ -37,7 +38,8 @@ class VOC(AnnotatedImages):
 
     Raises:
         FileNotFoundError: the layout, the split, an image or an annotation is missing.
-        ValueError: an annotation is malformed, or has an unknown class.
+        ValueError: a list or an annotation is malformed, has an unknown class, or nothing is left
+            to learn from.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class VOC(AnnotatedImages):
         classes: Sequence[str] | None = None,
     ) -> None:
         folder = Path(root)
-        names = _read_split(folder, split)
+        file, names = _read_split(folder, split)
         annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
         if classes is None:
             every = (folder / "Annotations").glob("*.xml")
@@ -62,9 +64,13 @@ class VOC(AnnotatedImages):
             AnnotatedImage(files[name], image_id, annotation.size, annotation.objects(classes))
             for image_id, (name, annotation) in enumerate(annotations.items())
         ]
-        if training and not keep_images_without_boxes:
-            records = [record for record in records if len(record.objects)]
-        super().__init__(classes, records)
+        super().__init__(
+            classes,
+            records,
+            source=file,
+            training=training,
+            keep_images_without_boxes=keep_images_without_boxes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +102,16 @@ class _Annotation:
         )
 
 
-def _read_split(folder: Path, split: str) -> list[str]:
-    """The names of the images of a split; says what is wrong where the layout is another."""
+def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
+    """The list of a split, and the names in it; says what is wrong where the layout is another."""
     lists = folder / "ImageSets" / "Main"
     missing = [p for p in (folder / "Annotations", lists, folder / "JPEGImages") if not p.is_dir()]
     if missing:
         nested = [path.parent for path in sorted(folder.glob("*/*/Annotations"))]
         nested = nested or [path.parent for path in sorted(folder.glob("*/Annotations"))]
         advice = f"; did you mean {nested[0]}?" if nested else ""
+        for file in [*folder.glob("*.json"), *folder.glob("annotations/*.json")][:1]:
+            advice = f"; with {file} it looks like COCO's layout: use limbeck.data.COCO"
         raise FileNotFoundError(
             f"{missing[0]} is not a folder; give the root that holds Annotations, ImageSets/Main "
             f"and JPEGImages, such as VOCdevkit/VOC2007{advice}"
@@ -113,12 +121,16 @@ def _read_split(folder: Path, split: str) -> list[str]:
         raise FileNotFoundError(
             f"{file} does not exist; the splits here are {sorted(p.stem for p in lists.iterdir())}"
         )
-    return file.read_text().split()
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: {error}; expected UTF-8, one image a line: save it so") from None
+    return file, [line.strip() for line in lines if line.strip()]
 
 
 def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:
     """The image of each name, whatever its format."""
-    images = (path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+    images = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMG_EXTENSIONS)
     files = {path.stem: path for path in images}
     missing = [name for name in names if name not in files]
     if missing:
@@ -134,34 +146,58 @@ def _parse(path: Path) -> _Annotation:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is no XML, or an object lacks its name or a positive box.
+        ValueError: the file is no VOC annotation, or an object lacks its name or a positive box.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist, though the split lists its image; add it, or take the image "
-            "off the list in ImageSets/Main"
+            f"{path} does not exist, though the split lists {path.stem!r} (a name a line, without "
+            "ending); add it, or take the image off the list in ImageSets/Main"
         )
     try:
         root = ElementTree.parse(path).getroot()
-        size = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
-        names, corners, difficult = [], [], []
-        for element in root.findall("object"):
-            box = tuple(float(_text(element, f"bndbox/{side}")) for side in SIDES)
-            if not (box[0] <= box[2] and box[1] <= box[3]):
-                raise ValueError(f"an object has {dict(zip(SIDES, box, strict=True))}")
-            corners.append(box)
-            names.append(_text(element, "name").strip())
-            difficult.append(int(element.findtext("difficult") or 0) > 0)
-    except (ElementTree.ParseError, ValueError) as error:
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
+        size = _number(root, "size/height", "0"), _number(root, "size/width", "0")
+        objects = [
+            _object(element, f"object {number}")
+            for number, element in enumerate(root.findall("object"), 1)
+        ]
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also: unknown encoding
         raise ValueError(f"{path}: malformed annotation ({error}); correct or remove it") from error
-    height, width = size
     return _Annotation(
-        path, (height, width) if height and width else None, names, corners, difficult
+        path,
+        (int(size[0]), int(size[1])) if min(size) >= 1 else None,
+        names=[name for name, *_ in objects],
+        corners=[box for _, box, _ in objects],
+        difficult=[difficult for *_, difficult in objects],
     )
 
 
-def _text(element: ElementTree.Element, key: str) -> str:
-    text = element.findtext(key)
+def _object(element: ElementTree.Element, place: str) -> tuple[str, tuple[float, ...], bool]:
+    """Name, box as it is written, and whether it is difficult."""
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise ValueError(f"{place} has no name")
+    place = f"{place} ({name})"
+    box = tuple(_number(element, f"bndbox/{side}", place=place) for side in SIDES)
+    if not (box[0] <= box[2] and box[1] <= box[3]):
+        raise ValueError(
+            f"{place} has {dict(zip(SIDES, box, strict=True))}, expected xmin <= xmax and "
+            "ymin <= ymax"
+        )
+    return name, box, _number(element, "difficult", "0", place) > 0
+
+
+def _number(
+    element: ElementTree.Element, key: str, default: str | None = None, place: str = "it"
+) -> float:
+    text = element.findtext(key, default)
     if text is None:
-        raise ValueError(f"an object has no {key}")
-    return text
+        raise ValueError(f"{place} has no {key}")
+    try:
+        value = float(text or default or "")
+    except ValueError:
+        value = float("nan")
+    if not -BOUND < value < BOUND:
+        raise ValueError(f"{place} has the {key} {text!r}, expected a number")
+    return value

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.schedules import Weight, as_schedule
@@ -41,7 +42,6 @@ class Step:
         student: the student's side.
         teacher: the teacher's side; None without a teacher.
         number: optimizer steps taken so far.
-        global_batch: images in the batch over all processes.
         world_size: number of processes.
     """
 
@@ -50,8 +50,21 @@ class Step:
     student: Side
     teacher: Side | None
     number: int
-    global_batch: int
     world_size: int
+
+    @property
+    def global_batch(self) -> int | Tensor:
+        """Images in the batch over all processes, which may have different numbers of them.
+
+        With several processes a scalar tensor, for which they are asked: one all-reduce, that all
+        of them have to take part in, and no wait for the device.
+        """
+        count = len(self.images)
+        if self.world_size == 1:
+            return count
+        total = torch.tensor(count, device=self.images[0].device)
+        torch.distributed.all_reduce(total)
+        return total
 
     @property
     def taught(self) -> Side:
@@ -98,6 +111,13 @@ class Method(nn.Module, ABC):
     A subclass sets :attr:`student_taps` and :attr:`teacher_taps` in its constructor, sizes its
     adapters in :meth:`setup`, and computes its losses in :meth:`forward`. What it registers as
     submodules is trained beside the student and saved in checkpoints, and leaves with the method.
+
+    Under ``bf16-mixed`` and ``16-mixed`` features come in half precision and :meth:`forward` runs
+    under autocast. Adapters and networks of the method's own take that as it is: in float32 they
+    cost 5 % of a step (docs/performance.md) and bring the loss no closer, since the features are
+    rounded already. The arithmetic after them begins with ``.float()``; a matrix product there
+    also needs ``torch.autocast(..., enabled=False)``. :class:`limbeck.Distillation` refuses a
+    loss in half precision.
 
     Attributes:
         student_taps: wanted places of the student by a name of the method's choice: landmarks,

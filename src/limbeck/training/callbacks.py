@@ -3,19 +3,18 @@
 import logging
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import rich
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from limbeck.models.anchors import unsuited_side
 from limbeck.training.export import short
+from limbeck.training.resumption import LastCheckpoint
 from limbeck.wiring import balance, check
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,9 @@ class NonFiniteGuard(L.Callback):
     def _look(self, trainer: L.Trainer) -> None:
         if self._finite is None:
             return
-        bad = [n for n, fine in zip(self._names, self._finite.tolist(), strict=True) if not fine]
+        # Every process has to stop, whichever of them met it.
+        share: Any = trainer.strategy.reduce(self._finite.float(), reduce_op="mean")
+        bad = [n for n, fine in zip(self._names, share.tolist(), strict=True) if fine < 1]
         if bad:
             raise NonFiniteLossError(
                 f"{', '.join(bad)} became NaN or infinite between steps {self._since} and "
@@ -152,40 +153,6 @@ def _kept(trainer: L.Trainer) -> str:
         if isinstance(callback, LastCheckpoint) and callback.path.is_file():
             return f"The last good checkpoint is {callback.path}."
     return "No checkpoint was written before."
-
-
-class LastCheckpoint(Checkpoint):
-    """Where training stands, in one file: after every epoch, every validation, and the last step.
-
-    Lightning's ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new best.
-
-    Args:
-        path: the file, which is replaced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._step = 0
-
-    def _save(self, trainer: L.Trainer) -> None:
-        if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        if trainer.global_step != self._step and not trainer.sanity_checking:
-            self._step = trainer.global_step
-            trainer.save_checkpoint(self.path)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save the last step before Lightning closes its epoch, which may have to go on."""
-        if trainer.global_step == trainer.max_steps:
-            self._save(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless nothing was trained since."""
-        self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless validation has just done it."""
-        self._save(trainer)
 
 
 class TeacherComparison(L.Callback):

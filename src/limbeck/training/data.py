@@ -1,18 +1,22 @@
 """The data of a run, as Lightning wants it: one training set, one validation set, their loaders."""
 
-import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from limbeck.data import ClassificationAugmentation, DetectionAugmentation, VisionDataset
-from limbeck.data.base import Task
+from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches
-from limbeck.data.sampling import ShuffledBatches, evaluation_batches, rank_and_world_size
+from limbeck.data.sampling import (
+    Place,
+    ShuffledBatches,
+    evaluation_batches,
+    rank_and_world_size,
+)
 from limbeck.data.transforms import to_float
 
 AUGMENTATIONS = {
@@ -21,34 +25,66 @@ AUGMENTATIONS = {
 }
 
 
-class TrainingLoader(StatefulDataLoader):  # type: ignore[misc]
-    """A loader that draws nothing before its first batch is read.
+class TrainingLoader(DataLoader[Any]):
+    """A loader of ``ShuffledBatches`` whose position is saved and restored exactly.
 
-    Lightning calls ``iter()`` and may ask for the state before it says which epoch it is; the
-    workers of ``StatefulDataLoader`` would be reading ahead by then.
+    The position is counted where batches are handed over: workers draw ahead of that. What a batch
+    holds is a function of its place alone, so any number of workers can go on from there.
     """
 
-    def __iter__(self) -> Iterator[Any]:
-        yield from super().__iter__()
+    sampler: ShuffledBatches
+    _reached: Place | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: Lightning calls iter() before it says which epoch it is.
+        place = self.sampler.upcoming()
+        for batch in super().__iter__():
+            place = self._reached = place._replace(position=place.position + 1)
+            yield batch
+        self._reached = self.sampler.upcoming()
 
     def state_dict(self) -> dict[str, Any]:
-        """The position behind the last batch that was read."""
-        unread = self._iterator is None
-        position = self.next_iter_state or {} if unread else super().state_dict()
-        return {"workers": self.num_workers, "position": position}
+        """The place behind the last batch that was handed over, and what the order depends on."""
+        place = self._reached or self.sampler.upcoming()
+        return {"place": place._asdict(), "order": self.sampler.depends_on()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lets the next iteration go on at the position that was saved.
+        """Lets the next iteration go on at the place that was saved.
 
         Raises:
-            ValueError: it was saved with another number of workers, which torchdata cannot restore.
+            ValueError: other images, batches, processes or seed make another order, in which that
+                place means nothing.
         """
-        if state_dict["workers"] != self.num_workers:
+        saved, ours = state_dict["order"], self.sampler.depends_on()
+        if saved != ours:
             raise ValueError(
-                f"the checkpoint was written with {state_dict['workers']} loading workers, this "
-                f"run has {self.num_workers}; give the data module workers={state_dict['workers']}"
+                f"the checkpoint's data had {_stated(saved)}, this run's has {_stated(ours)}: the "
+                "order of the images is another one. Resume with the same, or begin anew from the "
+                "exported student's weights"
             )
-        super().load_state_dict(state_dict["position"])
+        self._reached = Place(**state_dict["place"])
+        self.sampler.start_at(self._reached)
+
+
+class EvaluationLoader(DataLoader[Any]):
+    """A loader that leaves out batches of which nothing is left, as all their samples are bad.
+
+    Raises:
+        BadSampleError: that is so of every batch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches, left = 0, 0
+        for batch in super().__iter__():
+            batches += 1
+            if batch is not None:
+                left += 1
+                yield batch
+        if batches and not left:
+            raise BadSampleError(
+                f"none of the images in {batches} batches for validation is a good sample; leave "
+                "on_bad_sample at 'error' to see why"
+            )
 
 
 class DataModule(LightningDataModule):
@@ -56,9 +92,9 @@ class DataModule(LightningDataModule):
 
     Training batches follow ``limbeck.data.sampling.ShuffledBatches``: what a run sees is a function
     of the seed and the number of processes, whatever the number of workers, and a run that is
-    resumed in the middle of an epoch sees what it would have seen (with the same number of
-    workers, which torchdata's loader insists on). Validation goes through the images in their
-    order, each on one process. The trainer has to be told ``use_distributed_sampler=False``.
+    resumed in the middle of an epoch sees what it would have seen. Validation goes through the
+    images in their order, each on one process. The trainer has to be told
+    ``use_distributed_sampler=False``.
 
     Args:
         val: validation set.
@@ -70,10 +106,17 @@ class DataModule(LightningDataModule):
         group_by_aspect_ratio: keep upright and lying images in separate batches, which saves
             padding.
         seed: decides order and augmentation of the training set.
+        on_bad_sample: what an image does that cannot be read, or whose boxes do not fit. "error"
+            ends the run; "skip" trains on the next good image of the set in its place, and leaves
+            it out of validation. ``limbeck.training.skipped.SkippedSamples`` counts and lists them.
+
+    Attributes:
+        bad_samples: with "skip", for "training" and "validation" the datasets' flags, bool, of the
+            images that were skipped on this process so far; its loading workers set them.
 
     Raises:
         ValueError: the two sets differ in task or classes, the augmentation is for another task,
-            or a number is out of range.
+            or an argument is out of range.
     """
 
     def __init__(
@@ -87,6 +130,7 @@ class DataModule(LightningDataModule):
         augmentation: DetectionAugmentation | ClassificationAugmentation | None = None,
         group_by_aspect_ratio: bool = False,
         seed: int = 0,
+        on_bad_sample: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         _check_alike(val, train)
@@ -102,6 +146,8 @@ class DataModule(LightningDataModule):
                 f"batch_size is {batch_size}, eval_batch_size {eval_batch_size}, workers "
                 f"{workers}, seed {seed}; expected at least 1, 1, 0 and 0"
             )
+        if on_bad_sample not in ("error", "skip"):
+            raise ValueError(f"on_bad_sample is {on_bad_sample!r}; expected 'error' or 'skip'")
         self.val = val
         self.train = train
         self.batch_size = batch_size
@@ -110,6 +156,15 @@ class DataModule(LightningDataModule):
         self.augmentation = augmentation
         self.group_by_aspect_ratio = group_by_aspect_ratio
         self.seed = seed
+        self.bad_samples: dict[str, Tensor] = {}
+        if on_bad_sample == "skip":
+            self.bad_samples = {name: _flags(dataset) for name, dataset in self.datasets.items()}
+
+    @property
+    def datasets(self) -> dict[str, VisionDataset]:
+        """By what they are for: "training", if there is one, and "validation"."""
+        training = {} if self.train is None else {"training": self.train}
+        return training | {"validation": self.val}
 
     @property
     def task(self) -> Task:
@@ -134,25 +189,29 @@ class DataModule(LightningDataModule):
             len(self.train),
             self.batch_size,
             seed=self.seed,
-            groups=_lying(self.train) if self.group_by_aspect_ratio else None,
+            groups=self._lying(self.train) if self.group_by_aspect_ratio else None,
             rank=rank,
             world_size=world_size,
         )
         transform = to_float() if self.augmentation is None else self.augmentation.training()
-        samples = AugmentedBatches(self.train, transform, seed=self.seed)
-        with warnings.catch_warnings():  # torchdata 0.11 calls what torch 2.14 deprecates
-            warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
-            return TrainingLoader(samples, sampler=batches, **self._loader_options())
+        samples = AugmentedBatches(
+            self.train,
+            transform,
+            seed=self.seed,
+            bad=self.bad_samples.get("training"),
+            replace=True,
+        )
+        return TrainingLoader(samples, sampler=batches, **self._loader_options())
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> EvaluationLoader:
         """This process's part of the validation set, in order."""
         rank, world_size = rank_and_world_size()
         batches = evaluation_batches(
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
         )
         transform = to_float() if self.augmentation is None else self.augmentation.evaluation()
-        samples = AugmentedBatches(self.val, transform)
-        return DataLoader(samples, sampler=batches, **self._loader_options())
+        samples = AugmentedBatches(self.val, transform, bad=self.bad_samples.get("validation"))
+        return EvaluationLoader(samples, sampler=batches, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         """Whole batches come from the dataset, so the loader itself makes none."""
@@ -161,21 +220,47 @@ class DataModule(LightningDataModule):
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            # Or each iteration draws from the global state, which a resumed run would notice.
+            "generator": torch.Generator(),
         }
 
+    def _lying(self, dataset: VisionDataset) -> list[int]:
+        """1 for images that are wider than high."""
+        groups = []
+        for index in range(len(dataset)):
+            try:
+                height, width = dataset.image_size(index)
+            except BadSampleError:
+                if not self.bad_samples:
+                    raise
+                height, width = 0, 0  # it is skipped when it is drawn
+            groups.append(int(width > height))
+        return groups
 
-def _lying(dataset: VisionDataset) -> list[int]:
-    sizes = (dataset.image_size(index) for index in range(len(dataset)))
-    return [int(width > height) for height, width in sizes]
+
+def _flags(dataset: VisionDataset) -> Tensor:
+    """One an image, bool (N,), in memory that is shared with the loading workers."""
+    flags: Tensor = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+    return flags
+
+
+def _stated(order: dict[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in order.items())
 
 
 def _check_alike(val: VisionDataset, train: VisionDataset | None) -> None:
     if train is None:
         return
-    for what in ("task", "classes"):
-        of_train, of_val = getattr(train, what), getattr(val, what)
-        if of_train != of_val:
-            raise ValueError(
-                f"training and validation set differ in {what}: {of_train} and {of_val}; "
-                "use two splits of one dataset"
-            )
+    if train.task != val.task:
+        raise ValueError(
+            f"the training set is for {train.task}, the validation set for {val.task}; use two "
+            "splits of one dataset"
+        )
+    if train.classes != val.classes:
+        here = [name for name in train.classes if name not in val.classes]
+        there = [name for name in val.classes if name not in train.classes]
+        raise ValueError(
+            f"training and validation set differ in classes, {len(train.classes)} and "
+            f"{len(val.classes)}, or in their order: only the training set has {here}, only the "
+            f"validation set has {there}; use two splits of one dataset, with all classes in each"
+        )

@@ -12,11 +12,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric
 
 from limbeck.distillation import Distillation
+from limbeck.frame import takes_list
 from limbeck.losses import Losses
 from limbeck.methods.base import Method
 from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecision
-from limbeck.models import Build
+from limbeck.models.build import Build, LimbeckModel
 from limbeck.schedules import Schedule
+from limbeck.training import trunks
 from limbeck.training.callbacks import (
     Aliveness,
     BalanceReport,
@@ -27,6 +29,8 @@ from limbeck.training.callbacks import (
 from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
+from limbeck.training.resumption import RandomNumbers, begin_next_epoch
+from limbeck.training.skipped import SkippedSamples
 
 
 class DistillationModule(L.LightningModule):
@@ -79,9 +83,9 @@ class DistillationModule(L.LightningModule):
         # Lightning asks for callbacks at every fit and validate: they have to be the same ones.
         self.companions = companions(moving_average)
         if channels_last:
-            self.pair.to(memory_format=torch.channels_last)
+            trunks.channels_last(self.pair)
         if compile:
-            compile_trunks(self.pair)
+            trunks.compile_trunks(self.pair)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What every run is accompanied by."""
@@ -100,6 +104,7 @@ class DistillationModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Metrics fit the data's task and classes, and the teacher is measured on all of it."""
+        refuse_other_data(self.pair.student, self.data)
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
         if "teacher" in sides and trainer.num_sanity_val_steps:
@@ -139,14 +144,26 @@ class DistillationModule(L.LightningModule):
         return total
 
     def _log_losses(self, losses: Losses, total: Tensor, batch_size: int) -> None:
-        raw = {f"train/raw/{name}": value for name, value in self.terms.items()}
-        weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in self.terms.items()}
+        """Every term, raw and weighted; what a logger gets is the mean over all processes."""
+        total, terms = self._over_processes(total)
+        raw = {f"train/raw/{name}": value for name, value in terms.items()}
+        weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in terms.items()}
         student = sum(v for n, v in weighted.items() if n.startswith("train/weighted/student/"))
         shown = {"train/task": student}
         if any(not name.startswith("student/") for name in losses):
             shown["train/distillation"] = total - student
         self.log_dict({**raw, **weighted, "train/total": total}, batch_size=batch_size)
         self.log_dict(shown, prog_bar=True, batch_size=batch_size)
+
+    def _over_processes(self, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total and the terms, averaged in one message in the steps that are logged."""
+        trainer: Any = self.trainer
+        every = trainer.log_every_n_steps
+        if trainer.world_size == 1 or not every or (self.pair.number + 1) % every:
+            return total, self.terms
+        values = torch.stack([total, *(term.to(total) for term in self.terms.values())])
+        total, *means = trainer.strategy.reduce(values, reduce_op="mean")
+        return total, dict(zip(self.terms, means, strict=True))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An optimizer step, after which schedules move on."""
@@ -232,10 +249,30 @@ class DistillationModule(L.LightningModule):
         """Scores that the run goes on with; one that only validates makes its own."""
         if self.trainer.state.fn == "fit":
             self.scores = checkpoint.get("scores", {})
+            begin_next_epoch(self.trainer, checkpoint)
+
+
+def refuse_other_data(student: nn.Module, data: DataModule) -> None:
+    """Raise where the student is not made for the data."""
+    if data.task == "classification" and takes_list(student):
+        raise ValueError(
+            f"the data is for classification, model.student is a {type(student).__name__}, which "
+            "detects. Give a classifier, or a detection dataset."
+        )
+    count = getattr(student, "num_classes", len(data.classes))
+    if isinstance(student, LimbeckModel) and count != len(data.classes):
+        raise ValueError(
+            f"model.student has num_classes={count}, the data has {len(data.classes)} classes: "
+            f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}. Set "
+            f"model.student.init_args.num_classes to {len(data.classes)}."
+        )
 
 
 def companions(moving_average: float | None) -> list[L.Callback]:
-    """The callbacks of every run, the first of which changes what the others see."""
+    """The callbacks of every run.
+
+    The first changes what the others see, the last undoes what they draw at random.
+    """
     averaging = [] if moving_average is None else [MovingAverage(moving_average)]
     return [
         *averaging,
@@ -245,6 +282,8 @@ def companions(moving_average: float | None) -> list[L.Callback]:
         TrainingTime(),
         TeacherComparison(),
         ExportStudent(),
+        SkippedSamples(),
+        RandomNumbers(),
     ]
 
 
@@ -258,11 +297,3 @@ def within(predictions: Any, count: int) -> Any:
         {name: value[keep] for name, value in found.items()}
         for found, keep in zip(predictions, kept, strict=True)
     ]
-
-
-def compile_trunks(pair: Distillation) -> None:
-    """Compile what is a plain chain of tensors: a detector's backbone, a whole classifier."""
-    for model in (pair.student, pair.teacher):
-        if model is not None:
-            trunk = getattr(model, "backbone", model)
-            trunk.compile()

@@ -1,0 +1,175 @@
+"""What makes a killed run go on exactly: whole checkpoints, random numbers by place, counters."""
+
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from limbeck.data.sampling import rank_and_world_size, sample_seed
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes each checkpoint beside its place and renames it: it is there whole, or not at all.
+
+    One that cannot be written (a full disk) costs nothing that was trained: the one before it
+    stays, training goes on, and the next one tries again.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Write, wait until it is on the disk, and put it in its place."""
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            partial.unlink(missing_ok=True)
+            kept = f"{path} is of an earlier step" if path.exists() else "there is none yet"
+            log.error(
+                "%s could not be written (%s): %s. Training goes on, and the next checkpoint tries "
+                "again. Free space or make the folder writable before it ends.",
+                path,
+                error,
+                kept,
+            )
+
+
+class LastCheckpoint(Checkpoint):
+    """Where training stands, in one file.
+
+    Written every ``every`` steps, after every epoch, every validation and the last step, and when
+    the process is asked to end (SIGTERM). Lightning's ``ModelCheckpoint`` writes its ``last.ckpt``
+    only where it found a new best.
+
+    Args:
+        path: the file, which is replaced.
+        every: optimizer steps.
+
+    Raises:
+        ValueError: ``every`` is less than 1.
+    """
+
+    def __init__(self, path: Path, every: int = 1000) -> None:
+        if every < 1:
+            raise ValueError(f"checkpoint_every is {every}; expected 1 or more steps")
+        self.path = path
+        self.every = every
+        self._step = 0
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if trainer.global_step != self._step and not trainer.sanity_checking:
+            self._step = trainer.global_step
+            for logger in trainer.loggers:  # what is logged up to here is not logged again
+                logger.save()
+            trainer.save_checkpoint(self.path)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run stands in its checkpoint already."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save every so many steps; the last step before Lightning closes its epoch."""
+        ends = trainer.global_step == trainer.max_steps
+        if ends or (trainer.global_step % self.every == 0 and not last_of_epoch(trainer)):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, unless nothing was trained since."""
+        self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, unless validation has just done it."""
+        self._save(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Lightning answers SIGTERM between two batches, on every process."""
+        if isinstance(exception, SIGTERMException):
+            self._save(trainer)
+
+
+class RandomNumbers(L.Callback):
+    """The random numbers of every batch are a function of seed, batch and process.
+
+    So dropout and the sampling of anchors and regions are in a resumed run what they would have
+    been, on every process, without any generator's state in the checkpoint. The data has its own
+    (``limbeck.data.sampling``). Comes last of the callbacks: what others draw is undone.
+    """
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        """Seed the generators that models draw from."""
+        module: Any = pl_module
+        rank = rank_and_world_size()[0]
+        seed = sample_seed(module.data.seed, self.batches, rank)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        self.batches += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were begun."""
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.batches = state_dict["batches"]
+
+
+def last_of_epoch(trainer: L.Trainer) -> bool:
+    """Whether the batch at hand is the last of its epoch."""
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def begin_next_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Make a run that is resumed where an epoch ended begin the next one.
+
+    Lightning 2.6 resumes such a checkpoint as if the epoch were to be finished, with counters that
+    are one off where that happens twice or with ``max_steps``. So it gets the counters of all that
+    was done, and nothing to finish. Elsewhere in an epoch its own way is exact.
+
+    Args:
+        trainer: about to restore its loops.
+        checkpoint: as loaded; the state of the loops leaves it where it was used here.
+    """
+    progress = checkpoint["loops"]["fit_loop"]
+    if not progress["epoch_loop.batch_progress"]["is_last_batch"]:
+        return
+    epochs = progress["epoch_progress"]["total"]["ready"]
+    done = dict.fromkeys(("ready", "started", "processed", "completed"), epochs)
+    steps = checkpoint["global_step"]
+    fit_loop = trainer.fit_loop
+    fit_loop.load_state_dict(
+        progress
+        | {
+            "epoch_progress": {"total": done, "current": dict(done)},
+            "epoch_loop.state_dict": {"_batches_that_stepped": steps},
+        }
+    )
+    for loop in (fit_loop, fit_loop.epoch_loop, fit_loop.epoch_loop.val_loop):
+        loop.on_iteration_done()  # nothing is restarting
+    del checkpoint["loops"]

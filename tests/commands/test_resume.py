@@ -1,0 +1,180 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from limbeck.commands.resume import differences
+from tests.commands import tiny
+from tests.commands.conftest import Runs
+from tests.commands.tiny import RUN, fit
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+
+
+def killable(teacher: Path, **trainer: object) -> list[tiny.Recipe]:
+    """24 images, 12 steps; the student draws the regions that it learns from at random."""
+    recipe = tiny.plain(log_every_n_steps=1, **trainer)
+    recipe["checkpoint_every"] = 2
+    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    recipe["data"] |= {"train": tiny.shapes(24, 1), "batch_size": 4}
+    arguments = {
+        name: value
+        for name, value in tiny.detector()["init_args"].items()
+        if name not in ("head_depth", "topk_candidates")
+    }
+    recipe["model"]["student"] = {
+        "class_path": "limbeck.models.FasterRCNN",
+        "init_args": arguments | {"box_head_channels": 16},
+    }
+    recipe["model"]["moving_average"] = 0.9
+    overlay = tiny.taught(teacher)
+    overlay["model"]["methods"]["fitnet"]["init_args"]["places"] = ["P3", "P4"]
+    del overlay["model"]["transfer"]
+    return [recipe, overlay]
+
+
+def limbeck(*words: object, kill: str = "") -> subprocess.CompletedProcess[str]:
+    """``limbeck`` in a process of its own, which is killed after a step."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "KILL": kill,
+    }
+    command = [sys.executable, "-m", "limbeck.cli", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def begin(folder: Path, recipes: list[tiny.Recipe], kill: str = "") -> int:
+    """The exit status of a new run."""
+    paths = [tiny.write(Path("recipes"), str(i), recipe) for i, recipe in enumerate(recipes)]
+    stated = [word for path in paths for word in ("--config", path)]
+    done = limbeck("fit", *stated, "--trainer.default_root_dir", folder, kill=kill)
+    assert kill or done.returncode == 0, done.stderr
+    return done.returncode
+
+
+def losses(run: Path) -> list[dict[str, str]]:
+    """What was logged at every step."""
+    return [
+        {name: value for name, value in row.items() if name.startswith(("step", "train/"))}
+        for row in tiny.rows(run)
+        if row["train/total"]
+    ]
+
+
+# The signal, and the step that the run can go on from.
+KILLS = {
+    1: [("SIGKILL@1", 0), ("SIGKILL@5", 4), ("SIGKILL@6", 4), ("SIGTERM@9", 9)],
+    2: [("SIGKILL@3", 2), ("SIGKILL@8", 6)],
+}
+
+
+@pytest.mark.parametrize("processes", KILLS)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) -> None:
+    epochs = STEPS * processes * 4 // 24
+    together = {"devices": processes, "strategy": "ddp"} if processes > 1 else {}
+    recipes = killable(runs.teacher / "student", max_epochs=epochs, **together)
+    begin(Path("whole"), recipes)
+
+    for number, (kill, reached) in enumerate(KILLS[processes]):
+        if number == 0:
+            assert begin(RUN, recipes, kill) != 0
+        else:
+            assert limbeck("fit", "--resume", RUN, kill=kill).returncode != 0
+        assert step_of(RUN) == reached
+        assert not (RUN / "student").exists()
+    done = limbeck("fit", "--resume", RUN)
+    assert done.returncode == 0, done.stderr
+
+    steps = losses(RUN)
+    assert [int(row["step"]) for row in steps] == list(range(STEPS))
+    assert steps == losses(Path("whole"))
+    assert not list(RUN.rglob("*.part"))
+    ours, theirs = (
+        load_file(run / "student" / "student.safetensors") for run in (RUN, Path("whole"))
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def step_of(run: Path) -> int:
+    last = run / "checkpoints" / "last.ckpt"
+    return int(torch.load(last, weights_only=False)["global_step"]) if last.exists() else 0
+
+
+def test_the_random_numbers_of_a_step_do_not_depend_on_the_steps_before(runs: Runs) -> None:
+    """Without that the test above would pass for a student that draws nothing."""
+    [recipe, overlay] = killable(runs.teacher / "student", max_steps=1)
+    del recipe["trainer"]["callbacks"]
+    first, again = Path("first"), Path("again")
+    fit(recipe, overlay, folder=first)
+    recipe["seed_everything"] = 0
+    fit(recipe, overlay, folder=again)
+    assert losses(first) == losses(again)
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+def test_a_changed_recipe_is_refused_with_the_differences(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tiny.plain(max_epochs=1))
+    before = (RUN / "config.yaml").read_bytes()
+    changed = ("--model.optimizer.lr", "0.5", "--data.workers", "1", "--trainer.max_epochs", "3")
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck("fit", "--resume", RUN, *changed)
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "run was begun with another recipe" in said
+    assert "model.optimizer.lr was 0.002, is 0.5" in said
+    assert "trainer.max_epochs was 1, is 3" in said
+    assert "workers" not in said  # what is trained does not depend on them
+    assert (RUN / "config.yaml").read_bytes() == before
+
+
+def test_another_recipe_is_refused_and_the_same_one_is_not(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tiny.plain(max_epochs=1))
+    same = tiny.write(Path("recipes"), "same", tiny.plain(max_epochs=1))
+    tiny.limbeck("fit", "--resume", RUN, "--config", same)
+    other = tiny.write(Path("recipes"), "other", tiny.taught(runs.teacher / "student"))
+    with pytest.raises(SystemExit):
+        tiny.limbeck("fit", "--resume", RUN, "--config", other)
+    assert "model.transfer was None, is {'head': 'head'}" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_resumed_without_a_step(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny.plain(max_epochs=1))
+    before = {path: path.read_bytes() for path in RUN.glob("student/*")}
+    recipe = yaml.safe_load((RUN / "config.yaml").read_text())
+    tiny.limbeck("fit", "--resume", RUN)
+    assert {path: path.read_bytes() for path in RUN.glob("student/*")} == before
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["model"] == recipe["model"]
+
+
+def test_a_folder_without_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck("fit", "--resume", "nowhere")
+    assert end.value.code == 1
+    assert "nowhere holds no run to resume: there is no config.yaml" in capsys.readouterr().err
+
+
+def test_differences_are_found_at_any_depth() -> None:
+    begun = {"a": 1, "b": {"c": [1, 2], "d": None}, "e": {"f": 1}}
+    now = {"a": 1, "b": {"c": [1, 3], "d": {"x": 2}}, "g": 2}
+    assert dict(differences(begun, now)) == {
+        "b.c": "b.c was [1, 2], is [1, 3]",
+        "b.d": "b.d was None, is {'x': 2}",
+        "e": "e was {'f': 1}, is nothing",
+        "g": "g was nothing, is 2",
+    }
+    assert not list(differences(begun, begun))

@@ -1,0 +1,53 @@
+"""HEAD's FitNet baseline, whole, against mmdetection and the authors' code."""
+
+from pathlib import Path
+
+import torch
+
+from limbeck import Distillation
+from limbeck.methods import FitNet
+from limbeck.models import RetinaNet
+from tests.models.detection.reference import (
+    golden,
+    head_batch,
+    head_weights,
+    normalised,
+    renamed,
+)
+from tests.models.detection.test_retinanet_golden import CONTENTS, objects
+
+LEVELS = range(5)
+
+
+def student_and_teacher(shared: Path) -> list[RetinaNet]:
+    """RetinaNet-R18 and -R50 with weights by formula; the teacher's keys have no prefix."""
+    models = []
+    for depth in (18, 50):
+        model = RetinaNet(f"resnet{depth}", 80, preset="mmdetection")
+        weights = head_weights(shared, f"retinanet_r{depth}_fpn")
+        model.load_state_dict(renamed(shared, weights, f"mmdet_retinanet_r{depth}_fpn"))
+        normalised(model, head_batch(), CONTENTS)
+        models.append(model)
+    return models
+
+
+def test_losses_are_the_authors(shared: Path) -> None:
+    expected = golden(shared / "golden/head/e2e_fitnet_r18.npz")
+    student, teacher = student_and_teacher(shared)
+    torch.nn.init.normal_(student.head.classification_head.cls_logits.weight)  # transferred over
+    pair = Distillation(student, teacher, [FitNet(["fpn"])], transfer={"head": "head"})
+    weights = head_weights(shared, "fitnet_retina_r18_fpn")
+    adapters = {
+        f"fpn_{i}.{name}": weights[f"_distiller._adapts.0.{i}.{name}"]
+        for i in LEVELS
+        for name in ("weight", "bias")
+    }
+    pair.methods["FitNet"].adapters.load_state_dict(adapters)
+    losses = pair([torch.zeros(3, *size) for size in CONTENTS], objects())
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    for part, name in (("classification", "cls"), ("bbox_regression", "bbox")):
+        total = sum(expected[f"loss_{name}.{i}"] for i in LEVELS)
+        torch.testing.assert_close(losses[f"student/{part}"].detach(), total, **close)
+    for i in LEVELS:
+        feature = losses[f"FitNet/fpn.{i}"].detach()
+        torch.testing.assert_close(feature, expected[f"loss_feat.{i}"], **close)

@@ -1,0 +1,232 @@
+import logging
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+import torch
+from torch import nn
+
+from limbeck.methods import KD
+from limbeck.training.module import DistillationModule
+from limbeck.training.optimization import LearningRate
+from limbeck.training.resumption import LastCheckpoint, RandomNumbers, WholeCheckpoints
+from tests.training import tiny
+
+LAST = "checkpoints/last.ckpt"
+
+
+def taught() -> DistillationModule:
+    """By KD, at a learning rate that differs at every step."""
+    return DistillationModule(
+        tiny.classifier(0),
+        tiny.classifier(1),
+        {"kd": KD()},
+        optimizer=tiny.PLAIN_SGD,
+        learning_rate=LearningRate("one_cycle", warm_up=0.3),
+        moving_average=0.9,
+    )
+
+
+class Course(L.Callback):
+    """What every batch came to, by its number in the run; crashes after a step if asked to."""
+
+    def __init__(self, crash: int | None = None) -> None:
+        self.crash = crash
+        self.losses: dict[tuple[int, int], float] = {}
+        self.rates: dict[int, float] = {}
+        self.validated: list[int] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        epoch = trainer.fit_loop.epoch_progress.current.processed
+        assert (epoch, batch_idx) not in self.losses
+        self.losses[epoch, batch_idx] = outputs["loss"].item()
+        self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+        if trainer.global_step == self.crash:
+            raise KeyError("power cut")
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if not trainer.sanity_checking:
+            self.validated.append(trainer.global_step)
+
+
+CASES = {
+    "epochs": {"max_epochs": 3},
+    "steps": {"max_epochs": -1, "max_steps": 11},
+    "epochs and steps": {"max_epochs": 3, "max_steps": 11},
+    "rarely validated": {"max_epochs": 3, "check_val_every_n_epoch": 2},
+    "often validated": {"max_epochs": 3, "val_check_interval": 2, "max_steps": 11},
+    "never validated": {"max_epochs": 3, "max_steps": 11, "limit_val_batches": 0},
+    "accumulated": {"max_epochs": 6, "accumulate_grad_batches": 3},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("every", [1, 1000])
+def test_a_run_that_crashes_again_and_again_is_the_run_that_did_not(
+    every: int, options: dict[str, object], tmp_path: Path
+) -> None:
+    """4 batches an epoch: it goes on from the middle of an epoch, from its end, from both again."""
+    options = {"limit_val_batches": 1.0} | options
+    whole = Course()
+    fit(taught(), tmp_path / "whole", whole, **options)
+
+    losses, rates, validated, last = {}, {}, [], None
+    for crash in (3, 5, 6, 9, None):
+        course = Course(crash)
+        module = taught()
+        keeper = LastCheckpoint(tmp_path / LAST, every)
+        try:
+            fit(module, tmp_path, course, keeper, checkpoint=last, **options)
+        except KeyError:
+            last = tmp_path / LAST if (tmp_path / LAST).exists() else None
+        losses |= course.losses
+        rates |= course.rates
+        validated += course.validated
+        differing = {k for k, v in course.losses.items() if v != whole.losses.get(k)}
+        assert not differing, f"after a crash, before {crash}"
+    assert losses == whole.losses
+    assert rates == whole.rates
+    assert sorted(set(validated)) == whole.validated
+    assert module.pair.number == max(whole.rates)
+
+
+def fit(module, folder, *callbacks, **options) -> L.Trainer:
+    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "crash", "kept"),
+    [
+        ({"val_check_interval": 2}, 7, 6),  # in the middle of an epoch, after a validation
+        ({}, 7, 4),  # after an epoch
+        ({"check_val_every_n_epoch": 3}, 7, 4),  # after an epoch without validation
+        ({"limit_val_batches": 0}, 7, 4),
+        ({"max_steps": 11, "max_epochs": -1}, 11, 8),  # the last step was not over
+        ({"every": 3}, 7, 6),
+        ({"every": 4}, 9, 8),  # at the end of an epoch, once
+    ],
+)
+def test_where_checkpoints_are_written(
+    options: dict[str, object], crash: int, kept: int, tmp_path: Path
+) -> None:
+    options = {"max_epochs": 3, "limit_val_batches": 1.0} | options
+    last = LastCheckpoint(tmp_path / "last.ckpt", options.pop("every", 1000))
+    with pytest.raises(KeyError, match="power cut"):
+        fit(taught(), tmp_path / "a", Course(crash), last, **options)
+    assert torch.load(last.path, weights_only=False)["global_step"] == kept
+
+
+def test_no_step_between_two_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="checkpoint_every is 0; expected 1 or more steps"):
+        LastCheckpoint(tmp_path / "last.ckpt", 0)
+
+
+# -- random numbers -----------------------------------------------------------------------------
+
+
+def draws(seed: int = 0, begin: int = 0) -> list[float]:
+    """What the first batches of a run draw, in two processes that drew differently before."""
+
+    class Run:
+        data = type("Data", (), {"seed": seed})
+
+    callback = RandomNumbers()
+    callback.load_state_dict({"batches": begin})
+    torch.manual_seed(begin)
+    found = []
+    for _ in range(4):
+        callback.on_train_batch_start(None, Run())
+        found.append(torch.rand(()).item())
+    return found
+
+
+def test_a_batch_s_random_numbers_are_its_own() -> None:
+    assert draws(begin=0)[2:] == draws(begin=2)[:2]
+    assert len(set(draws())) == 4
+    assert not set(draws(seed=1)) & set(draws())
+
+
+def test_processes_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = draws()
+    monkeypatch.setattr("limbeck.training.resumption.rank_and_world_size", lambda: (1, 2))
+    assert not set(draws()) & set(first)
+
+
+def test_dropout_after_a_crash_is_what_it_would_have_been(tmp_path: Path) -> None:
+    def plain() -> DistillationModule:
+        student = tiny.classifier(0)
+        student.register_forward_pre_hook(
+            lambda model, images: nn.functional.dropout(images[0], 0.2, model.training)
+        )
+        return DistillationModule(student, optimizer=tiny.PLAIN_SGD, learning_rate=tiny.STEADY)
+
+    whole, resumed, last = Course(), Course(), LastCheckpoint(tmp_path / "last.ckpt", 2)
+    fit(plain(), tmp_path / "whole", whole, max_epochs=2)
+    with pytest.raises(KeyError):
+        fit(plain(), tmp_path, Course(3), last, max_epochs=2)
+    torch.manual_seed(7)
+    fit(plain(), tmp_path, resumed, max_epochs=2, checkpoint=last.path)
+    assert resumed.losses == {k: v for k, v in whole.losses.items() if k >= (0, 2)}
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file may grow beyond ``room`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, files = tmp_path / "new" / "last.ckpt", WholeCheckpoints()
+    tensor = torch.arange(50_000)
+    with full_disk(10_000):
+        files.save_checkpoint({"tensor": tensor}, path)
+    assert f"{path} could not be written" in caplog.text
+    assert "there is none yet" in caplog.text
+    assert not list(path.parent.iterdir())
+
+    files.save_checkpoint({"tensor": tensor}, path)
+    caplog.clear()
+    with full_disk(10_000):
+        files.save_checkpoint({"tensor": tensor + 1}, path)
+    assert f"{path} is of an earlier step" in caplog.text
+    assert torch.equal(torch.load(path)["tensor"], tensor)
+    assert list(path.parent.iterdir()) == [path]
+    files.save_checkpoint({"tensor": tensor + 1}, path)
+    assert torch.equal(torch.load(path)["tensor"], tensor + 1)
+
+
+def test_training_outlives_a_disk_that_is_full_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "limbeck")
+
+    class Full(L.Callback):
+        """During the first epoch."""
+
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            room = 10_000 if trainer.current_epoch == 0 else hard
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    last = LastCheckpoint(tmp_path / LAST, 2)
+    try:
+        module = taught()
+        fit(module, tmp_path, Full(), last, max_epochs=2, plugins=[WholeCheckpoints()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert module.pair.number == 8
+    assert caplog.text.count("could not be written") == 2  # of steps 2 and 4
+    assert torch.load(last.path, weights_only=False)["global_step"] == 8
