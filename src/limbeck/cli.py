@@ -43,11 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def speak() -> None:
-    """Show what limbeck has to say, and of the libraries underneath the warnings that matter."""
+    """Show what limbeck has to say, and of the libraries underneath the warnings that matter.
+
+    Of several processes the first speaks for all.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     ours = logging.getLogger("limbeck")
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.ERROR if getattr(rank_zero_only, "rank", 0) else logging.INFO)
     ours.handlers = [handler]
     ours.propagate = False
     for library in ("lightning.pytorch", "lightning.fabric"):
@@ -65,6 +70,7 @@ _OF_THE_LIBRARIES = (
     ".*ModelCheckpoint.*dirpath.*exists and is not empty",
     "Checkpoint directory",
     "Experiment logs directory",
+    "It is recommended to use .self.log",  # scores are those of all processes already
     r"Found \d+ module\(s\) in eval mode",
 )
 

@@ -140,3 +140,31 @@ def test_a_folder_without_a_student_is_refused(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         tiny.limbeck("predict", "nowhere", "images")
     assert "nowhere holds no student" in capsys.readouterr().err
+
+
+def test_a_photograph_is_seen_upright(runs: Runs) -> None:
+    image, _ = Shapes(count=1, size=64)[0]
+    upright = PIL.Image.fromarray(image[:, :48].permute(1, 2, 0).numpy())  # 64 wide, 48 high
+    upright.save("upright.png")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    upright.rotate(90, expand=True).save("turned.png", exif=exif)
+    words = ("upright.png", "turned.png", "--threshold", 0.0)
+    tiny.limbeck("predict", runs.taught / "student", *words)
+    found = results()
+    assert found["upright.png"]
+    assert found["upright.png"] == found["turned.png"]
+
+
+def test_an_unreadable_image_is_named_and_the_others_are_done(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = pictures(size=64)
+    Path("images/broken.png").write_bytes(paths[0].read_bytes()[:200])
+    with pytest.raises(SystemExit) as end:
+        tiny.limbeck("predict", runs.taught / "student", "images")
+    assert end.value.code == 1
+    assert list(results()) == [str(path) for path in paths]
+    said = capsys.readouterr().err
+    assert "images/broken.png: not a readable image" in said
+    assert "1 of 3 images were unreadable" in said

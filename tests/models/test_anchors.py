@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import faster_rcnn, retinanet
 from torchvision.models.detection.image_list import ImageList
 
-from limbeck.models import BasicBlocks, Classifier, RetinaNet
+from limbeck.models import BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.models.anchors import (
     anchor_generator,
     coarsest_stride,
@@ -63,3 +64,49 @@ def test_a_classifier_has_no_anchors() -> None:
     classifier = Classifier(TINY, 2)
     assert coarsest_stride(classifier) is None
     assert unsuited_side(classifier, 33, 33) is None
+
+
+@pytest.mark.parametrize("preset", ["detectron2", "mmdetection"])
+def test_exact_anchors_do_not_drift(preset) -> None:
+    assert unsuited_side(small(preset=preset), 800, 1333) is None
+    assert unsuited_side(FasterRCNN(TINY, 2, fpn_channels=8, preset=preset), 800, 1333) is None
+
+
+def grid(generator, sizes) -> list[torch.Tensor]:
+    """Anchors of each level of maps of these sizes."""
+    maps = [torch.zeros(1, 1, *size) for size in sizes]
+    anchors = generator(ImageList(torch.zeros(1, 3, 50, 70), [(50, 70)]), maps)[0]
+    counts = [
+        m.shape[-2] * m.shape[-1] * c
+        for m, c in zip(maps, generator.num_anchors_per_location(), strict=True)
+    ]
+    return list(anchors.split(counts))
+
+
+def test_exact_anchors_are_mmdetections(shared) -> None:
+    expected = {
+        k: torch.from_numpy(v) for k, v in np.load(shared / "golden/head/priors.npz").items()
+    }
+    ratios = (0.5, 1.0, 2.0)
+    sizes = retinanet_sizes(range(3, 8), rounded=False)
+    retina = anchor_generator(range(3, 8), sizes, ratios, rounded=False)
+    rpn = anchor_generator(range(2, 7), rpn_sizes(range(2, 7)), ratios, rounded=False)
+    for k, anchors in enumerate(grid(retina, expected["featmap_sizes"].tolist())):
+        assert torch.equal(anchors, expected[f"retina.{k}"][:, :4])
+        assert torch.equal(retina.cell_anchors[k], expected["retina_base"][k])
+    for k, anchors in enumerate(grid(rpn, expected["rpn_featmap_sizes"].tolist())):
+        assert torch.equal(anchors, expected[f"rpn.{k}"])
+        assert torch.equal(rpn.cell_anchors[k], expected["rpn_base"][k])
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_anchors_are_in_full_precision_on_half_precision_maps(rounded, dtype) -> None:
+    sizes, ratios = retinanet_sizes(range(3, 8), rounded=rounded), (0.5, 1.0, 2.0)
+    images = ImageList(torch.zeros(1, 3, 128, 128), [(128, 128)])
+    maps = [torch.zeros(1, 1, 2**k, 2**k) for k in (4, 3, 2, 1, 0)]
+    generators = [anchor_generator(range(3, 8), sizes, ratios, rounded=rounded) for _ in range(2)]
+    full = generators[0](images, maps)[0]
+    half = generators[1](images, [m.to(dtype) for m in maps])[0]
+    assert half.dtype == torch.float32
+    assert torch.equal(half, full)

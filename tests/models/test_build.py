@@ -36,7 +36,17 @@ SMALL = {"backbone": BLOCKS, "num_classes": 3, "fpn_channels": 16, "norm": "trai
             SMALL | {"levels": [3, 4], "anchor_sizes": [[14, 20], [28, 40]]},
             RetinaNet,
         ),
+        (
+            "limbeck.models.RetinaNet",
+            SMALL | {"levels": [3, 4], "preset": "mmdetection"},
+            RetinaNet,
+        ),
         ("limbeck.models.FasterRCNN", SMALL | {"levels": [2, 5]}, FasterRCNN),
+        (
+            "limbeck.models.FasterRCNN",
+            SMALL | {"levels": [2, 5], "preset": "detectron2"},
+            FasterRCNN,
+        ),
         ("limbeck.models.Classifier", {"network": BLOCKS, "num_classes": 3}, Classifier),
         ("limbeck.models.Classifier", {"network": "squeezenet1_1", "num_classes": 3}, Classifier),
         ("limbeck.models.BasicBlockResNet", BLOCKS | {"stem_stride": 2}, BasicBlockResNet),
@@ -55,11 +65,10 @@ def test_yaml_and_a_build_make_the_same(class_path: str, init_args: dict, kind: 
     assert shapes[0] == shapes[1]
 
 
-def test_yaml_with_an_unknown_norm_is_refused() -> None:
-    with pytest.raises(Exception, match="frozn"):
-        from_yaml(
-            {"class_path": "limbeck.models.RetinaNet", "init_args": SMALL | {"norm": "frozn"}}
-        )
+@pytest.mark.parametrize(("name", "value"), [("norm", "frozn"), ("preset", "detectron")])
+def test_yaml_with_an_unknown_name_is_refused(name: str, value: str) -> None:
+    with pytest.raises(Exception, match=value):
+        from_yaml({"class_path": "limbeck.models.RetinaNet", "init_args": SMALL | {name: value}})
 
 
 def test_a_model_knows_its_arguments_less_the_weights() -> None:

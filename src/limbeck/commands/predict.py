@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import ImageOps
 from torch import Tensor, nn
 from torchvision.io import write_png
 from torchvision.transforms import v2
 from torchvision.utils import draw_bounding_boxes
 
 from limbeck.data import ClassificationAugmentation
-from limbeck.data.base import open_image, to_rgb
+from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.report.style import COLOURS
@@ -33,6 +34,8 @@ def predict(
 ) -> None:
     """Run an exported student on images; write predictions.json and, for detectors, pictures.
 
+    Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
+
     Args:
         student: folder with student.safetensors and student.json, as `limbeck fit` exports it.
         images: image files, or folders of them.
@@ -44,10 +47,15 @@ def predict(
     card = json.loads((student / "student.json").read_text())
     transform, classes = evaluation_transform(card["metadata"]), card["classes"]
     output.mkdir(parents=True, exist_ok=True)
-    predictions = {}
+    predictions, unreadable = {}, 0
     for path in image_files(images):
-        with open_image(path) as opened:
-            image = to_rgb(opened)
+        try:
+            with open_image(path) as opened:
+                image = to_rgb(ImageOps.exif_transpose(opened))
+        except BadSampleError as error:
+            unreadable += 1
+            log.error("%s", error)
+            continue
         if takes_list(model):
             found = detect(model, transform(image), threshold)
             write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
@@ -57,6 +65,8 @@ def predict(
     target = output / "predictions.json"
     target.write_text(json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
+    if unreadable:
+        raise ValueError(f"{unreadable} of {unreadable + len(predictions)} images were unreadable.")
 
 
 def image_files(paths: list[Path]) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Detection datasets in the layout of COCO: one JSON file of instances, one folder of images."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 
 from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+
+log = logging.getLogger(__name__)
 
 LISTS = ("images", "annotations", "categories")
 FORMAT = "Correct it; COCO's format is described at https://cocodataset.org/#format-data"
@@ -35,7 +38,7 @@ class COCO(AnnotatedImages):
 
     Raises:
         FileNotFoundError: the JSON file or an image does not exist.
-        ValueError: the JSON file or an entry is malformed, refers to an unknown image or category,
+        ValueError: the JSON file or an entry is malformed, refers to an unknown category,
             has an id twice, or nothing is left to learn from.
     """
 
@@ -53,8 +56,9 @@ class COCO(AnnotatedImages):
             names = {id_: _name(entry, id_) for id_, entry in _by_id(content, "categories").items()}
             self.category_ids = tuple(sorted(names))
             entries = _by_id(content, "images")
-            objects = _objects_by_image(content["annotations"], self.category_ids, entries)
+            objects = _objects_by_image(content["annotations"], self.category_ids)
             records = [_record(id_, entry, folder, objects) for id_, entry in entries.items()]
+            _warn_of_leftovers(objects, entries, file)
         except ValueError as error:
             raise ValueError(f"{file}: {error}. {FORMAT}") from error
         _check_files(folder, records, file)
@@ -121,32 +125,40 @@ def _name(category: Mapping[str, Any], id_: int) -> str:
     return name
 
 
-def _objects_by_image(
-    annotations: list[Any],
-    category_ids: tuple[int, ...],
-    images: Mapping[int, Any],
-) -> dict[int, Objects]:
+def _objects_by_image(annotations: list[Any], category_ids: tuple[int, ...]) -> dict[int, Objects]:
     labels = {category: label for label, category in enumerate(category_ids, start=1)}
     rows = defaultdict[int, list[tuple[float, ...]]](list)
     for number, entry in enumerate(annotations):
         place = f"annotations[{number}]"
         if isinstance(entry, dict):
             place += f" (id {shortened(entry.get('id'))})"
-        image = _reference(entry, "image_id", images, place)
-        label = labels[_reference(entry, "category_id", labels, place)]
+        image = _required(entry, "image_id", place)
+        if type(image) is not int:
+            raise ValueError(f"{place} has the image_id {shortened(image)}, expected an integer")
+        category = _required(entry, "category_id", place)
+        if type(category) is not int or category not in labels:
+            raise ValueError(
+                f"{place} has the category_id {shortened(category)}, which is not among the ids "
+                f"of the categories, {shortened(sorted(labels))}"
+            )
+        label = labels[category]
         rows[image].append(_row(entry, label, place))
     return {image: _objects(of_image) for image, of_image in rows.items()}
 
 
-def _reference(entry: Any, key: str, known: Mapping[int, Any], place: str) -> int:
-    id_ = _required(entry, key, place)
-    if type(id_) is not int or id_ not in known:
-        what = "images" if key == "image_id" else "categories"
-        raise ValueError(
-            f"{place} has the {key} {shortened(id_)}, which is not among the ids of the {what}, "
-            f"{shortened(sorted(known))}"
+def _warn_of_leftovers(
+    objects: Mapping[int, Objects], images: Mapping[int, Any], file: Path
+) -> None:
+    """Whoever takes some images of a large file may leave the annotations of the others in."""
+    leftover = [image for image in objects if image not in images]
+    if leftover:
+        log.warning(
+            "%s: %d annotations are of images that it does not list, such as image_id %d; they "
+            "are left out",
+            file,
+            sum(len(objects[image]) for image in leftover),
+            leftover[0],
         )
-    return id_
 
 
 def _row(entry: Mapping[str, Any], label: int, place: str) -> tuple[float, ...]:

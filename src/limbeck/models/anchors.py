@@ -1,35 +1,96 @@
-"""Anchors of torchvision's detectors: their default sizes, and the image sides that suit them."""
+"""Anchors of the detectors: generators, default sizes, and the image sides that suit them."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 Sizes = tuple[tuple[float, ...], ...]
 
 
-def retinanet_sizes(levels: Sequence[int]) -> Sizes:
-    """Torchvision's RetinaNet anchors: three sizes an octave, 32 to 50 pixels at level 3."""
+class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's generator, whose anchors are in full precision whatever the feature maps.
+
+    torchvision gives anchors the maps' type: under autocast to bfloat16 they would lie on a grid
+    of 2 to 4 pixels in an image of 1000.
+    """
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Bring the base anchors to that device, in that type or a wider one."""
+        super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
+
+
+class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
+    """Base anchors as computed and strides as they are: detectron2's and mmdetection's anchors.
+
+    Order and centres are torchvision's: ratios outside, sizes inside; centred on the upper left
+    corner of the cell.
+
+    Args:
+        levels: of the pyramid; level k has a stride of 2**k pixels.
+        sizes: of each level, pixels.
+        aspect_ratios: height / width, of each level.
+    """
+
+    def __init__(self, levels: Sequence[int], sizes: Sizes, aspect_ratios: Sizes) -> None:
+        super().__init__(sizes, aspect_ratios)
+        self.levels = tuple(levels)
+
+    def generate_anchors(
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Anchors of one cell at the origin, (A, 4); torchvision's less the rounding."""
+        sizes = torch.as_tensor(scales, dtype=dtype, device=device)
+        heights = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        widths = 1 / heights
+        w, h = ((side[:, None] * sizes).flatten() for side in (widths, heights))
+        return torch.stack([-w, -h, w, h], dim=1) / 2
+
+    def grid_anchors(self, grid_sizes: list[list[int]], strides: object) -> list[Tensor]:
+        """Anchors of every cell of each level; ``image // grid``, which is given, is not used."""
+        exact = [[2**level, 2**level] for level in self.levels]
+        anchors: list[Tensor] = super().grid_anchors(grid_sizes, exact)
+        return anchors
+
+
+def retinanet_sizes(levels: Sequence[int], *, rounded: bool = True) -> Sizes:
+    """RetinaNet's anchors: three sizes an octave, 32 to 50.8 pixels at level 3.
+
+    Args:
+        levels: of the pyramid.
+        rounded: down to integers, as torchvision's are.
+    """
     octaves = (1.0, 2 ** (1.0 / 3), 2 ** (2.0 / 3))
-    return tuple(tuple(int(4 * 2**level * octave) for octave in octaves) for level in levels)
+    exact = [[4 * 2**level * octave for octave in octaves] for level in levels]
+    return tuple(tuple(int(s) if rounded else s for s in of_level) for of_level in exact)
 
 
 def rpn_sizes(levels: Sequence[int]) -> Sizes:
-    """Torchvision's Faster R-CNN anchors: one size a level, 32 pixels at level 2."""
+    """Faster R-CNN's anchors: one size a level, 32 pixels at level 2."""
     return tuple((8 * 2**level,) for level in levels)
 
 
 def anchor_generator(
-    levels: Sequence[int], sizes: Sequence[Sequence[float]], ratios: Sequence[float]
+    levels: Sequence[int],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    *,
+    rounded: bool = True,
 ) -> AnchorGenerator:
-    """Torchvision's generator, after the sizes were checked against the levels.
+    """A generator, after the sizes were checked against the levels.
 
     Args:
         levels: of the pyramid, finest first.
         sizes: of each level, pixels.
         ratios: height / width, the same at every level.
+        rounded: torchvision's anchors; otherwise the exact ones.
 
     Raises:
         ValueError: Not one tuple of sizes a level, or not all of the same length.
@@ -40,7 +101,10 @@ def anchor_generator(
             f"anchor_sizes={per_level}: expected {len(levels)} tuples of sizes, one for each of "
             f"the levels {list(levels)}, all of one length (a head predicts for every level)."
         )
-    return AnchorGenerator(per_level, (tuple(ratios),) * len(per_level))
+    per_level_ratios = (tuple(ratios),) * len(per_level)
+    if rounded:
+        return FullPrecisionAnchorGenerator(per_level, per_level_ratios)
+    return ExactAnchorGenerator(levels, per_level, per_level_ratios)
 
 
 def coarsest_stride(model: nn.Module) -> int | None:
@@ -54,7 +118,7 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
 
     torchvision's ``AnchorGenerator`` takes ``image // grid`` for the stride. Where the padded side
     is no multiple of a level's stride, that is too small (30 for 32 at height 240), and anchors
-    lie beside the cells that predict for them.
+    lie beside the cells that predict for them. Those of :class:`ExactAnchorGenerator` never do.
 
     Args:
         model: a detector.
@@ -62,7 +126,8 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
         width: likewise.
     """
     strides = getattr(model, "strides", ())
-    if not strides or not any(type(m) is AnchorGenerator for m in model.modules()):
+    generators = [m for m in model.modules() if isinstance(m, AnchorGenerator)]
+    if not strides or all(isinstance(m, ExactAnchorGenerator) for m in generators):
         return None
     transform: Any = model.get_submodule("transform")
     multiple: int = transform.size_divisible

@@ -128,7 +128,7 @@ class RandomNumbers(L.Callback):
         seed = sample_seed(module.data.seed, self.batches, rank)
         torch.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - models of others draw from it
         self.batches += 1
 
     def state_dict(self) -> dict[str, Any]:

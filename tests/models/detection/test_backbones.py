@@ -5,8 +5,9 @@ from torchvision.models import detection
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from limbeck.models import BasicBlocks
-from limbeck.models.detection.backbones import Backbone, layout_of
+from limbeck.models import BasicBlocks, RetinaNet
+from limbeck.models.detection.backbones import P6P7, Backbone, layout_of
+from limbeck.models.detection.presets import PRESETS
 
 TRUNKS = {
     "resnet18": [64, 128, 256, 512],
@@ -96,3 +97,18 @@ def test_more_frozen_stages_than_there_are_is_refused(frozen_stages: int) -> Non
 def test_an_unknown_trunk_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'vgg16': no such backbone. Expected one of resnet18"):
         layout_of("vgg16")
+
+
+def test_extra_levels_say_what_they_are_made_of() -> None:
+    c5, p5 = torch.rand(1, 8, 8, 8), torch.rand(1, 8, 8, 8)
+    for from_p5, relu in ((True, True), (False, True), (False, False)):
+        block = P6P7(8, 8, from_p5=from_p5, relu=relu)
+        (_, p6, p7), names = block([p5], [c5], ["0"])
+        assert names == ["0", "p6", "p7"]
+        assert torch.equal(p6, block.p6(p5 if from_p5 else c5))
+        assert torch.equal(p7, block.p7(p6.relu() if relu else p6))
+    blocks = {
+        name: RetinaNet("resnet18", 3, preset=name, fpn_channels=8).backbone.fpn.extra_blocks
+        for name in PRESETS
+    }
+    assert [b.p6.in_channels for b in blocks.values()] == [8, 512, 512]

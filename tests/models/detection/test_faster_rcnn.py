@@ -1,6 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck.models import BasicBlocks, FasterRCNN
 from tests.models.scramble import photographs, same_detections, scramble, targets
@@ -25,6 +30,29 @@ def test_is_torchvisions_faster_rcnn_both_ways() -> None:
     scramble(ours, seed=5)
     stock.load_state_dict(ours.state_dict())
     assert same_detections(ours, stock, images) > 50
+
+
+def test_training_losses_are_torchvisions() -> None:
+    ours = FasterRCNN(TINY, 3, levels=(2, 5), **SMALL).train()
+    stock = detection.FasterRCNN(
+        copy.deepcopy(ours.backbone),
+        rpn_anchor_generator=AnchorGenerator(*anchors_of(ours)),
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2),
+        box_head=copy.deepcopy(ours.roi_heads.box_head),
+        box_predictor=FastRCNNPredictor(16, 4),
+        _skip_resize=True,
+    ).train()
+    stock.load_state_dict(ours.state_dict())
+    batch = photographs((128, 160), (150, 128)), targets(2)
+    for model in (ours, stock):
+        torch.manual_seed(0)  # of the samples
+        model.losses = model(*batch)
+    assert ours.losses.keys() == stock.losses.keys()
+    assert all(torch.equal(loss, stock.losses[name]) for name, loss in ours.losses.items())
+
+
+def anchors_of(model: FasterRCNN) -> tuple:
+    return model.rpn.anchor_generator.sizes, model.rpn.anchor_generator.aspect_ratios
 
 
 @pytest.mark.parametrize(

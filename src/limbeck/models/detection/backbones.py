@@ -7,11 +7,13 @@ HEAD and mmdetection; torchvision's own extractor takes the first.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 import torchvision
 from timm.utils.model import freeze
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+from torchvision.models.resnet import Bottleneck
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from limbeck.models.build import Tensors
 from limbeck.models.norms import Norm, convert_norms
@@ -94,6 +96,32 @@ def _resnet(widths: Sequence[int], first_level: int) -> Layout:
     return Layout(("conv1", "bn1"), tuple(stages))
 
 
+class P6P7(LastLevelP6P7):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's block of RetinaNet's extra levels, with what P6 is made of said.
+
+    torchvision takes P5 whenever C5 has as many channels, and C5 otherwise.
+
+    Args:
+        in_channels: of the map that P6 is made of.
+        out_channels: of the pyramid.
+        from_p5: that map is P5; otherwise C5.
+        relu: between P6 and P7.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, from_p5: bool, relu: bool) -> None:
+        super().__init__(in_channels, out_channels)
+        self.use_P5 = from_p5
+        self.relu = relu
+
+    def forward(
+        self, p: list[Tensor], c: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        """The pyramid's levels and their names, with two more."""
+        p6 = self.p6(p[-1] if self.use_P5 else c[-1])
+        p7 = self.p7(F.relu(p6) if self.relu else p6)
+        return [*p, p6, p7], [*names, "p6", "p7"]
+
+
 class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's ``BackboneWithFPN`` over one of the trunks above.
 
@@ -105,9 +133,11 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         norm: behaviour of the trunk's batch normalisations.
         frozen_stages: how many stages from below are not trained at all: 1 is the stem, 2 the stem
             and the first C-level, and so on; their normalisations are frozen whatever ``norm``.
+        stride_in_1x1: bottlenecks are strided in their first 1x1 convolution, as in the original
+            ResNet and the weights of MSRA; otherwise in the 3x3 one, as in torchvision.
 
     Raises:
-        ValueError: More stages are to be frozen than the trunk has.
+        ValueError: More stages are to be frozen than the trunk has, or it has no bottlenecks.
     """
 
     def __init__(
@@ -119,13 +149,17 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         *,
         norm: Norm,
         frozen_stages: int,
+        stride_in_1x1: bool = False,
     ) -> None:
         layout = layout_of(trunk)
         used = [stage for stage in layout.stages if stage.level <= levels[1]]
         taps = [stage for stage in used if stage.level >= levels[0]]
         places = {stage.modules[-1]: str(index) for index, stage in enumerate(taps)}
         inputs = [stage.channels for stage in taps]
-        super().__init__(_network(trunk, layout), places, inputs, channels, extra)
+        network = _network(trunk, layout)
+        if stride_in_1x1:
+            _stride_in_1x1(network, trunk)
+        super().__init__(network, places, inputs, channels, extra)
         self.layout = layout
         self.fpn.extra_blocks = extra  # without one, torchvision would add a pooled level
         parts = [layout.stem, *(stage.modules for stage in used)]
@@ -157,3 +191,14 @@ def _network(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
     network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
     return network
+
+
+def _stride_in_1x1(network: nn.Module, trunk: str | BasicBlocks) -> None:
+    bottlenecks = [module for module in network.modules() if isinstance(module, Bottleneck)]
+    if not bottlenecks:
+        raise ValueError(
+            f"stride_in_1x1=True: {trunk} has no bottleneck blocks. Leave it out, or take resnet50 "
+            "or resnet101."
+        )
+    for block in bottlenecks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

@@ -7,6 +7,7 @@ from torch import nn
 
 from limbeck.models.build import Build, LimbeckModel, Tensors
 from limbeck.models.detection.backbones import Backbone, Layout
+from limbeck.models.detection.presets import Preset
 from limbeck.models.weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,11 @@ class Detector(LimbeckModel):
         backbone: trunk and feature pyramid.
         num_classes: foreground classes; labels count from 1.
         levels: of the pyramid, finest first.
+        preset: the library whose habits this detector has.
     """
 
     backbone: Backbone
+    preset: Preset
     num_classes: int
     levels: tuple[int, ...]
 

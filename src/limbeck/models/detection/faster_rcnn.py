@@ -8,20 +8,23 @@ from pathlib import Path
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.models import detection
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-from torchvision.ops.poolers import initLevelMapper
 
 from limbeck.models.anchors import anchor_generator, rpn_sizes
 from limbeck.models.build import Build
 from limbeck.models.detection.backbones import Backbone, layout_of
 from limbeck.models.detection.detector import Detector, pyramid
+from limbeck.models.detection.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.plain import faster_rcnn_code
+from limbeck.models.detection.presets import PresetName, preset_of
+from limbeck.models.detection.roi_align import ROI_SIZE, RoIAlign
+from limbeck.models.detection.roi_heads import RoIHeads
+from limbeck.models.detection.rpn import RegionProposalNetwork
+from limbeck.models.detection.transform import ReferenceTransform
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
 
-ROI_SIZE = 7
 _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
 
@@ -36,6 +39,8 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, or the
             shape of a network of basic blocks.
         num_classes: foreground classes; labels count from 1, and 0 is the background.
+        preset: the library whose outputs and losses this network gives with its weights, see
+            :mod:`limbeck.models.detection.presets`.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
         levels: first and last level of the pyramid; level k has a stride of 2**k pixels. It ends
             at the trunk's last level or below, or one above (P6, which only the RPN sees).
@@ -46,6 +51,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         frozen_stages: stages of the trunk that are not trained: 1 is the stem, 2 the stem and C2.
         norm: of the trunk's batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
             A trunk that is trained from scratch needs ``trained``.
+        stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`.
         min_size: shorter side of images in evaluation mode, pixels.
         max_size: bound of the longer side in evaluation mode, pixels.
         mean: of the input channels, RGB in [0, 1].
@@ -58,11 +64,15 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         ValueError: An argument does not suit the backbone; it is named.
     """
 
+    rpn: RegionProposalNetwork
+    roi_heads: RoIHeads
+
     def __init__(
         self,
         backbone: str | BasicBlocks,
         num_classes: int,
         *,
+        preset: PresetName = "torchvision",
         weights: str | Path | None = None,
         levels: tuple[int, int] = (2, 6),
         fpn_channels: int = 256,
@@ -71,6 +81,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         frozen_stages: int = 0,
         norm: Norm = "frozen",
+        stride_in_1x1: bool = False,
         min_size: int = 800,
         max_size: int = 1333,
         mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
@@ -80,40 +91,48 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         detections_per_image: int = 100,
     ) -> None:
         build = Build.of("limbeck.models.FasterRCNN", locals())
+        habits = preset_of(preset)
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 1, _EXTRA)
         extra = LastLevelMaxPool() if levels[1] > layout.top else None
         sizes = anchor_sizes or rpn_sizes(pyramid_levels)
+        rounded = habits.rounded_anchors
+        anchors = anchor_generator(pyramid_levels, sizes, aspect_ratios, rounded=rounded)
         fpn = Backbone(
-            backbone, levels, fpn_channels, extra, norm=norm, frozen_stages=frozen_stages
+            backbone,
+            levels,
+            fpn_channels,
+            extra,
+            norm=norm,
+            frozen_stages=frozen_stages,
+            stride_in_1x1=stride_in_1x1,
         )
+        pooled_levels = levels[0], min(levels[1], layout.top)
         super().__init__(
             fpn,
             min_size=min_size,
             max_size=max_size,
             image_mean=list(mean),
             image_std=list(std),
-            rpn_anchor_generator=anchor_generator(pyramid_levels, sizes, aspect_ratios),
-            box_roi_pool=_roi_pool(levels[0], min(levels[1], layout.top)),
+            rpn_anchor_generator=anchors,
+            box_roi_pool=RoIAlign(
+                pooled_levels, aligned=habits.roi_aligned, sampling_ratio=habits.roi_samples
+            ),
             box_head=TwoMLPHead(fpn_channels * ROI_SIZE**2, box_head_channels),
-            box_predictor=FastRCNNPredictor(box_head_channels, num_classes + 1),
+            box_predictor=BoxPredictor(box_head_channels, num_classes + 1),
+            rpn_head=RPNHead(fpn_channels, anchors.num_anchors_per_location()[0]),
             box_score_thresh=score_threshold,
             box_nms_thresh=nms_threshold,
             box_detections_per_img=detections_per_image,
             _skip_resize=True,
         )
+        self.preset = habits
+        self.rpn = RegionProposalNetwork(anchors, self.rpn.head, habits)
+        self.roi_heads = RoIHeads(self.roi_heads, habits)
+        if habits.size_rounding == "nearest":
+            self.transform = ReferenceTransform(habits, min_size, max_size, list(mean), list(std))
         self.complete("fasterrcnn", build, pyramid_levels, weights)
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""
         return faster_rcnn_code(self)
-
-
-def _roi_pool(first: int, last: int) -> MultiScaleRoIAlign:
-    """Torchvision's pooler over the levels ``first`` to ``last``, whose scales are said."""
-    names = [str(index) for index in range(last - first + 1)]
-    pool = MultiScaleRoIAlign(names, output_size=ROI_SIZE, sampling_ratio=2)
-    # It would guess its scales from the first batch and keep them: wrong for good if that is small.
-    pool.scales = [2.0**-level for level in range(first, last + 1)]
-    pool.map_levels = initLevelMapper(first, last)
-    return pool

@@ -22,8 +22,8 @@ model.eval()
 
 
 def retinanet_code(model: Detector) -> str | None:
-    """Build and load a RetinaNet; None where its trunk is none of torchvision's."""
-    if not model.published:
+    """Build and load a RetinaNet; None where torchvision alone cannot make it."""
+    if not _is_stock(model):
         return None
     given = model.build.init_args
     channels, columns = given["fpn_channels"], model.num_classes + 1
@@ -42,7 +42,7 @@ for branch in (head.classification_head, head.regression_head):
 model = detection.RetinaNet(
     backbone, {columns}, anchor_generator=anchors, head=head, {_transform(given)},
     score_thresh={given["score_threshold"]}, nms_thresh={given["nms_threshold"]},
-    detections_per_img={given["detections_per_image"]}, topk_candidates={given["topk_candidates"]},
+    detections_per_img={model.detections_per_img}, topk_candidates={given["topk_candidates"]},
 )
 """
         + _LOAD
@@ -50,8 +50,8 @@ model = detection.RetinaNet(
 
 
 def faster_rcnn_code(model: Detector) -> str | None:
-    """Build and load a Faster R-CNN; None where its trunk is none of torchvision's."""
-    if not model.published:
+    """Build and load a Faster R-CNN; None where torchvision alone cannot make it."""
+    if not _is_stock(model):
         return None
     given = model.build.init_args
     names = list(model.backbone.body.return_layers.values())
@@ -72,6 +72,12 @@ model = detection.FasterRCNN(
 """
         + _LOAD
     )
+
+
+def _is_stock(model: Detector) -> bool:
+    given = model.build.init_args
+    stock = given["preset"] == "torchvision" and not given["stride_in_1x1"]
+    return stock and bool(model.published)
 
 
 def _backbone(model: Detector, extra: str) -> str:

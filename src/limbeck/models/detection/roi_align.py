@@ -1,0 +1,74 @@
+"""Features of regions from a pyramid's levels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops.poolers import initLevelMapper
+
+from limbeck.models.precision import in_full_precision
+
+ROI_SIZE = 7
+
+
+class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's ``MultiScaleRoIAlign``, whose scales are said and whose alignment is chosen.
+
+    torchvision's would guess its scales from the first batch and keep them: wrong for good if that
+    is small. A region of side s is read from level ``canonical_level + log2(s / 224)``, rounded
+    down (Lin et al., arXiv 1612.03144, equation 1).
+
+    Args:
+        levels: first and last one.
+        aligned: correct the half pixel by which the original RoIAlign is off.
+        sampling_ratio: samples in each direction of a bin; 0: as many as pixels.
+        canonical_level: of regions of 224 pixels.
+    """
+
+    def __init__(
+        self,
+        levels: tuple[int, int],
+        *,
+        aligned: bool,
+        sampling_ratio: int,
+        canonical_level: int = 4,
+    ) -> None:
+        first, last = levels
+        names = [str(index) for index in range(last - first + 1)]
+        super().__init__(names, ROI_SIZE, sampling_ratio, canonical_level=canonical_level)
+        self.aligned = aligned
+        self.scales = [2.0**-level for level in range(first, last + 1)]
+        self.map_levels = initLevelMapper(first, last, canonical_level=canonical_level)
+
+    def forward(
+        self,
+        x: dict[str, Tensor],
+        boxes: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Pool every box of every image.
+
+        Args:
+            x: maps (B, C, H, W) by level.
+            boxes: (R, 4) of each image, xyxy, pixels.
+            image_shapes: not used.
+
+        Returns:
+            (sum of R, C, 7, 7), in the maps' type.
+        """
+        maps = [x[name] for name in self.featmap_names]
+        rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])
+        level_of = self.map_levels(boxes)
+        pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], *self.output_size)
+        for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
+            chosen = torch.where(level_of == level)[0]
+            found = roi_align(
+                in_full_precision(features),
+                rois[chosen],
+                self.output_size,
+                scale,
+                self.sampling_ratio,
+                self.aligned,
+            )
+            pooled[chosen] = found.to(pooled.dtype)
+        return pooled

@@ -1,0 +1,76 @@
+"""The box head's sampling, losses and detections with the habits of a preset."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection import roi_heads
+
+from limbeck.models.detection.box_coder import box_coder
+from limbeck.models.detection.presets import Preset
+
+Detections = list[dict[str, Tensor]]
+_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's (Girshick, arXiv 1504.08083), with the preset's box loss and decoding.
+
+    Args:
+        stock: torchvision's, whose parts are taken over.
+        preset: of the detector.
+    """
+
+    def __init__(self, stock: roi_heads.RoIHeads, preset: Preset) -> None:
+        super().__init__(
+            stock.box_roi_pool,
+            stock.box_head,
+            stock.box_predictor,
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=512,
+            positive_fraction=0.25,
+            bbox_reg_weights=_DELTA_WEIGHTS,
+            score_thresh=stock.score_thresh,
+            nms_thresh=stock.nms_thresh,
+            detections_per_img=stock.detections_per_img,
+        )
+        self.preset = preset
+        self.box_coder = box_coder(preset, _DELTA_WEIGHTS)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[Detections, dict[str, Tensor]]:
+        """Detections of each image in evaluation mode, losses in training mode."""
+        if not self.training or self.preset.box_loss == "smooth_l1":
+            result: tuple[Detections, dict[str, Tensor]] = super().forward(
+                features, proposals, image_shapes, targets
+            )
+            return result
+        proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        logits, regression = self.box_predictor(self.box_head(pooled))
+        return [], l1_losses(logits, regression, torch.cat(labels), torch.cat(deltas))
+
+
+def l1_losses(
+    logits: Tensor, regression: Tensor, labels: Tensor, deltas: Tensor
+) -> dict[str, Tensor]:
+    """Cross-entropy of all regions, and L1 of the positive ones, both divided by all.
+
+    Args:
+        logits: (R, K + 1), background first.
+        regression: (R, 4 * (K + 1)) predicted deltas.
+        labels: (R,), 0 is the background.
+        deltas: (R, 4) encoded ground truth.
+    """
+    count = max(len(labels), 1)
+    positive = torch.where(labels > 0)[0]
+    predicted = regression.view(*logits.shape, 4)[positive, labels[positive]]
+    return {
+        "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
+        "loss_box_reg": F.l1_loss(predicted, deltas[positive], reduction="sum") / count,
+    }
