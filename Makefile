@@ -25,3 +25,6 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/step_ratio.py
+	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/taps.py
+	$(BIN)/python benchmarks/memory.py

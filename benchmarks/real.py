@@ -59,8 +59,8 @@ PAIRS = {
         "real/helmet_student",
         {
             "plain": None,
-            "head transferred": "real/helmet_transfer",
-            "FitNet + head": "real/helmet_fitnet",
+            "trunk transferred": "real/helmet_transfer",
+            "FitNet + trunk": "real/helmet_fitnet",
         },
         3,
         ("AP", "AP50", "AP/helmet", "AP/head"),

@@ -15,14 +15,10 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
-import platform
 import random
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 import torchvision
@@ -35,9 +31,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from limbeck import Distillation
 from limbeck.frame import network_frame
 from limbeck.methods import KD, FitNet
+from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
 
-Step = Callable[[], None]
-DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 CLASSES = 100
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
@@ -266,60 +261,20 @@ def detection_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Ro
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def seconds(step: Step) -> tuple[float, float]:
-    """CPU and wall time of one run."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    step()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def measure(row: Row, rounds: int, warm_up: int = 3) -> dict[str, list[tuple[float, float]]]:
-    """Ratios by round, (CPU, wall): ``R``, ``hand`` (its R) and ``ratio`` (limbeck / by hand)."""
-    ratios: dict[str, list[tuple[float, float]]] = {"R": [], "hand": [], "ratio": []}
-    for number in range(warm_up + rounds):
-        order = random.sample(row.variants, len(row.variants))
-        times = {step: seconds(step) for step in order}
-        if number < warm_up:
-            continue
-        for name, over, under in (
-            ("R", row.step, row.floor),
-            ("hand", row.hand, row.floor),
-            ("ratio", row.step, (row.hand,)),
-        ):
-            if row.hand or name == "R":
-                floor = [sum(times[step][clock] for step in under) for clock in (0, 1)]
-                ratios[name].append((times[over][0] / floor[0], times[over][1] / floor[1]))
-    return ratios
-
-
-def spread(values: list[float]) -> str:
-    """Median and quartiles."""
-    if not values:
-        return "-"
-    first, median, third = statistics.quantiles(values, n=4)
-    return f"{median:.3f} ({first:.2f}, {third:.2f})"
-
-
 def line(row: Row, rounds: int) -> str:
-    """The row, measured."""
-    ratios = measure(row, rounds)
-    cells = [spread([pair[clock] for pair in ratios[name]]) for name in ratios for clock in (0, 1)]
+    """The row, measured: R, R by hand, and limbeck / by hand, each by CPU and by wall time."""
+    measured = interleaved(row.variants, rounds)
+    cells = [
+        spread(ratios(measured, over, under, clock)) if over and all(under) else "-"
+        for over, under in ((row.step, row.floor), (row.hand, row.floor), (row.step, (row.hand,)))
+        for clock in (CPU, WALL)
+    ]
     return f"| {row.name} | {' | '.join(cells)} |"
 
 
 HEAD = """\
 | step | R, CPU time | R, wall | R by hand, CPU | by hand, wall | limbeck / by hand, CPU | wall |
 |---|---|---|---|---|---|---|"""
-
-
-def write(text: str) -> None:
-    """Replace this script's part of docs/performance.md, or add it."""
-    first, last = "<!-- benchmarks/step_ratio.py -->", "<!-- end of benchmarks/step_ratio.py -->"
-    old = DOCUMENT.read_text() if DOCUMENT.exists() else "# Performance\n"
-    before, _, rest = old.partition(first)
-    after = rest.partition(last)[2]
-    whole = f"{before.rstrip()}\n\n{first}\n{text}\n{last}\n\n{after.lstrip()}"
-    DOCUMENT.write_text(whole.rstrip() + "\n")
 
 
 def main() -> None:
@@ -340,8 +295,7 @@ def main() -> None:
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
     text = [
         f"Classification {options.batch} x {options.size} px, detection 2 x 256 px; "
-        f"{options.rounds} interleaved rounds, one thread, torch {torch.__version__}, "
-        f"{platform.machine()}; median (quartiles).",
+        f"{options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
         "",
         HEAD,
     ]
@@ -351,7 +305,7 @@ def main() -> None:
             text.append(line(make(), options.rounds))
             print(text[-1], flush=True)
     if options.write:
-        write("\n".join(text))
+        write("benchmarks/step_ratio.py", "\n".join(text))
 
 
 if __name__ == "__main__":

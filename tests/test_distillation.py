@@ -195,6 +195,26 @@ def test_no_graph_is_kept(pair, batch):
     assert refs[0]() is None
 
 
+def test_of_the_teacher_only_what_is_read_outlives_its_forward(pair, batch):
+    refs = {}
+    alive = []
+
+    def note(module, _, output):
+        refs[weakref.ref(output)] = module
+
+    def look(*_):
+        alive.extend(ref() for ref in refs if ref() is not None)
+
+    for module in pair.teacher.modules():
+        module.register_forward_hook(note)
+    pair.student.conv1.register_forward_pre_hook(look)
+    pair(*batch)
+    assert len(refs) > 20
+    widths = 64 * 4 * 4, small.CLASSES  # of layer3 and of the logits
+    assert {tensor.shape[1] for tensor in alive} == set(widths)
+    assert len({tensor.data_ptr() for tensor in alive}) == len(widths)
+
+
 # -- wrappers -------------------------------------------------------------------------------------
 
 

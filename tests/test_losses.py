@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from limbeck import Losses
-from limbeck.losses import student_losses
+from limbeck.losses import refuse_half, student_losses
 
 
 def test_weighted_and_raw_and_total():
@@ -29,6 +29,15 @@ def test_a_weight_of_nothing_leaves_no_gradient():
     x = torch.tensor(2.0, requires_grad=True)
     Losses({"a": x**2, "b": x}, {"a": 0.0, "b": 1.0}).total.backward()
     assert x.grad == 1
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_refused_by_name(half):
+    refuse_half({"a/b": torch.tensor(1.0), "a/c": torch.tensor(1.0, dtype=torch.float64)})
+    with pytest.raises(
+        TypeError, match=r"the loss a/d is b?float16; expected float32.*\.float\(\)"
+    ):
+        refuse_half({"a/b": torch.tensor(1.0), "a/d": torch.tensor(1.0, dtype=half)})
 
 
 def test_detectors_losses_keep_their_names():

@@ -89,9 +89,13 @@ class Distillation(nn.Module):
         self.register_load_state_dict_post_hook(_forgive_teacher)  # type: ignore[no-untyped-call]
 
     def _methods(self) -> Iterator[tuple[str, Method]]:
-        for name, method in self.methods.items():
-            assert isinstance(method, Method)
-            yield name, method
+        for name in self.methods:
+            yield name, self._method(name)
+
+    def _method(self, name: str) -> Method:
+        method = self.methods[name]
+        assert isinstance(method, Method)
+        return method
 
     def _needed_teacher(self, wanted_by: str) -> nn.Module:
         if self.teacher is None:
@@ -208,19 +212,22 @@ class Distillation(nn.Module):
         self.number += 1
 
     @torch.no_grad()
-    def observe(self, images: Images, targets: Targets) -> None:
-        """Show one calibration batch to the methods that have a calibration."""
+    def observe(self, images: Images, targets: Targets, name: str | None = None) -> None:
+        """Show one calibration batch to a method, or to all that have a calibration."""
         with evaluation(self.student, self.teacher):
             _, steps = self._run(images, targets)
-            for name, method in self._methods():
-                if method.calibration is not None:
-                    method.observe(steps[name])
+            for calibrated in self._calibrated(name):
+                self._method(calibrated).observe(steps[calibrated])
 
-    def solve(self) -> None:
-        """Finish a calibration."""
-        for _, method in self._methods():
-            if method.calibration is not None:
-                method.solve()
+    def solve(self, name: str | None = None) -> None:
+        """Finish the calibration of a method, or of all that have one."""
+        for calibrated in self._calibrated(name):
+            self._method(calibrated).solve()
+
+    def _calibrated(self, name: str | None) -> list[str]:
+        if name is not None:
+            return [name]
+        return [name for name, method in self._methods() if method.calibration is not None]
 
     def check(
         self,

@@ -15,6 +15,7 @@ FREE = {
     "config",
     "data.eval_batch_size",
     "data.workers",
+    "model.recalibrate",
     "trainer.accelerator",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",

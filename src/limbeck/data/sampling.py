@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
+# What random numbers are for, where it is not the order (epoch) or a sample (epoch, image).
+BATCHES, CALIBRATION = 1, 2
+
 
 class Draw(NamedTuple):
     """One sample: the index of an image, and the epoch for which it is augmented."""
@@ -129,6 +132,16 @@ def evaluation_batches(
 ) -> list[list[Draw]]:
     """Batches of every ``world_size``-th image in their order; no image comes twice."""
     draws = [Draw(0, image) for image in range(rank, images, world_size)]
+    return [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+
+
+def calibration_batches(
+    images: int, batch_size: int, wanted: int, *, seed: int, rank: int = 0, world_size: int = 1
+) -> list[list[Draw]]:
+    """Batches of this process's part of ``wanted`` images, chosen at random."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(images, generator=generator)[:wanted][rank::world_size].tolist()
+    draws = [Draw(0, image) for image in chosen]
     return [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
 
 

@@ -113,11 +113,11 @@ class Method(nn.Module, ABC):
     submodules is trained beside the student and saved in checkpoints, and leaves with the method.
 
     Under ``bf16-mixed`` and ``16-mixed`` features come in half precision and :meth:`forward` runs
-    under autocast. Adapters and networks of the method's own take that as it is: in float32 they
-    cost 5 % of a step (docs/performance.md) and bring the loss no closer, since the features are
-    rounded already. The arithmetic after them begins with ``.float()``; a matrix product there
-    also needs ``torch.autocast(..., enabled=False)``. :class:`limbeck.Distillation` refuses a
-    loss in half precision.
+    under autocast. Adapters and networks of the method's own take both as they are: float32 would
+    cost time there and bring the loss no closer, since the features are rounded already. The
+    arithmetic after them begins with ``.float()``; a matrix product in it also needs
+    ``torch.autocast(..., enabled=False)``. :class:`limbeck.Distillation` refuses a loss in half
+    precision.
 
     Attributes:
         student_taps: wanted places of the student by a name of the method's choice: landmarks,

@@ -1,6 +1,6 @@
 """The data of a run, as Lightning wants it: one training set, one validation set, their loaders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -12,10 +12,13 @@ from limbeck.data import ClassificationAugmentation, DetectionAugmentation, Visi
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches
 from limbeck.data.sampling import (
+    CALIBRATION,
     Place,
     ShuffledBatches,
+    calibration_batches,
     evaluation_batches,
     rank_and_world_size,
+    sample_seed,
 )
 from limbeck.data.transforms import to_float
 
@@ -182,26 +185,46 @@ class DataModule(LightningDataModule):
         Raises:
             ValueError: there is no training set.
         """
-        if self.train is None:
-            raise ValueError("there is no training set; give the data module 'train' as well")
+        train = self._needed_train()
         rank, world_size = rank_and_world_size()
         batches = ShuffledBatches(
-            len(self.train),
+            len(train),
             self.batch_size,
             seed=self.seed,
-            groups=self._lying(self.train) if self.group_by_aspect_ratio else None,
+            groups=self._lying(train) if self.group_by_aspect_ratio else None,
             rank=rank,
             world_size=world_size,
         )
-        transform = to_float() if self.augmentation is None else self.augmentation.training()
         samples = AugmentedBatches(
-            self.train,
-            transform,
+            train,
+            self._transform("training"),
             seed=self.seed,
             bad=self.bad_samples.get("training"),
             replace=True,
         )
         return TrainingLoader(samples, sampler=batches, **self._loader_options())
+
+    def calibration_dataloader(
+        self, images: int, transform: Literal["training", "evaluation"], step: int
+    ) -> EvaluationLoader:
+        """This process's part of some training images, for methods that are calibrated.
+
+        Args:
+            images: how many, over all processes; at most all there are.
+            transform: whether they are augmented as in training, or taken as in evaluation.
+            step: of the run; with the seed, decides which images, and their augmentation.
+        """
+        train = self._needed_train()
+        rank, world_size = rank_and_world_size()
+        seed = sample_seed(self.seed, step, 0, CALIBRATION)
+        batches = calibration_batches(
+            len(train), self.batch_size, images, seed=seed, rank=rank, world_size=world_size
+        )
+        samples = AugmentedBatches(
+            train, self._transform(transform), seed=seed, bad=self.bad_samples.get("training")
+        )
+        options = self._loader_options() | {"persistent_workers": False}
+        return EvaluationLoader(samples, sampler=batches, **options)
 
     def val_dataloader(self) -> EvaluationLoader:
         """This process's part of the validation set, in order."""
@@ -209,9 +232,21 @@ class DataModule(LightningDataModule):
         batches = evaluation_batches(
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
         )
-        transform = to_float() if self.augmentation is None else self.augmentation.evaluation()
-        samples = AugmentedBatches(self.val, transform, bad=self.bad_samples.get("validation"))
+        samples = AugmentedBatches(
+            self.val, self._transform("evaluation"), bad=self.bad_samples.get("validation")
+        )
         return EvaluationLoader(samples, sampler=batches, **self._loader_options())
+
+    def _needed_train(self) -> VisionDataset:
+        if self.train is None:
+            raise ValueError("there is no training set; give the data module 'train' as well")
+        return self.train
+
+    def _transform(self, kind: Literal["training", "evaluation"]) -> Callable[..., Any]:
+        stated = self.augmentation
+        if stated is None:
+            return to_float()  # type: ignore[no-any-return]  # torchvision is untyped
+        return stated.training() if kind == "training" else stated.evaluation()  # type: ignore[no-any-return]
 
     def _loader_options(self) -> dict[str, Any]:
         """Whole batches come from the dataset, so the loader itself makes none."""

@@ -3,6 +3,8 @@
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +35,14 @@ class TrainingTime(L.Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         """Count one batch."""
         wall, cpu = self._began
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """What training does between batches, but is part of it."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 

@@ -19,6 +19,7 @@ from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecis
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.schedules import Schedule
 from limbeck.training import trunks
+from limbeck.training.calibration import Calibrate
 from limbeck.training.callbacks import (
     Aliveness,
     BalanceReport,
@@ -50,6 +51,8 @@ class DistillationModule(L.LightningModule):
             what is evaluated and exported; None for none.
         channels_last: keep convolution weights (and so feature maps) in channels_last layout.
         compile: compile the trunks of student and teacher with ``torch.compile``.
+        recalibrate: calibrate methods anew where a resumed run goes on, though its checkpoint holds
+            what they found.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class DistillationModule(L.LightningModule):
         moving_average: float | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        recalibrate: bool = False,
     ) -> None:
         super().__init__()
         self.pair = Distillation(
@@ -81,7 +85,7 @@ class DistillationModule(L.LightningModule):
         self.scored_at: int | None = None  # the step of the student's scores
         self.student_build: Build | None = None  # for students that do not know it themselves
         # Lightning asks for callbacks at every fit and validate: they have to be the same ones.
-        self.companions = companions(moving_average)
+        self.companions = companions(moving_average, recalibrate)
         if channels_last:
             trunks.channels_last(self.pair)
         if compile:
@@ -268,14 +272,15 @@ def refuse_other_data(student: nn.Module, data: DataModule) -> None:
         )
 
 
-def companions(moving_average: float | None) -> list[L.Callback]:
+def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callback]:
     """The callbacks of every run.
 
-    The first changes what the others see, the last undoes what they draw at random.
+    The first change what the others see, the last undoes what they draw at random.
     """
     averaging = [] if moving_average is None else [MovingAverage(moving_average)]
     return [
         *averaging,
+        Calibrate(recalibrate),
         Aliveness(),
         NonFiniteGuard(),
         BalanceReport(),

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from limbeck.data.sampling import rank_and_world_size, sample_seed
+from limbeck.data.sampling import BATCHES, rank_and_world_size, sample_seed
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class RandomNumbers(L.Callback):
         """Seed the generators that models draw from."""
         module: Any = pl_module
         rank = rank_and_world_size()[0]
-        seed = sample_seed(module.data.seed, self.batches, rank)
+        seed = sample_seed(module.data.seed, self.batches, rank, BATCHES)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - models of others draw from it

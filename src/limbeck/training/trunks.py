@@ -14,7 +14,8 @@ VECTOR = 16  # channels that oneDNN takes at a time, at most (AVX-512; 8 with AV
 def channels_last(pair: Distillation) -> None:
     """Keep every convolution's weights in channels_last layout.
 
-    The maps follow from the first convolution on, on CPU and CUDA, so images need no conversion.
+    Maps follow from the first convolution on: torch goes by its weights, so images need no
+    conversion.
     """
     pair.to(memory_format=torch.channels_last)
     _spare_onednn(pair)
