@@ -29,8 +29,9 @@ class Pair:
     Attributes:
         teacher: recipe of the teacher.
         student: recipe of the student, over which each row's is laid.
-        rows: ``{what the row is called: recipe laid over the student's, or None}``; the last is
-            the distilled one, to which the row at equal time is matched.
+        rows: ``{what the row is called: recipe laid over the student's, or None}``.
+        timed: of the rows, the distilled ones, for each of which the plain student is also trained
+            as long.
         epochs: of the student's recipe.
         scores: which scores are shown, the first is compared.
     """
@@ -38,6 +39,7 @@ class Pair:
     teacher: str
     student: str
     rows: dict[str, str | None]
+    timed: tuple[str, ...]
     epochs: int
     scores: tuple[str, ...]
 
@@ -50,7 +52,9 @@ PAIRS = {
             "plain": None,
             "head transferred": "real/bccd_transfer",
             "FitNet + head": "real/bccd_fitnet",
+            "MGD": "real/bccd_mgd",
         },
+        ("FitNet + head", "MGD"),
         6,
         ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
@@ -62,13 +66,20 @@ PAIRS = {
             "trunk transferred": "real/helmet_transfer",
             "FitNet + trunk": "real/helmet_fitnet",
         },
+        ("FitNet + trunk",),
         3,
         ("AP", "AP50", "AP/helmet", "AP/head"),
     ),
     "clothing": Pair(
         "real/clothing_teacher",
         "real/clothing_student",
-        {"plain": None, "KD": "real/clothing_kd"},
+        {
+            "plain": None,
+            "KD": "real/clothing_kd",
+            "MGD": "real/clothing_mgd",
+            "MGD + KD": "real/clothing_mgd_kd",
+        },
+        ("KD", "MGD", "MGD + KD"),
         15,
         ("top1", "top5"),
     ),
@@ -98,13 +109,14 @@ def train(name: str, pair: Pair, seed: int) -> dict[str, dict]:
         extra = [taught] if recipe else []
         where = folder / re.sub(r"\W+", "_", row)
         found[row] = fit(where, recipes, f"--seed_everything={seed}", *extra)
-    plain, distilled = (found[row]["training_seconds"]["cpu"] for row in ("plain", row))
-    epochs = math.ceil(pair.epochs * max(1.0, distilled / plain))
-    where = folder / f"plain_{epochs}_epochs"
-    longer = f"--trainer.max_epochs={epochs}"
-    equal = fit(where, [pair.student], f"--seed_everything={seed}", longer)
-    rows = [r for r in found if r != row]
-    return {r: found[r] for r in rows} | {"plain, equal time": equal, row: found[row]}
+    for timed in pair.timed:
+        plain, distilled = (found[row]["training_seconds"]["cpu"] for row in ("plain", timed))
+        epochs = math.ceil(pair.epochs * max(1.0, distilled / plain))
+        where = folder / f"plain_{epochs}_epochs"
+        longer = f"--trainer.max_epochs={epochs}"
+        equal = fit(where, [pair.student], f"--seed_everything={seed}", longer)
+        found[f"plain, time of {timed}"] = equal
+    return found
 
 
 def markdown(pair: Pair, by_seed: dict[int, dict[str, dict]]) -> str:

@@ -13,6 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
 from limbeck.frame import Frame, network_frame
 from limbeck.landmarks import resolve, unwrap
+from limbeck.models import Classifier
 from tests import small
 
 PIXELS = 128
@@ -34,6 +35,8 @@ CLASSIFIERS = {
     "resnet18": lambda: torchvision.models.resnet18(),
     "resnet50": lambda: torchvision.models.resnet50(),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(),
+    "shufflenet_v2": lambda: torchvision.models.shufflenet_v2_x0_5(),
+    "Classifier of shufflenet_v2": lambda: Classifier("shufflenet_v2_x0_5", 3),
     "vgg11_bn": lambda: Chain(vgg.make_layers(vgg.cfgs["A"], batch_norm=True)),
     "timm resnet26": lambda: timm.create_model("resnet26", zero_init_last=False),
     "timm mobilenetv1_100": lambda: timm.create_model("mobilenetv1_100"),
@@ -84,6 +87,7 @@ def test_level_k_has_stride_two_to_the_k(name):
     [
         ("resnet18", ["layer1", "layer2", "layer3", "layer4"]),
         ("mobilenet_v2", ["features.3", "features.6", "features.13", "features.18"]),
+        ("shufflenet_v2", ["maxpool", "stage2", "stage3", "stage4"]),
         ("timm mobilenetv1_100", ["blocks.1", "blocks.2", "blocks.3", "blocks.4"]),
         ("timm resnetblur50", ["layer1", "layer2", "layer3", "layer4"]),
     ],
@@ -100,6 +104,7 @@ def test_published_places(name, places):
         ("vgg11_bn", nn.ReLU()),
         ("timm resnet26", nn.ReLU()),
         ("timm mobilenetv1_100", nn.ReLU6()),
+        ("Classifier of shufflenet_v2", nn.ReLU()),
     ],
 )
 def test_before_the_activation(name, activation):
@@ -121,6 +126,8 @@ def test_linear_bottlenecks_have_no_activation(name):
     [
         ("resnet18", {"C2": "layer1.1.bn2", "C4": "layer3.1.bn2", "C5.pre": "layer4.1.bn2"}),
         ("resnet50", {"C3": "layer2.3.bn3", "C4.pre": "layer3.5.bn3"}),
+        ("mobilenet_v2", {"C4.depthwise": "features.11.conv.1.1"}),
+        ("shufflenet_v2", {"C4": "stage3.7.branch2.6"}),
         (
             "mobilenet_v2",
             {"C3": "features.6.conv.3", "C5": "features.18.1", "C5.pre": "features.18.1"},
@@ -202,7 +209,25 @@ def test_parallel_activations_do_not_end_a_block():
     assert [level for level in found if level.startswith("C")] == ["C2", "C3", "C4"]
 
 
-@pytest.mark.parametrize("name", ["swin_t", "shufflenet_v2_x0_5", "regnet_x_400mf"])
+def test_no_tensor_of_torchvisions_shufflenet_is_a_stage_before_its_relu():
+    found = landmarks(CLASSIFIERS["shufflenet_v2"]())
+    assert set(found) == {"C2", "C3", "C4", "C5", "logits"}
+
+
+def test_depthwise_is_before_its_activation_in_the_last_group_of_a_stride():
+    model = torchvision.models.mobilenet_v2()
+    blocks = {2: 2, 3: 4, 4: 11, 5: 17}
+    seen = read(
+        model,
+        {f"C{k}": f"C{k}.depthwise" for k in blocks}
+        | {f"after{k}": f"features.{block}.conv.1" for k, block in blocks.items()},
+    )
+    for k in blocks:
+        assert seen[f"C{k}"].min() < 0
+        assert torch.equal(F.relu6(seen[f"C{k}"]), seen[f"after{k}"])
+
+
+@pytest.mark.parametrize("name", ["swin_t", "regnet_x_400mf"])
 def test_families_that_are_not_known_have_no_landmarks(name):
     assert landmarks(torchvision.models.get_model(name)) == {}
 

@@ -4,6 +4,9 @@
 ``C2`` .. ``C5``             trunk output at stride 4 .. 32, after the activation, (B, C, H, W)
 ``C2.pre`` .. ``C5.pre``     the same before the activation; equal where none ends the stage (a
                              linear bottleneck), absent where its structure does not tell
+``C2.depthwise`` ..          MobileNetV2 (torchvision): normalised output of a depthwise convolution
+``C5.depthwise``             before its activation, in the first block of the last group of equal
+                             width at stride 4 .. 32
 ``P2`` .. ``P7``             FPN output at stride 4 .. 128, (B, C, H, W)
 ``fpn``                      every FPN output, a list over levels
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
@@ -13,8 +16,28 @@
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
 
-What a C-level is, by family: the *last* output at that stride. In torchvision's ResNets that is
-``layer1`` .. ``layer4``, in MobileNetV2 ``features.3, .6, .13, .18``.
+What a C-level is, by family: the *last* output at that stride (not ShuffleNetV2's ``conv5``, which
+is for the classifier). Where Matching Guided Distillation (MGD, ECCV 2020) has its places in them:
+
+============================  ==================================  ================================
+family                        C2, C3, C4, C5                      MGD's published places
+============================  ==================================  ================================
+ResNet                        ``layer1`` .. ``layer4``            ``C2.pre`` .. ``C5.pre``
+MobileNetV1 (timm)            ``blocks.1`` .. ``blocks.4``        ``C2.pre`` .. ``C5.pre``: blocks
+                                                                  3, 5, 11, 13, the stem being 0
+MobileNetV2 (torchvision)     ``features.3, .6, .13``, and        ``C3.depthwise`` ..
+                              ``.18``, as HEAD has it             ``C5.depthwise``: blocks 7, 11, 17
+                                                                  with its stride moved, and 4, 11,
+                                                                  17 without
+ShuffleNetV2 (torchvision)    ``maxpool``, ``stage2`` ..          ``C3.pre``, ``C4.pre`` and ``C5``
+                              ``stage4``
+============================  ==================================  ================================
+
+In torchvision's own ShuffleNetV2 no tensor holds a stage before its ReLU, so there is no ``.pre``:
+each unit activates the half of the channels that it computes. A ``limbeck.models.Classifier`` of it
+is the same function with the ReLU at each stage's end (:mod:`limbeck.models.shufflenet`), and has
+``C3.pre`` .. ``C5.pre``. MGD ignores its first place in MobileNetV2 (block 4, of stride 8 already)
+and in ShuffleNetV2 (``C2``).
 """
 
 import difflib
@@ -25,6 +48,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
@@ -43,6 +67,7 @@ _LAST_ACTIVATION = re.compile(r"(relu|act|activation)\d?")
 # Blocks of torchvision and timm that end in no activation.
 _LINEAR_BLOCKS = {"InvertedResidual", "MBConv", "FusedMBConv", "EdgeResidual", "CNBlock"}
 _LINEAR_BLOCKS |= {"DepthwiseSeparableConv", "UniversalInvertedResidual"}
+_SHUFFLENET = {"conv1", "maxpool", "stage2", "stage3", "stage4"}  # and conv5, fc
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -94,7 +119,11 @@ def resolve(model: nn.Module, tap: Tap | str) -> Tap:
 
 
 def norm_of(model: nn.Module, name: str) -> nn.Module:
-    """The last norm module before the activation that ends ``name``: ``"C4"`` or ``"C4.pre"``."""
+    """The last norm module before the activation that ends ``name``: ``"C4"`` or ``"C4.pre"``.
+
+    It has as many channels as the place itself, except in a ShuffleNetV2, whose last norm makes
+    half of them.
+    """
     model = unwrap(model)
     path = resolve(model, name).path
     place = model.get_submodule(path)
@@ -148,6 +177,8 @@ def _pre_activation(path: str, stage: nn.Module) -> Tap | None:
         ends += [f"{name}.{n}" for n, c in norm.named_children() if isinstance(c, _ACTIVATIONS)]
     if ends:
         return Tap(f"{inside}.{ends[-1]}", "input")
+    if isinstance(block, shufflenetv2.InvertedResidual):  # torchvision's: each branch has its own
+        return None
     linear = isinstance(block, (nn.Conv2d, *_NORMS)) or type(block).__name__ in _LINEAR_BLOCKS
     return Tap(path) if linear else None
 
@@ -157,9 +188,12 @@ def _strides(trunk: nn.Module) -> dict[str, int]:
     if any(type(module).__name__.startswith("PatchMerging") for module in trunk.modules()):
         return {}  # they make the map coarser without a strided layer
     chain = list(trunk.named_children())
-    if any(name == "layer1" for name, _ in chain):  # a ResNet: leave its pooling and classifier
+    names = {name for name, _ in chain}
+    if "layer1" in names:  # a ResNet: leave its pooling and classifier
         stem = ("conv1", "bn1", "relu", "maxpool")
         chain = [(n, m) for n, m in chain if n in stem or n.startswith("layer")]
+    elif names >= _SHUFFLENET:
+        chain = [(n, m) for n, m in chain if n in _SHUFFLENET]
     elif not isinstance(trunk, nn.Sequential | IntermediateLayerGetter):
         return {}
     strides: dict[str, int] = {}
@@ -174,7 +208,24 @@ def _trunk(model: nn.Module, path: str) -> Places:
     """C-levels of the trunk at ``path``: the last child at each stride."""
     trunk = model.get_submodule(path)
     prefix = f"{path}." if path else ""
-    return _stages(model, {level: prefix + name for name, level in _strides(trunk).items()})
+    strides = {prefix + name: level for name, level in _strides(trunk).items()}
+    stages = {level: path for path, level in strides.items()}
+    return _stages(model, stages) | _depthwise(model, strides)
+
+
+def _depthwise(model: nn.Module, strides: dict[str, int]) -> Places:
+    """``C<k>.depthwise`` from ``{path: k}`` of the blocks of a MobileNetV2, in their order."""
+    places: Places = {}
+    width = 0
+    for path, level in strides.items():
+        block = model.get_submodule(path)
+        if not isinstance(block, mobilenetv2.InvertedResidual):
+            continue
+        if level >= 2 and block.out_channels != width:
+            # [expansion,] depthwise, projection, norm; each of the first two with norm and ReLU6.
+            places[f"C{level}.depthwise"] = Tap(f"{path}.conv.{len(block.conv) - 3}.1")
+        width = block.out_channels
+    return places
 
 
 def _stages(model: nn.Module, stages: dict[int, str]) -> Places:

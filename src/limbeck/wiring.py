@@ -210,10 +210,11 @@ def _refuse_unconnected(
 
 
 def _connect(name: str, method: Method, step: Any) -> Iterator[Connection]:
-    weights = ", ".join(f"{w:g}" for w in sorted(set(method.weights_at(step.number).values())))
+    weights = method.weights_at(step.number)
     teacher = step.teacher.features if step.teacher is not None else {}
     for tap_name in dict.fromkeys([*method.student_taps, *method.teacher_taps]):
         adapter = method.adapter_of(tap_name)
+        own = {w for part, w in weights.items() if f"{part}.".startswith(f"{tap_name}.")}
         yield Connection(
             method=name,
             teacher_tap=str(method.teacher_taps.get(tap_name, "-")) or "<model>",
@@ -221,7 +222,7 @@ def _connect(name: str, method: Method, step: Any) -> Iterator[Connection]:
             student_tap=str(method.student_taps.get(tap_name, "-")) or "<model>",
             student_shape=_shape(step.student.features.get(tap_name)),
             adapter="-" if adapter is None else _describe(adapter),
-            weight=weights,
+            weight=", ".join(f"{w:g}" for w in sorted(own or set(weights.values()))),
         )
 
 

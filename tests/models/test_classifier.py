@@ -4,8 +4,9 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.mobilenetv2 import InvertedResidual
 
-from limbeck.models import BasicBlocks, Classifier
+from limbeck.models import BasicBlocks, Classifier, load_student, save_student
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -63,6 +64,77 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str) -> None:
 def test_a_detector_is_no_classifier() -> None:
     with pytest.raises(ValueError, match="no such network"):
         Classifier("retinanet_resnet50_fpn", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "parameters"),
+    [
+        ("torchvision:resnet50", {}, 25_557_032),
+        ("torchvision:resnet152", {}, 60_192_808),
+        ("torchvision:resnet18", {}, 11_689_512),
+        ("torchvision:resnet34", {}, 21_797_672),
+        ("timm:mobilenetv1_100", {"act_layer": "relu"}, 4_231_976),
+        ("torchvision:mobilenet_v2", {"dropout": 0.0}, 3_504_872),
+        ("torchvision:shufflenet_v2_x1_0", {}, 2_278_604),
+    ],
+)
+def test_networks_of_published_distillations(name, arguments, parameters: int) -> None:
+    """MGD (ECCV 2020); torchvision's documentation for the other ResNets."""
+    with torch.device("meta"):
+        model = Classifier(name, 1000, arguments=arguments).eval()
+        assert sum(p.numel() for p in model.parameters()) == parameters
+        for pixels in (224, 160, 257):
+            assert model(torch.rand(2, 3, pixels, pixels)).shape == (2, 1000)
+
+
+def test_arguments_reach_the_builder() -> None:
+    torch.manual_seed(0)
+    moved = {"inverted_residual_setting": [[1, 8, 1, 1], [6, 8, 1, 2]], "dropout": 0.0}
+    model = Classifier("mobilenet_v2", 3, arguments=moved)
+    assert model.network.classifier[0].p == 0.0
+    assert sum(isinstance(m, InvertedResidual) for m in model.modules()) == 2
+    smooth = Classifier("timm:test_resnet", 3, arguments={"act_layer": "silu"})
+    assert any(isinstance(module, nn.SiLU) for module in smooth.modules())
+
+
+def test_weights_load_into_a_network_whose_stride_is_moved() -> None:
+    """The same tensors, another function until it is trained further."""
+    blocks = [[1, 8, 1, 1], [6, 8, 2, 2], [6, 16, 1, 1]]
+    moved = [[1, 8, 1, 1], [6, 8, 2, 1], [6, 16, 1, 2]]
+    plain = Classifier("mobilenet_v2", 3, arguments={"inverted_residual_setting": blocks}).eval()
+    other = Classifier("mobilenet_v2", 3, arguments={"inverted_residual_setting": moved}).eval()
+    part, tensors = other.part_for(plain.state_dict())
+    part.load_state_dict(tensors)
+    images = torch.rand(1, 3, 64, 64)
+    assert not torch.allclose(plain(images), other(images))
+
+
+def test_arguments_are_kept_and_said_to_who_has_no_limbeck(tmp_path, monkeypatch) -> None:
+    arguments = {"inverted_residual_setting": [[1, 8, 1, 1], [6, 8, 1, 2]], "dropout": 0.1}
+    model = Classifier("mobilenet_v2", 3, arguments=arguments).eval()
+    save_student(model, tmp_path)
+    images = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(load_student(tmp_path)(images), model(images))
+    code = model.without_limbeck()
+    assert "dropout=0.1" in code
+    names: dict = {}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    by_hand = names["model"]((images - names["mean"]) / names["std"])
+    torch.testing.assert_close(by_hand, model(images))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("mobilenet_v2", r"arguments=.* do not suit torchvision:mobilenet_v2: .*'droput'"),
+        ("timm:test_resnet", r"arguments=.* do not suit timm:test_resnet: .*'droput'"),
+        (BasicBlocks((1,), (4,)), r"a network of basic blocks has its depths, widths and"),
+    ],
+)
+def test_arguments_that_do_not_suit_are_refused(network, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classifier(network, 3, arguments={"droput": 0.1})
 
 
 def test_bytes_are_refused() -> None:

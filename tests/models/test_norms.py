@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from limbeck.models import BasicBlockResNet
-from limbeck.models.norms import AffineBatchNorm2d, Norm, convert_norms
+from limbeck.models.norms import AffineBatchNorm2d, GroupNorm, Norm, convert_norms, replace_norms
 
 NORMS = typing.get_args(Norm)
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -85,6 +85,40 @@ def test_timms_fused_norms_keep_their_activation_or_are_refused() -> None:
     torch.testing.assert_close(frozen.eval()(IMAGES), expected)
     with pytest.raises(ValueError, match=r"timm's BatchNormAct2d. Use norm='frozen'"):
         convert_norms(timm.create_model("test_efficientnet"), "affine")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_any_of_them_is_replaced_and_its_weight_and_bias_kept(norm: Norm) -> None:
+    model = convert_norms(BasicBlockResNet((1,), (32,)), norm)
+    nn.init.uniform_(model.bn1.weight)
+    weight = model.bn1.weight.clone()
+    for replaced in (replace_norms(model, "synchronised"), replace_norms(model, "group")):
+        assert torch.equal(replaced.bn1.weight, weight)
+        assert replaced.bn1.weight.requires_grad
+    assert isinstance(model.bn1, GroupNorm)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+
+
+def test_synchronised_norms_keep_their_statistics() -> None:
+    model = network("frozen")
+    before = statistics(model)
+    replaced = replace_norms(model, "synchronised")
+    assert isinstance(replaced.bn1, nn.SyncBatchNorm)
+    for old, new in zip(before, statistics(replaced), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_group_norm_is_torchs() -> None:
+    x = torch.rand(2, 64, 5, 5)
+    replaced = replace_norms(nn.Sequential(nn.BatchNorm2d(64, eps=1e-3)), "group")
+    torch.testing.assert_close(replaced(x), nn.functional.group_norm(x, 32, eps=1e-3))
+
+
+def test_channels_that_are_no_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="48 channels are no multiple of a group norm's 32 groups"):
+        replace_norms(nn.BatchNorm2d(48), "group")
+    with pytest.raises(ValueError, match="norm='batch': expected one of group, synchronised"):
+        replace_norms(nn.BatchNorm2d(32), "batch")  # type: ignore[arg-type]
 
 
 def test_an_unknown_behaviour_is_refused() -> None:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,6 +84,9 @@ def test_sgd_and_adamw_get_their_own_arguments() -> None:
 
 
 # -- learning rates -----------------------------------------------------------------------------
+
+
+TRAINED = [("w", nn.Parameter(torch.zeros(1)))]
 
 
 def course(rate: LearningRate, total: int, per_epoch: int = 10, peak: float = 0.01) -> list[float]:
@@ -175,6 +179,49 @@ def test_groups_keep_their_proportion() -> None:
             assert slow == pytest.approx(fast / 5)
             optimizer.step()
             scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("key", "peak", "rate"),
+    [
+        (
+            "imagenet_mobilenetv1_lr",
+            0.1,
+            LearningRate("step", 10, warm_up_factor=0.1, interval="epoch", milestones=(41, 71, 91)),
+        ),
+        ("cub_lr", 0.01, LearningRate("step", 0, milestones=(31, 61, 81))),
+        ("base_lr", 0.1, LearningRate("step", 0, milestones=(30, 60, 90))),
+    ],
+)
+def test_courses_of_mgd_s_classification(shared, key: str, peak: float, rate) -> None:
+    """By epoch, from the published code: the same in every step of an epoch."""
+    epochs = np.load(shared / "golden/mgd/schedules.npz")[key]
+    found = course(rate, total=3 * len(epochs), per_epoch=3, peak=peak)
+    np.testing.assert_allclose(found, epochs.repeat(3), rtol=1e-9)
+
+
+def test_detectron2_s_90_000_steps() -> None:
+    """Linear from a thousandth over 1000 steps; a tenth from 60 000 on, a hundredth from 80 000."""
+    rate = LearningRate("step", warm_up=1000, milestones=(60_000, 80_000), unit="steps")
+    scheduler = rate.build(Optimizer("sgd").build(TRAINED, set()), 90_000, 7_329)
+    (factor,) = scheduler.lr_lambdas
+    assert [factor(step) for step in (0, 500, 999)] == pytest.approx([0.001, 0.5005, 0.999001])
+    assert [factor(step) for step in (1000, 59_999, 60_000, 79_999)] == pytest.approx(
+        [1.0, 1.0, 0.1, 0.1]
+    )
+    assert [factor(step) for step in (80_000, 89_999)] == pytest.approx([0.01, 0.01])
+
+
+def test_a_share_of_the_run_warms_up_by_epochs_too() -> None:
+    rate = LearningRate("cosine", warm_up=0.5, warm_up_factor=0.0, interval="epoch")
+    assert course(rate, total=12, per_epoch=3) == pytest.approx(
+        [0.0] * 3 + [0.005] * 3 + [0.01] * 3 + [0.005] * 3
+    )
+
+
+def test_a_one_cycle_by_epochs_is_refused() -> None:
+    with pytest.raises(ValueError, match="a one_cycle moves every step"):
+        LearningRate("one_cycle", interval="epoch")
 
 
 def test_step_without_milestones_is_refused() -> None:

@@ -1,7 +1,11 @@
-"""Published methods, one file each. Every method exported here joins the tests all must pass."""
+"""Published methods, one file or folder each.
+
+Every method exported here joins the tests that all of them must pass.
+"""
 
 from limbeck.methods.base import Calibration, Method, Side, Step
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.kd import KD
+from limbeck.methods.mgd import MGD
 
-__all__ = ["KD", "Calibration", "FitNet", "Method", "Side", "Step"]
+__all__ = ["KD", "MGD", "Calibration", "FitNet", "Method", "Side", "Step"]

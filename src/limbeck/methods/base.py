@@ -124,8 +124,9 @@ class Method(nn.Module, ABC):
             paths or :class:`limbeck.Tap`.
         teacher_taps: the same of the teacher.
         weights: the weight of each part of the loss. Complete after :meth:`setup`.
-        normaliser: whether losses are divided by this process's share of the batch or by the
-            global one, as the published form has it.
+        normaliser: whether losses are divided by what this process has of the batch, or by all of
+            it, as the published form has it. With ``global``, DDP's mean over the processes is the
+            mean over the global batch, however unequal their parts are.
         calibration: None, or when to call :meth:`observe` over many batches and then
             :meth:`solve`.
     """

@@ -2,8 +2,9 @@
 
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from limbeck.models.build import Build, LimbeckModel, Tensors
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
+from limbeck.models.shufflenet import Unit, late_relu
 from limbeck.models.weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ class Classifier(LimbeckModel):
         network: a name, ``resnet18`` or ``torchvision:resnet18`` or ``timm:resnet18`` (a bare
             name is looked for in torchvision first), or the shape of a network of basic blocks.
         num_classes: of the output.
+        arguments: further arguments of torchvision's or timm's builder, such as ``{dropout: 0.0}``
+            of ``mobilenet_v2`` or ``{act_layer: relu}`` of ``timm:mobilenetv1_100``.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
         mean: of the input channels, RGB in [0, 1]; none: what timm's network was published
             with, ImageNet's for all others.
@@ -36,7 +40,7 @@ class Classifier(LimbeckModel):
         network: the plain network.
 
     Raises:
-        ValueError: No library has a network of that name.
+        ValueError: No library has a network of that name, or it does not take the arguments.
     """
 
     mean: Tensor
@@ -47,6 +51,7 @@ class Classifier(LimbeckModel):
         network: str | BasicBlocks,
         num_classes: int,
         *,
+        arguments: Mapping[str, Any] | None = None,
         weights: str | Path | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
@@ -55,7 +60,8 @@ class Classifier(LimbeckModel):
         super().__init__()
         if isinstance(network, str):
             network = _qualified(network)
-        plain = _network(network, num_classes)
+        arguments = dict(arguments or {})
+        plain = _network(network, num_classes, arguments)
         published = getattr(plain, "pretrained_cfg", {})
         mean = mean or published.get("mean", IMAGENET_DEFAULT_MEAN)
         std = std or published.get("std", IMAGENET_DEFAULT_STD)
@@ -64,6 +70,7 @@ class Classifier(LimbeckModel):
             {
                 "network": network,
                 "num_classes": num_classes,
+                "arguments": arguments,
                 "mean": mean,
                 "std": std,
                 "norm": norm,
@@ -104,11 +111,12 @@ class Classifier(LimbeckModel):
         library, _, name = next(iter(self.published), "").partition(":")
         if not library:
             return None
+        given = "".join(f", {k}={v!r}" for k, v in self.build.init_args["arguments"].items())
         maker = {"torchvision": "torchvision.models.get_model", "timm": "timm.create_model"}
         return (
             f"import torch, {library}\n"
             "from safetensors.torch import load_file\n"
-            f"model = {maker[library]}({name!r}, num_classes={self.num_classes})\n"
+            f"model = {maker[library]}({name!r}, num_classes={self.num_classes}{given})\n"
             'model.load_state_dict(load_file("student.safetensors"))\n'
             "model.eval()  # logits = model((images - mean) / std)\n"
             f"mean = torch.tensor({self.build.init_args['mean']})[:, None, None]\n"
@@ -131,15 +139,38 @@ def _qualified(name: str) -> str:
     )
 
 
-def _network(network: str | BasicBlocks, num_classes: int) -> nn.Module:
+def _network(
+    network: str | BasicBlocks, num_classes: int, arguments: Mapping[str, Any]
+) -> nn.Module:
+    if isinstance(network, BasicBlocks) and arguments:
+        raise ValueError(
+            f"arguments={arguments}: a network of basic blocks has its depths, widths and "
+            "stem_stride, and takes no others. Leave them out."
+        )
     if isinstance(network, BasicBlocks):
         stride = network.stem_stride
         return BasicBlockResNet(network.depths, network.widths, num_classes, stride)
+    try:
+        return _published(network, num_classes, arguments)
+    except TypeError as error:
+        if not arguments:
+            raise
+        raise ValueError(
+            f"arguments={arguments} do not suit {network}: {error}. Expected arguments of its "
+            "builder in that library. Correct or leave out the one named."
+        ) from None
+
+
+def _published(network: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     library, _, name = network.partition(":")
     if library == "timm":
-        return timm.create_model(name, num_classes=num_classes)
-    plain: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-    return plain
+        return timm.create_model(name, num_classes=num_classes, **arguments)
+    shuffle = name.startswith("shufflenet_v2")
+    units = {"inverted_residual": Unit} if shuffle else {}
+    plain: nn.Module = torchvision.models.get_model(
+        name, weights=None, num_classes=num_classes, **units, **arguments
+    )
+    return late_relu(plain) if shuffle else plain
 
 
 def _head(network: nn.Module) -> str:

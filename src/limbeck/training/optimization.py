@@ -91,8 +91,10 @@ class LearningRate:
         shape: ``constant``; ``step`` (times ``gamma`` at each milestone); ``cosine`` (to 0);
             ``one_cycle`` (up over the warm-up and down to 0, cosine, momentum in reverse:
             Smith and Topin, arXiv:1708.07120).
-        warm_up: linear warm-up: optimizer steps, or below 1 a share of the run.
+        warm_up: linear warm-up: how many of ``interval``, or below 1 a share of the run.
         warm_up_factor: factor on the learning rate at the first step of a linear warm-up.
+        interval: after what the learning rate moves: every optimizer ``step``, or every ``epoch``
+            (not with ``one_cycle``).
         milestones: of ``step``.
         unit: what the milestones count.
         gamma: of ``step``.
@@ -101,6 +103,7 @@ class LearningRate:
     shape: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     warm_up: float = 0.1
     warm_up_factor: float = 0.001
+    interval: Literal["step", "epoch"] = "step"
     milestones: Sequence[int] = ()
     unit: Literal["epochs", "steps"] = "epochs"
     gamma: float = 0.1
@@ -111,12 +114,18 @@ class LearningRate:
                 "learning_rate.shape is 'step', but there are no milestones: give "
                 "learning_rate.milestones, in epochs or (learning_rate.unit) steps"
             )
+        if self.shape == "one_cycle" and self.interval == "epoch":
+            raise ValueError(
+                "learning_rate.interval is 'epoch', but a one_cycle moves every step: leave it "
+                "out, or choose another learning_rate.shape"
+            )
 
     def build(
         self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int
     ) -> LRScheduler:
         """A scheduler to step after every optimizer step."""
-        warm_up = self.warm_up * total_steps if self.warm_up < 1 else self.warm_up
+        every = steps_per_epoch if self.interval == "epoch" else 1
+        warm_up = self.warm_up * (total_steps if self.warm_up < 1 else every)
         if self.shape == "one_cycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
             # torch divides by the length of both ways: one of a single step cannot be.
@@ -125,11 +134,16 @@ class LearningRate:
             return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=share)
         unit = steps_per_epoch if self.unit == "epochs" else 1
         milestones = [milestone * unit for milestone in self.milestones]
-        factor = partial(self.factor, total=total_steps, warm_up=warm_up, milestones=milestones)
+        factor = partial(
+            self.factor, total=total_steps, warm_up=warm_up, milestones=milestones, every=every
+        )
         return LambdaLR(optimizer, factor)
 
-    def factor(self, step: int, total: int, warm_up: float, milestones: Sequence[int]) -> float:
+    def factor(
+        self, step: int, total: int, warm_up: float, milestones: Sequence[int], every: int = 1
+    ) -> float:
         """Factor on the learning rate after ``step`` optimizer steps (not for ``one_cycle``)."""
+        step -= step % every
         factor = 1.0
         if self.shape == "step":
             factor = self.gamma ** sum(step >= milestone for milestone in milestones)

@@ -1,13 +1,16 @@
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import detection
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from limbeck.models import BasicBlocks, RetinaNet
+from limbeck.models import BasicBlocks, RetinaNet, load_student, save_student
 from limbeck.models.detection.backbones import P6P7, Backbone, layout_of
 from limbeck.models.detection.presets import PRESETS
+from limbeck.models.norms import GroupNorm
+from tests.models.scramble import scramble
 
 TRUNKS = {
     "resnet18": [64, 128, 256, 512],
@@ -86,6 +89,63 @@ def test_norms_of_frozen_stages_do_not_move_in_training(norm) -> None:
     assert moved == {"layer2", "layer3", "layer4"}
     assert isinstance(body["bn1"], FrozenBatchNorm2d)
     assert isinstance(body["layer2"][0].bn1, nn.BatchNorm2d) == (norm == "trained")
+
+
+def norms_that_are(kind, body) -> dict[str, int]:
+    """How many norms of that kind each block has."""
+    found = [n.rpartition(".bn")[0] for n, m in body.named_modules() if isinstance(m, kind)]
+    found = [name.removesuffix(".downsample.1") for name in found if name]
+    return {name: found.count(name) for name in sorted(set(found))}
+
+
+@pytest.mark.parametrize(("frozen_stages", "first"), [(0, 1), (1, 1), (2, 2), (3, 3)])
+def test_last_norms_are_those_of_the_last_block_of_every_trained_stage(frozen_stages, first):
+    body = Backbone(
+        "resnet18", (3, 5), 16, None, norm="frozen", frozen_stages=frozen_stages, last_norm="group"
+    ).body
+    assert norms_that_are(nn.GroupNorm, body) == {f"layer{k}.1": 2 for k in range(first, 5)}
+    trained = [n for n, p in body.named_parameters() if p.requires_grad and ".bn" in n]
+    assert len(trained) == 4 * (5 - first)  # weight and bias of two norms in each
+
+
+def test_last_norms_of_a_stage_of_one_block_include_the_shortcut() -> None:
+    trunk = BasicBlocks((1, 1), (32, 64))
+    body = Backbone(trunk, (2, 3), 16, None, norm="frozen", frozen_stages=1, last_norm="group").body
+    assert isinstance(body["layer2"][0].downsample[1], nn.GroupNorm)
+    assert isinstance(body["bn1"], FrozenBatchNorm2d)
+
+
+def test_last_norms_take_over_the_weight_and_bias_of_the_loaded_network() -> None:
+    """Other numbers, but nothing left at its initial value."""
+    classifier = scramble(torchvision.models.resnet18())
+    detector = RetinaNet("resnet18", 3, last_norm="group", frozen_stages=1, fpn_channels=8)
+    part, tensors = detector.part_for(classifier.state_dict())
+    part.load_state_dict(tensors)
+    for k in (1, 2, 3, 4):
+        ours, theirs = part[f"layer{k}"][1], classifier.get_submodule(f"layer{k}.1")
+        for name in ("bn1", "bn2"):
+            norm, loaded = ours.get_submodule(name), theirs.get_submodule(name)
+            assert isinstance(norm, GroupNorm)
+            assert norm.num_groups == 32
+            assert torch.equal(norm.weight, loaded.weight)
+            assert torch.equal(norm.bias, loaded.bias)
+    assert detector.without_limbeck() is None
+
+
+def test_a_detector_with_last_norms_is_kept_and_loaded(tmp_path) -> None:
+    detector = RetinaNet("resnet18", 3, last_norm="group", frozen_stages=1, fpn_channels=8)
+    save_student(detector, tmp_path)
+    loaded = load_student(tmp_path)
+    assert norms_that_are(GroupNorm, loaded.backbone.body) == {
+        f"layer{k}.1": 2 for k in range(1, 5)
+    }
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_last_norms_need_residual_stages() -> None:
+    with pytest.raises(ValueError, match="last_norm: this backbone has no residual stages"):
+        RetinaNet("mobilenet_v2", 3, last_norm="group")
 
 
 @pytest.mark.parametrize("frozen_stages", [-1, 5])

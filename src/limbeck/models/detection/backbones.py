@@ -12,11 +12,11 @@ import torchvision
 from timm.utils.model import freeze
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from limbeck.models.build import Tensors
-from limbeck.models.norms import Norm, convert_norms
+from limbeck.models.norms import LastNorm, Norm, convert_norms, replace_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 
 
@@ -133,11 +133,14 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         norm: behaviour of the trunk's batch normalisations.
         frozen_stages: how many stages from below are not trained at all: 1 is the stem, 2 the stem
             and the first C-level, and so on; their normalisations are frozen whatever ``norm``.
+        last_norm: what all normalisations of the last block of each stage that is trained become,
+            trained themselves: ``group`` (32 groups) or ``synchronised``; none: as ``norm`` says.
         stride_in_1x1: bottlenecks are strided in their first 1x1 convolution, as in the original
             ResNet and the weights of MSRA; otherwise in the 3x3 one, as in torchvision.
 
     Raises:
-        ValueError: More stages are to be frozen than the trunk has, or it has no bottlenecks.
+        ValueError: More stages are to be frozen than the trunk has, or it has no residual blocks,
+            bottlenecks or widths of the kind that an argument needs.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         *,
         norm: Norm,
         frozen_stages: int,
+        last_norm: LastNorm | None = None,
         stride_in_1x1: bool = False,
     ) -> None:
         layout = layout_of(trunk)
@@ -172,6 +176,19 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
             names = [name for part in parts[:frozen_stages] for name in part]
             freeze(self.body, names)  # type: ignore[no-untyped-call]
         convert_norms(self.body, norm)
+        if last_norm is not None:
+            for stage in used[max(frozen_stages - 1, 0) :]:
+                replace_norms(self._last_block(stage), last_norm)
+
+    def _last_block(self, stage: Stage) -> nn.Module:
+        parts: list[nn.Module] = [self.body[name] for name in stage.modules]
+        inside = [module for part in parts for module in part.modules()]
+        blocks: list[nn.Module] = [m for m in inside if isinstance(m, BasicBlock | Bottleneck)]
+        if not blocks:
+            raise ValueError(
+                "last_norm: this backbone has no residual stages. Leave it out, or take a resnet."
+            )
+        return blocks[-1]
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
         """The state dict of ``body`` from that of the classifier with the same trunk.

@@ -76,8 +76,8 @@ model = detection.FasterRCNN(
 
 def _is_stock(model: Detector) -> bool:
     given = model.build.init_args
-    stock = given["preset"] == "torchvision" and not given["stride_in_1x1"]
-    return stock and bool(model.published)
+    changed = given["stride_in_1x1"] or given.get("last_norm") is not None
+    return given["preset"] == "torchvision" and not changed and bool(model.published)
 
 
 def _backbone(model: Detector, extra: str) -> str:

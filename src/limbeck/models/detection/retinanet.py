@@ -21,7 +21,7 @@ from limbeck.models.detection.matcher import assign, matcher
 from limbeck.models.detection.plain import retinanet_code
 from limbeck.models.detection.presets import Preset, PresetName, preset_of
 from limbeck.models.detection.transform import ReferenceTransform
-from limbeck.models.norms import Norm
+from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
@@ -58,6 +58,8 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         frozen_stages: stages of the trunk that are not trained: 1 is the stem, 2 the stem and C2.
         norm: of the trunk's batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
             A trunk that is trained from scratch needs ``trained``.
+        last_norm: what the normalisations of each trained stage's last block become, ``group`` or
+            ``synchronised``; a student of MGD learns the teacher's features with them.
         stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`.
         min_size: shorter side of images in evaluation mode, pixels.
         max_size: bound of the longer side in evaluation mode, pixels.
@@ -90,6 +92,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         frozen_stages: int = 0,
         norm: Norm = "frozen",
+        last_norm: LastNorm | None = None,
         stride_in_1x1: bool = False,
         min_size: int = 800,
         max_size: int = 1333,
@@ -116,6 +119,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             extra,
             norm=norm,
             frozen_stages=frozen_stages,
+            last_norm=last_norm,
             stride_in_1x1=stride_in_1x1,
         )
         per_cell = anchors.num_anchors_per_location()[0]

@@ -1,0 +1,60 @@
+"""The margins of a teacher's channels, and the distance that stops at them."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.landmarks import norm_of, resolve
+from limbeck.tap import TapError
+
+
+def norm_before(teacher: nn.Module, place: str) -> nn.Module | None:
+    """The norm that ends the place; None where none does, as in an FPN's levels."""
+    tap = resolve(teacher, place)
+    if tap.keys or tap.select:  # an item of an output that many modules had a part in
+        return None
+    try:
+        return norm_of(teacher, place)
+    except TapError:
+        return None
+
+
+def margin_of(norm: nn.Module | None) -> Tensor:
+    """E[X | X < 0] of a channel X ~ N(beta, gamma^2), from gain and shift of its norm.
+
+    Where P(X < 0) is at most 0.001 it is -3 |gamma|, as published: a jump. A constant channel
+    (gamma 0) has the limit of both: beta where negative, else 0.
+
+    Args:
+        norm: any norm; what lacks a gain or a shift, or is None, has 1 and 0.
+
+    Returns:
+        (C,), float32; a scalar without gains.
+    """
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    gamma = torch.ones(()).double() if weight is None else weight.detach().double().abs()
+    beta = torch.zeros_like(gamma) if bias is None else bias.detach().double()
+    ratio = beta / gamma
+    negative = torch.special.ndtr(-ratio)  # P(X < 0)
+    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
+    expected = beta - gamma * density / negative
+    return torch.where(negative > 0.001, expected, -3 * gamma).float()
+
+
+def partial_distance(student: Tensor, target: Tensor, margin: Tensor) -> Tensor:
+    """Squared distance to the target above its margin, but not from below to a negative one.
+
+    Args:
+        student: (B, S, H, W).
+        target: (B, S, H, W).
+        margin: (1, S, 1, 1).
+
+    Returns:
+        A scalar, the sum over all elements.
+    """
+    target = torch.maximum(target, margin)
+    counted = (student > target) | (target > 0)
+    # A product with numbers: one with booleans, or where(), is slower in the backward pass.
+    return (F.mse_loss(student, target, reduction="none") * counted.to(student)).sum()

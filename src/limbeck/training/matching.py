@@ -1,0 +1,60 @@
+"""Pictures of what Matching Guided Distillation matches, while it trains."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+
+from limbeck.methods import MGD, Step
+from limbeck.report.matching import flow_matrix, matched_maps
+
+
+class MatchingPictures(L.Callback):
+    """At each validation draws, for every place of every MGD, its flow and some matched maps.
+
+    ``matching/<method>_<place>_flow.png`` and ``..._maps.png`` in the run's folder, the maps of the
+    first validation image. Each replaces the one before. For a recipe's ``trainer.callbacks``.
+
+    Args:
+        channels: of the student whose maps are drawn at most, spread evenly over all.
+    """
+
+    def __init__(self, channels: int = 6) -> None:
+        self.channels = channels
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first image of the first batch."""
+        module: Any = pl_module
+        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        calibrated = [
+            (name, method)
+            for name, method in module.pair.methods.items()
+            if isinstance(method, MGD) and method.found_on
+        ]
+        if not calibrated:
+            return
+        images, targets = batch
+        _, steps = module.pair._run(images[:1], targets[:1])
+        for name, method in calibrated:
+            for place in method.places:
+                stem = f"{name}_{place.replace('.', '_')}"
+                folder = Path(trainer.default_root_dir, "matching")
+                self._draw(method, steps[name], place, folder / stem)
+
+    def _draw(self, method: MGD, step: Step, place: str, out: Path) -> None:
+        student, reduced, flow = method.matched(step, place)
+        teacher = step.taught.features[place]
+        title = f"{out.name}: flow found on {method.found_on} images"
+        flow_matrix(flow.cpu(), teacher.shape[1], out.with_name(f"{out.name}_flow.png"), title)
+        shown = list(range(0, len(flow), -(-len(flow) // self.channels)))
+        maps = out.with_name(f"{out.name}_maps.png")
+        matched_maps(student[0], reduced[0], teacher[0], flow.cpu(), shown, maps, out.name)
