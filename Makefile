@@ -28,3 +28,4 @@ bench: install
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/taps.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/mgd.py

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 
@@ -308,12 +309,23 @@ def test_gradient_reaches_the_student_and_its_norms_only():
     ]
 
 
-def test_losses_are_divided_by_the_images_of_the_global_batch(monkeypatch):
+def test_the_mean_over_processes_is_that_of_the_global_batch(monkeypatch):
+    """Two processes, of 3 images here and 9 elsewhere."""
     step = random_step()
     method = calibrated(MGD(["C4"]), step)
-    alone = method(step)["C4"]
-    monkeypatch.setattr(Step, "global_batch", 12)
-    torch.testing.assert_close(method(step)["C4"], alone * 3 / 12)
+    total = method(step)["C4"] * 3
+    monkeypatch.setattr(Step, "global_batch", torch.tensor(12))
+    torch.testing.assert_close(method(replace(step, world_size=2))["C4"], total * 2 / 12)
+
+
+def test_what_is_compared_can_be_looked_at():
+    step = random_step()
+    method = calibrated(MGD(["C4"]), step).eval()
+    student, reduced, flow = method.matched(step, "C4")
+    assert torch.equal(flow, flow_of(method))
+    assert torch.equal(student, method.adapter_of("C4")(step.student.features["C4"]))
+    of_feature, _ = REDUCERS["amp"]
+    assert torch.equal(reduced, of_feature(guides(step.teacher.features["C4"], flow)))
 
 
 def test_classification_weights_halve_from_the_last_stage():

@@ -32,7 +32,8 @@ and the student's s behind a norm of its own (trained with it, not part of it),
 divided by the images of the global batch and by ``factor``, times the place's weight. Published:
 
     classification  stage_weights 1/8, 1/4, 1/2, 1 at C2.pre to C5.pre, factor 1e4
-    detection       stage_weights 1, 1, 10, 10 at C2.pre to C5.pre, factor 4e8, norm "group",
+    detection       stage_weights 1, 1, 10, 10 at C2.pre to C5.pre, factor 4e8 (5e7 in the published
+                    code, which divides by its 8 processes once more), norm "group",
                     every_steps 5000, slow_from 20000, slow_every 31000, transform "training"
 
 A place that is left out leaves the others' weights as they are.

@@ -36,6 +36,6 @@ def assign(cost: NDArray[np.float64], count: int) -> NDArray[np.int64]:
         Columns of each row in ascending order, (S, k).
     """
     # As rows, students are fewer than teachers, as the solver wants it; on features of networks
-    # that was also the faster way round where they are as many.
+    # that was mostly the faster way round where they are as many, too.
     _, teachers = linear_sum_assignment(np.tile(cost, (count, 1)))
     return np.sort(teachers.reshape(count, len(cost)).T, axis=1)
