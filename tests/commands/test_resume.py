@@ -72,7 +72,7 @@ def losses(run: Path) -> list[dict[str, str]]:
 # The signal, and the step that the run can go on from.
 KILLS = {
     1: [("SIGKILL@1", 0), ("SIGKILL@5", 4), ("SIGKILL@6", 4), ("SIGTERM@9", 9)],
-    2: [("SIGKILL@3", 2), ("SIGKILL@8", 6)],
+    2: [("SIGKILL@3", 2), ("SIGTERM@8", 10)],  # processes ask each other every 5 steps
 }
 
 
@@ -178,3 +178,74 @@ def test_differences_are_found_at_any_depth() -> None:
         "g": "g was nothing, is 2",
     }
     assert not list(differences(begun, begun))
+
+
+def test_a_resumed_run_keeps_its_recipe_and_its_rows_even_if_it_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit(tiny.plain(max_epochs=1, log_every_n_steps=1))
+    recipe, rows = (RUN / "config.yaml").read_bytes(), (RUN / "metrics.csv").read_bytes()
+    tiny.limbeck("fit", "--resume", RUN, "--data.workers", "1")
+    assert (RUN / "config.yaml").read_bytes() == recipe
+    last = RUN / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises((SystemExit, RuntimeError)):
+        tiny.limbeck("fit", "--resume", RUN)
+    assert (RUN / "config.yaml").read_bytes() == recipe
+    assert (RUN / "metrics.csv").read_text().split() == rows.decode().split()
+
+
+def test_a_row_that_was_cut_off_is_dropped() -> None:
+    fit(tiny.plain(max_epochs=2, log_every_n_steps=1))
+    path = RUN / "metrics.csv"
+    whole = path.read_text().splitlines()
+    path.write_text("\n".join(whole) + "\n1,2")
+    tiny.limbeck("fit", "--resume", RUN)
+    assert path.read_text().splitlines() == whole
+
+
+def test_the_recipe_names_no_checkpoint() -> None:
+    fit(tiny.plain(max_epochs=1))
+    longer = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt")
+    recipe = tiny.plain(max_epochs=2)
+    recipe["model"]["learning_rate"] = {"shape": "constant"}
+    with pytest.raises(SystemExit):  # another course of the learning rate: refused, as ever
+        fit(tiny.plain(max_epochs=2), words=longer)
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["ckpt_path"] is None
+
+
+def test_other_batches_are_refused_at_an_epoch_s_end_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tiny.plain(max_epochs=1)
+    recipe["model"]["learning_rate"] = {"shape": "constant", "warm_up": 0}
+    fit(recipe)
+    last = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt", "--data.batch_size", "4")
+    recipe["trainer"]["max_epochs"] = 2
+    with pytest.raises(SystemExit):
+        fit(recipe, words=last)
+    assert "the order of the images is another one" in capsys.readouterr().err
+
+
+def test_only_training_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny.plain(max_epochs=1))
+    with pytest.raises(SystemExit):
+        tiny.limbeck("validate", "--resume", RUN)
+    assert "--resume continues training" in capsys.readouterr().err
+
+
+def test_a_moved_run_knows_its_best_score() -> None:
+    recipe = tiny.plain(max_epochs=2, max_steps=6)
+    recipe["model"]["learning_rate"] = {"shape": "constant", "warm_up": 0}
+    fit(recipe)
+    last = RUN / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=False)
+    (key,) = (name for name in saved["callbacks"] if "BestCheckpoint" in name)
+    saved["callbacks"][key]["best_model_score"] = torch.tensor(0.99)
+    torch.save(saved, last)
+    RUN.rename("moved")
+    best = Path("moved/checkpoints/best.ckpt").read_bytes()
+    recipe["trainer"]["max_steps"] = 8
+    words = ("--ckpt_path", "moved/checkpoints/last.ckpt")
+    fit(recipe, folder=Path("moved"), words=words)
+    assert Path("moved/checkpoints/best.ckpt").read_bytes() == best

@@ -1,6 +1,5 @@
 """``limbeck fit`` and ``limbeck validate``: a recipe, through Lightning's command line."""
 
-import csv
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,8 @@ import rich
 import torch
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.table import Table as RichTable
 
@@ -23,8 +21,9 @@ from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
 from limbeck.training.data import DataModule
 from limbeck.training.export import write_summary
+from limbeck.training.logs import EarlierRows, Events, Rows
 from limbeck.training.module import DistillationModule
-from limbeck.training.resumption import LastCheckpoint, WholeCheckpoints
+from limbeck.training.resumption import BestCheckpoint, LastCheckpoint, WholeCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +69,10 @@ class LimbeckCLI(LightningCLI):
             recipes = [Path(str(path)) for path in config.get("config") or ()]
             own = recipes[-1].resolve().with_suffix("").parts[-2:] if recipes else ("unnamed",)
             config.trainer.default_root_dir = str(Path("runs", *own))
+        if config.seed_everything is True:
+            raise ValueError(
+                "seed_everything is true: a seed drawn at random cannot be resumed. Give a number."
+            )
         leave_cores(config.data.workers)
         if self.subcommand == "fit":
             self._claim(Path(config.trainer.default_root_dir))
@@ -98,8 +101,8 @@ class LimbeckCLI(LightningCLI):
         callbacks = list(config["callbacks"] or [])
         if config["logger"] is None and self.subcommand == "fit":
             kwargs["logger"] = [
-                csv_log := CSVLogger(root, name="", version=""),
-                TensorBoardLogger(root, name="", version="tensorboard"),
+                csv_log := Rows(root, name="", version=""),
+                Events(root, name="", version="tensorboard"),
             ]
             callbacks.append(EarlierRows(csv_log))
         elif config["logger"] is None:
@@ -134,48 +137,25 @@ class LimbeckCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """The scores of student and teacher, side by side."""
-        rich.get_console().print(scores_table(self.model.scores))
-
-
-class EarlierRows(L.Callback):
-    """Keeps in ``metrics.csv`` what a resumed run has logged before; Lightning deletes it.
-
-    Args:
-        csv_log: the run's CSV log, not yet written to.
-    """
-
-    def __init__(self, csv_log: CSVLogger) -> None:
-        self.csv_log = csv_log
-        self.path = Path(csv_log.log_dir, "metrics.csv")
-        text = self.path.read_text() if self.path.is_file() else ""
-        self.rows = list(csv.DictReader(text.splitlines()))
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put everything back: there may be nothing left to train."""
-        self._put_back(self.rows)
-
-    @rank_zero_only
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Less what came after the checkpoint and is about to be logged again."""
-        self._put_back([row for row in self.rows if int(row["step"]) < trainer.global_step])
-
-    def _put_back(self, rows: list[dict[str, str]]) -> None:
-        if self.rows:
-            self.csv_log.experiment.metrics_keys = list(self.rows[0])
-            with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+        if self.trainer.is_global_zero:
+            rich.get_console().print(scores_table(self.model.scores))
 
 
 class RunRecipe(SaveConfigCallback):
-    """``config.yaml``: what was run. It goes again with a run that ended before its first step."""
+    """``config.yaml``: what was run. It goes again with a run that ended before its first step.
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Written by training alone: whoever only measures a run leaves its recipe as it is."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+    Written by new runs alone: whoever resumes or measures one leaves its recipe as it is.
+    """
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """In the run's folder, wherever its logs are; without the checkpoint that it began from."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = Path(trainer.default_root_dir, RECIPE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recipe = self.config.clone()
+        recipe.ckpt_path = None
+        self.parser.save(recipe, path, skip_none=False, overwrite=True, multifile=False)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -236,7 +216,7 @@ def build_of(student: Namespace) -> Build:
 def checkpoints(root: Path, monitor: str, every: int) -> list[L.Callback]:
     """The best by the headline score, and the last."""
     last = root / LAST
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         dirpath=last.parent,
         filename="best",
         monitor=monitor,
@@ -300,6 +280,6 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
         },
         auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "yaml"},
-        save_config_callback=RunRecipe,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=RunRecipe if words[0] == "fit" and resumed is None else None,
+        save_config_kwargs={"save_to_log_dir": False},
     )

@@ -11,7 +11,6 @@ LAST = Path("checkpoints", "last.ckpt")
 # What a run trains does not depend on these.
 FREE = {
     "checkpoint_every",
-    "ckpt_path",
     "config",
     "data.eval_batch_size",
     "data.workers",
@@ -29,12 +28,15 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: the verb is another than ``fit``.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", type=Path)
     given, (verb, *rest) = parser.parse_known_args(arguments)
     if given.resume is None:
         return list(arguments), None
+    if verb != "fit":
+        raise ValueError(f"--resume continues training; `limbeck {verb}` does not take it.")
     recipe = given.resume / RECIPE
     if not recipe.is_file():
         raise FileNotFoundError(

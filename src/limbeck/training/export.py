@@ -58,9 +58,8 @@ class TrainingTime(L.Callback):
 class ExportStudent(L.Callback):
     """Writes the plain student, and what the run came to, into the run's folder."""
 
-    @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A student that could not be exported is refused before it is trained."""
+        """A student that could not be exported is refused before it is trained, everywhere."""
         with TemporaryDirectory() as folder:
             export(pl_module, Path(folder))
 

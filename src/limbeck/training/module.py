@@ -253,6 +253,8 @@ class DistillationModule(L.LightningModule):
         """Scores that the run goes on with; one that only validates makes its own."""
         if self.trainer.state.fn == "fit":
             self.scores = checkpoint.get("scores", {})
+            if "teacher" in self.scores:
+                self.trainer.num_sanity_val_steps = 0
             begin_next_epoch(self.trainer, checkpoint)
 
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import random
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.types import _PATH
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.data.sampling import BATCHES, rank_and_world_size, sample_seed
 
 log = logging.getLogger(__name__)
+
+ASK_EVERY = 5  # steps, where several processes have to ask each other
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -39,7 +43,10 @@ class WholeCheckpoints(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        except (OSError, RuntimeError) as error:
+            # torch closes the broken file with an error of its own.
+            if isinstance(error, RuntimeError) and not isinstance(error.__context__, OSError):
+                raise
             partial.unlink(missing_ok=True)
             kept = f"{path} is of an earlier step" if path.exists() else "there is none yet"
             log.error(
@@ -51,12 +58,26 @@ class WholeCheckpoints(TorchCheckpointIO):
             )
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, which forgets its best score where a run was moved, or copied."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The score is that of the file in this run's folder."""
+        here: dict[str, Any] = {"dirpath": self.dirpath}
+        if state_dict["best_model_path"]:
+            best = str(Path(str(self.dirpath), Path(state_dict["best_model_path"]).name))
+            here |= {"best_model_path": best, "kth_best_model_path": best}
+            here |= {"best_k_models": {best: state_dict["best_model_score"]}}
+        super().load_state_dict(state_dict | here)
+
+
 class LastCheckpoint(Checkpoint):
     """Where training stands, in one file.
 
-    Written every ``every`` steps, after every epoch, every validation and the last step, and when
-    the process is asked to end (SIGTERM). Lightning's ``ModelCheckpoint`` writes its ``last.ckpt``
-    only where it found a new best.
+    Written every ``every`` steps, after every epoch, every validation and the last step, and where
+    the process is asked to end (SIGTERM), after the batch at hand. Lightning's ``ModelCheckpoint``
+    writes its ``last.ckpt`` only where it found a new best, and its answer to SIGTERM stops a
+    validation in the middle, and the processes of a run at different places.
 
     Args:
         path: the file, which is replaced.
@@ -72,11 +93,14 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.every = every
         self._step = 0
+        self._asked = self._ends = False
 
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if trainer.global_step != self._step and not trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.fit_loop._should_accumulate():
+            return  # nothing was trained, or gradients would be lost
+        if trainer.global_step != self._step:
             self._step = trainer.global_step
             for logger in trainer.loggers:  # what is logged up to here is not logged again
                 logger.save()
@@ -85,12 +109,40 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run stands in its checkpoint already."""
         self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._ask)  # Lightning puts back what was there before
+
+    def _ask(self, *_: Any) -> None:
+        self._asked = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save every so many steps; the last step before Lightning closes its epoch."""
-        ends = trainer.global_step == trainer.max_steps
-        if ends or (trainer.global_step % self.every == 0 and not last_of_epoch(trainer)):
+        if trainer.global_step == trainer.max_steps or trainer.should_stop:
             self._save(trainer)
+        elif last_of_epoch(trainer):
+            return  # what follows belongs to the epoch: validation, and another checkpoint
+        elif self._is_asked(trainer):
+            self._save(trainer)
+            self._ends = True
+        elif trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """End where the batch before is logged, and before another one is begun."""
+        if self._ends:
+            raise SIGTERMException
+
+    def _is_asked(self, trainer: L.Trainer) -> bool:
+        """Whether any process was asked to end: all of them have to, after the same batch."""
+        if trainer.fit_loop._should_accumulate():
+            return False
+        if trainer.world_size == 1:
+            return self._asked
+        if trainer.global_step % ASK_EVERY:
+            return False
+        asked = torch.tensor(float(self._asked), device=trainer.strategy.root_device)
+        total: Any = trainer.strategy.reduce(asked, reduce_op="sum")
+        return bool(total)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, unless nothing was trained since."""
@@ -99,13 +151,6 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, unless validation has just done it."""
         self._save(trainer)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Lightning answers SIGTERM between two batches, on every process."""
-        if isinstance(exception, SIGTERMException):
-            self._save(trainer)
 
 
 class RandomNumbers(L.Callback):
@@ -162,6 +207,9 @@ def begin_next_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     epochs = progress["epoch_progress"]["total"]["ready"]
     done = dict.fromkeys(("ready", "started", "processed", "completed"), epochs)
     steps = checkpoint["global_step"]
+    # Lightning looks at the loader's state only where an epoch goes on: it may not fit.
+    for state in progress["state_dict"].get("combined_loader", ()):
+        trainer.datamodule.train_dataloader().load_state_dict(state)  # type: ignore[attr-defined]
     fit_loop = trainer.fit_loop
     fit_loop.load_state_dict(
         progress
