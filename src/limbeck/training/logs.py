@@ -68,7 +68,8 @@ class EarlierRows(L.Callback):
     @rank_zero_only
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Put everything back at once: the run may fail before its first step, or have none."""
-        self._put_back(self.rows)
+        if stage == "fit":
+            self._put_back(self.rows)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
