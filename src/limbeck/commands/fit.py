@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 from rich.table import Table as RichTable
+from torch import distributed
 
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
@@ -267,7 +268,7 @@ def refuse_unwritable(root: Path) -> None:
 def train(arguments: Sequence[str]) -> LimbeckCLI:
     """Run ``limbeck fit ...`` or ``limbeck validate ...``."""
     words, resumed = run_to_resume(arguments)
-    return LimbeckCLI(
+    cli = LimbeckCLI(
         resumed,
         model_class=DistillationModule,
         datamodule_class=DataModule,
@@ -283,3 +284,6 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
         save_config_callback=RunRecipe if words[0] == "fit" and resumed is None else None,
         save_config_kwargs={"save_to_log_dir": False},
     )
+    if distributed.is_initialized():
+        distributed.destroy_process_group()  # or its threads may abort the process as it exits
+    return cli
