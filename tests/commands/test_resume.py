@@ -72,7 +72,7 @@ def losses(run: Path) -> list[dict[str, str]]:
 # The signal, and the step that the run can go on from.
 KILLS = {
     1: [("SIGKILL@1", 0), ("SIGKILL@5", 4), ("SIGKILL@6", 4), ("SIGTERM@9", 9)],
-    2: [("SIGKILL@3", 2), ("SIGTERM@8", 10)],  # processes ask each other every 5 steps
+    2: [("SIGKILL@3", 2), ("SIGTERM@8", 9)],  # processes ask each other at the end of the epoch
 }
 
 

@@ -1,5 +1,7 @@
 import logging
+import os
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from limbeck.methods import KD
@@ -123,6 +126,19 @@ def test_where_checkpoints_are_written(
     with pytest.raises(KeyError, match="power cut"):
         fit(taught(), tmp_path / "a", Course(crash), last, **options)
     assert torch.load(last.path, weights_only=False)["global_step"] == kept
+
+
+def test_sigterm_is_answered_where_every_step_ends_an_epoch(tmp_path: Path) -> None:
+    class Ask(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    data = tiny.shapes("classification", train=8)
+    with pytest.raises(SIGTERMException):
+        tiny.fit(taught(), data, tmp_path / "a", Ask(), last, max_epochs=5)
+    assert torch.load(last.path, weights_only=False)["global_step"] == 2
 
 
 def test_no_step_between_two_checkpoints_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
         elif last_of_epoch(trainer):
             return  # what follows belongs to the epoch: validation, and another checkpoint
-        elif self._is_asked(trainer):
+        elif trainer.fit_loop._should_accumulate():
+            return
+        elif self._looks(trainer) and self._is_asked(trainer):
             self._save(trainer)
             self._ends = True
         elif trainer.global_step % self.every == 0:
@@ -132,14 +134,13 @@ class LastCheckpoint(Checkpoint):
         if self._ends:
             raise SIGTERMException
 
+    def _looks(self, trainer: L.Trainer) -> bool:
+        return trainer.world_size == 1 or trainer.global_step % ASK_EVERY == 0
+
     def _is_asked(self, trainer: L.Trainer) -> bool:
         """Whether any process was asked to end: all of them have to, after the same batch."""
-        if trainer.fit_loop._should_accumulate():
-            return False
         if trainer.world_size == 1:
             return self._asked
-        if trainer.global_step % ASK_EVERY:
-            return False
         asked = torch.tensor(float(self._asked), device=trainer.strategy.root_device)
         total: Any = trainer.strategy.reduce(asked, reduce_op="sum")
         return bool(total)
@@ -149,8 +150,9 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless validation has just done it."""
+        """Save, unless validation has just done it; short epochs are not asked within."""
         self._save(trainer)
+        self._ends = self._ends or self._is_asked(trainer)
 
 
 class RandomNumbers(L.Callback):
