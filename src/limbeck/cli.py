@@ -11,6 +11,7 @@ usage: limbeck VERB ...
   fit         train a student, taught or plain, as a recipe states it
   validate    measure a recipe's student (and teacher) on its validation data
   predict     run an exported student on images
+  convert     write weights in another library's format, and compare the outputs
   inspect     landmarks and tappable paths of a model, a recipe or a weights file
   recipes     list, show and copy the recipes that come with limbeck
   quickstart  distil a detector on generated images, in minutes, and show what was gained

@@ -5,9 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck import Taps
+from limbeck.checkpoints import detectron2, mmdetection
 from limbeck.models import load_student
+from tests.checkpoints.small import small_detector
 from tests.commands import tiny
 from tests.commands.conftest import Runs
+from tests.models.detection.reference import file_of
 
 # One block a stage, strides of 4, 8 and 16, and a pyramid of 16 channels on the last two.
 AT_64_PX = {
@@ -27,6 +30,18 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
     lines = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     return {row[0]: row[1:] for row in cells}
+
+
+def folded(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """A table of two columns; the lines of a cell are one."""
+    rows: dict[str, str] = {}
+    name = ""
+    for line in capsys.readouterr().out.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if len(cells) == 2:
+            name = cells[0] or name
+            rows[name] = f"{rows[name]} {cells[1]}" if name in rows else cells[1]
+    return rows
 
 
 @pytest.mark.parametrize("target", ["recipe", "exported"])
@@ -89,9 +104,77 @@ def test_a_weights_file(suffix: str, runs: Runs, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     count = sum(tensor.numel() for tensor in state.values())
     assert f"{len(state)} tensors, {count / 1e6:.2f} M values" in said
-    assert said.count("│") == 4 * len(state)
+    table = said.partition("tensors, ")[2]
+    assert table.count("│") == 4 * len(state)
     assert "│ head.regression_head.bbox_reg.weight" in said
     assert "│ 8x16x3x3  │ float32 │" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "told"),
+    [
+        ("RetinaNet", "detectron2", "head_depth=4, p6_from=C5, preset=detectron2"),
+        ("FasterRCNN", "mmdetection", "box_head_channels=64, preset=mmdetection"),
+        ("RetinaNet", "torchvision", "head_depth=4, p6_from=P5, preset=torchvision"),
+    ],
+)
+def test_a_detector_of_a_library(
+    kind: str, library: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = small_detector(kind, "resnet18", preset=library)
+    if library != "torchvision":
+        table = {"detectron2": detectron2, "mmdetection": mmdetection}[library]
+        path = file_of(Path(), library, table.write(tensors, bgr=False))
+    else:
+        path = Path("stock.pth")
+        torch.save(tensors, path)
+    tiny.limbeck("inspect", path)
+    rows = folded(capsys)
+    names = library if library != "torchvision" else "torchvision, or of a network of its own"
+    assert rows["names of"] == names
+    assert rows["network"] == kind
+    stated = rows[f"as {library}'s"]
+    assert "backbone=resnet18, " in stated
+    assert "num_classes=3, " in stated
+    assert told in stated
+
+
+def test_classes_metadata_and_what_else_a_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    weights = mmdetection.write(small_detector("RetinaNet", "resnet18"), bgr=False)
+    path = file_of(Path(), "mmdetection", weights)
+    kept = torch.load(path, weights_only=True)
+    meta = kept["meta"] | {"dataset_meta": {"classes": ("cat", "dog", "cow")}}
+    average = {name: value + 1 for name, value in weights.items()}
+    more = {"meta": meta, "ema_state_dict": average, "optimizer": {"state": {}}}
+    torch.save(kept | more, path)
+    tiny.limbeck("inspect", path)
+    found = shown(capsys)
+    assert found["kept under"] == ["state_dict"]
+    assert found["others in the file"] == ["ema_state_dict"]
+    assert found["classes"] == ["cat, dog, cow"]
+    assert found["left out"] == ["optimizer"]
+    assert "'mmdet_version': '3.3.0'" in found["metadata: meta"][0]
+
+
+def test_a_trunk_with_its_name_and_input(capsys: pytest.CaptureFixture[str]) -> None:
+    body = detectron2.write(small_detector("RetinaNet", "resnet50"), bgr=True)
+    prefix = "backbone.bottom_up."
+    trunk = {k.removeprefix(prefix): v for k, v in body.items() if k.startswith(prefix)}
+    tiny.limbeck("inspect", file_of(Path(), "detectron2", trunk))
+    found = shown(capsys)
+    assert (found["names of"], found["network"]) == (["detectron2"], ["trunk"])
+    assert found["as detectron2's"][0].startswith("backbone=resnet50, mean=(0.485, 0.456, 0.406)")
+
+
+def test_a_detector_that_limbeck_has_not_is_shown_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = detectron2.write(small_detector("FasterRCNN", "resnet18"), bgr=False)
+    weights["roi_heads.mask_head.mask_fcn1.weight"] = torch.zeros(1)
+    tiny.limbeck("inspect", file_of(Path(), "detectron2", weights))
+    said = capsys.readouterr().out
+    assert "not one of limbeck's: model_final.pkl, read as detectron2's: 1 of 131 tensors" in said
+    assert "roi_heads.mask_head.mask_fcn1.weight" in said
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def test_short_sides_are_drawn(sample):
     assert {training(*sample)[0].shape[1] for _ in range(20)} == {30, 45}
 
 
+def test_short_sides_are_drawn_from_a_range(sample):
+    training = DetectionAugmentation(short_side_range=(30, 32)).training()
+    assert {training(*sample)[0].shape[1] for _ in range(30)} == {30, 31, 32}
+
+
 def test_photometric_distortion_moves_nothing(sample):
     image, target = DetectionAugmentation(flip=0, photometric=1.0).training()(*sample)
     assert (image - scaled(sample[0])).abs().mean() > 0.01
@@ -127,6 +132,11 @@ def test_imagenet_evaluation_is_256_and_224():
     ("make", "message"),
     [
         (lambda: DetectionAugmentation(long_side=500), "long_side is 500, but short_sides"),
+        (lambda: DetectionAugmentation(short_side_range=(800, 640)), r"range is \(800, 640\)"),
+        (
+            lambda: DetectionAugmentation(short_sides=(5,), short_side_range=(5, 6)),
+            "expected one of them",
+        ),
         (lambda: DetectionAugmentation(flip=1.5), "flip is 1.5"),
         (lambda: DetectionAugmentation(photometric=-0.1), "photometric is -0.1"),
         (lambda: ClassificationAugmentation(flip=2), "flip is 2"),

@@ -1,60 +1,8 @@
-from collections import OrderedDict
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from limbeck.models.state_dicts import load_strictly, read_tensors
-
-TENSORS = {"weight": torch.arange(6.0).view(3, 2), "bias": torch.ones(3)}
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        TENSORS,
-        OrderedDict(TENSORS),
-        {"state_dict": TENSORS, "epoch": 3},
-        {"model": TENSORS},
-        {f"module.{name}": value for name, value in TENSORS.items()},
-        {"model": {f"module.{name}": value for name, value in TENSORS.items()}},
-    ],
-)
-def test_containers_and_prefixes_are_taken_off(kept: dict, tmp_path: Path) -> None:
-    torch.save(kept, tmp_path / "kept.pth")
-    read = read_tensors(tmp_path / "kept.pth")
-    assert list(read) == ["weight", "bias"]
-    assert torch.equal(read["weight"], TENSORS["weight"])
-
-
-def test_safetensors(tmp_path: Path) -> None:
-    save_file(TENSORS, tmp_path / "kept.safetensors")
-    assert torch.equal(read_tensors(tmp_path / "kept.safetensors")["weight"], TENSORS["weight"])
-
-
-@pytest.mark.parametrize(
-    ("kept", "message"),
-    [
-        ({"epoch": 3, "loss": 0.5}, r"found \['epoch', 'loss'\]"),
-        ({}, "holds no state dict"),
-        ([1, 2], "list"),
-        (nn.Linear(2, 3), "cannot be read as weights"),
-    ],
-)
-def test_files_of_something_else_are_refused(kept, message: str, tmp_path: Path) -> None:
-    torch.save(kept, tmp_path / "kept.pth")
-    with pytest.raises(ValueError, match=message) as error:
-        read_tensors(tmp_path / "kept.pth")
-    assert "kept.pth" in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_damaged_files_are_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"not a file of weights")
-    with pytest.raises(ValueError, match=rf"{name} cannot be read as weights"):
-        read_tensors(tmp_path / name)
+from limbeck.models.state_dicts import load_strictly
 
 
 def test_a_misfit_says_names_and_both_shapes() -> None:
@@ -63,6 +11,22 @@ def test_a_misfit_says_names_and_both_shapes() -> None:
         load_strictly(nn.Linear(2, 3), wrong, "file.pth", "Do this.")
     message = str(error.value)
     assert all(word in message for word in ('"bias"', '"extra"', "[4, 2]", "[3, 2]", "Do this."))
+
+
+def test_what_is_missing_is_named_with_what_is_left_over_and_like_it() -> None:
+    network = nn.ModuleDict({"conv1": nn.Linear(2, 2), "bn1": nn.BatchNorm1d(2)})
+    tensors = {name.replace("conv1", "conv_1"): v for name, v in network.state_dict().items()}
+    with pytest.raises(ValueError, match="does not fit") as error:
+        load_strictly(network, tensors, "file.pth", "")
+    assert 'nearest to "conv1.weight" is "conv_1.weight"' in str(error.value)
+    assert 'nearest to "conv1.bias" is "conv_1.bias"' in str(error.value)
+    assert "bn1" not in str(error.value)
+
+
+def test_nothing_is_called_near_that_is_not() -> None:
+    with pytest.raises(ValueError, match="does not fit") as error:
+        load_strictly(nn.Linear(2, 3), {"features.0": torch.zeros(1)}, "file.pth", "")
+    assert "nearest" not in str(error.value)
 
 
 def test_a_misfit_everywhere_is_cut_short() -> None:

@@ -1,5 +1,7 @@
 import logging
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -7,6 +9,7 @@ import torch
 import torchvision
 from torchvision.models import detection
 
+from limbeck.checkpoints import detectron2, mmdetection
 from limbeck.models import (
     BasicBlocks,
     Classifier,
@@ -15,9 +18,14 @@ from limbeck.models import (
     load_weights,
     save_student,
 )
+from tests.checkpoints.small import lively
+from tests.models.detection.reference import file_of
 from tests.models.scramble import photographs, same_detections, scramble
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
+SMALL = {"fpn_channels": 8, "head_depth": 1, "min_size": 64, "max_size": 96}
+SMALL_TWO_STAGE = {"fpn_channels": 8, "box_head_channels": 8, "min_size": 64, "max_size": 96}
+CAFFE_STD = (1 / 255,) * 3
 
 
 @pytest.fixture
@@ -171,7 +179,7 @@ def test_a_trunk_of_other_widths_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["nowhere.pth", "mmdetection:some.pth"])
 def test_a_source_that_does_not_exist_is_refused_with_what_there_is(source: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"'{source}'.*torchvision:backbone"):
+    with pytest.raises(FileNotFoundError, match=f"'{source}'.*torchvision:<name of pub"):
         Classifier(BLOCKS, 3, weights=source)
 
 
@@ -180,3 +188,177 @@ def test_any_module_takes_a_file_of_its_own(tmp_path: Path) -> None:
     torch.save(trained.state_dict(), tmp_path / "linear.pt")
     load_weights(model, tmp_path / "linear.pt")
     assert torch.equal(model.weight, trained.weight)
+
+
+# -- files of other libraries ----------------------------------------------------------------------
+
+
+def theirs(model: torch.nn.Module, library: str, *, bgr: bool = False) -> dict[str, torch.Tensor]:
+    """The tensors of a model by the names of a library."""
+    table = {"detectron2": detectron2, "mmdetection": mmdetection}[library]
+    return table.write(model.state_dict(), bgr=bgr)
+
+
+@pytest.fixture(scope="module", params=["detectron2", "mmdetection"])
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A RetinaNet-R18 of three classes, ``library:path``."""
+    trained = lively(RetinaNet("resnet18", 3, preset=request.param, **SMALL))
+    folder = tmp_path_factory.mktemp(request.param)
+    return f"{request.param}:{file_of(folder, request.param, theirs(trained, request.param))}"
+
+
+@pytest.mark.parametrize("kind", [RetinaNet, FasterRCNN])
+@pytest.mark.parametrize("library", ["detectron2", "mmdetection"])
+@pytest.mark.parametrize("said", [True, False])
+def test_the_preset_follows_the_weights(
+    tmp_path: Path, kind: type, library: str, said: bool
+) -> None:
+    small = SMALL if kind is RetinaNet else SMALL_TWO_STAGE
+    trained = lively(kind("resnet18", 3, preset=library, **small))
+    path = file_of(tmp_path, library, theirs(trained, library))
+    model = kind("resnet18", 3, weights=f"{library}:{path}" if said else path, **small)
+    assert model.build.init_args == trained.build.init_args
+    assert model.build.init_args["preset"] == library
+    assert same_detections(model, trained, photographs((60, 90))) > 10
+
+
+def test_weights_of_msra_bring_their_input_and_strides(tmp_path: Path) -> None:
+    arguments = {"preset": "detectron2", "std": CAFFE_STD, "stride_in_1x1": True}
+    trained = lively(FasterRCNN("resnet50", 3, **arguments, **SMALL_TWO_STAGE))
+    path = file_of(tmp_path, "detectron2", theirs(trained, "detectron2", bgr=True))
+    model = FasterRCNN("resnet50", 3, weights=path, **SMALL_TWO_STAGE)
+    assert model.build.init_args == trained.build.init_args
+    imagenet = (0.229, 0.224, 0.225)
+    folded = FasterRCNN("resnet50", 3, weights=path, std=imagenet, **SMALL_TWO_STAGE)
+    assert folded.transform.image_std == list(imagenet)
+    images = photographs((60, 90))
+    with torch.no_grad():
+        maps = [m.backbone(m.transform(images)[0].tensors)["0"] for m in (model, folded)]
+    assert (maps[0] - maps[1]).abs().max() < 1e-5 * maps[0].abs().max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 5}, "num_classes is 3 in the weights, 5 here"),
+        ({"preset": "torchvision"}, "preset is {library} in the weights, torchvision here"),
+        (
+            {"mean": (0.5, 0.5, 0.5)},
+            r"mean is \(0.485, .*\) in the weights, \[0.5, 0.5, 0.5\] here",
+        ),
+        ({"p6_from": "P5"}, "p6_from is C5 in the weights, P5 here"),
+        ({"backbone": "resnet34"}, "backbone is resnet18 in the weights, resnet34 here"),
+        ({"fpn_channels": 16}, "fpn_channels is 8 in the weights, 16 here"),
+    ],
+)
+def test_what_contradicts_the_weights_is_named(file: str, arguments: dict, message: str) -> None:
+    given: dict[str, Any] = {"backbone": "resnet18", "num_classes": 3} | SMALL | arguments
+    library = file.partition(":")[0]
+    with pytest.raises(ValueError, match=message.format(library=library)) as error:
+        RetinaNet(weights=file, **given)
+    assert f"weights='{file}' for RetinaNet: their outputs would be others" in str(error.value)
+    assert "Leave out what the weights decide" in str(error.value)
+
+
+def test_a_backbone_with_its_library_before_it_is_the_same(file: str) -> None:
+    RetinaNet("torchvision:resnet18", 3, weights=file, **SMALL)
+
+
+def test_another_kind_of_detector_is_refused(file: str) -> None:
+    with pytest.raises(ValueError, match=r"for FasterRCNN: they are of a RetinaNet. Expected a F"):
+        FasterRCNN("resnet18", 3, weights=file, **SMALL_TWO_STAGE)
+
+
+def test_a_detector_is_no_classifier(file: str) -> None:
+    with pytest.raises(ValueError, match=r"for Classifier: they are of a RetinaNet"):
+        Classifier("resnet18", 3, weights=file)
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-50 of MSRA under detectron2's names."""
+    network = torchvision.models.resnet50(num_classes=3).state_dict()
+    table = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}
+    renamed = {}
+    for name, value in network.items():
+        name = name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
+        for i in "123":
+            name = name.replace(f"bn{i}", f"conv{i}.norm")
+        for ours, other in table.items():
+            name = name.replace(ours, other)
+        name = f"stem.{name}" if name.startswith("conv1") else name
+        if not name.startswith("fc") and "num_batches" not in name:
+            renamed[name] = value.flip(1) if name == "stem.conv1.weight" else value
+    path = file_of(tmp_path_factory.mktemp("msra"), "detectron2", renamed)
+    torch.save(network["conv1.weight"], path.with_name("conv1.pt"))
+    return path
+
+
+def test_a_trunk_of_msra_under_a_detector(trunk: Path) -> None:
+    model = RetinaNet("resnet50", 2, weights=trunk, fpn_channels=8)
+    given = model.build.init_args
+    assert (given["preset"], given["stride_in_1x1"]) == ("torchvision", True)
+    assert given["std"] == pytest.approx(CAFFE_STD)
+    rgb = torch.load(trunk.with_name("conv1.pt"), weights_only=True)
+    assert torch.equal(model.backbone.body["conv1"].weight, rgb)
+    assert model.backbone.body["layer2"][0].conv1.stride == (2, 2)
+
+
+def test_a_classifier_has_no_strides_in_1x1_convolutions(trunk: Path) -> None:
+    with pytest.raises(ValueError, match="stride_in_1x1 is True in the weights, False here"):
+        Classifier("resnet50", 3, weights=trunk)
+    with pytest.raises(ValueError, match="stride_in_1x1 is True in the weights, False here"):
+        RetinaNet("resnet50", 3, weights=trunk, stride_in_1x1=False, fpn_channels=8)
+
+
+def test_a_students_folder_brings_its_preset(tmp_path: Path) -> None:
+    arguments = {"preset": "mmdetection", "p6_from": "P5"} | SMALL
+    arguments["anchor_sizes"] = [[8 * 2**k] for k in range(5)]
+    trained = lively(RetinaNet("resnet18", 3, **arguments))
+    save_student(trained, tmp_path / "student")
+    model = RetinaNet("resnet18", 3, weights=tmp_path / "student", **SMALL)
+    assert model.build.init_args == trained.build.init_args
+    assert same_detections(model, trained, photographs((60, 90))) > 10
+    with pytest.raises(ValueError, match="preset is mmdetection in the weights, detectron2 here"):
+        RetinaNet("resnet18", 3, weights=tmp_path / "student", preset="detectron2", **SMALL)
+
+
+def test_torchvisions_second_retinanet_is_refused_with_its_normalisations(tmp_path: Path) -> None:
+    second = detection.retinanet_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=3
+    ).state_dict()
+    path = tmp_path / "second.pth"
+    torch.save(second, path)
+    for source in (path, f"torchvision:{path}"):
+        with pytest.raises(ValueError, match="does not fit") as error:
+            RetinaNet("resnet50", 2, weights=source)
+        assert '"head.classification_head.conv.0.1.weight"' in str(error.value)
+
+
+def test_an_address_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    trained = Classifier(BLOCKS, 3)
+    torch.save(trained.network.state_dict(), tmp_path / "trained.pth")
+    model = Classifier(BLOCKS, 3, weights=(tmp_path / "trained.pth").as_uri())
+    assert torch.equal(model.network.conv1.weight, trained.network.conv1.weight)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple:
+        return (exec, ("raise SystemExit('the code of the file was run')",))
+
+
+def test_a_file_that_holds_code_is_refused_by_the_constructor(tmp_path: Path) -> None:
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"model": {}, "extra": _Bomb()}))
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": _Bomb()}, tmp_path / "bad.pth")
+    for name in ("bad.pkl", "bad.pth"):
+        with pytest.raises(ValueError, match=rf"{name} cannot be read .* asks for .*exec, and"):
+            RetinaNet("resnet18", 3, weights=f"detectron2:{tmp_path / name}", **SMALL)
+
+
+def test_a_file_that_is_cut_off_is_refused_by_the_constructor(tmp_path: Path, file: str) -> None:
+    whole = Path(file.partition(":")[2])
+    cut = tmp_path / whole.name
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"{whole.name} cannot be read as weights: it is cut off"):
+        RetinaNet("resnet18", 3, weights=cut, **SMALL)

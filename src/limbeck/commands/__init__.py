@@ -4,12 +4,13 @@ import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.commands import recipes
+from limbeck.commands.convert import Format, convert
 from limbeck.commands.fit import train
 from limbeck.commands.inspect import inspect
 from limbeck.commands.predict import predict
@@ -39,10 +40,12 @@ def run(arguments: Sequence[str]) -> None:
             raise SystemExit(128 + signal.SIGTERM) from None
     elif verb == "predict":
         predict(**predict_parser().parse_args(rest).as_dict())
+    elif verb == "convert":
+        convert(**convert_parser().parse_args(rest).as_dict())
     elif verb in _VERBS:
         auto_cli(_VERBS[verb], args=rest, prog=f"limbeck {verb}", allow_abbrev=False)
     else:
-        known = ", ".join(["fit", "validate", "predict", *_VERBS])
+        known = ", ".join(["fit", "validate", "predict", "convert", *_VERBS])
         raise ValueError(f"no verb {verb!r}. There are: {known}.")
 
 
@@ -51,4 +54,14 @@ def predict_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    return parser
+
+
+def convert_parser() -> ArgumentParser:
+    """``--from`` is a word that Python keeps for itself, which ``auto_cli`` cannot say."""
+    parser = ArgumentParser(prog="limbeck convert", allow_abbrev=False)
+    ends = {"source_format": "--from", "target_format": "--to"}
+    parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
+    for name, flag in ends.items():
+        parser.add_argument(flag, dest=name, choices=get_args(Format), help=f"the {name}")
     return parser

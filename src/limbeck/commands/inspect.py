@@ -1,10 +1,12 @@
 """``limbeck inspect``: where a model can be tapped, and what is in a weights file."""
 
+import reprlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import rich
@@ -14,16 +16,17 @@ import torchvision
 import yaml
 from jsonargparse import ArgumentParser
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
+from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
+from limbeck.checkpoints.architecture import trunk_of
+from limbeck.checkpoints.checkpoint import SUFFIXES
 from limbeck.frame import network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
-from limbeck.models.state_dicts import read_tensors
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 
-WEIGHTS = (".pth", ".pt", ".safetensors")
 RECIPES = (".yaml", ".yml")
 
 
@@ -48,18 +51,20 @@ def inspect(target: str, size: tuple[int, int] = (256, 256), depth: int = 4) -> 
     """Show the landmarks and tappable paths of a model, or what a weights file holds.
 
     Args:
-        target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt,
-            .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
+        target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
+            .ckpt, .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
             timm:mobilenetv3_large_100).
         size: height and width of the image that is run through the model, pixels.
         depth: how many levels of module paths are listed.
     """
     console = rich.get_console()
-    is_file = Path(target).suffix in (*WEIGHTS, *RECIPES)
+    is_file = Path(target).suffix in (*SUFFIXES, *RECIPES)
     if is_file and not Path(target).is_file():
         raise FileNotFoundError(f"{target} does not exist")
-    if Path(target).suffix in WEIGHTS:
-        console.print(weights_table(Path(target)))
+    if Path(target).suffix in SUFFIXES:
+        contents = read_file(target)
+        console.print(summary(contents))
+        console.print(weights_table(contents))
         return
     for name, model in models_of(target).items():
         console.print(landmark_table(model, size, f"{name}: landmarks"))
@@ -181,12 +186,50 @@ def _describe(shapes: Any, size: tuple[int, int]) -> tuple[str, str]:
     return " ".join(written[:3]) + more, " ".join(strides[:3])
 
 
-def weights_table(path: Path) -> Table:
+def summary(contents: Contents) -> Table:
+    """Whose file of weights it is, of what network, and what else it holds."""
+    table = Table(show_header=False, title=str(contents.path), title_justify="left")
+    told = {
+        "names of": library_of(contents.tensors) or "torchvision, or of a network of its own",
+        "kept under": contents.container,
+        "before every name": contents.prefix,
+        "weights shown": contents.part if len(contents.parts) > 1 else "",
+        "others in the file": ", ".join(p for p in contents.parts if p != contents.part),
+        **_network(contents),
+        "left out": shorten(", ".join(contents.set_aside), 300),
+        **{f"metadata: {k}": reprlib.repr(v) for k, v in contents.metadata.items()},
+    }
+    for name, value in told.items():
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _network(contents: Contents) -> dict[str, str]:
+    """What a file of a library's that is known says of its network."""
+    path, part = str(contents.path), contents.part
+    try:
+        found = open_checkpoint(path, part=part)
+    except ValueError as error:
+        return {"network": f"not one of limbeck's: {error}"}
+    stated = found.arguments | found.test_arguments
+    with suppress(ValueError):  # networks whose trunk no library's detectors have
+        if found.kind == "trunk":
+            stated = {"backbone": trunk_of(found.tensors)} | stated
+        elif not stated:  # names of torchvision's say nothing of the preset
+            stated = open_checkpoint(path, "torchvision", part=part).arguments
+    return {
+        "network": "another dense detector" if found.kind == "other" else found.kind,
+        "classes": shorten(", ".join(found.classes), 300),
+        f"as {found.library}'s": ", ".join(f"{name}={value}" for name, value in stated.items()),
+    }
+
+
+def weights_table(contents: Contents) -> Table:
     """Names, shapes and types of what a weights file holds."""
-    state: dict[str, Tensor] = read_tensors(path)
+    state = contents.tensors
     count = sum(tensor.numel() for tensor in state.values())
-    title = f"{path}: {len(state)} tensors, {count / 1e6:.2f} M values"
-    table = _table(title, "name", "shape", "type")
+    table = _table(f"{len(state)} tensors, {count / 1e6:.2f} M values", "name", "shape", "type")
     for name, tensor in state.items():
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         table.add_row(name, shape, str(tensor.dtype).removeprefix("torch."))

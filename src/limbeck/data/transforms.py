@@ -21,7 +21,8 @@ class DetectionAugmentation:
     Args:
         short_sides: in training an image is resized so that its shorter side is one of these,
             drawn at random; not resized by default.
-        long_side: the longer side's limit when resizing, which wins over ``short_sides``.
+        short_side_range: the same for any side from the first number to the last one, instead.
+        long_side: the longer side's limit when resizing, which wins over the shorter one.
         flip: probability of a horizontal flip.
         vertical_flip: probability of a vertical flip, for images without an upright.
         jitter: strength of the random change of brightness, contrast and saturation.
@@ -29,10 +30,12 @@ class DetectionAugmentation:
             channel order, as SSD's authors do it.
 
     Raises:
-        ValueError: ``long_side`` without ``short_sides``, or a probability outside [0, 1].
+        ValueError: ``long_side`` without a short side, short sides stated twice, or a probability
+            outside [0, 1].
     """
 
     short_sides: tuple[int, ...] | None = None
+    short_side_range: tuple[int, int] | None = None
     long_side: int | None = None
     flip: float = 0.5
     vertical_flip: float = 0.0
@@ -40,19 +43,33 @@ class DetectionAugmentation:
     photometric: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.long_side is not None and not self.short_sides:
+        first, last = self.short_side_range or (1, 1)
+        if not 0 < first <= last or (self.short_sides and self.short_side_range):
+            raise ValueError(
+                f"short_side_range is {self.short_side_range} and short_sides {self.short_sides}; "
+                "expected one of them, and of a range its smallest and its largest side"
+            )
+        if self.long_side is not None and not self.sides:
             raise ValueError(f"long_side is {self.long_side}, but short_sides is not given")
         _check_probability("flip", self.flip)
         _check_probability("vertical_flip", self.vertical_flip)
         _check_probability("photometric", self.photometric)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """What shorter sides are drawn from, pixels; empty: images are not resized."""
+        if self.short_side_range is None:
+            return self.short_sides or ()
+        first, last = self.short_side_range
+        return tuple(range(first, last + 1))
 
     def training(self) -> v2.Compose:
         """Takes and gives ``(image, target)``."""
         steps: list[nn.Module] = []
         if self.photometric:
             steps.append(v2.RandomPhotometricDistort(p=self.photometric))
-        if self.short_sides:
-            steps.append(_Resize(self.short_sides, self.long_side))
+        if self.sides:
+            steps.append(_Resize(self.sides, self.long_side))
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         steps += [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.vertical_flip)]

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.resnet import BasicBlocks
-
-Tensors = dict[str, Tensor]
 
 TRUSTED = ("limbeck", "torchvision", "timm")
 

@@ -12,7 +12,8 @@ import torchvision
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from limbeck.models.build import Build, LimbeckModel, Tensors
+from limbeck.checkpoints.tensors import Tensors
+from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.shufflenet import Unit, late_relu

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
-from limbeck.models.build import Build, LimbeckModel, Tensors
+from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.state_dicts import load_strictly
 
 FORMAT = 1

@@ -1,33 +1,73 @@
-"""Pretrained weights by name: torchvision's, timm's, a local file, or a student's folder."""
+"""Pretrained weights by source: a file of any of three libraries, a student, a published name."""
 
 import logging
 from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
 import timm
-import torch
 from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
-from torchvision.models.detection import (
-    FasterRCNN_ResNet50_FPN_Weights,
-    RetinaNet_ResNet50_FPN_Weights,
-)
 
-from limbeck.models.build import LimbeckModel, Tensors
-from limbeck.models.state_dicts import load_strictly, read_tensors
+from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
+from limbeck.checkpoints.checkpoint import WITHOUT_EPS, with_eps
+from limbeck.checkpoints.tensors import Tensors
+from limbeck.models.build import LimbeckModel
+from limbeck.models.state_dicts import load_strictly
 from limbeck.models.student import read_student
 
 log = logging.getLogger(__name__)
 
-# torchvision runs these with eps 0 in every normalisation, which no state dict says.
-_WITHOUT_EPS = (FasterRCNN_ResNet50_FPN_Weights.COCO_V1, RetinaNet_ResNet50_FPN_Weights.COCO_V1)
+Source = str | Path | Checkpoint | None
 
 _ADVICE = (
     "Expected either this very model, or the ImageNet classifier whose trunk it has. Give weights "
     "of the same architecture and num_classes, or build the model as the weights were."
 )
+# Of a student's arguments, those without which its weights give other outputs.
+_NUMERICS = (
+    "preset",
+    "mean",
+    "std",
+    "stride_in_1x1",
+    "p6_from",
+    "relu_before_p7",
+    "activation",
+    "roi_aligned",
+    "anchor_sizes",
+    "aspect_ratios",
+)
+_NONE = {"stride_in_1x1": False}  # what a model does that has no such argument
 
 
-def load_weights(model: nn.Module, source: str | Path) -> None:
+def open_weights(source: Source) -> Source:
+    """The weights in a file or a student's folder; names of published weights are passed on.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The file cannot be read, or is not of the library that was named.
+    """
+    if source is None or isinstance(source, Checkpoint) or not is_file_source(str(source)):
+        return source
+    if not Path(source).is_dir():
+        return open_checkpoint(str(source))
+    card, tensors = read_student(source)
+    given = card["build"]["init_args"]
+    stated = {name: given[name] for name in _NUMERICS if given.get(name) is not None}
+    maker = card["build"]["class_path"].rpartition(".")[2]
+    kind: Kind = maker if maker in get_args(Kind) else "trunk"
+    return Checkpoint(str(source), "limbeck", kind, tensors, stated)
+
+
+def settled(weights: Source, name: str, given: Any, default: Any) -> Any:
+    """The value of a constructor's argument: as given, else as the weights have it."""
+    if given is not None:
+        return given
+    stated = weights.arguments.get(name) if isinstance(weights, Checkpoint) else None
+    return default if stated is None else stated
+
+
+def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
     """Load pretrained weights into ``model``, strictly.
 
     Names decide what the weights are: the whole model, or the ImageNet classifier whose trunk is
@@ -36,39 +76,69 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
 
     Args:
         model: one of limbeck's models, or any module for a file of its own state dict.
-        source: ``torchvision:backbone`` (torchvision's default ImageNet weights of the named
-            trunk), ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (of the detector with
-            this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``, a ``.pth``,
-            ``.pt`` or ``.safetensors`` file, or the folder of a student.
+        source: a ``.pth``, ``.pt``, ``.pkl`` or ``.safetensors`` file or its address (http), of
+            torchvision's, detectron2's or mmdetection's names, which are recognised, or said:
+            ``detectron2:file``, ``mmdetection:file``; ``detectron2-pytorch:file`` and
+            ``mmdetection-caffe:file`` where the trunk is not of that library's usual style (see
+            :mod:`limbeck.checkpoints`). The folder of a student. Published weights:
+            ``torchvision:backbone`` (torchvision's default ImageNet weights of the named trunk),
+            ``torchvision:DEFAULT``, ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (of the
+            detector with this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: There are no such published weights, or the weights do not fit.
+        ValueError: There are no such published weights, or the weights do not fit, or need another
+            model than this to give the outputs that they gave.
     """
-    tensors = _read(model, str(source))
+    opened = source if isinstance(source, Checkpoint) else open_weights(source)
+    told = opened.source if isinstance(opened, Checkpoint) else str(opened)
+    where = f"weights={told!r} for {type(model).__name__}"
+    if isinstance(opened, Checkpoint):
+        tensors = _fitting(model, opened, where)
+    else:
+        tensors = _published_tensors(model, told)
     part = model
     if isinstance(model, LimbeckModel):
         part, tensors = model.part_for(tensors)
-    load_strictly(part, tensors, f"weights={str(source)!r} for {type(model).__name__}", _ADVICE)
-    log.info("%s has the weights %s", type(model).__name__, source)
+    load_strictly(part, tensors, where, _ADVICE)
+    log.info("%s has the weights %s", type(model).__name__, told)
 
 
-def _read(model: nn.Module, source: str) -> Tensors:
+def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
+    """The tensors, after what is said about them was compared with the model's arguments."""
+    if not isinstance(model, LimbeckModel):
+        return opened.tensors
+    kind, given = type(model).__name__, model.build.init_args
+    if opened.kind not in ("trunk", "other", kind):
+        raise ValueError(
+            f"{where}: they are of a {opened.kind}. Expected a {kind}'s, or those of its trunk."
+        )
+    here = {name: given.get(name, _NONE.get(name)) for name in (*given, *_NONE)}
+    contradicted = [
+        f"{name} is {stated} in the weights, {here[name]} here"
+        for name, stated in opened.arguments.items()
+        if name in here and name != "std" and not _same(stated, here[name])
+    ]
+    if contradicted:
+        raise ValueError(
+            f"{where}: their outputs would be others. " + "; ".join(contradicted) + ". Leave out "
+            "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
+        )
+    return with_std(opened, given.get("std"))
+
+
+def _same(stated: Any, given: Any) -> bool:
+    if isinstance(stated, str) and isinstance(given, str):
+        return stated.removeprefix("torchvision:") == given.removeprefix("torchvision:")
+    try:
+        return np.shape(stated) == np.shape(given) and np.allclose(stated, given)
+    except (TypeError, ValueError):
+        return bool(stated == given)
+
+
+def _published_tensors(model: nn.Module, source: str) -> Tensors:
     library, _, name = source.partition(":")
-    if library == "torchvision":
-        return _torchvision(model, name)
-    if library == "timm":
-        return _timm(model, name)
-    path = Path(source)
-    if path.is_dir():
-        return read_student(path)[1]
-    if path.is_file():
-        return read_tensors(path)
-    raise FileNotFoundError(
-        f"weights={source!r}: there is no such file or folder. Expected a .pth, .pt or "
-        ".safetensors file, a student's folder, torchvision:backbone, "
-        "torchvision:<name of the weights>, or timm:<name or tag>."
-    )
+    return _torchvision(model, name) if library == "torchvision" else _timm(model, name)
 
 
 def _torchvision(model: nn.Module, name: str) -> Tensors:
@@ -78,13 +148,15 @@ def _torchvision(model: nn.Module, name: str) -> Tensors:
     for enum in reversed(fitting):  # the trunk's come last, so they win a name
         known |= {member.name: member for member in enum}
         known |= {repr(member): member for member in enum} | {"backbone": enum.DEFAULT}
+    if fitting:
+        known["DEFAULT"] = fitting[-1].DEFAULT  # of the whole model
     if name not in known:
         raise ValueError(
             f"weights='torchvision:{name}': torchvision publishes none of that name for this "
             f"{type(model).__name__}. There are: {', '.join(known) or 'none'}."
         )
     tensors: Tensors = known[name].get_state_dict(progress=True, check_hash=True)
-    return _with_eps(tensors) if known[name] in _WITHOUT_EPS else tensors
+    return with_eps(tensors) if known[name] in WITHOUT_EPS else tensors
 
 
 def _timm(model: nn.Module, name: str) -> Tensors:
@@ -105,19 +177,3 @@ def _published(model: nn.Module, library: str) -> list[str]:
     names = model.published if isinstance(model, LimbeckModel) else ()
     split = [name.partition(":") for name in names]
     return [name for of, _, name in split if of == library]
-
-
-def _with_eps(tensors: Tensors, eps: float = 1e-5) -> Tensors:
-    """The same function with ``eps`` in every normalisation, where there was none.
-
-    Scaling the weight is exact; lowering the variance instead would make that of a dead channel
-    negative.
-    """
-    folded = dict(tensors)
-    for name, variance in tensors.items():
-        if name.endswith(".running_var"):
-            weight = name.removesuffix("running_var") + "weight"
-            variance = variance.double()
-            scale = torch.sqrt((variance + eps) / variance)
-            folded[weight] = (tensors[weight] * scale).to(tensors[weight].dtype)
-    return folded

@@ -5,6 +5,7 @@ The formulas and files are described in the README files beside the golden numbe
 
 import json
 import math
+import pickle
 import re
 import zlib
 from collections.abc import Iterable
@@ -102,6 +103,18 @@ def checkpoint_images() -> list[Tensor]:
     shapes = (3, 160, 224), (3, 150, 203)
     drawn = [generator.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
     return [torch.from_numpy(image) / 255 for image in drawn]
+
+
+def file_of(folder: Path, library: str, weights: Tensors) -> Path:
+    """A file of these weights, by the library's own names, as that library keeps them."""
+    if library == "detectron2":
+        path = folder / "model_final.pkl"
+        arrays = {name: value.numpy() for name, value in weights.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    else:
+        path = folder / "epoch_12.pth"
+        torch.save({"meta": {"mmdet_version": "3.3.0", "epoch": 12}, "state_dict": weights}, path)
+    return path
 
 
 def renamed(shared: Path, weights: Tensors, library_model: str) -> Tensors:

@@ -154,6 +154,43 @@ def test_more_frozen_stages_than_there_are_is_refused(frozen_stages: int) -> Non
         backbone("resnet18", (3, 4), frozen_stages=frozen_stages)
 
 
+def test_mobilenet_with_leaky_relus() -> None:
+    leaky = Backbone(
+        "mobilenet_v2", (2, 5), 16, None, norm="frozen", frozen_stages=0, activation="leaky_relu"
+    ).eval()
+    assert not any(isinstance(module, nn.ReLU6) for module in leaky.modules())
+    slopes = {m.negative_slope for m in leaky.modules() if isinstance(m, nn.LeakyReLU)}
+    assert slopes == {0.1}
+    plain = backbone().eval()
+    leaky.load_state_dict(plain.state_dict())  # names are the same
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        differ = leaky(images)["0"] - plain(images)["0"]
+    assert differ.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("trunk", "activation", "message"),
+    [
+        ("resnet18", "leaky_relu", "'leaky_relu' for resnet18: expected"),
+        ("mobilenet_v2", "swish", "'swish' for mobilenet_v2: expected leaky_relu"),
+    ],
+)
+def test_activations_that_cannot_be_are_refused(trunk, activation, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        RetinaNet(trunk, 3, activation=activation)
+
+
+def test_a_student_with_leaky_relus_comes_back(tmp_path) -> None:
+    small = {"fpn_channels": 8, "head_depth": 1}
+    model = RetinaNet("mobilenet_v2", 3, activation="leaky_relu", **small)
+    save_student(model, tmp_path)
+    again = load_student(tmp_path)
+    assert again.without_limbeck() is None
+    for found in (again, RetinaNet("mobilenet_v2", 3, weights=str(tmp_path), **small)):
+        assert any(isinstance(module, nn.LeakyReLU) for module in found.backbone.body.modules())
+
+
 def test_an_unknown_trunk_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'vgg16': no such backbone. Expected one of resnet18"):
         layout_of("vgg16")

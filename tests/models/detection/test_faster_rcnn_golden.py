@@ -12,12 +12,12 @@ from tests.models.detection.reference import (
     Tensors,
     checkpoint_images,
     checkpoint_weights,
+    file_of,
     golden,
     head_batch,
     head_weights,
     matches,
     normalised,
-    renamed,
 )
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -52,11 +52,10 @@ def proposals(model: FasterRCNN, features: Tensors, batch) -> list[dict[str, Ten
 
 
 @torch.no_grad()
-def test_mmdetections_r50(shared: Path) -> None:
+def test_mmdetections_r50(shared: Path, tmp_path: Path) -> None:
     expected = golden(shared / "golden/head/e2e_faster_rcnn_r50.npz")
-    model = FasterRCNN("resnet50", 80, preset="mmdetection").eval()
-    weights = head_weights(shared, "faster_rcnn_r50_fpn")
-    model.load_state_dict(renamed(shared, weights, "mmdet_faster_rcnn_r50_fpn"))
+    file = file_of(tmp_path, "mmdetection", head_weights(shared, "faster_rcnn_r50_fpn"))
+    model = FasterRCNN("resnet50", 80, weights=f"mmdetection:{file}").eval()
     normalised(model, head_batch(), CONTENTS)
     batch, _ = model.transform([])
     features = model.backbone(batch.tensors)
@@ -85,13 +84,11 @@ def test_mmdetections_r50(shared: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def detectron2_r50(shared: Path) -> FasterRCNN:
+def detectron2_r50(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> FasterRCNN:
     """Its weights are of MSRA: BGR from 0 to 255, strides in the first convolution."""
-    std = (1 / 255, 1 / 255, 1 / 255)
-    model = FasterRCNN("resnet50", 80, preset="detectron2", std=std, stride_in_1x1=True).eval()
     weights = checkpoint_weights(shared, "d2", "faster_rcnn_R50")
-    model.load_state_dict(renamed(shared, weights, "d2_faster_rcnn_R50"))
-    return model
+    file = file_of(tmp_path_factory.mktemp("detectron2"), "detectron2", weights)
+    return FasterRCNN("resnet50", 80, weights=file).eval()
 
 
 @torch.no_grad()

@@ -19,12 +19,12 @@ from tests.models.detection.reference import (
     as_maps,
     checkpoint_images,
     checkpoint_weights,
+    file_of,
     golden,
     head_batch,
     head_weights,
     matches,
     normalised,
-    renamed,
 )
 
 TINY = BasicBlocks((1, 1, 1, 1), (4, 4, 4, 4))
@@ -160,10 +160,10 @@ def objects() -> list[dict[str, Tensor]]:
 
 
 @pytest.fixture(scope="module")
-def mmdetection_r18(shared: Path) -> RetinaNet:
-    model = RetinaNet("resnet18", 80, preset="mmdetection")
+def mmdetection_r18(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> RetinaNet:
     weights = head_weights(shared, "retinanet_r18_fpn")
-    model.load_state_dict(renamed(shared, weights, "mmdet_retinanet_r18_fpn"))
+    file = file_of(tmp_path_factory.mktemp("head"), "mmdetection", weights)
+    model = RetinaNet("resnet18", 80, weights=file)
     normalised(model, head_batch(), CONTENTS)
     return model.eval()
 
@@ -198,19 +198,18 @@ def test_mmdetections_r18_losses(shared: Path, mmdetection_r18: RetinaNet) -> No
 
 
 @pytest.mark.parametrize(
-    ("preset", "library", "name", "order"),
+    ("library", "short", "name", "order"),
     [
         ("detectron2", "d2", "retinanet_R18", TO_SIZE_MAJOR),
         ("mmdetection", "mmdet", "retinanet_r18_fpn", list(range(9))),
     ],
 )
 def test_r18_is_the_librarys(
-    shared: Path, preset: str, library: str, name: str, order: list[int]
+    shared: Path, tmp_path: Path, library: str, short: str, name: str, order: list[int]
 ) -> None:
-    model = RetinaNet("resnet18", 80, preset=preset).eval()
-    weights = renamed(shared, checkpoint_weights(shared, library, name), f"{library}_{name}")
-    model.load_state_dict(weights)
-    expected = golden(shared / f"golden/checkpoints/{library}_{name}.npz")
+    file = file_of(tmp_path, library, checkpoint_weights(shared, short, name))
+    model = RetinaNet("resnet18", 80, weights=f"{library}:{file}").eval()
+    expected = golden(shared / f"golden/checkpoints/{short}_{name}.npz")
     images = checkpoint_images()
     between = dense(model, images)
     for k, features in enumerate(between.features):

@@ -6,6 +6,7 @@ HEAD and mmdetection; torchvision's own extractor takes the first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 import torchvision
@@ -15,7 +16,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
-from limbeck.models.build import Tensors
+from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.norms import LastNorm, Norm, convert_norms, replace_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 
@@ -56,6 +57,8 @@ class Layout:
         """The coarsest C-level."""
         return self.stages[-1].level
 
+
+Activation = Literal["leaky_relu"]
 
 _C2_CHANNELS = {"resnet18": 64, "resnet34": 64, "resnet50": 256, "resnet101": 256}
 
@@ -137,6 +140,8 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
             trained themselves: ``group`` (32 groups) or ``synchronised``; none: as ``norm`` says.
         stride_in_1x1: bottlenecks are strided in their first 1x1 convolution, as in the original
             ResNet and the weights of MSRA; otherwise in the 3x3 one, as in torchvision.
+        activation: ``leaky_relu`` of slope 0.1 in place of MobileNetV2's ReLU6, as in HEAD; none:
+            the trunk's own.
 
     Raises:
         ValueError: More stages are to be frozen than the trunk has, or it has no residual blocks,
@@ -154,6 +159,7 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         frozen_stages: int,
         last_norm: LastNorm | None = None,
         stride_in_1x1: bool = False,
+        activation: Activation | None = None,
     ) -> None:
         layout = layout_of(trunk)
         used = [stage for stage in layout.stages if stage.level <= levels[1]]
@@ -163,6 +169,8 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         network = _network(trunk, layout)
         if stride_in_1x1:
             _stride_in_1x1(network, trunk)
+        if activation is not None:
+            _leak(network, trunk, activation)
         super().__init__(network, places, inputs, channels, extra)
         self.layout = layout
         self.fpn.extra_blocks = extra  # without one, torchvision would add a pooled level
@@ -208,6 +216,17 @@ def _network(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
     network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
     return network
+
+
+def _leak(network: nn.Module, trunk: str | BasicBlocks, activation: Activation) -> None:
+    places = [name for name, module in network.named_modules() if isinstance(module, nn.ReLU6)]
+    if not places or activation not in get_args(Activation):
+        raise ValueError(
+            f"activation={activation!r} for {trunk}: expected leaky_relu, in place of the ReLU6 of "
+            "mobilenet_v2, or none."
+        )
+    for name in places:
+        network.set_submodule(name, nn.LeakyReLU(0.1, inplace=True))
 
 
 def _stride_in_1x1(network: nn.Module, trunk: str | BasicBlocks) -> None:

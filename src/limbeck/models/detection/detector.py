@@ -1,14 +1,14 @@
 """What limbeck's detectors have in common."""
 
 import logging
-from pathlib import Path
 
 from torch import nn
 
-from limbeck.models.build import Build, LimbeckModel, Tensors
+from limbeck.checkpoints.tensors import Tensors
+from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.detection.backbones import Backbone, Layout
 from limbeck.models.detection.presets import Preset
-from limbeck.models.weights import load_weights
+from limbeck.models.weights import Source, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,14 @@ class Detector(LimbeckModel):
     num_classes: int
     levels: tuple[int, ...]
 
-    def complete(
-        self, kind: str, build: Build, levels: tuple[int, ...], weights: str | Path | None
-    ) -> None:
+    def complete(self, kind: str, build: Build, levels: tuple[int, ...], weights: Source) -> None:
         """The end of every detector's constructor.
 
         Args:
             kind: how torchvision's builders of such detectors begin, ``retinanet``.
             build: the constructor and its arguments.
             levels: of the pyramid, finest first.
-            weights: what the constructor was given.
+            weights: what the constructor was given, opened.
         """
         self.build, self.levels = build, levels
         self.num_classes = build.init_args["num_classes"]

@@ -27,9 +27,11 @@ def retinanet_code(model: Detector) -> str | None:
         return None
     given = model.build.init_args
     channels, columns = given["fpn_channels"], model.num_classes + 1
+    extra = model.backbone.fpn.extra_blocks
+    p6 = extra.p6.in_channels if extra else channels
     return (
         _IMPORTS
-        + _backbone(model, f"LastLevelP6P7({channels}, {channels})")
+        + _backbone(model, f"LastLevelP6P7({p6}, {channels})")
         + f"""\
 anchors = AnchorGenerator({_anchors(model)})
 per_cell = anchors.num_anchors_per_location()[0]
@@ -76,7 +78,8 @@ model = detection.FasterRCNN(
 
 def _is_stock(model: Detector) -> bool:
     given = model.build.init_args
-    changed = given["stride_in_1x1"] or given.get("last_norm") is not None
+    changed = given["stride_in_1x1"] or given.get("last_norm") or given["activation"]
+    changed = changed or given.get("roi_aligned") or not given.get("relu_before_p7", True)
     return given["preset"] == "torchvision" and not changed and bool(model.published)
 
 

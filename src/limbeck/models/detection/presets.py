@@ -80,8 +80,8 @@ class Preset:
         clip_before_nms: RetinaNet's boxes are clipped to the image before NMS; otherwise after.
         drop_empty: boxes of RetinaNet that clipping emptied are dropped.
         detections_per_image: RetinaNet's default.
-        roi_aligned: RoIAlign's half pixel is corrected.
-        roi_samples: samples of RoIAlign in each direction of a bin; 0: as many as pixels.
+        roi_aligned: RoIAlign's half pixel is corrected, and it takes as many samples as pixels;
+            otherwise 2 x 2 samples a bin.
         box_loss: of the RPN and of the box head.
         rpn_normaliser: what divides the RPN's losses: the sampled anchors, or how many should be.
         rpn_proposals: of the RPN in training, after NMS.
@@ -102,7 +102,6 @@ class Preset:
     drop_empty: bool
     detections_per_image: int
     roi_aligned: bool
-    roi_samples: int
     box_loss: Literal["smooth_l1", "l1"]
     rpn_normaliser: Literal["sampled", "quota"]
     rpn_proposals: int
@@ -125,7 +124,6 @@ PRESETS: dict[PresetName, Preset] = {
         drop_empty=False,
         detections_per_image=300,
         roi_aligned=False,
-        roi_samples=2,
         box_loss="smooth_l1",
         rpn_normaliser="sampled",
         rpn_proposals=2000,
@@ -146,7 +144,6 @@ PRESETS: dict[PresetName, Preset] = {
         drop_empty=True,
         detections_per_image=100,
         roi_aligned=True,
-        roi_samples=0,
         box_loss="l1",
         rpn_normaliser="quota",
         rpn_proposals=1000,
@@ -167,7 +164,6 @@ PRESETS: dict[PresetName, Preset] = {
         drop_empty=True,
         detections_per_image=100,
         roi_aligned=True,
-        roi_samples=0,
         box_loss="l1",
         rpn_normaliser="sampled",
         rpn_proposals=1000,

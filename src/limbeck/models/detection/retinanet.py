@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.models import detection
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.models.anchors import anchor_generator, retinanet_sizes
 from limbeck.models.build import Build
-from limbeck.models.detection.backbones import P6P7, Backbone, Layout, layout_of
+from limbeck.models.detection.backbones import P6P7, Activation, Backbone, Layout, layout_of
 from limbeck.models.detection.box_coder import box_coder
 from limbeck.models.detection.dense_losses import summed_losses
 from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.heads import RetinaNetHead
 from limbeck.models.detection.matcher import assign, matcher
+from limbeck.models.detection.numerics import Numerics, P6From, settle
 from limbeck.models.detection.plain import retinanet_code
-from limbeck.models.detection.presets import Preset, PresetName, preset_of
+from limbeck.models.detection.presets import PresetName
 from limbeck.models.detection.transform import ReferenceTransform
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
@@ -47,7 +47,8 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             one column more, and column 0 is never used; with the other presets label k is column
             k - 1.
         preset: the library whose outputs and losses this network gives with its weights, see
-            :mod:`limbeck.models.detection.presets`.
+            :mod:`limbeck.models.detection.presets`; none: that of the weights, otherwise
+            torchvision.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
         levels: first and last level of the pyramid; level k has a stride of 2**k pixels. It ends
             at the trunk's last level or below, or two above (P6 and P7).
@@ -60,10 +61,15 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             A trunk that is trained from scratch needs ``trained``.
         last_norm: what the normalisations of each trained stage's last block become, ``group`` or
             ``synchronised``; a student of MGD learns the teacher's features with them.
-        stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`.
+        stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`; none:
+            as the weights say, otherwise not.
+        p6_from: what P6 is computed from; none: as the weights say, otherwise the preset's.
+        relu_before_p7: between P6 and P7; none: likewise.
+        activation: of MobileNetV2, ``leaky_relu`` as in HEAD; none: as the weights say, otherwise
+            its own ReLU6.
         min_size: shorter side of images in evaluation mode, pixels.
         max_size: bound of the longer side in evaluation mode, pixels.
-        mean: of the input channels, RGB in [0, 1].
+        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise ImageNet's.
         std: likewise.
         score_threshold: detections below it are dropped.
         nms_threshold: IoU above which the lower of two detections of a class is dropped.
@@ -71,7 +77,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         topk_candidates: detections of each level that enter NMS, at most.
 
     Raises:
-        ValueError: An argument does not suit the backbone; it is named.
+        ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
     loss_normaliser: Tensor  # with detectron2's preset alone
@@ -83,7 +89,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         backbone: str | BasicBlocks,
         num_classes: int,
         *,
-        preset: PresetName = "torchvision",
+        preset: PresetName | None = None,
         weights: str | Path | None = None,
         levels: tuple[int, int] = (3, 7),
         fpn_channels: int = 256,
@@ -93,23 +99,27 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         frozen_stages: int = 0,
         norm: Norm = "frozen",
         last_norm: LastNorm | None = None,
-        stride_in_1x1: bool = False,
+        stride_in_1x1: bool | None = None,
+        p6_from: P6From | None = None,
+        relu_before_p7: bool | None = None,
+        activation: Activation | None = None,
         min_size: int = 800,
         max_size: int = 1333,
-        mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
-        std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         detections_per_image: int | None = None,
         topk_candidates: int = 1000,
     ) -> None:
-        build = Build.of("limbeck.models.RetinaNet", locals())
-        habits = preset_of(preset)
+        opened, numerics, arguments = settle(locals(), weights)
+        build = Build.of("limbeck.models.RetinaNet", arguments)
+        habits = numerics.habits
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)
-        extra = _extra_levels(habits, layout, fpn_channels) if levels[1] > layout.top else None
+        extra = _extra_levels(numerics, layout, fpn_channels) if levels[1] > layout.top else None
         rounded = habits.rounded_anchors
-        sizes = anchor_sizes or retinanet_sizes(pyramid_levels, rounded=rounded)
+        sizes = numerics.anchor_sizes or retinanet_sizes(pyramid_levels, rounded=rounded)
         anchors = anchor_generator(pyramid_levels, sizes, aspect_ratios, rounded=rounded)
         columns = num_classes + 1 if habits.unused_column else num_classes
         fpn = Backbone(
@@ -120,7 +130,8 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             norm=norm,
             frozen_stages=frozen_stages,
             last_norm=last_norm,
-            stride_in_1x1=stride_in_1x1,
+            stride_in_1x1=numerics.stride_in_1x1,
+            activation=numerics.activation,
         )
         per_cell = anchors.num_anchors_per_location()[0]
         default = habits.detections_per_image
@@ -130,8 +141,8 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             columns,
             min_size=min_size,
             max_size=max_size,
-            image_mean=list(mean),
-            image_std=list(std),
+            image_mean=list(numerics.mean),
+            image_std=list(numerics.std),
             anchor_generator=anchors,
             head=RetinaNetHead(fpn_channels, per_cell, columns, head_depth),
             proposal_matcher=matcher(habits, 0.5, 0.4, least=0.0),
@@ -144,10 +155,11 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         self.preset = habits
         self.box_coder = box_coder(habits, (1.0, 1.0, 1.0, 1.0))
         if habits.size_rounding == "nearest":
-            self.transform = ReferenceTransform(habits, min_size, max_size, list(mean), list(std))
+            mean_and_std = list(numerics.mean), list(numerics.std)
+            self.transform = ReferenceTransform(habits, min_size, max_size, *mean_and_std)
         if habits.loss_normaliser == "running_mean":
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
-        self.complete("retinanet", build, pyramid_levels, weights)
+        self.complete("retinanet", build, pyramid_levels, opened)
 
     def compute_loss(
         self,
@@ -246,7 +258,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         return retinanet_code(self)
 
 
-def _extra_levels(preset: Preset, layout: Layout, channels: int) -> P6P7:
-    from_p5 = preset.p6_from == "P5"
+def _extra_levels(numerics: Numerics, layout: Layout, channels: int) -> P6P7:
+    from_p5 = numerics.p6_from == "P5"
     in_channels = channels if from_p5 else layout.stages[-1].channels
-    return P6P7(in_channels, channels, from_p5=from_p5, relu=preset.relu_before_p7)
+    return P6P7(in_channels, channels, from_p5=from_p5, relu=numerics.relu_before_p7)

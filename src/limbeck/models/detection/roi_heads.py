@@ -9,7 +9,7 @@ from limbeck.models.detection.box_coder import box_coder
 from limbeck.models.detection.presets import Preset
 
 Detections = list[dict[str, Tensor]]
-_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is untyped
@@ -29,13 +29,13 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
             bg_iou_thresh=0.5,
             batch_size_per_image=512,
             positive_fraction=0.25,
-            bbox_reg_weights=_DELTA_WEIGHTS,
+            bbox_reg_weights=DELTA_WEIGHTS,
             score_thresh=stock.score_thresh,
             nms_thresh=stock.nms_thresh,
             detections_per_img=stock.detections_per_img,
         )
         self.preset = preset
-        self.box_coder = box_coder(preset, _DELTA_WEIGHTS)
+        self.box_coder = box_coder(preset, DELTA_WEIGHTS)
 
     def forward(
         self,

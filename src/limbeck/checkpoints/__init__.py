@@ -1,0 +1,31 @@
+"""Files of weights of torchvision, detectron2 and mmdetection, in and out."""
+
+from limbeck.checkpoints.architecture import Kind
+from limbeck.checkpoints.checkpoint import (
+    Checkpoint,
+    Library,
+    Style,
+    is_file_source,
+    library_of,
+    open_checkpoint,
+    with_std,
+)
+from limbeck.checkpoints.files import Contents, read_file
+from limbeck.checkpoints.parts import merged
+from limbeck.checkpoints.writing import contiguous, write_checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "Contents",
+    "Kind",
+    "Library",
+    "Style",
+    "contiguous",
+    "is_file_source",
+    "library_of",
+    "merged",
+    "open_checkpoint",
+    "read_file",
+    "with_std",
+    "write_checkpoint",
+]

@@ -1,0 +1,57 @@
+"""Values in nested mappings, such as configurations are, and what is wrong with them."""
+
+import ast
+import reprlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+Triple = tuple[float, float, float]
+
+
+def at(config: Any, place: str, kind: type | None = None) -> Any:
+    """The value at dotted keys, None if there is none; ``kind`` says what it has to be."""
+    for key in place.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    if kind is float and type(config) is int:
+        config = float(config)
+    if kind is not None and config is not None and type(config) is not kind:
+        raise ValueError(f"{place} is {reprlib.repr(config)}, expected {kind.__name__}.")
+    return config
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def numbers(config: Any, place: str) -> tuple[float, ...] | None:
+    """The numbers at dotted keys, None if there are none."""
+    found = at(config, place)
+    if isinstance(found, str):  # Detectron2's own files have tuples, which YAML takes for strings
+        with suppress(ValueError, SyntaxError):
+            found = ast.literal_eval(found)
+    if found is None or (isinstance(found, list | tuple) and all(map(_is_number, found))):
+        return None if found is None else tuple(found)
+    raise ValueError(f"{place} is {reprlib.repr(found)}, expected numbers.")
+
+
+def rows(config: Any, place: str) -> tuple[tuple[float, ...], ...] | None:
+    """The lists of numbers at dotted keys, None if there are none."""
+    found = at(config, place)
+    if found is None:
+        return None
+    lists: Sequence[Any] = found if isinstance(found, list) else []
+    if not lists or not all(isinstance(r, list) and r and all(map(_is_number, r)) for r in lists):
+        raise ValueError(f"{place} is {reprlib.repr(found)}, expected lists of numbers.")
+    return tuple(tuple(row) for row in lists)
+
+
+def colours(config: Any, place: str, bgr: bool | None) -> Triple | None:
+    """Three numbers for images in [0, 255], as they are for red, green and blue in [0, 1]."""
+    found = numbers(config, place)
+    if found is None or bgr is None:
+        return None
+    if len(found) != 3:
+        raise ValueError(f"{place} is {found}, expected three numbers.")
+    red, green, blue = (float(f"{value / 255:.15g}") for value in found)  # 57.12 / 255 is 0.224
+    return (blue, green, red) if bgr else (red, green, blue)

@@ -1,0 +1,82 @@
+"""How one and the same weights are run: what the weights say of it, and what the user says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from limbeck.models.detection.backbones import Activation
+from limbeck.models.detection.presets import Preset, PresetName, preset_of
+from limbeck.models.weights import Source, open_weights, settled
+
+P6From = Literal["P5", "C5"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Arguments of a detector that its weights may decide.
+
+    Attributes:
+        preset: the library whose habits the detector has.
+        stride_in_1x1: of the trunk's bottlenecks.
+        mean: of the input channels.
+        std: likewise.
+        anchor_sizes: of each level, pixels; none: the preset's.
+        p6_from: what RetinaNet's P6 is computed from.
+        relu_before_p7: of RetinaNet.
+        roi_aligned: of Faster R-CNN: RoIAlign as in the presets detectron2 and mmdetection.
+        activation: of MobileNetV2; none: its own.
+    """
+
+    preset: PresetName
+    stride_in_1x1: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    anchor_sizes: Any
+    p6_from: P6From
+    relu_before_p7: bool
+    roi_aligned: bool
+    activation: Activation | None
+
+    @property
+    def habits(self) -> Preset:
+        """Of the preset."""
+        return preset_of(self.preset)
+
+
+def settle(
+    arguments: Mapping[str, Any], weights: Source
+) -> tuple[Source, Numerics, dict[str, Any]]:
+    """The weights, opened, and the arguments that agree with them.
+
+    Args:
+        arguments: of a detector's constructor, none where the weights or the preset decide.
+        weights: what the constructor was given.
+
+    Returns:
+        The opened weights, what was settled, and all arguments.
+
+    Raises:
+        ValueError: The weights say otherwise than an argument.
+    """
+    opened = open_weights(weights)
+
+    def agreed(name: str, default: Any) -> Any:
+        return settled(opened, name, arguments.get(name), default)
+
+    preset = agreed("preset", "torchvision")
+    habits = preset_of(preset)
+    numerics = Numerics(
+        preset,
+        agreed("stride_in_1x1", False),
+        agreed("mean", IMAGENET_DEFAULT_MEAN),
+        agreed("std", IMAGENET_DEFAULT_STD),
+        agreed("anchor_sizes", None),
+        agreed("p6_from", habits.p6_from),
+        agreed("relu_before_p7", habits.relu_before_p7),
+        agreed("roi_aligned", habits.roi_aligned),
+        agreed("activation", None),
+    )
+    found = {name: value for name, value in vars(numerics).items() if name in arguments}
+    return opened, numerics, dict(arguments) | found

@@ -1,0 +1,145 @@
+"""How far apart the outputs of two models are on one image: the check of a conversion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.models import Classifier, FasterRCNN, RetinaNet
+
+NEAR_SCORE, NEAR_BOX = 1e-3, 0.5  # pixels
+_DENSE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one output of two models.
+
+    Attributes:
+        output: what it is.
+        largest: absolute.
+        scale: largest absolute value of the output itself.
+    """
+
+    output: str
+    largest: float
+    scale: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Within a ten-thousandth of the output's scale."""
+        return self.largest <= _DENSE_TOLERANCE * self.scale
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of two models on one image.
+
+    Attributes:
+        dense: differences of what is computed before any threshold, in the first model's frame.
+        detections: of the first model.
+        matched: of those, with one of the second model's of the same class, a score within 0.001
+            and sides within half a pixel.
+        others: how many the second model has.
+    """
+
+    dense: tuple[Difference, ...]
+    detections: int = 0
+    matched: int = 0
+    others: int = 0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all dense outputs are equal, and all detections found."""
+        equal = all(difference.is_equal for difference in self.dense)
+        return equal and self.detections == self.matched == self.others
+
+
+@torch.inference_mode()
+def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
+    """Compare two models of one kind, in evaluation mode.
+
+    Args:
+        first: a RetinaNet, a FasterRCNN or a Classifier of limbeck's.
+        second: another.
+        image: RGB in [0, 1], (3, H, W).
+
+    Raises:
+        TypeError: The models are of different kinds, or of others.
+        ValueError: Their outputs have different shapes.
+    """
+    if isinstance(first, Classifier) and isinstance(second, Classifier):
+        logits = (model.eval()(image[None]) for model in (first, second))
+        return Agreement((_difference("logits", *logits),))
+    outputs = _OUTPUTS.get(type(first))
+    if outputs is None or type(first) is not type(second):
+        raise TypeError(f"{type(first).__name__} and {type(second).__name__} are not comparable.")
+    images, _ = first.eval().transform([image])  # both get what the first one's transform gives
+    batch, sizes = images.tensors, images.image_sizes
+    pairs = zip(
+        outputs(first, batch, sizes).items(),
+        outputs(second.eval(), _restandardised(batch, first, second), sizes).values(),
+        strict=True,
+    )
+    dense = tuple(_difference(name, ours, theirs) for (name, ours), theirs in pairs)
+    found, others = first([image])[0], second([image])[0]
+    return Agreement(dense, len(found["boxes"]), _matched(found, others), len(others["boxes"]))
+
+
+def _restandardised(batch: Tensor, first: Any, second: Any) -> Tensor:
+    """The batch in the standard deviations of the second model; means are equal, padding is 0."""
+    ratio = torch.tensor(first.transform.image_std) / torch.tensor(second.transform.image_std)
+    return batch * ratio[:, None, None]
+
+
+def _retinanet(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
+    found = model.head(list(model.backbone(batch).values()))
+    logits = found["cls_logits"]
+    foreground = logits[..., 1:] if model.preset.unused_column else logits
+    return {"class logits": foreground, "box deltas": found["bbox_regression"]}
+
+
+def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+    features = model.backbone(batch)
+    logits, deltas = model.rpn.head(list(features.values()))
+    heads = model.roi_heads
+    pooled = heads.box_roi_pool(features, [_regions(*sizes[0])], sizes)
+    classes, boxes = heads.box_predictor(heads.box_head(pooled))
+    return {
+        "RPN logits": torch.cat([level.flatten() for level in logits]),
+        "RPN deltas": torch.cat([level.flatten() for level in deltas]),
+        "RoI class logits": classes,
+        "RoI box deltas": boxes[:, 4:],  # those of the background are not used
+    }
+
+
+_OUTPUTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
+    RetinaNet: _retinanet,
+    FasterRCNN: _faster_rcnn,
+}
+
+
+def _regions(height: int, width: int) -> Tensor:
+    """Boxes of many sizes all over an image, (R, 4)."""
+    sides = torch.tensor([8.0, 32.0, 100.0, 230.0, 500.0])
+    centres = torch.cartesian_prod(*(torch.linspace(0.1, 0.9, 5) * s for s in (width, height)))
+    corners = [torch.cat([centres - side / 2, centres + side / 2], dim=1) for side in sides]
+    limits = torch.tensor([width, height, width, height])
+    return torch.cat(corners).clamp(min=0).minimum(limits)
+
+
+def _difference(name: str, first: Tensor, second: Tensor) -> Difference:
+    if first.shape != second.shape:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"{name} are of {shapes}: other levels, anchors or classes.")
+    largest = (first - second).abs().max().item()
+    return Difference(name, largest, first.abs().max().item())
+
+
+def _matched(found: dict[str, Tensor], others: dict[str, Tensor]) -> int:
+    near = (found["boxes"][:, None] - others["boxes"]).abs().amax(dim=2) < NEAR_BOX
+    near &= (found["scores"][:, None] - others["scores"]).abs() < NEAR_SCORE
+    near &= found["labels"][:, None] == others["labels"]
+    return int(near.any(dim=1).sum())

@@ -1,0 +1,102 @@
+"""What a state dict says of its network, by models whose arguments are known."""
+
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+from limbeck import models
+from limbeck.checkpoints.architecture import architecture, kind_of, trunk_of
+from tests.checkpoints.small import small, small_detector
+
+
+@pytest.mark.parametrize(
+    ("kind", "backbone", "arguments"),
+    [
+        *(("RetinaNet", name, {}) for name in ("resnet18", "resnet34", "resnet50", "mobilenet_v2")),
+        ("RetinaNet", "resnet101", {"head_depth": 2}),
+        ("RetinaNet", "resnet50", {"p6_from": "P5"}),
+        ("RetinaNet", "resnet18", {"levels": (2, 7)}),
+        ("RetinaNet", "resnet18", {"levels": (3, 4), "head_depth": 1}),
+        ("RetinaNet", "mobilenet_v2", {"levels": (4, 7)}),
+        ("FasterRCNN", "resnet50", {}),
+        ("FasterRCNN", "mobilenet_v2", {"box_head_channels": 128}),
+        ("FasterRCNN", "resnet18", {"levels": (3, 6)}),
+    ],
+)
+def test_arguments_are_those_of_the_model(kind: str, backbone: str, arguments: dict) -> None:
+    given = {"preset": "mmdetection", "fpn_channels": 16} | arguments
+    with torch.device("meta"):
+        model = getattr(models, kind)(backbone, 3, **given)
+    found = architecture(model.state_dict())
+    built: dict[str, Any] = model.build.init_args
+    expected = {
+        "backbone": backbone,
+        "num_classes": 3,
+        "fpn_channels": 16,
+        "levels": tuple(built["levels"]),
+    }
+    if kind == "RetinaNet":
+        expected |= {"head_depth": built["head_depth"]}
+        expected |= {"p6_from": built["p6_from"]} if built["levels"][1] == 7 else {}
+    else:
+        expected |= {"box_head_channels": built["box_head_channels"]}
+    assert found.kind == kind
+    assert found.arguments == expected
+    assert found.anchors == (9 if kind == "RetinaNet" else 3)
+
+
+def test_what_p6_is_computed_from_is_not_guessed_where_shapes_do_not_tell() -> None:
+    with torch.device("meta"):
+        model = models.RetinaNet("resnet18", 3, preset="detectron2", fpn_channels=512)
+    assert "p6_from" not in architecture(model.state_dict()).arguments
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet152", "mobilenet_v2"])
+def test_trunks_by_themselves(name: str) -> None:
+    with torch.device("meta"):
+        network = torchvision.models.get_model(name)
+    found = architecture(network.state_dict())
+    assert (found.kind, found.arguments) == ("trunk", {"backbone": name})
+
+
+def test_a_trunk_that_no_detector_has_is_refused_with_what_was_found() -> None:
+    blocks = models.BasicBlocks((1, 2, 1), (4, 8, 8))
+    model = models.RetinaNet(blocks, 2, levels=(3, 4), fpn_channels=8)
+    with pytest.raises(ValueError, match=r"\[1, 2, 1, 0\] basic blocks, expected resnet18"):
+        trunk_of(model.state_dict())
+    with pytest.raises(ValueError, match=r"found names such as features.0.weight"):
+        trunk_of(torchvision.models.squeezenet1_1().state_dict())
+
+
+def test_a_pyramid_on_other_maps_is_refused_with_their_channels() -> None:
+    tensors = small_detector("RetinaNet", "resnet18")
+    tensors["backbone.fpn.inner_blocks.1.0.weight"] = torch.zeros(4, 5, 1, 1)
+    with pytest.raises(
+        ValueError, match=r"\[8, 5, 32\] channels from a resnet18.*\[4, 8, 16, 32\]"
+    ):
+        architecture(tensors)
+
+
+def test_a_detector_without_its_head_is_refused_with_the_name() -> None:
+    with torch.device("meta"):
+        second = torchvision.models.detection.fasterrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None
+        )
+    with pytest.raises(ValueError, match=r"a FasterRCNN's, but 'roi_heads.box_head.fc6.bias'"):
+        architecture(small(second))
+
+
+def test_kinds() -> None:
+    assert kind_of(["backbone.body.conv1.weight", "head.x.weight"]) == "RetinaNet"
+    assert kind_of(["backbone.body.conv1.weight", "roi_heads.x.weight"]) == "FasterRCNN"
+    assert kind_of(["conv1.weight", "head.weight"]) == "trunk"
+
+
+@pytest.mark.parametrize("part", ["bbox_ctrness", "module_list.0"])
+def test_fcos_and_ssd_are_no_retinanet(part: str) -> None:
+    names = ["backbone.body.conv1.weight", f"head.regression_head.{part}.weight"]
+    assert kind_of(names) == "other"
+    with pytest.raises(ValueError, match="another dense detector's, such as FCOS's or SSD's"):
+        architecture(dict.fromkeys(names, torch.zeros(1)))
