@@ -7,10 +7,12 @@ from torchvision.models import resnet18
 from torchvision.models._api import WeightsEnum
 
 from limbeck import models
+from limbeck.checkpoints import Checkpoint, write_checkpoint
 from limbeck.commands import recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
 def test_the_example_of_a_loop_of_ones_own_runs_as_it_stands(tmp_path, monkeypatch, capsys):
@@ -20,8 +22,7 @@ def test_the_example_of_a_loop_of_ones_own_runs_as_it_stands(tmp_path, monkeypat
     torch.save(models.RetinaNet("resnet50", num_classes=3).state_dict(), "teacher.pth")
     target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([2])}
     scope = {"loader": [([torch.rand(3, 64, 64)], [target])]}
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    exec(block, scope)
+    exec(BLOCKS[0], scope)
     assert scope["losses"].keys() >= {"student/classification", "FitNet/fpn.0"}
     assert scope["pair"].number == 1
     assert "conv 1x1" in capsys.readouterr().out
@@ -29,6 +30,21 @@ def test_the_example_of_a_loop_of_ones_own_runs_as_it_stands(tmp_path, monkeypat
     moved = scope["student"].head.classification_head.cls_logits.weight
     assert not torch.equal(head, moved)
     torch.testing.assert_close(head, moved, atol=0.1, rtol=0)  # transferred, then one step
+
+
+def test_the_example_of_a_teacher_of_mmdetection_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = models.FasterRCNN("resnet50", num_classes=80, preset="mmdetection")
+    network = {"backbone": "resnet50", "num_classes": 80, "preset": "mmdetection"}
+    checkpoint = Checkpoint("", "limbeck", "FasterRCNN", trained.state_dict(), network)
+    written = write_checkpoint(checkpoint, Path("teacher.pth"), "mmdetection")
+    (name,) = re.findall(r'weights="mmdetection:(.*?)"', BLOCKS[1])
+    written[0].rename(name)
+    scope = {"models": models}
+    exec(BLOCKS[1], scope)
+    assert scope["teacher"].build.init_args["preset"] == "mmdetection"
+    loaded = scope["teacher"].roi_heads.box_predictor.cls_score.weight
+    assert torch.equal(loaded, trained.roi_heads.box_predictor.cls_score.weight)
 
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])

@@ -9,7 +9,9 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.pytorch import Trainer
 
 from limbeck.commands.recipes import folder, names
+from limbeck.data import ClassificationAugmentation, DetectionAugmentation
 from limbeck.data.shapes import SHAPES
+from limbeck.methods import Method
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 
@@ -56,6 +58,22 @@ def test_a_recipe_parses(name: str) -> None:
     classes = SHAPES if val.class_path == "limbeck.data.Shapes" else val.init_args.get("classes")
     if classes is not None:
         assert config.model.student.init_args.num_classes == len(classes)
+
+
+@pytest.mark.parametrize("name", names())
+def test_methods_and_augmentation_of_a_recipe_can_be_built(name: str) -> None:
+    config = parse(command(name)[2:])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--methods", type=dict[str, Method] | None)
+    parser.add_argument(
+        "--augmentation", type=DetectionAugmentation | ClassificationAugmentation | None
+    )
+    stated = {"methods": config.model.methods, "augmentation": config.data.augmentation}
+    parsed = parser.parse_object(stated)
+    assert parser.parse_string(parser.dump(parsed, skip_unset=False)) == parsed  # as config.yaml
+    built = parser.instantiate(parsed)
+    for method in (built.methods or {}).values():
+        assert all(weight >= 0 for weight in method.weights_at(0).values())
 
 
 def teaches(name: str) -> bool:

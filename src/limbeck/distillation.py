@@ -82,6 +82,8 @@ class Distillation(nn.Module):
         self._checksum: str | None = None
         if transfer:
             transfer_weights(student, self._needed_teacher("transfer"), transfer)
+        for _, method in self._methods():
+            method.connect(self.student, self.teacher)
         self._student_taps = self._tap(student, "student_taps")
         self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
         self._setup(example)

@@ -65,6 +65,15 @@ def same_student():
     return small.resnet(norm=FrozenBatchNorm2d)
 
 
+def decided_student():
+    """For methods that rank its predictions: their scores lie apart."""
+    student = small.retinanet()
+    for name, parameter in student.head.classification_head.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter)
+    return student
+
+
 classifiers = partial(
     Case,
     student=partial(small.resnet, norm=FrozenBatchNorm2d),
@@ -86,6 +95,19 @@ CASES: dict[type[Method], Case] = {
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,
+    ),
+    methods.HEAD: retinanets(
+        # More samples than candidates: none is drawn. The few best proposals are always the same.
+        lambda: methods.HEAD(akd=2.0, ckd=2.0, proposals=16, samples=100),
+        student=decided_student,
+        teacher=partial(small.faster_rcnn, Bottleneck),
+        equal_halves=True,
+    ),
+    methods.TFHEAD: retinanets(
+        lambda: methods.TFHEAD(1.0, 1.0, 1.0, 1.0, proposals=16, samples=100, box_head_channels=24),
+        student=decided_student,
+        teacher=None,
+        equal_halves=True,
     ),
 }
 EXPORTED = [

@@ -8,32 +8,32 @@ from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import RetinaNet
 from tests.models.detection.reference import (
+    file_of,
     golden,
     head_batch,
     head_weights,
     normalised,
-    renamed,
 )
 from tests.models.detection.test_retinanet_golden import CONTENTS, objects
 
 LEVELS = range(5)
 
 
-def student_and_teacher(shared: Path) -> list[RetinaNet]:
+def student_and_teacher(shared: Path, folder: Path) -> list[RetinaNet]:
     """RetinaNet-R18 and -R50 with weights by formula; the teacher's keys have no prefix."""
     models = []
     for depth in (18, 50):
-        model = RetinaNet(f"resnet{depth}", 80, preset="mmdetection")
         weights = head_weights(shared, f"retinanet_r{depth}_fpn")
-        model.load_state_dict(renamed(shared, weights, f"mmdet_retinanet_r{depth}_fpn"))
+        file = file_of(folder, "mmdetection", weights)
+        model = RetinaNet(f"resnet{depth}", 80, weights=file)
         normalised(model, head_batch(), CONTENTS)
         models.append(model)
     return models
 
 
-def test_losses_are_the_authors(shared: Path) -> None:
+def test_losses_are_the_authors(shared: Path, tmp_path: Path) -> None:
     expected = golden(shared / "golden/head/e2e_fitnet_r18.npz")
-    student, teacher = student_and_teacher(shared)
+    student, teacher = student_and_teacher(shared, tmp_path)
     torch.nn.init.normal_(student.head.classification_head.cls_logits.weight)  # transferred over
     pair = Distillation(student, teacher, [FitNet(["fpn"])], transfer={"head": "head"})
     weights = head_weights(shared, "fitnet_retina_r18_fpn")

@@ -108,9 +108,10 @@ class Calibration:
 class Method(nn.Module, ABC):
     """A published way to distil, with its adapters and whatever networks of its own it trains.
 
-    A subclass sets :attr:`student_taps` and :attr:`teacher_taps` in its constructor, sizes its
-    adapters in :meth:`setup`, and computes its losses in :meth:`forward`. What it registers as
-    submodules is trained beside the student and saved in checkpoints, and leaves with the method.
+    A subclass sets :attr:`student_taps` and :attr:`teacher_taps` in its constructor, or in
+    :meth:`connect`, sizes its adapters in :meth:`setup`, and computes its losses in
+    :meth:`forward`. What it registers as submodules is trained beside the student and saved in
+    checkpoints, and leaves with the method.
 
     Under ``bf16-mixed`` and ``16-mixed`` features come in half precision and :meth:`forward` runs
     under autocast. Adapters and networks of the method's own take both as they are: float32 would
@@ -139,6 +140,12 @@ class Method(nn.Module, ABC):
         self.student_taps: Mapping[str, Tap | str] = {}
         self.teacher_taps: Mapping[str, Tap | str] = {}
         self.weights: Mapping[str, Weight] = {}
+
+    def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Choose :attr:`student_taps` and :attr:`teacher_taps`, where they depend on the models.
+
+        Called once, before :meth:`setup`; a ValueError says what the pair lacks.
+        """
 
     def setup(self, step: Step) -> None:
         """Size adapters from the features of one tiny dry pass (no targets, evaluation mode)."""

@@ -1,0 +1,82 @@
+"""Cross-architecture distillation (CKD): the dense head learns the features of regions."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Adapter = Literal["shared", "per_anchor"]
+
+
+class CKD(nn.Module):
+    """Mean squared error between the cell that proposed a region and that region's features.
+
+        L = mean over regions and channels of (W f[level, image, y, x] + b - t)^2
+
+    with f behind the last convolution of the classification tower, and t behind the last hidden
+    layer of a box head. Regions that no anchor proposed (ground truth) do not count.
+
+    Args:
+        channels: of the tower.
+        width: of the hidden layer.
+        anchors: of each cell.
+        adapter: ``shared``: one W and b, as released; ``per_anchor``: one for each anchor of a
+            cell, as in the paper.
+    """
+
+    def __init__(self, channels: int, width: int, anchors: int, adapter: Adapter) -> None:
+        super().__init__()
+        self.anchors = anchors if adapter == "per_anchor" else 1
+        self.adapter = nn.Linear(channels, self.anchors * width)
+
+    def forward(self, tower: Sequence[Tensor], positions: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            tower: (B, C, H, W) of each level.
+            positions: image, level, y, x, anchor of each region, (R, 5); level -1 for those that
+                do not count.
+            target: (R, width).
+        """
+        counts = positions[:, 1] >= 0
+        # Regions that do not count are read, too, and masked: counting them would wait for the
+        # device.
+        positions = torch.where(counts[:, None], positions, 0)
+        adapted = self.adapt(cells(tower, positions), positions[:, 4])
+        error = (adapted.float() - target.float()).square().sum(1) * counts
+        return error.sum() / (counts.sum() * target.shape[1]).clamp(min=1)
+
+    def adapt(self, features: Tensor, anchor: Tensor) -> Tensor:
+        """(R, C) to (R, width), by each region's own anchor (R,) where they are apart."""
+        adapted: Tensor = self.adapter(features)
+        if self.anchors == 1:
+            return adapted
+        row = torch.arange(len(anchor), device=anchor.device)
+        width = adapted.shape[1] // self.anchors  # -1 is not known where there is no region
+        return adapted.view(len(row), self.anchors, width)[row, anchor]
+
+
+def cells(maps: Sequence[Tensor], positions: Tensor) -> Tensor:
+    """The features of cells, by one indexed read.
+
+    Args:
+        maps: (B, C, H, W) of each level.
+        positions: image, level, y, x, ... of each cell, (R, 4 or more).
+
+    Returns:
+        (R, C).
+    """
+    image, level, y, x = positions.T[:4]
+    widths = [m.shape[3] for m in maps]
+    areas = [m.shape[2] * m.shape[3] for m in maps]
+    starts = [sum(areas[:i]) for i in range(len(maps))]
+    index = table(starts, level) + y * table(widths, level) + x
+    flat = torch.cat([m.flatten(2) for m in maps], dim=2)  # (B, C, all cells)
+    return flat[image, :, index]
+
+
+def table(values: Sequence[int], index: Tensor) -> Tensor:
+    """``values[index]``, with the table written on the device: copying it there would wait."""
+    table = torch.cat([index.new_full((1,), value) for value in values])
+    return table[index]

@@ -1,0 +1,132 @@
+"""What a dense detector itself predicts, as boxes that know the anchor that made them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from limbeck.models.precision import in_full_precision
+
+Decode = Callable[[Tensor, Tensor], Tensor]
+
+BEFORE_NMS = 2000  # predictions of each level of each image
+NMS_IOU = 0.7
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The dense predictions for a batch, without gradient.
+
+    Attributes:
+        scores: of the best class, (B, H*W*A) for each level: cells row by row, anchors inside.
+        deltas: (B, H*W*A, 4) for each level.
+        anchors: ``anchors[image][level]``, (H*W*A, 4), xyxy, pixels.
+        cells: (H, W) of each level.
+        sizes: (height, width) of each image's content, pixels.
+        decode: deltas (n, 4) and their anchors (n, 4) to boxes (n, 4).
+    """
+
+    scores: list[Tensor]
+    deltas: list[Tensor]
+    anchors: list[list[Tensor]]
+    cells: list[tuple[int, int]]
+    sizes: tuple[tuple[int, int], ...]
+    decode: Decode
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The proposals of one image, best first.
+
+    Attributes:
+        boxes: (n, 4), xyxy, pixels.
+        scores: (n,).
+        positions: of the anchors that predicted them: level, y, x, anchor, (n, 4), int64.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    positions: Tensor
+
+
+def foreground(model: nn.Module, logits: Tensor) -> Tensor:
+    """The columns of the classes: torchvision's column 0 is never used, (..., K + 1) to (..., K).
+
+    limbeck's detectors with another preset have no such column.
+    """
+    return logits[..., unused_columns(model) :]
+
+
+def unused_columns(model: nn.Module) -> int:
+    """How many columns of the class scores come before the first class."""
+    return int(getattr(getattr(model, "preset", None), "unused_column", True))
+
+
+def predictions(model: nn.Module, features: Mapping[str, Any]) -> Predictions:
+    """The predictions of a RetinaNet or FCOS.
+
+    Args:
+        model: the detector.
+        features: of one step: ``proposals`` (what its head returns), ``anchors``, ``frame``, and
+            its pyramid as ``assist``.
+    """
+    outputs = {k: in_full_precision(v.detach()) for k, v in features["proposals"].items()}
+    scores = foreground(model, outputs["cls_logits"]).amax(-1).sigmoid()  # (B, N)
+    box_coder: Any = model.box_coder
+    decode: Decode
+    if isinstance(model, detection.FCOS):
+        scores = (scores * outputs["bbox_ctrness"].squeeze(-1).sigmoid()).sqrt()
+        decode = box_coder.decode
+    else:
+        decode = box_coder.decode_single
+    counts = [len(of_level) for of_level in features["anchors"][0]]
+    return Predictions(
+        scores=list(torch.split(scores, counts, 1)),
+        deltas=list(torch.split(outputs["bbox_regression"], counts, 1)),
+        anchors=features["anchors"],
+        cells=[tuple(of_level.shape[-2:]) for of_level in features["assist"]],
+        sizes=features["frame"].image_sizes,
+        decode=decode,
+    )
+
+
+@torch.no_grad()
+def propose(predicted: Predictions, count: int, before_nms: int = BEFORE_NMS) -> list[Proposals]:
+    """The proposals of each image, by NMS within each level.
+
+    Args:
+        predicted: the dense predictions.
+        count: proposals an image, at most.
+        before_nms: predictions of each level of each image that enter NMS, at most.
+    """
+    best = [scores.topk(min(before_nms, scores.shape[1])) for scores in predicted.scores]
+    return [_of_image(predicted, i, best, count) for i in range(len(predicted.sizes))]
+
+
+def _of_image(predicted: Predictions, image: int, best: list[Any], count: int) -> Proposals:
+    boxes, scores, positions = [], [], []
+    for level, (values, indices) in enumerate(best):
+        index = indices[image]
+        deltas, anchors = predicted.deltas[level][image], predicted.anchors[image][level]
+        boxes.append(predicted.decode(deltas[index], anchors[index]))
+        scores.append(values[image])
+        positions.append(_positions(index, level, len(anchors), predicted.cells[level]))
+    found = clip_boxes_to_image(torch.cat(boxes), predicted.sizes[image])
+    score, position = torch.cat(scores), torch.cat(positions)
+    full = torch.where((found[:, 2:] > found[:, :2]).all(1))[0]
+    found, score, position = found[full], score[full], position[full]
+    keep = batched_nms(found, score, position[:, 0], NMS_IOU)[:count]
+    return Proposals(found[keep], score[keep], position[keep])
+
+
+def _positions(index: Tensor, level: int, anchors: int, cells: tuple[int, int]) -> Tensor:
+    """Level, y, x and anchor, (n, 4), from indices (n,) into a level's anchors."""
+    height, width = cells
+    per_cell = anchors // (height * width)
+    cell = index // per_cell
+    parts = [torch.full_like(index, level), cell // width, cell % width, index % per_cell]
+    return torch.stack(parts, dim=1)

@@ -1,0 +1,132 @@
+"""The regions that assist and teacher look at: the student's proposals and the ground truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from limbeck.methods.base import Step
+from limbeck.methods.head.proposals import Proposals, predictions, propose
+
+PROPOSALS = 1000
+SAMPLES = 512
+POSITIVE_IOU = 0.5
+POSITIVE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The regions of one image: positives, then negatives.
+
+    Attributes:
+        boxes: (R, 4), xyxy, pixels.
+        positions: level, y, x, anchor, (R, 4), int64; -1, -1, -1 and its number for ground truth.
+        labels: (R,), 0 for the background.
+        truth: the ground truth of positives, negatives themselves, (R, 4).
+    """
+
+    boxes: Tensor
+    positions: Tensor
+    labels: Tensor
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a batch, image by image.
+
+    Attributes:
+        boxes: of each image, (R_i, 4), xyxy, pixels.
+        positions: image, level, y, x, anchor, (R, 5), int64; level, y and x are -1 for ground
+            truth, which no anchor predicted.
+        labels: (R,), 0 for the background.
+        truth: the ground truth of positives, negatives themselves, (R, 4).
+    """
+
+    boxes: list[Tensor]
+    positions: Tensor
+    labels: Tensor
+    truth: Tensor
+
+
+def regions(step: Step, proposals: int, samples: int) -> Regions:
+    """The sampled regions of one step.
+
+    Args:
+        step: its student's features are those of :func:`predictions`.
+        proposals: of each image, at most.
+        samples: regions of each image, at most.
+    """
+    proposed = propose(predictions(step.student.model, step.student.features), proposals)
+    pairs = zip(proposed, labelled(step), strict=True)
+    return together([sample(found, target, samples) for found, target in pairs])
+
+
+def labelled(step: Step) -> list[dict[str, Tensor]]:
+    """The ground truth of each image, in the network's frame."""
+    if not isinstance(step.targets, list):
+        found = type(step.targets).__name__
+        raise TypeError(
+            f"HEAD's assist learns from boxes: expected a list of targets, found {found}"
+        )
+    return step.targets
+
+
+def together(sampled: Sequence[Sample]) -> Regions:
+    """The regions of all images."""
+    positions = [
+        F.pad(of_image.positions, (1, 0), value=image) for image, of_image in enumerate(sampled)
+    ]
+    return Regions(
+        boxes=[of_image.boxes for of_image in sampled],
+        positions=torch.cat(positions),
+        labels=torch.cat([of_image.labels for of_image in sampled]),
+        truth=torch.cat([of_image.truth for of_image in sampled]),
+    )
+
+
+@torch.no_grad()
+def sample(proposals: Proposals, target: dict[str, Tensor], count: int) -> Sample:
+    """Draw regions of one image from its ground truth and its proposals, in this order.
+
+    A proposal is positive from IoU 0.5 on, ground truth for itself. At most a quarter are
+    positives; negatives fill up. Where there are fewer candidates, there are fewer regions.
+
+    Args:
+        proposals: of the image.
+        target: its ``boxes`` (M, 4) and ``labels`` (M,) from 1.
+        count: regions, at most.
+    """
+    truth = target["boxes"]
+    own = torch.arange(len(truth), device=truth.device)
+    matched = torch.cat([own, assign(truth, proposals.boxes)])
+    boxes = torch.cat([truth.to(proposals.boxes), proposals.boxes])
+    nowhere = torch.full((len(truth), 3), -1, device=truth.device)
+    positions = torch.cat([torch.cat([nowhere, own[:, None]], 1), proposals.positions])
+    positive = choose(torch.where(matched >= 0)[0], int(count * POSITIVE_SHARE))
+    negative = choose(torch.where(matched < 0)[0], count - len(positive))
+    chosen = torch.cat([positive, negative])
+    labels = torch.zeros_like(chosen)
+    labels[: len(positive)] = target["labels"][matched[positive]]
+    wanted = boxes[chosen]
+    wanted[: len(positive)] = truth[matched[positive]].to(wanted)
+    return Sample(boxes[chosen], positions[chosen], labels, wanted)
+
+
+def assign(truth: Tensor, boxes: Tensor) -> Tensor:
+    """The ground truth (M, 4) that each box (n, 4) overlaps most, or -1, (n,)."""
+    if not len(truth):
+        return torch.full((len(boxes),), -1, device=boxes.device)
+    overlap, matched = box_iou(truth, boxes).max(dim=0)
+    return torch.where(overlap >= POSITIVE_IOU, matched, -1)
+
+
+def choose(candidates: Tensor, count: int) -> Tensor:
+    """``count`` of the candidates at random, in their order; all where there are no more."""
+    if len(candidates) <= count:
+        return candidates
+    drawn = torch.randperm(len(candidates), device=candidates.device)[:count]
+    return candidates[drawn].sort()[0]
