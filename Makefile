@@ -29,3 +29,4 @@ bench: install
 	$(BIN)/python benchmarks/taps.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/mgd.py
+	$(BIN)/python benchmarks/head.py
