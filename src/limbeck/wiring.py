@@ -82,7 +82,8 @@ class Balance:
     terms: tuple[Term, ...]
 
     def __rich__(self) -> Table:
-        table = Table("term", "raw", "weighted", "gradient", "share", "weight for equal gradients")
+        table = Table("term", "raw", "weighted", "gradient", "share", "level at")
+        table.caption = "level at: the weight that gives a term the gradient of the task's losses"
         for t in self.terms:
             values = (f"{value:.4g}" for value in (t.raw, t.weighted, t.gradient))
             level = "-" if t.level is None else f"{t.level:.2g}"

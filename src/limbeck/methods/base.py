@@ -172,8 +172,8 @@ class Method(nn.Module, ABC):
     def solve(self) -> None:
         """Finish a calibration: turn what was observed into what :meth:`forward` needs."""
 
-    def overlays(self, step: Step) -> dict[str, Tensor]:
-        """What can be drawn over a batch's images: (B, H, W) from 0 to 1, or boolean, by name."""
+    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
+        """What can be drawn over a batch's images, by name: (h, w) from 0 to 1 for each image."""
         return {}
 
     def weights_at(self, number: int) -> dict[str, float]:

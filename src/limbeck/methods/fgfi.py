@@ -145,9 +145,13 @@ class FineGrainedImitation(Method):
             for level, index in self.anchors_of.items()
         }
 
-    def overlays(self, step: Step) -> dict[str, Tensor]:
-        """The imitation masks, to be drawn over the images."""
-        return self.masks(step)
+    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
+        """The imitation mask of every map."""
+        frame = step.student.features["input frame"]
+        return {
+            f"{level}, stride {frame.size[0] / mask.shape[1]:.0f}": frame.over_images(mask)
+            for level, mask in self.masks(step).items()
+        }
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on that map, or on its first level."""
