@@ -197,7 +197,7 @@ def test_what_cannot_be_inspected_is_refused_with_the_reason(
     assert message in capsys.readouterr().err
 
 
-# -- a method ---------------------------------------------------------------------------------------
+# -- a method -------------------------------------------------------------------------------------
 
 
 def imitated(runs: Runs, folder: Path) -> Path:
