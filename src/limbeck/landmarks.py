@@ -53,6 +53,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -69,6 +70,7 @@ _LAST_ACTIVATION = re.compile(r"(relu|act|activation)\d?")
 # Blocks of torchvision and timm that end in no activation.
 _LINEAR_BLOCKS = {"InvertedResidual", "MBConv", "FusedMBConv", "EdgeResidual", "CNBlock"}
 _LINEAR_BLOCKS |= {"DepthwiseSeparableConv", "UniversalInvertedResidual"}
+_CHAINS = (nn.Sequential, IntermediateLayerGetter)
 _SHUFFLENET = {"conv1", "maxpool", "stage2", "stage3", "stage4"}  # and conv5, fc
 
 
@@ -196,7 +198,7 @@ def _strides(trunk: nn.Module) -> dict[str, int]:
         chain = [(n, m) for n, m in chain if n in stem or n.startswith("layer")]
     elif names >= _SHUFFLENET:
         chain = [(n, m) for n, m in chain if n in _SHUFFLENET]
-    elif not isinstance(trunk, nn.Sequential | IntermediateLayerGetter):
+    elif not isinstance(trunk, _CHAINS):
         return {}
     strides: dict[str, int] = {}
     stride = 1
@@ -269,8 +271,10 @@ def _backbone(model: nn.Module) -> Places:
     if not isinstance(backbone, nn.Module):
         return {}
     if not isinstance(backbone, BackboneWithFPN):
-        plain = isinstance(getattr(backbone, "features", None), nn.Sequential)
-        return _trunk(model, "backbone.features" if plain else "backbone")
+        inside = [
+            n for n in ("features", "body") if isinstance(getattr(backbone, n, None), _CHAINS)
+        ]
+        return _trunk(model, ".".join(("backbone", *inside))) | _atrous(backbone)
     strides = _strides(backbone.body)
     layers = backbone.body.return_layers.items()
     keys = {strides[name]: key for name, key in layers if name in strides}
@@ -281,6 +285,11 @@ def _backbone(model: nn.Module) -> Places:
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
     fpn = Tap("backbone", select=_levels, kind="levels")
     return _trunk(model, "backbone.body") | places | {"fpn": fpn}
+
+
+def _atrous(backbone: nn.Module) -> Places:
+    """The end of the VGG16 under torchvision's SSD300, whose first part ends at stride 8."""
+    return {"C4": Tap("backbone.extra.0")} if isinstance(backbone, SSDFeatureExtractorVGG) else {}
 
 
 def _levels(value: dict[str, Tensor]) -> list[Tensor]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
+
 
 @dataclass(frozen=True)
 class DetectionAugmentation:
@@ -23,6 +25,12 @@ class DetectionAugmentation:
             drawn at random; not resized by default.
         short_side_range: the same for any side from the first number to the last one, instead.
         long_side: the longer side's limit when resizing, which wins over the shorter one.
+        size: (height, width) that every image is resized to in training, whatever its aspect, for
+            detectors that resize to a fixed size at test time, such as SSD.
+        zoom_out: probability that an image is put somewhere on a grey canvas of up to four times
+            its sides, as SSD's authors do it; after the photometric distortion.
+        iou_crop: crop a random part that overlaps an object enough, or nothing, as SSD's authors do
+            it; objects whose centre is cut off go.
         flip: probability of a horizontal flip.
         vertical_flip: probability of a vertical flip, for images without an upright.
         jitter: strength of the random change of brightness, contrast and saturation.
@@ -30,13 +38,16 @@ class DetectionAugmentation:
             channel order, as SSD's authors do it.
 
     Raises:
-        ValueError: ``long_side`` without a short side, short sides stated twice, or a probability
-            outside [0, 1].
+        ValueError: ``long_side`` without a short side, sizes stated twice, or a probability outside
+            [0, 1].
     """
 
     short_sides: tuple[int, ...] | None = None
     short_side_range: tuple[int, int] | None = None
     long_side: int | None = None
+    size: tuple[int, int] | None = None
+    zoom_out: float = 0.0
+    iou_crop: bool = False
     flip: float = 0.5
     vertical_flip: float = 0.0
     jitter: float = 0.0
@@ -51,6 +62,12 @@ class DetectionAugmentation:
             )
         if self.long_side is not None and not self.sides:
             raise ValueError(f"long_side is {self.long_side}, but short_sides is not given")
+        if self.size is not None and (self.sides or min(self.size) < 1):
+            raise ValueError(
+                f"size is {self.size} and short_sides {self.sides}; expected one of them, and of "
+                "size a height and a width"
+            )
+        _check_probability("zoom_out", self.zoom_out)
         _check_probability("flip", self.flip)
         _check_probability("vertical_flip", self.vertical_flip)
         _check_probability("photometric", self.photometric)
@@ -68,8 +85,14 @@ class DetectionAugmentation:
         steps: list[nn.Module] = []
         if self.photometric:
             steps.append(v2.RandomPhotometricDistort(p=self.photometric))
+        if self.zoom_out:
+            steps.append(v2.RandomZoomOut(fill=GREY, p=self.zoom_out))
+        if self.iou_crop:
+            steps.append(_Crop())
         if self.sides:
-            steps.append(_Resize(self.sides, self.long_side))
+            steps.append(_Resize(v2.RandomShortestSize(list(self.sides), self.long_side)))
+        if self.size is not None:
+            steps.append(_Resize(v2.Resize(list(self.size))))
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         steps += [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.vertical_flip)]
@@ -124,11 +147,11 @@ class ClassificationAugmentation:
 
 
 class _Resize(nn.Module):
-    """``v2.RandomShortestSize``, after which ``area`` counts pixels of the resized image."""
+    """Resizes, after which ``area`` counts pixels of the resized image."""
 
-    def __init__(self, short_sides: tuple[int, ...], long_side: int | None) -> None:
+    def __init__(self, resize: v2.Transform) -> None:
         super().__init__()
-        self.resize = v2.RandomShortestSize(list(short_sides), long_side)
+        self.resize = resize
 
     def forward(
         self, image: tv_tensors.Image, target: dict[str, Tensor]
@@ -136,6 +159,27 @@ class _Resize(nn.Module):
         resized, moved = self.resize(image, target)
         factor = resized.shape[-2:].numel() / image.shape[-2:].numel()
         return resized, {**moved, "area": moved["area"] * factor}
+
+
+class _Crop(nn.Module):
+    """``v2.RandomIoUCrop``, without what it left of objects whose centre it cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        per_object = v2.SanitizeBoundingBoxes(labels_getter=_per_object)
+        self.crop = v2.Compose([v2.RandomIoUCrop(), per_object])
+
+    def forward(
+        self, image: tv_tensors.Image, target: dict[str, Tensor]
+    ) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
+        cropped, left = self.crop(image, target)
+        sides = left["boxes"][:, 2:] - left["boxes"][:, :2]
+        return cropped, {**left, "area": left["area"].minimum(sides.prod(dim=1))}
+
+
+def _per_object(sample: tuple[tv_tensors.Image, dict[str, Tensor]]) -> tuple[Tensor, ...]:
+    _, target = sample
+    return tuple(target[k] for k in ("labels", "area", "iscrowd", "difficult") if k in target)
 
 
 def to_float() -> v2.Transform:

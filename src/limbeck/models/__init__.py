@@ -2,12 +2,13 @@
 
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier
-from limbeck.models.detection import FasterRCNN, RetinaNet
+from limbeck.models.detection import SSD, FasterRCNN, RetinaNet
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights
 
 __all__ = [
+    "SSD",
     "BasicBlockResNet",
     "BasicBlocks",
     "Build",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
 Sizes = tuple[tuple[float, ...], ...]
 
@@ -107,6 +107,50 @@ def anchor_generator(
     return ExactAnchorGenerator(levels, per_level, per_level_ratios)
 
 
+class FullPrecisionDefaultBoxGenerator(DefaultBoxGenerator):  # type: ignore[misc]  # untyped
+    """torchvision's generator of SSD's default boxes, in full precision whatever the maps."""
+
+    def _grid_default_boxes(
+        self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        full = torch.promote_types(dtype, torch.float32)
+        boxes: Tensor = super()._grid_default_boxes(grid_sizes, image_size, full)
+        return boxes
+
+
+def default_boxes(
+    levels: int,
+    scales: Sequence[float],
+    ratios: Sequence[Sequence[float]],
+    steps: Sequence[float] | None,
+) -> FullPrecisionDefaultBoxGenerator:
+    """A generator of SSD's default boxes, after its numbers were checked against each other.
+
+    Args:
+        levels: how many there are.
+        scales: sides of the boxes as parts of the image's, one for each level and one more.
+        ratios: of each level, beside 1, each of them also the other way round.
+        steps: from box to box at each level, pixels; none: as many as the map has cells.
+
+    Raises:
+        ValueError: Not one of them for each level.
+    """
+    found = {"scales": (scales, levels + 1), "aspect_ratios": (ratios, levels)}
+    found |= {} if steps is None else {"steps": (steps, levels)}
+    for name, (values, expected) in found.items():
+        if len(values) != expected:
+            more = " and one more" if expected > levels else ""
+            raise ValueError(
+                f"{name}={list(values)}: expected {expected}, one for each of the {levels} levels"
+                f"{more}."
+            )
+    return FullPrecisionDefaultBoxGenerator(
+        [list(of_level) for of_level in ratios],
+        scales=list(scales),
+        steps=None if steps is None else list(steps),
+    )
+
+
 def coarsest_stride(model: nn.Module) -> int | None:
     """Stride of the coarsest level that has anchors, pixels; None for a model without any."""
     strides = getattr(model, "strides", None)
@@ -114,11 +158,14 @@ def coarsest_stride(model: nn.Module) -> int | None:
 
 
 def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
-    """Why images of this size make the anchors drift, or None where they do not.
+    """Why images of this size do not suit the anchors, or None where they do.
 
     torchvision's ``AnchorGenerator`` takes ``image // grid`` for the stride. Where the padded side
     is no multiple of a level's stride, that is too small (30 for 32 at height 240), and anchors
     lie beside the cells that predict for them. Those of :class:`ExactAnchorGenerator` never do.
+
+    An SSD's default boxes are parts of the image, which it resizes to one size in evaluation:
+    images of another size are another task.
 
     Args:
         model: a detector.
@@ -127,6 +174,13 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     """
     strides = getattr(model, "strides", ())
     generators = [m for m in model.modules() if isinstance(m, AnchorGenerator)]
+    fixed = getattr(getattr(model, "transform", None), "fixed_size", None)
+    if fixed not in (None, (width, height)):
+        return (
+            f"Images are of {height} x {width} pixels in training (height, width), and resized to "
+            f"{fixed[1]} x {fixed[0]} in evaluation. Give the data's DetectionAugmentation "
+            f"size: [{fixed[1]}, {fixed[0]}], or the model another image_size."
+        )
     if not strides or all(isinstance(m, ExactAnchorGenerator) for m in generators):
         return None
     transform: Any = model.get_submodule("transform")

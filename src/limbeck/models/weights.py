@@ -36,6 +36,9 @@ _NUMERICS = (
     "roi_aligned",
     "anchor_sizes",
     "aspect_ratios",
+    "scales",
+    "steps",
+    "reduced_tail",
 )
 _NONE = {"stride_in_1x1": False}  # what a model does that has no such argument
 

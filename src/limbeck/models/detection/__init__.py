@@ -2,5 +2,6 @@
 
 from limbeck.models.detection.faster_rcnn import FasterRCNN
 from limbeck.models.detection.retinanet import RetinaNet
+from limbeck.models.detection.ssd import SSD
 
-__all__ = ["FasterRCNN", "RetinaNet"]
+__all__ = ["SSD", "FasterRCNN", "RetinaNet"]

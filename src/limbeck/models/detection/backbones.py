@@ -166,7 +166,7 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         taps = [stage for stage in used if stage.level >= levels[0]]
         places = {stage.modules[-1]: str(index) for index, stage in enumerate(taps)}
         inputs = [stage.channels for stage in taps]
-        network = _network(trunk, layout)
+        network = network_of(trunk, layout)
         if stride_in_1x1:
             _stride_in_1x1(network, trunk)
         if activation is not None:
@@ -174,15 +174,7 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         super().__init__(network, places, inputs, channels, extra)
         self.layout = layout
         self.fpn.extra_blocks = extra  # without one, torchvision would add a pooled level
-        parts = [layout.stem, *(stage.modules for stage in used)]
-        if not 0 <= frozen_stages <= len(parts):
-            raise ValueError(
-                f"frozen_stages={frozen_stages}: expected 0 to {len(parts)}, the stem and "
-                f"{len(used)} stages that this backbone runs."
-            )
-        if frozen_stages:
-            names = [name for part in parts[:frozen_stages] for name in part]
-            freeze(self.body, names)  # type: ignore[no-untyped-call]
+        freeze_stages(self.body, [layout.stem, *(stage.modules for stage in used)], frozen_stages)
         convert_norms(self.body, norm)
         if last_norm is not None:
             for stage in used[max(frozen_stages - 1, 0) :]:
@@ -198,19 +190,47 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
             )
         return blocks[-1]
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The part that :meth:`of_classifier` is for."""
+        body: nn.Module = self.body
+        return body
+
     def of_classifier(self, tensors: Tensors) -> Tensors:
         """The state dict of ``body`` from that of the classifier with the same trunk.
 
         The classifier's head and the stages above the last one used are left out.
         """
-        prefix = self.layout.prefix
-        unused = [m for stage in self.layout.stages for m in stage.modules if m not in self.body]
-        left_out = (self.layout.head, *(f"{prefix}{module}." for module in unused))
-        kept = {name: value for name, value in tensors.items() if not name.startswith(left_out)}
-        return {name.removeprefix(prefix): value for name, value in kept.items()}
+        return of_classifier(self.layout, self.body, tensors)
 
 
-def _network(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
+def freeze_stages(body: nn.Module, stages: Sequence[Sequence[str]], count: int) -> None:
+    """Freeze the first ``count`` of the stages, each the names of some of the trunk's children.
+
+    Raises:
+        ValueError: There are not as many.
+    """
+    if not 0 <= count <= len(stages):
+        raise ValueError(
+            f"frozen_stages={count}: expected 0 to {len(stages)}, the stem and "
+            f"{len(stages) - 1} stages that this backbone runs."
+        )
+    if count:
+        names = [name for stage in stages[:count] for name in stage]
+        freeze(body, names)  # type: ignore[no-untyped-call]
+
+
+def of_classifier(layout: Layout, body: nn.Module, tensors: Tensors) -> Tensors:
+    """The state dict of ``body`` from that of a classifier, less the stages that it lacks."""
+    prefix, there = layout.prefix, {name for name, _ in body.named_children()}
+    unused = [m for stage in layout.stages for m in stage.modules if m not in there]
+    left_out = (layout.head, *(f"{prefix}{module}." for module in unused))
+    kept = {name: value for name, value in tensors.items() if not name.startswith(left_out)}
+    return {name.removeprefix(prefix): value for name, value in kept.items()}
+
+
+def network_of(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
+    """The trunk with its family's children, and those of its classifier where they are beside."""
     if isinstance(trunk, BasicBlocks):
         return BasicBlockResNet(trunk.depths, trunk.widths, stem_stride=trunk.stem_stride)
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)

@@ -1,40 +1,53 @@
 """What limbeck's detectors have in common."""
 
 import logging
+from typing import Protocol
 
 from torch import nn
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import Build, LimbeckModel
-from limbeck.models.detection.backbones import Backbone, Layout
+from limbeck.models.detection.backbones import Layout
 from limbeck.models.detection.presets import Preset
 from limbeck.models.weights import Source, load_weights
 
 log = logging.getLogger(__name__)
 
 
+class Trunked(Protocol):
+    """A detector's backbone, whose trunk takes an ImageNet classifier's weights."""
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The part that :meth:`of_classifier` is for."""
+
+    def of_classifier(self, tensors: Tensors) -> Tensors:
+        """The trunk's state dict from the classifier's."""
+
+
 class Detector(LimbeckModel):
     """The part of a detector that is about its backbone and its weights.
 
     Attributes:
-        backbone: trunk and feature pyramid.
+        backbone: the trunk and what makes further levels of its maps.
         num_classes: foreground classes; labels count from 1.
-        levels: of the pyramid, finest first.
+        levels: of the maps that the head sees, finest first.
         preset: the library whose habits this detector has.
     """
 
-    backbone: Backbone
+    backbone: Trunked
     preset: Preset
     num_classes: int
     levels: tuple[int, ...]
 
-    def complete(self, kind: str, build: Build, levels: tuple[int, ...], weights: Source) -> None:
+    def complete(self, name: str, build: Build, levels: tuple[int, ...], weights: Source) -> None:
         """The end of every detector's constructor.
 
         Args:
-            kind: how torchvision's builders of such detectors begin, ``retinanet``.
+            name: of torchvision's builder of such a detector, for a trunk of a name that is put
+                in: ``retinanet_{}_fpn``; empty where it has none.
             build: the constructor and its arguments.
-            levels: of the pyramid, finest first.
+            levels: of the maps, finest first.
             weights: what the constructor was given, opened.
         """
         self.build, self.levels = build, levels
@@ -42,8 +55,9 @@ class Detector(LimbeckModel):
         trunk = build.init_args["backbone"]
         self.published = ()
         if isinstance(trunk, str):
-            name = trunk.removeprefix("torchvision:")
-            self.published = f"torchvision:{name}", f"torchvision:{kind}_{name}_fpn"
+            trunk = trunk.removeprefix("torchvision:")
+            names = filter(None, (trunk, name.format(trunk)))
+            self.published = tuple(f"torchvision:{each}" for each in names)
         if weights is not None:
             load_weights(self, weights)
 
@@ -58,7 +72,7 @@ class Detector(LimbeckModel):
             return self, tensors
         trunk = self.backbone.of_classifier(tensors)
         log.info("The weights are a classifier's: %d of %d tensors.", len(trunk), len(tensors))
-        return self.backbone.body, trunk
+        return self.backbone.trunk, trunk
 
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""

@@ -70,6 +70,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    backbone: Backbone
     rpn: RegionProposalNetwork
     roi_heads: RoIHeads
 
@@ -144,7 +145,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         if habits.size_rounding == "nearest":
             mean_and_std = list(numerics.mean), list(numerics.std)
             self.transform = ReferenceTransform(habits, min_size, max_size, *mean_and_std)
-        self.complete("fasterrcnn", build, pyramid_levels, opened)
+        self.complete("fasterrcnn_{}_fpn", build, pyramid_levels, opened)
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

@@ -5,7 +5,7 @@ that autocast would run in half precision.
 """
 
 from torch import Tensor, nn
-from torchvision.models.detection import faster_rcnn, retinanet, rpn
+from torchvision.models.detection import faster_rcnn, retinanet, rpn, ssd, ssdlite
 from torchvision.ops import Conv2dNormActivation
 
 from limbeck.models.precision import in_full_precision
@@ -58,3 +58,19 @@ class BoxPredictor(faster_rcnn.FastRCNNPredictor):  # type: ignore[misc]  # torc
         """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return in_full_precision(logits), in_full_precision(deltas)
+
+
+class SSDHead(ssd.SSDHead):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's: one 3x3 convolution a level for scores, one for boxes."""
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """Maps of all levels -> ``cls_logits`` (B, N, K + 1), ``bbox_regression`` (B, N, 4)."""
+        return {name: in_full_precision(output) for name, output in super().forward(x).items()}
+
+
+class SSDLiteHead(ssdlite.SSDLiteHead):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's: depthwise separable convolutions."""
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """Maps of all levels -> ``cls_logits`` (B, N, K + 1), ``bbox_regression`` (B, N, 4)."""
+        return {name: in_full_precision(output) for name, output in super().forward(x).items()}

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from limbeck.models.detection.detector import Detector
-
 _IMPORTS = """\
 import torchvision
 from safetensors.torch import load_file
@@ -21,7 +19,7 @@ model.eval()
 """
 
 
-def retinanet_code(model: Detector) -> str | None:
+def retinanet_code(model: Any) -> str | None:
     """Build and load a RetinaNet; None where torchvision alone cannot make it."""
     if not _is_stock(model):
         return None
@@ -51,7 +49,7 @@ model = detection.RetinaNet(
     )
 
 
-def faster_rcnn_code(model: Detector) -> str | None:
+def faster_rcnn_code(model: Any) -> str | None:
     """Build and load a Faster R-CNN; None where torchvision alone cannot make it."""
     if not _is_stock(model):
         return None
@@ -76,14 +74,69 @@ model = detection.FasterRCNN(
     )
 
 
-def _is_stock(model: Detector) -> bool:
+_SSD_IMPORTS = """\
+from functools import partial
+
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models.detection import ssd, ssdlite
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+
+"""
+
+_SSD_BACKBONES = {
+    "vgg16": """\
+backbone = ssd._vgg_extractor(torchvision.models.vgg16(), highres=False, trainable_layers=5)
+channels = [512, 1024, 512, 256, 256, 256]
+head = ssd.SSDHead(channels, boxes.num_anchors_per_location(), {columns})
+""",
+    "mobilenet_v3_large": """\
+norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+trunk = torchvision.models.mobilenet_v3_large(norm_layer=norm, reduced_tail={reduced_tail})
+backbone = ssdlite._mobilenet_extractor(trunk, 6, norm)
+channels = [672, trunk.features[-1].out_channels, 512, 256, 256, 128]
+head = ssdlite.SSDLiteHead(channels, boxes.num_anchors_per_location(), {columns}, norm)
+""",
+}
+
+
+def ssd_code(model: Any) -> str | None:
+    """Build and load an SSD; None where torchvision alone cannot make it."""
+    given, columns = model.build.init_args, model.num_classes + 1
+    name = str(given["backbone"]).removeprefix("torchvision:")
+    if name not in _SSD_BACKBONES:
+        return None
+    backbone = _SSD_BACKBONES[name].format(columns=columns, reduced_tail=given["reduced_tail"])
+    height, width = given["image_size"]
+    return (
+        _SSD_IMPORTS
+        + f"""\
+boxes = DefaultBoxGenerator(
+    {given["aspect_ratios"]}, scales={given["scales"]}, steps={given["steps"]}
+)
+"""
+        + backbone
+        + f"""\
+model = ssd.SSD(
+    backbone, boxes, ({width}, {height}), {columns}, head=head,
+    image_mean={given["mean"]}, image_std={given["std"]},
+    score_thresh={given["score_threshold"]}, nms_thresh={given["nms_threshold"]},
+    detections_per_img={given["detections_per_image"]}, topk_candidates={given["topk_candidates"]},
+)
+"""
+        + _LOAD
+    )
+
+
+def _is_stock(model: Any) -> bool:
     given = model.build.init_args
     changed = given["stride_in_1x1"] or given.get("last_norm") or given["activation"]
     changed = changed or given.get("roi_aligned") or not given.get("relu_before_p7", True)
     return given["preset"] == "torchvision" and not changed and bool(model.published)
 
 
-def _backbone(model: Detector, extra: str) -> str:
+def _backbone(model: Any, extra: str) -> str:
     given, backbone = model.build.init_args, model.backbone
     inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
     trunk = f"torchvision.models.get_model({given['backbone'].removeprefix('torchvision:')!r})"

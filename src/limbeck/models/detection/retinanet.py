@@ -80,6 +80,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    backbone: Backbone
     loss_normaliser: Tensor  # with detectron2's preset alone
     score_thresh: float
     topk_candidates: int
@@ -159,7 +160,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             self.transform = ReferenceTransform(habits, min_size, max_size, *mean_and_std)
         if habits.loss_normaliser == "running_mean":
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
-        self.complete("retinanet", build, pyramid_levels, opened)
+        self.complete("retinanet_{}_fpn", build, pyramid_levels, opened)
 
     def compute_loss(
         self,

@@ -1,0 +1,143 @@
+"""What an SSD is where nobody says otherwise: by its backbone, and by its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from limbeck.models.resnet import BasicBlocks
+from limbeck.models.weights import Source, open_weights, settled
+
+_VGG16 = {
+    "levels": (3, 8),
+    "image_size": (300, 300),
+    "scales": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    "mean": (0.48235, 0.45882, 0.40784),
+    "std": (1 / 255, 1 / 255, 1 / 255),
+    "score_threshold": 0.01,
+    "nms_threshold": 0.45,
+    "detections_per_image": 200,
+    "topk_candidates": 400,
+}
+_MOBILENET_V3 = {
+    "levels": (4, 9),
+    "image_size": (320, 320),
+    "scales": (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0),
+    "lite": True,
+    "reduced_tail": True,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "score_threshold": 0.001,
+    "nms_threshold": 0.55,
+    "detections_per_image": 300,
+    "topk_candidates": 300,
+}
+_LIGHT = _VGG16 | {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+_SSD300_STEPS = (8, 16, 32, 64, 100, 300)
+_LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision's generator
+STOCK = {"vgg16": _VGG16, "mobilenet_v3_large": _MOBILENET_V3}
+# What only a trunk's published weights can be: these are of whole networks.
+_WHOLE = ("torchvision:COCO_V1", "torchvision:DEFAULT")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Arguments of :class:`limbeck.models.SSD`, none of them left open but ``steps``."""
+
+    levels: tuple[int, int]
+    image_size: tuple[int, int]
+    scales: tuple[float, ...]
+    aspect_ratios: tuple[tuple[float, ...], ...]
+    steps: tuple[float, ...] | None
+    lite: bool
+    reduced_tail: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    score_threshold: float
+    nms_threshold: float
+    detections_per_image: int
+    topk_candidates: int
+
+    @property
+    def count(self) -> int:
+        """Of the levels."""
+        return self.levels[1] - self.levels[0] + 1
+
+
+def name_of(backbone: str | BasicBlocks) -> str:
+    """Torchvision's name of the trunk; empty for a shape."""
+    return backbone.removeprefix("torchvision:") if isinstance(backbone, str) else ""
+
+
+def settle(arguments: Mapping[str, Any], weights: Source) -> tuple[Source, Settled, dict[str, Any]]:
+    """The weights, opened, and the arguments that agree with them.
+
+    Args:
+        arguments: of the constructor, none where the weights or the backbone decide.
+        weights: what the constructor was given.
+
+    Returns:
+        The opened weights, what was settled, and all arguments.
+
+    Raises:
+        ValueError: torchvision's backbone has other levels, or heads of the other kind.
+    """
+    name = name_of(arguments["backbone"])
+    if name == "vgg16" and weights == "torchvision:backbone":
+        # Those of SSD's authors, whose input is not scaled; as torchvision's own SSD300.
+        weights = "torchvision:IMAGENET1K_FEATURES"
+    opened = open_weights(weights)
+    usual: dict[str, Any] = dict(STOCK.get(name, _LIGHT))
+    if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
+        usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    if isinstance(opened, str) and opened not in _WHOLE:
+        usual["reduced_tail"] = False  # torchvision's ImageNet weights are of the whole tail
+
+    def agreed(argument: str, default: Any = None) -> Any:
+        return settled(opened, argument, arguments[argument], usual.get(argument, default))
+
+    levels, size = tuple(agreed("levels")), tuple(agreed("image_size"))
+    count = levels[1] - levels[0] + 1
+    if name not in STOCK:
+        usual |= {"scales": _linear(count), "aspect_ratios": ((2, 3),) * count}
+    steps = _SSD300_STEPS if name == "vgg16" and size == (300, 300) else None
+    ratios = agreed("aspect_ratios", ((2, 3),) * count)
+    found = Settled(
+        levels=levels,
+        image_size=size,
+        scales=tuple(agreed("scales")),
+        aspect_ratios=tuple(tuple(of_level) for of_level in ratios),
+        steps=agreed("steps", steps),
+        lite=agreed("lite", False),
+        reduced_tail=agreed("reduced_tail", False),
+        mean=agreed("mean"),
+        std=agreed("std"),
+        score_threshold=agreed("score_threshold"),
+        nms_threshold=agreed("nms_threshold"),
+        detections_per_image=agreed("detections_per_image"),
+        topk_candidates=agreed("topk_candidates"),
+    )
+    if name in STOCK:
+        _check_stock(name, found, arguments["extra_channels"])
+    return opened, found, dict(arguments) | vars(found)
+
+
+def _linear(count: int) -> tuple[float, ...]:
+    """Scales of so many levels, and one more (equation 4 of the paper)."""
+    if count == 1:
+        return (_LEAST, _MOST)
+    step = (_MOST - _LEAST) / (count - 1)
+    return (*(round(_LEAST + step * k, 4) for k in range(count)), 1.0)
+
+
+def _check_stock(name: str, found: Settled, channels: Any) -> None:
+    stock = STOCK[name]
+    lite = stock.get("lite", False)
+    if found.levels != stock["levels"] or found.lite != lite or channels is not None:
+        raise ValueError(
+            f"levels={found.levels}, lite={found.lite}, extra_channels={channels}: torchvision's "
+            f"SSD on {name} has levels={stock['levels']}, lite={lite} and channels of its own. "
+            "Leave them out, or take another backbone."
+        )
