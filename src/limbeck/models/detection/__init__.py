@@ -1,6 +1,7 @@
 """Detectors: torchvision's own, with light backbones, few levels and short heads."""
 
 from limbeck.models.detection.faster_rcnn import FasterRCNN
+from limbeck.models.detection.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.retinanet import RetinaNet
 
-__all__ = ["FasterRCNN", "RetinaNet"]
+__all__ = ["FasterRCNN", "FasterRCNNC4", "RetinaNet"]

@@ -28,11 +28,14 @@ class Detector(LimbeckModel):
     num_classes: int
     levels: tuple[int, ...]
 
-    def complete(self, kind: str, build: Build, levels: tuple[int, ...], weights: Source) -> None:
+    def complete(
+        self, kind: str | None, build: Build, levels: tuple[int, ...], weights: Source
+    ) -> None:
         """The end of every detector's constructor.
 
         Args:
-            kind: how torchvision's builders of such detectors begin, ``retinanet``.
+            kind: how torchvision's builders of such detectors begin, ``retinanet``; none: it has no
+                builders of such.
             build: the constructor and its arguments.
             levels: of the pyramid, finest first.
             weights: what the constructor was given, opened.
@@ -43,7 +46,8 @@ class Detector(LimbeckModel):
         self.published = ()
         if isinstance(trunk, str):
             name = trunk.removeprefix("torchvision:")
-            self.published = f"torchvision:{name}", f"torchvision:{kind}_{name}_fpn"
+            whole = [f"torchvision:{kind}_{name}_fpn"] if kind is not None else []
+            self.published = f"torchvision:{name}", *whole
         if weights is not None:
             load_weights(self, weights)
 

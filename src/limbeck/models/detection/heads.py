@@ -58,3 +58,21 @@ class BoxPredictor(faster_rcnn.FastRCNNPredictor):  # type: ignore[misc]  # torc
         """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return in_full_precision(logits), in_full_precision(deltas)
+
+
+class ClassAgnosticBoxPredictor(BoxPredictor):
+    """One box for each region, whatever its class.
+
+    Args:
+        in_channels: of the regions' features.
+        columns: classes, with the background.
+    """
+
+    def __init__(self, in_channels: int, columns: int) -> None:
+        super().__init__(in_channels, columns)
+        self.bbox_pred = nn.Linear(in_channels, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
+        logits, deltas = super().forward(x)
+        return logits, deltas.repeat(1, logits.shape[1])
