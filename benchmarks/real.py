@@ -110,7 +110,7 @@ PAIRS = {
             "imitation": "real/bccd_c4_imitation",
         },
         ("imitation",),
-        8,
+        6,
         ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
     "bccd_ssd": Pair(
