@@ -118,7 +118,6 @@ PAIRS = {
         "real/bccd_ssd_student",
         {
             "plain": None,
-            "heads of C3, C4 transferred": "real/bccd_ssd_transfer",
             "imitation": "real/bccd_ssd_imitation",
         },
         ("imitation",),
