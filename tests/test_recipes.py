@@ -1,5 +1,6 @@
 """Every recipe parses and says how it is run; neither data nor weights are needed for that."""
 
+import functools
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -25,14 +26,20 @@ def command(name: str) -> list[str]:
     return shlex.split(first[2:])
 
 
-def parse(words: list[str]) -> Namespace:
+@functools.cache
+def run_parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=int)
     parser.add_class_arguments(DistillationModule, "model")
     parser.add_class_arguments(DataModule, "data")
     parser.add_class_arguments(Trainer, "trainer")
-    return parser.parse_args(words)
+    return parser
+
+
+@functools.cache  # several tests look at one recipe, and at what it is laid over
+def parse(*words: str) -> Namespace:
+    return run_parser().parse_args(list(words))
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +58,11 @@ def test_a_recipe_begins_with_the_command_that_runs_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_recipe_parses(name: str) -> None:
-    config = parse(command(name)[2:])
+    config = parse(*command(name)[2:])
     val, train = config.data.val, config.data.train
-    assert val.class_path == train.class_path
-    assert val.init_args != train.init_args  # other images
+    trains = train.init_args.get("datasets") or [train]
+    assert all(part.class_path == val.class_path for part in trains)
+    assert all(part.init_args != val.init_args for part in trains)  # other images
     classes = SHAPES if val.class_path == "limbeck.data.Shapes" else val.init_args.get("classes")
     if classes is not None:
         assert config.model.student.init_args.num_classes == len(classes)
@@ -62,7 +70,7 @@ def test_a_recipe_parses(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_methods_and_augmentation_of_a_recipe_can_be_built(name: str) -> None:
-    config = parse(command(name)[2:])
+    config = parse(*command(name)[2:])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--methods", type=dict[str, Method] | None)
     parser.add_argument(
@@ -87,7 +95,7 @@ def test_a_taught_student_is_the_plain_one(name: str) -> None:
     What is left of its command without its own file is the command of its baseline.
     """
     words = command(name)[2:]
-    plain, over = parse(words[:-2]), parse(words)
+    plain, over = parse(*words[:-2]), parse(*words)
     assert over.data == plain.data
     assert over.trainer == plain.trainer
     assert over.model.student == plain.model.student
