@@ -287,6 +287,20 @@ def test_anchors_by_image_and_level(name):
             start = stop
 
 
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "fcos", "ssdlite", "one map"])
+def test_maps_are_what_the_heads_see(name):
+    if name == "one map":
+        trunk = nn.Conv2d(3, 8, 16, stride=16)
+        trunk.out_channels = 8
+        model = tvd.RetinaNet(trunk, 3, anchor_generator=AnchorGenerator(((32,),), ((1.0,),)))
+    else:
+        model = DETECTORS["ssdlite"]() if name == "ssdlite" else getattr(small, name)()
+    heads = Tap("head" if name != "faster_rcnn" else "rpn.head", "input")
+    seen = read(model, {"maps": "maps", "heads": heads}, 320 if name == "ssdlite" else 64)
+    assert len(seen["maps"]) == len(seen["heads"]) == {"ssdlite": 6, "one map": 1}.get(name, 5)
+    assert all(torch.equal(a, b) for a, b in zip(seen["maps"], seen["heads"], strict=True))
+
+
 def test_anchors_lie_around_their_own_level_cells():
     """By hand: RetinaNet's P4 has a cell every 16 px, anchors of 64 px and up around its corner."""
     level = read(small.retinanet(), ["anchors"], 64)["anchors"][0][1].view(4, 4, 9, 4)

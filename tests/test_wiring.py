@@ -242,5 +242,10 @@ def test_balance_measures_every_terms_gradient(batch):
         assert told[name].share == pytest.approx(share, rel=1e-4)
     assert (told["late/logits"].gradient, told["late/logits"].weighted) == (0.0, 0.0)
     assert told["late/logits"].raw == pytest.approx(told["soft/logits"].raw)
+    # The weight that would bring a term level, whatever its weight is now: 0 during a warm-up.
+    level = 0.5 * norms["student/cross_entropy"] / norms["soft/logits"]
+    assert told["soft/logits"].level == pytest.approx(level, rel=1e-4)
+    assert told["late/logits"].level == pytest.approx(level, rel=1e-4)
+    assert told["student/cross_entropy"].level is None
     assert sum(term.share for term in told.values()) == pytest.approx(1.0)
     assert "late/logits" in str(balance(pair, *batch))

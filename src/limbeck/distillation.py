@@ -226,6 +226,13 @@ class Distillation(nn.Module):
         for calibrated in self._calibrated(name):
             self._method(calibrated).solve()
 
+    @torch.no_grad()
+    def overlays(self, images: Images, targets: Targets, name: str) -> dict[str, list[Tensor]]:
+        """What a method can show of a batch, by name: (h, w) from 0 to 1 for each image."""
+        with evaluation(self.student, self.teacher):
+            _, steps = self._run(images, targets)
+            return self._method(name).overlays(steps[name])
+
     def _calibrated(self, name: str | None) -> list[str]:
         if name is not None:
             return [name]

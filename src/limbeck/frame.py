@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -35,6 +36,12 @@ class Frame:
         images, targets = transformed
         height, width = images.tensors.shape[-2:]
         return cls((height, width), tuple(images.image_sizes), targets)
+
+    def over_images(self, maps: Tensor) -> list[Tensor]:
+        """Maps (B, H, W) of the padded batch, each over its own image: float (h, w)."""
+        spread = F.interpolate(maps[:, None].float(), self.size, mode="nearest")[:, 0]
+        pairs = zip(spread, self.image_sizes, strict=True)
+        return [of_image[:height, :width] for of_image, (height, width) in pairs]
 
 
 def takes_list(model: nn.Module) -> bool:

@@ -9,6 +9,8 @@
                              width at stride 4 .. 32
 ``P2`` .. ``P7``             FPN output at stride 4 .. 128, (B, C, H, W)
 ``fpn``                      every FPN output, a list over levels
+``maps``                     a detector's backbone outputs, with or without FPN: a list over the
+                             levels that have anchors
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
@@ -294,6 +296,10 @@ def _levels(value: dict[str, Tensor]) -> list[Tensor]:
     return list(value.values())
 
 
+def _maps(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else _levels(value)
+
+
 def _detector(model: nn.Module) -> Places:
     """What torchvision's detectors have in common."""
     if not takes_list(model):
@@ -308,6 +314,8 @@ def _detector(model: nn.Module) -> Places:
     for path in ("anchor_generator", "rpn.anchor_generator"):
         if hasattr(model, path.partition(".")[0]):
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
+    if "anchors" in places:  # a generator takes every output of the backbone
+        places["maps"] = Tap("backbone", select=_maps, kind="levels")
     return places
 
 

@@ -85,6 +85,18 @@ class EarlyStop(Schedule):
 
 
 @dataclass(frozen=True)
+class LateStart(Schedule):
+    """0 for the first ``steps`` steps, ``value`` afterwards."""
+
+    value: float
+    steps: int
+
+    def at(self, step: int) -> float:
+        """0, or the value."""
+        return self.value if step >= self.steps else 0.0
+
+
+@dataclass(frozen=True)
 class StepDecay(Schedule):
     """0 before the first milestone, then ``value`` times ``factor`` for each further one passed."""
 

@@ -47,6 +47,8 @@ class Term:
         weighted: its value with the present weight.
         gradient: L2 norm of the weighted term's gradient over the student's parameters.
         share: ``gradient`` over the sum of all terms' gradients.
+        level: the weight at which its gradient is as large as those of the student's own losses
+            together, whatever its present weight; None for those losses, and without a gradient.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Term:
     weighted: float
     gradient: float
     share: float
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,12 @@ class Balance:
     terms: tuple[Term, ...]
 
     def __rich__(self) -> Table:
-        table = Table("term", "raw", "weighted", "gradient", "share")
+        table = Table("term", "raw", "weighted", "gradient", "share", "level at")
+        table.caption = "level at: the weight that gives a term the gradient of the task's losses"
         for t in self.terms:
             values = (f"{value:.4g}" for value in (t.raw, t.weighted, t.gradient))
-            table.add_row(t.name, *values, f"{t.share:.0%}")
+            level = "-" if t.level is None else f"{t.level:.2g}"
+            table.add_row(t.name, *values, f"{t.share:.0%}", level)
         return table
 
     def __str__(self) -> str:
@@ -90,16 +95,13 @@ class Balance:
 
     def advice(self) -> list[str]:
         """A suggestion for every distillation term that does nothing, or drowns the task."""
-        task = sum(t.gradient for t in self.terms if t.name.startswith("student/"))
         lines = []
         for t in self.terms:
-            if t.name.startswith("student/") or not t.gradient or not task:
-                continue
-            if t.share < 0.01 or t.share > 0.9:
+            if t.gradient and t.level and not 0.01 <= t.share <= 0.9:
                 does = "hardly moves the student" if t.share < 0.01 else "drowns the task"
                 lines.append(
-                    f"{t.name} has {t.share:.1%} of the gradient: it {does}. Its weight times "
-                    f"{task / t.gradient:.2g} would make it as strong as the student's own losses."
+                    f"{t.name} has {t.share:.1%} of the gradient: it {does}. A weight of "
+                    f"{t.level:.2g} would make it as strong as the student's own losses."
                 )
         return lines
 
@@ -149,14 +151,28 @@ def balance(pair: Distillation, images: Images, targets: Targets) -> Balance:
     with _undisturbed(pair), torch.enable_grad():
         losses = pair(images, targets)
         parameters = [p for p in pair.student.parameters() if p.requires_grad]
-        norms = {name: _gradient_norm(losses[name], parameters) for name in losses}
-    everything = sum(norms.values()) or 1.0
+        # Of the raw losses: a term whose weight is still 0 is compared too.
+        norms = {name: _gradient_norm(loss, parameters) for name, loss in losses.raw.items()}
+    gradients = {name: abs(losses.weights[name]) * norm for name, norm in norms.items()}
+    everything = sum(gradients.values()) or 1.0
+    task = sum(gradient for name, gradient in gradients.items() if _own(name))
     return Balance(
         tuple(
-            Term(name, losses.raw[name].item(), losses[name].item(), norm, norm / everything)
-            for name, norm in norms.items()
+            Term(
+                name,
+                raw=losses.raw[name].item(),
+                weighted=losses[name].item(),
+                gradient=gradient,
+                share=gradient / everything,
+                level=task / norms[name] if task and norms[name] and not _own(name) else None,
+            )
+            for name, gradient in gradients.items()
         )
     )
+
+
+def _own(name: str) -> bool:
+    return name.startswith("student/")
 
 
 def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:

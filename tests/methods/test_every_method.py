@@ -92,6 +92,11 @@ retinanets = partial(
 CASES: dict[type[Method], Case] = {
     methods.KD: classifiers(methods.KD),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
+    methods.FineGrainedImitation: retinanets(
+        methods.FineGrainedImitation,
+        # Its normaliser counts the positions of a process: equal only where the images are.
+        equal_halves=True,
+    ),
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,

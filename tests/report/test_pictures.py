@@ -2,7 +2,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from limbeck.report import detection_grid
+from limbeck.report import detection_grid, overlay_grid
 from tests.report.test_curves import texts
 
 CLASSES = ["circle", "square"]
@@ -67,3 +67,20 @@ def test_small_and_wide_images_are_drawn_as_wide(tmp_path):
 def test_what_cannot_be_drawn_is_refused(tmp_path, images, columns, message):
     with pytest.raises(ValueError, match=message):
         detection_grid(images, columns, CLASSES, tmp_path / "grid.png")
+
+
+def test_overlays_colour_what_they_cover_and_nothing_else(tmp_path):
+    images = [torch.zeros(3, 32, 32)] * 2
+    marked = torch.zeros(32, 32)
+    marked[:16] = 1
+    truth, overlays = [boxes(1), boxes()], {"P3": [marked, torch.zeros(32, 32)]}
+    overlay_grid(images, truth, overlays, CLASSES, tmp_path / "a.svg")
+    assert sorted(texts(tmp_path / "a.svg")) == ["P3", "circle", "objects"]
+    overlay_grid(images[1:], truth[1:], {"P3": [marked]}, CLASSES, tmp_path / "b.png")
+    picture = imread(tmp_path / "b.png")[..., :3]
+    yellow = (picture[..., 0] > 0.3) & (picture[..., 0] < 0.7) & (picture[..., 2] < 0.3)
+    rows, columns = yellow.nonzero()
+    assert columns.min() > picture.shape[1] / 2  # the second column alone
+    assert yellow.sum() == pytest.approx((rows.max() - rows.min() + 1) ** 2 * 2, rel=0.1)
+    with pytest.raises(ValueError, match="column 'P3' has boxes for 1 images; expected 2"):
+        overlay_grid(images, truth, {"P3": [marked]}, CLASSES, tmp_path / "c.png")

@@ -56,6 +56,30 @@ def test_norms_may_decay_otherwise() -> None:
     assert {decay for name, decay in decays.items() if name not in free} == {0.01}
 
 
+BIASES = {
+    "student.trunk.conv.bias",
+    "student.trunk.conv2.bias",
+    "student.head.bias",
+    "adapter.bias",
+}
+
+
+def test_biases_may_decay_otherwise_and_learn_faster_and_norms_have_none() -> None:
+    """Faster R-CNN's: twice the rate and no decay, of the student and of adapters alike."""
+    optimizer = Optimizer("sgd", 0.1, 5e-4, bias_weight_decay=0.0, bias_lr_factor=2.0)
+    found = groups_of(optimizer)
+    assert {name for name, group in found.items() if group == (0.2, 0.0)} == BIASES
+    assert {group for name, group in found.items() if name not in BIASES} == {(0.1, 5e-4)}
+
+
+def test_a_bias_has_its_prefix_s_factor_too() -> None:
+    found = groups_of(Optimizer(lr=1.0, bias_lr_factor=2.0, lr_factors={"trunk": 0.25}))
+    assert {name: found[name] for name in BIASES} == {
+        name: (0.5 if "trunk" in name else 2.0, 0.01) for name in BIASES
+    }
+    assert found["student.trunk.norm.bias"] == (0.25, 0.01)
+
+
 @pytest.mark.parametrize(
     "norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.SyncBatchNorm(4)]
 )

@@ -19,7 +19,6 @@ from limbeck.commands.quickstart import quickstart
 log = logging.getLogger(__name__)
 
 _VERBS: Mapping[str, Callable[..., Any] | dict[str, Any]] = {
-    "inspect": inspect,
     "recipes": {"list": recipes.show_all, "show": recipes.show, "copy": recipes.copy},
     "quickstart": quickstart,
 }
@@ -40,12 +39,14 @@ def run(arguments: Sequence[str]) -> None:
             raise SystemExit(128 + signal.SIGTERM) from None
     elif verb == "predict":
         predict(**predict_parser().parse_args(rest).as_dict())
+    elif verb == "inspect":
+        inspect(**inspect_parser().parse_args(rest).as_dict())
     elif verb == "convert":
         convert(**convert_parser().parse_args(rest).as_dict())
     elif verb in _VERBS:
         auto_cli(_VERBS[verb], args=rest, prog=f"limbeck {verb}", allow_abbrev=False)
     else:
-        known = ", ".join(["fit", "validate", "predict", "convert", *_VERBS])
+        known = ", ".join(["fit", "validate", "predict", "inspect", "convert", *_VERBS])
         raise ValueError(f"no verb {verb!r}. There are: {known}.")
 
 
@@ -54,6 +55,14 @@ def predict_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    return parser
+
+
+def inspect_parser() -> ArgumentParser:
+    """The targets are as many words as the user gives, as with ``predict``."""
+    parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
+    parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
+    parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
     return parser
 
 

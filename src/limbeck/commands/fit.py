@@ -77,7 +77,7 @@ class LimbeckCLI(LightningCLI):
         leave_cores(config.data.workers)
         if self.subcommand == "fit":
             self._claim(Path(config.trainer.default_root_dir))
-        else:
+        elif self.subcommand == "validate":
             config.verbose = False  # there is a table of our own
 
     def _claim(self, root: Path) -> None:
@@ -268,7 +268,22 @@ def refuse_unwritable(root: Path) -> None:
 def train(arguments: Sequence[str]) -> LimbeckCLI:
     """Run ``limbeck fit ...`` or ``limbeck validate ...``."""
     words, resumed = run_to_resume(arguments)
-    cli = LimbeckCLI(
+    written = RunRecipe if words[0] == "fit" and resumed is None else None
+    cli = _command_line(words, resumed, save_config_callback=written)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()  # or its threads may abort the process as it exits
+    return cli
+
+
+def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
+    """The models with their methods, and the data, of recipes that are laid over each other."""
+    words = [word for recipe in recipes for word in ("--config", recipe)]
+    cli = _command_line(words, None, save_config_callback=None, run=False)
+    return cli.model, cli.datamodule
+
+
+def _command_line(words: Sequence[str], resumed: Path | None, **options: Any) -> LimbeckCLI:
+    return LimbeckCLI(
         resumed,
         model_class=DistillationModule,
         datamodule_class=DataModule,
@@ -281,9 +296,6 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
         },
         auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "yaml"},
-        save_config_callback=RunRecipe if words[0] == "fit" and resumed is None else None,
         save_config_kwargs={"save_to_log_dir": False},
+        **options,
     )
-    if distributed.is_initialized():
-        distributed.destroy_process_group()  # or its threads may abort the process as it exits
-    return cli

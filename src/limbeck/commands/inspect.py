@@ -21,6 +21,7 @@ from torch import nn
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.checkpoint import SUFFIXES
+from limbeck.commands.overlays import draw_overlays
 from limbeck.frame import network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
@@ -47,20 +48,43 @@ class Place:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def inspect(target: str, size: tuple[int, int] = (256, 256), depth: int = 4) -> None:
-    """Show the landmarks and tappable paths of a model, or what a weights file holds.
+def inspect(
+    target: list[str],
+    size: tuple[int, int] = (256, 256),
+    depth: int = 4,
+    method: str | None = None,
+    picture: Path = Path("method.png"),
+    images: int = 4,
+) -> None:
+    """Show the landmarks and tappable paths of a model, what a weights file holds, or a method.
+
+    With --method, what that method of a run sees in the first training images is drawn over them:
+    for FineGrainedImitation its masks, level by level. All recipes of the run are given then, as
+    `limbeck fit` gets them.
 
     Args:
         target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
             .ckpt, .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
-            timm:mobilenetv3_large_100).
+            timm:mobilenetv3_large_100); or several.
         size: height and width of the image that is run through the model, pixels.
         depth: how many levels of module paths are listed.
+        method: of the recipes, by its name in them.
+        picture: the file that is written with --method.
+        images: how many are drawn, at most a batch.
     """
+    for path in target:
+        is_file = Path(path).suffix in (*SUFFIXES, *RECIPES)
+        if is_file and not Path(path).is_file():
+            raise FileNotFoundError(f"{path} does not exist")
+    if method is not None:
+        draw_overlays(target, method, picture, images)
+        return
+    for path in target:
+        _show(path, size, depth)
+
+
+def _show(target: str, size: tuple[int, int], depth: int) -> None:
     console = rich.get_console()
-    is_file = Path(target).suffix in (*SUFFIXES, *RECIPES)
-    if is_file and not Path(target).is_file():
-        raise FileNotFoundError(f"{target} does not exist")
     if Path(target).suffix in SUFFIXES:
         contents = read_file(target)
         console.print(summary(contents))

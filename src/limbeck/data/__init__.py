@@ -2,6 +2,7 @@
 
 from limbeck.data.base import VisionDataset
 from limbeck.data.coco import COCO
+from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
 from limbeck.data.shapes import Shapes
 from limbeck.data.transforms import ClassificationAugmentation, DetectionAugmentation
@@ -11,6 +12,7 @@ __all__ = [
     "COCO",
     "VOC",
     "ClassificationAugmentation",
+    "Concatenated",
     "DetectionAugmentation",
     "ImageFolder",
     "Shapes",

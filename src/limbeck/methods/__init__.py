@@ -4,9 +4,21 @@ Every method exported here joins the tests that all of them must pass.
 """
 
 from limbeck.methods.base import Calibration, Method, Side, Step
+from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
 from limbeck.methods.mgd import MGD
 
-__all__ = ["HEAD", "KD", "MGD", "TFHEAD", "Calibration", "FitNet", "Method", "Side", "Step"]
+__all__ = [
+    "HEAD",
+    "KD",
+    "MGD",
+    "TFHEAD",
+    "Calibration",
+    "FineGrainedImitation",
+    "FitNet",
+    "Method",
+    "Side",
+    "Step",
+]

@@ -1,7 +1,7 @@
 """What a published method to distil is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,18 @@ class Side:
     model: nn.Module
     features: Mapping[str, Any]
     outputs: Any = None
+
+    def by_level(self, taps: Iterable[str]) -> dict[str, Tensor]:
+        """Features by tap, and by tap and number (``fpn.0``) where one is a list over levels."""
+        levels: dict[str, Tensor] = {}
+        for tap in taps:
+            feature = self.features[tap]
+            if isinstance(feature, Tensor):
+                levels[tap] = feature
+            else:
+                values = feature.values() if isinstance(feature, Mapping) else feature
+                levels |= {f"{tap}.{i}": level for i, level in enumerate(values)}
+        return levels
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,10 @@ class Method(nn.Module, ABC):
 
     def solve(self) -> None:
         """Finish a calibration: turn what was observed into what :meth:`forward` needs."""
+
+    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
+        """What can be drawn over a batch's images, by name: (h, w) from 0 to 1 for each image."""
+        return {}
 
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""

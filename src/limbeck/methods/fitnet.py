@@ -17,14 +17,14 @@ means the same in every network: 1 is the loss of always predicting the mean.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Method, Side, Step
+from limbeck.methods.base import Method, Step
 from limbeck.schedules import Weight
 
 
@@ -57,7 +57,8 @@ class FitNet(Method):
 
     def setup(self, step: Step) -> None:
         """One adapter for each level of each place."""
-        student, teacher = self._levels(step.student), self._levels(step.taught)
+        student = step.student.by_level(self.student_taps)
+        teacher = step.taught.by_level(self.teacher_taps)
         if student.keys() != teacher.keys():
             raise ValueError(
                 f"FitNet: the student has {len(student)} features ({', '.join(student)}), the "
@@ -82,22 +83,12 @@ class FitNet(Method):
             )
         return nn.Identity()
 
-    def _levels(self, side: Side) -> dict[str, Tensor]:
-        """Features by place, and by place and number where a place is a list over levels."""
-        levels: dict[str, Tensor] = {}
-        for place, feature in side.features.items():
-            if isinstance(feature, Tensor):
-                levels[place] = feature
-            else:
-                levels |= {f"{place}.{i}": level for i, level in enumerate(_as_list(feature))}
-        return levels
-
     def forward(self, step: Step) -> dict[str, Tensor]:
         """One loss a level."""
-        teacher = self._levels(step.taught)
+        teacher = step.taught.by_level(self.teacher_taps)
         return {
             level: self._loss(self.adapters[_key(level)](feature), teacher[level])
-            for level, feature in self._levels(step.student).items()
+            for level, feature in step.student.by_level(self.student_taps).items()
         }
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -119,7 +110,3 @@ class FitNet(Method):
 def _key(level: str) -> str:
     """A module's name holds no dots."""
     return level.replace(".", "_")
-
-
-def _as_list(feature: Any) -> list[Tensor]:
-    return list(feature.values() if isinstance(feature, Mapping) else feature)

@@ -2,7 +2,7 @@
 
 from limbeck.report.cost import Cost, measure_cost, measure_latencies
 from limbeck.report.curves import plot_losses
-from limbeck.report.pictures import detection_grid
+from limbeck.report.pictures import detection_grid, overlay_grid
 from limbeck.report.table import Row, Table
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "detection_grid",
     "measure_cost",
     "measure_latencies",
+    "overlay_grid",
     "plot_losses",
 ]

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -13,6 +15,7 @@ from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
 
 CELL = 2.6  # inches of an image's longer side
 FONT = 7  # points
+OVERLAY = "#F0E442"  # of the same palette, and no class has it
 
 
 def detection_grid(
@@ -35,6 +38,47 @@ def detection_grid(
     Raises:
         ValueError: If there is nothing to draw, or a column is not one dict an image.
     """
+    figure, axes = _grid(images, columns)
+    for row, of_image in enumerate(axes):
+        for axis, items in zip(of_image, columns.values(), strict=True):
+            _draw_boxes(axis, items[row], classes, score_threshold)
+    save(figure, out)
+
+
+def overlay_grid(
+    images: Sequence[Tensor],
+    truth: Sequence[Mapping[str, Tensor]],
+    overlays: Mapping[str, Sequence[Tensor]],
+    classes: Sequence[str],
+    out: Path,
+) -> None:
+    """Draws one row an image: its boxes, then each overlay in colour, over the boxes' frames.
+
+    Args:
+        images: Each (3, H, W), RGB in [0, 1]; of any sizes.
+        truth: ``boxes`` (N, 4) xyxy and ``labels`` (N,) of each image.
+        overlays: Title of each column, and for each image (H, W) from 0, where it stays as it is,
+            to 1.
+        classes: Class names; label ``i + 1`` is ``classes[i]``.
+        out: The picture to write; its suffix decides the format.
+
+    Raises:
+        ValueError: If there is nothing to draw, or a column is not one for each image.
+    """
+    figure, axes = _grid(images, {"objects": truth, **overlays})
+    for row, (first, *others) in enumerate(axes):
+        _draw_boxes(first, truth[row], classes, score_threshold=0.0)
+        for axis, of_images in zip(others, overlays.values(), strict=True):
+            _draw_overlay(axis, of_images[row])
+            for box, label in zip(truth[row]["boxes"].tolist(), truth[row]["labels"], strict=True):
+                _draw_frame(axis, box, int(label))
+    save(figure, out)
+
+
+def _grid(
+    images: Sequence[Tensor], columns: Mapping[str, Sequence[object]]
+) -> tuple[Figure, np.ndarray]:
+    """A figure with every image in every column, under the columns' titles."""
     if not images or not columns:
         raise ValueError(f"got {len(images)} images and {len(columns)} columns; give one at least")
     for title, items in columns.items():
@@ -46,13 +90,12 @@ def detection_grid(
     ratios = [image.shape[1] / max(image.shape[1:]) for image in images]
     figure = Figure(figsize=(CELL * len(columns), CELL * sum(ratios) + 0.3), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=ratios)
-    for row, image in zip(range(len(images)), images, strict=True):
-        for axis, (title, items) in zip(axes[row], columns.items(), strict=True):
+    for image, of_image in zip(images, axes, strict=True):
+        for axis in of_image:
             _draw_image(axis, image)
-            _draw_boxes(axis, items[row], classes, score_threshold)
-            if row == 0:
-                axis.set_title(title, fontsize=11, color=INK)
-    save(figure, out)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=11, color=INK)
+    return figure, axes
 
 
 def _draw_image(axis: Axes, image: Tensor) -> None:
@@ -61,6 +104,14 @@ def _draw_image(axis: Axes, image: Tensor) -> None:
     pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
     axis.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
     axis.set_axis_off()
+
+
+def _draw_overlay(axis: Axes, strength: Tensor) -> None:
+    height, width = strength.shape
+    coloured = np.empty((height, width, 4))
+    coloured[..., :3] = to_rgb(OVERLAY)
+    coloured[..., 3] = 0.5 * strength.detach().float().cpu().numpy()
+    axis.imshow(coloured, extent=(0, width, height, 0), interpolation="nearest")
 
 
 def _draw_boxes(
@@ -76,13 +127,9 @@ def _draw_boxes(
 
 
 def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
-    x1, y1, x2, y2 = box
+    x1, y1, x2, _ = box
     right, bottom = axis.get_xlim()[1], axis.get_ylim()[0]
-    fill = COLOURS[(label - 1) % len(COLOURS)]
-    frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=fill, linewidth=1.6)
-    frame.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
-    frame.set_snap(False)
-    axis.add_patch(frame)
+    fill = _draw_frame(axis, box, label)
     # The name stays in the picture: below the upper edge, and from the right near the right.
     crowded = x1 > 0.7 * right
     axis.text(
@@ -96,3 +143,14 @@ def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
         clip_on=True,
         bbox={"facecolor": fill, "edgecolor": "none", "pad": 1},
     )
+
+
+def _draw_frame(axis: Axes, box: Sequence[float], label: int) -> str:
+    """The outline of a box; its colour, which is the label's."""
+    x1, y1, x2, y2 = box
+    colour = COLOURS[(label - 1) % len(COLOURS)]
+    frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6)
+    frame.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
+    frame.set_snap(False)
+    axis.add_patch(frame)
+    return colour

@@ -22,8 +22,11 @@ class Optimizer:
     Attributes:
         name: ``sgd`` or ``adamw``.
         lr: peak learning rate.
-        weight_decay: on every parameter, less those that ``norm_weight_decay`` is about.
+        weight_decay: on every parameter, less those that the next two are about.
         norm_weight_decay: on the affine parameters of norms; None: as all others.
+        bias_weight_decay: on biases, which are the parameters named ``bias`` of all modules that
+            are not norms; None: as all others.
+        bias_lr_factor: biases learn at this factor times what is said of them otherwise.
         momentum: of SGD; ``one_cycle`` moves it between 0.95 and 0.85 instead.
         nesterov: of SGD.
         lr_factors: ``{prefix: factor}``: parameters of the student whose name begins with the
@@ -34,6 +37,8 @@ class Optimizer:
     lr: float = 1e-3
     weight_decay: float = 0.01
     norm_weight_decay: float | None = None
+    bias_weight_decay: float | None = None
+    bias_lr_factor: float = 1.0
     momentum: float = 0.9
     nesterov: bool = False
     lr_factors: Mapping[str, float] = field(default_factory=dict)
@@ -47,10 +52,12 @@ class Optimizer:
         for name, parameter in parameters:
             prefix = self._prefix(name)
             unused.discard(prefix)
-            decay = self.weight_decay
-            if id(parameter) in norms and self.norm_weight_decay is not None:
+            lr, decay = self.lr * self.lr_factors.get(prefix, 1.0), None
+            if id(parameter) in norms:
                 decay = self.norm_weight_decay
-            key = (self.lr * self.lr_factors.get(prefix, 1.0), decay)
+            elif name.rpartition(".")[2] == "bias":
+                lr, decay = lr * self.bias_lr_factor, self.bias_weight_decay
+            key = (lr, self.weight_decay if decay is None else decay)
             groups.setdefault(key, []).append(parameter)
         if unused:
             raise ValueError(

@@ -1,0 +1,44 @@
+"""``limbeck inspect --method``: what a method sees in a batch, drawn over its images."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from limbeck.commands.fit import parts_of
+from limbeck.report import overlay_grid
+
+log = logging.getLogger(__name__)
+
+
+def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: int) -> None:
+    """Draw a method's overlays on the first images of training.
+
+    Args:
+        recipes: of the run, each laid over the ones before.
+        method: its name in them.
+        picture: the file to write.
+        images: how many, at most a batch.
+
+    Raises:
+        ValueError: the recipes have no such method, it has nothing to show, or their data are
+            not for detection.
+    """
+    module, data = parts_of(recipes)
+    known = list(module.pair.methods)
+    if method not in known or data.task != "detection":
+        raise ValueError(
+            f"--method {method}: these recipes have {', '.join(known) or 'no methods'}, for "
+            f"{data.task}. Name a method of a detector, and give every recipe of the run, as "
+            "`limbeck fit` gets them."
+        )
+    batch, targets = next(iter(data.train_dataloader()))
+    overlays = module.pair.overlays(batch, targets, method)
+    if not overlays:
+        kind = type(module.pair.methods[method]).__name__
+        raise ValueError(f"--method {method}: {kind} has nothing that could be drawn over images.")
+    shown = {name: of_images[:images] for name, of_images in overlays.items()}
+    overlay_grid(batch[:images], targets[:images], shown, data.classes, picture)
+    for name, of_images in overlays.items():
+        share = sum(m.mean().item() for m in of_images) / len(of_images)
+        log.info("%s: %.1f %% of the area, mean of %d images", name, 100 * share, len(of_images))
+    log.info("Drawn: %s", picture)

@@ -1,0 +1,234 @@
+"""Fine-grained imitation: the mask's definition, level rules, and pairs of detectors."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+from torchvision.ops import box_iou
+
+from limbeck import Distillation
+from limbeck.methods import FineGrainedImitation
+from limbeck.methods import fgfi as module
+from limbeck.methods.fgfi import imitation_masks
+from limbeck.models.anchors import ExactAnchorGenerator
+from limbeck.schedules import LateStart
+from tests import small
+
+RULES = ["own_best", "overall_best", "canonical"]
+LEVELS, SIZE = (3, 4, 5), 64
+
+
+def anchors_on(size: int = SIZE) -> tuple[list[Tensor], list[tuple[int, int]]]:
+    """Three levels with 2 sizes and 2 ratios each."""
+    generator = ExactAnchorGenerator(
+        LEVELS, tuple((2.0 * 2**k, 3.0 * 2**k) for k in LEVELS), ((0.5, 2.0),) * 3
+    )
+    grids = [(size // 2**k, size // 2**k) for k in LEVELS]
+    generator.set_cell_anchors(torch.float32, torch.device("cpu"))
+    return generator.grid_anchors([list(grid) for grid in grids], None), grids
+
+
+def by_definition(anchors, grids, boxes, factor, rule):
+    """One box, one level, one position after the other."""
+    masks = [torch.zeros(grid, dtype=torch.bool) for grid in grids]
+    for box in boxes:
+        ious = [box_iou(box[None], level)[0] for level in anchors]
+        for k, (iou, mask) in enumerate(zip(ious, masks, strict=True)):
+            best = max(i.max() for i in ious) if rule == "overall_best" else iou.max()
+            if rule == "canonical":
+                side = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+                wanted = min(max(math.floor(4 + math.log2(side / 224 + 1e-6)), 3), 5)
+                if wanted != LEVELS[k]:
+                    continue
+            for i in (iou > factor * best).nonzero():
+                position = int(i) // 4
+                mask[position // mask.shape[1], position % mask.shape[1]] = True
+    return masks
+
+
+boxes_in = st.tuples(
+    st.floats(0, 60, width=32),
+    st.floats(0, 60, width=32),
+    st.floats(1.5, 500, width=32),
+    st.floats(1.5, 500, width=32),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(boxes_in, max_size=50), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
+@pytest.mark.parametrize("rule", RULES)
+def test_the_mask_is_its_definition(rule: str, drawn: list, factor: float) -> None:
+    boxes = torch.tensor(drawn).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    anchors, grids = anchors_on()
+    found = imitation_masks(anchors, grids, boxes, factor, rule, [8, 16, 32])
+    for mask, expected in zip(
+        found, by_definition(anchors, grids, boxes, factor, rule), strict=True
+    ):
+        assert torch.equal(mask, expected)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(23, 4) * 30
+    boxes[:, 2:] += boxes[:, :2] + 2
+    anchors, grids = anchors_on()
+    whole = imitation_masks(anchors, grids, boxes)
+    monkeypatch.setattr(module, "_BLOCK", 1)  # a box at a time
+    for one, other in zip(whole, imitation_masks(anchors, grids, boxes), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_levels_are_assigned_by_size() -> None:
+    """224 px belong to level 4; what no level is there for goes to the nearest one."""
+    anchors, grids = anchors_on(512)
+    for side, level in ((20, 3), (111, 3), (112, 3), (223, 3), (224, 4), (447, 4), (448, 5)):
+        boxes = torch.tensor([[30.0, 30.0, 30.0 + side, 30.0 + side]])
+        masks = imitation_masks(anchors, grids, boxes, 0.5, "canonical", [8, 16, 32])
+        assert [k for k, mask in zip(LEVELS, masks, strict=True) if mask.any()] == [level]
+
+
+def pair_of(method: FineGrainedImitation, student: nn.Module, teacher: nn.Module) -> Distillation:
+    return Distillation(student, teacher, {"it": method}).train()
+
+
+def test_on_a_pyramid_and_on_some_of_its_levels() -> None:
+    torch.manual_seed(0)
+    student, teacher = small.retinanet(), small.retinanet(Bottleneck, channels=48)
+    batch = small.detection_batch(2, 128)
+    whole = pair_of(FineGrainedImitation(), student, teacher)
+    method = whole.methods["it"]
+    assert list(method.anchors_of.values()) == [0, 1, 2, 3, 4]
+    loss = whole(*batch).raw["it/imitation"]
+    assert loss > 0
+    # The adapter gives nearly nothing at first: half the masked mean of the teacher's squares.
+    _, steps = whole._run(*batch)
+    masks = method.masks(steps["it"])
+    maps = steps["it"].teacher.by_level(["maps"])
+    squares = sum((maps[k].square().sum(1) * masks[k]).sum() for k in masks)
+    positions = sum(mask.sum() for mask in masks.values())
+    torch.testing.assert_close(loss, squares / positions / 2, rtol=0.05, atol=0)
+    some = pair_of(FineGrainedImitation(["P4", "P3"]), student, teacher)
+    assert some.methods["it"].anchors_of == {"P4": 1, "P3": 0}
+    _, steps = some._run(*batch)
+    chosen = some.methods["it"].masks(steps["it"])
+    assert torch.equal(chosen["P4"], masks["maps.1"])
+    assert torch.equal(chosen["P3"], masks["maps.0"])
+
+
+def test_a_place_beside_the_maps_of_the_anchors() -> None:
+    pair = pair_of(
+        FineGrainedImitation({"C4": "C4.pre"}), small.retinanet(), small.retinanet(Bottleneck)
+    )
+    assert pair.methods["it"].anchors_of == {"C4": 1}
+    assert pair(*small.detection_batch(2, 128)).raw["it/imitation"] > 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_any_number_of_images_some_without_boxes(count: int) -> None:
+    torch.manual_seed(0)
+    pair = pair_of(FineGrainedImitation(), small.retinanet(), small.retinanet(Bottleneck))
+    images, targets = small.detection_batch(count, 128)
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    some = pair(images, [none, *targets[1:]])
+    some.total.backward()
+    assert all(p.grad.isfinite().all() for p in pair.trainable_parameters() if p.grad is not None)
+    assert (some.raw["it/imitation"] > 0) == (count > 1)
+
+
+def test_without_a_box_there_is_a_zero_with_a_gradient() -> None:
+    pair = pair_of(FineGrainedImitation(), small.retinanet(), small.retinanet(Bottleneck))
+    images, _ = small.detection_batch(2, 128)
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    loss = pair(images, [none, none]).raw["it/imitation"]
+    loss.backward()
+    assert loss == 0
+    assert all((p.grad == 0).all() for p in pair.methods.parameters())
+
+
+def test_images_of_several_sizes_and_a_teacher_of_another_kind() -> None:
+    torch.manual_seed(0)
+    method = FineGrainedImitation({"P3": "P3", "P4": "P4"})
+    pair = pair_of(method, small.retinanet(), small.faster_rcnn(Bottleneck))
+    images, targets = small.detection_batch(2, 128)
+    images[1] = images[1][:, :96, :64]
+    assert pair(images, targets).raw["it/imitation"] > 0
+
+
+def test_the_teacher_stops_after_the_imitated_maps() -> None:
+    teacher = small.faster_rcnn(Bottleneck)
+    student = small.faster_rcnn()
+    pair = pair_of(FineGrainedImitation(), student, teacher)
+    with small.calls_of(teacher.rpn) as calls, small.calls_of(teacher.backbone) as trunk:
+        pair(*small.detection_batch(2, 128))
+    assert (len(calls), len(trunk)) == (0, 1)
+
+
+@pytest.mark.parametrize("resize", ["area", "bilinear"])
+def test_another_stride_of_the_teacher_is_refused_or_resized(resize: str) -> None:
+    places = {"P4": "P3", "P5": "P6"}
+    with pytest.raises(ValueError, match=r"P4: .*8, 8.*16, 16.* resize=area or bilinear"):
+        pair_of(FineGrainedImitation(places), small.retinanet(), small.retinanet(Bottleneck))
+    pair = pair_of(
+        FineGrainedImitation(places, resize=resize), small.retinanet(), small.retinanet(Bottleneck)
+    )
+    assert pair(*small.detection_batch(2, 128)).raw["it/imitation"] > 0
+
+
+def test_unequal_numbers_of_levels_are_to_be_named() -> None:
+    student, teacher = small.retinanet(), small.faster_rcnn(Bottleneck)
+    teacher.backbone.fpn.extra_blocks = None
+    teacher.rpn.anchor_generator.sizes = teacher.rpn.anchor_generator.sizes[:4]
+    teacher.rpn.anchor_generator.aspect_ratios = teacher.rpn.anchor_generator.aspect_ratios[:4]
+    teacher.rpn.anchor_generator.cell_anchors = teacher.rpn.anchor_generator.cell_anchors[:4]
+    with pytest.raises(ValueError, match=r"student has 5 maps .*teacher 4 .* one by one"):
+        pair_of(FineGrainedImitation(), student, teacher)
+
+
+def test_a_place_where_there_are_no_anchors() -> None:
+    with pytest.raises(ValueError, match=r"C2 is 32 x 32.*anchors on 16 x 16, 8 x 8"):
+        pair_of(FineGrainedImitation(["C2"]), small.retinanet(), small.retinanet(Bottleneck))
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind"), [("relu", nn.ReLU), ("leaky_relu", nn.LeakyReLU), (None, None)]
+)
+def test_the_adapter(activation: str | None, kind: type | None) -> None:
+    torch.manual_seed(0)
+    method = FineGrainedImitation(["P3"], kernel_size=1, activation=activation)
+    pair_of(method, small.retinanet(), small.retinanet(Bottleneck, channels=48))
+    adapter = method.adapter_of("P3")
+    convolution = adapter if kind is None else adapter[0]
+    assert kind is None or isinstance(adapter[1], kind)
+    assert convolution.weight.shape == (48, 32, 1, 1)
+    # N(0, 1) wrapped into (-2, 2), times 1e-4.
+    assert convolution.weight.abs().max() < 2e-4
+    assert 0.6e-4 < convolution.weight.std() < 1.0e-4
+
+
+def test_late_start_counts_steps() -> None:
+    method = FineGrainedImitation(weight=LateStart(0.01, 400))
+    assert [method.weights_at(n)["imitation"] for n in (0, 399, 400, 9999)] == [0, 0, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("arguments", [{"factor": 1.5}, {"factor": -0.1}, {"level_rule": "best"}])
+def test_bad_arguments(arguments: dict) -> None:
+    with pytest.raises(
+        ValueError, match=r"expected a factor from 0 to 1 and a rule out of own_best"
+    ):
+        FineGrainedImitation(**arguments)
+
+
+def test_overlays_lie_over_the_images() -> None:
+    pair = pair_of(FineGrainedImitation(["P3"]), small.retinanet(), small.retinanet(Bottleneck))
+    images, targets = small.detection_batch(2, 128)
+    images[1] = images[1][:, :96, :72]
+    ((name, overlays),) = pair.overlays(images, targets, "it").items()
+    assert name == "P3, stride 8"
+    assert [tuple(o.shape) for o in overlays] == [(128, 128), (96, 72)]
+    assert all(set(o.unique().tolist()) == {0.0, 1.0} for o in overlays)
+    assert pair.training
