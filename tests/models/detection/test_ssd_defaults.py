@@ -1,9 +1,12 @@
 """What an SSD's backbone and weights decide."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum, vgg16
+from torchvision.models.vgg import cfgs, make_layers
 
 from limbeck.models import SSD
 
@@ -67,3 +70,15 @@ def test_the_tail_is_whole_under_weights_of_imagenet(monkeypatch) -> None:
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **_: published[self.name])
     assert given("mobilenet_v3_large", weights="torchvision:COCO_V1")["reduced_tail"]
     assert not given("mobilenet_v3_large", weights="torchvision:IMAGENET1K_V2")["reduced_tail"]
+
+
+def test_a_file_of_vgg16_has_to_be_told_its_input(tmp_path: Path) -> None:
+    layers = make_layers(cfgs["D"])
+    tensors = {f"features.{name}": value for name, value in layers.state_dict().items()}
+    torch.save(tensors, tmp_path / "vgg16.pth")
+    with pytest.raises(
+        ValueError, match=r"vgg16\.pth.*does not say how its images were normalised"
+    ):
+        given("vgg16", weights=tmp_path / "vgg16.pth", mean=IMAGENET[0])
+    found = given("vgg16", weights=tmp_path / "vgg16.pth", mean=IMAGENET[0], std=IMAGENET[1])
+    assert (found["mean"], found["std"]) == IMAGENET
