@@ -89,6 +89,42 @@ PAIRS = {
         ("AP", "AP50", "AP/helmet", "AP/head"),
         once=("assist", "assist + AKD", "FitNet"),
     ),
+    "helmet_rcnn": Pair(
+        "real/helmet_head_teacher",
+        "real/helmet_rcnn_student",
+        {
+            "plain": None,
+            "trunk transferred": "real/helmet_rcnn_transfer",
+            "imitation + trunk": "real/helmet_rcnn_imitation",
+        },
+        ("imitation + trunk",),
+        3,
+        ("AP", "AP50", "AP/helmet", "AP/head"),
+    ),
+    "bccd_c4": Pair(
+        "real/bccd_c4_teacher",
+        "real/bccd_c4_student",
+        {
+            "plain": None,
+            "heads transferred": "real/bccd_c4_transfer",
+            "imitation": "real/bccd_c4_imitation",
+        },
+        ("imitation",),
+        6,
+        ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
+    ),
+    "bccd_ssd": Pair(
+        "real/bccd_ssd_teacher",
+        "real/bccd_ssd_student",
+        {
+            "plain": None,
+            "heads of C3, C4 transferred": "real/bccd_ssd_transfer",
+            "imitation": "real/bccd_ssd_imitation",
+        },
+        ("imitation",),
+        8,
+        ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
+    ),
     "clothing": Pair(
         "real/clothing_teacher",
         "real/clothing_student",

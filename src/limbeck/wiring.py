@@ -253,6 +253,8 @@ def _describe(adapter: nn.Module) -> str:
         return f"conv {size} {adapter.in_channels} to {adapter.out_channels}"
     if isinstance(adapter, nn.Linear):
         return f"linear {adapter.in_features} to {adapter.out_features}"
+    if isinstance(adapter, nn.Sequential):
+        return ", ".join(_describe(part) for part in adapter)
     return type(adapter).__name__
 
 

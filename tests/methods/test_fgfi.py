@@ -200,9 +200,11 @@ def test_a_place_where_there_are_no_anchors() -> None:
 def test_the_adapter(activation: str | None, kind: type | None) -> None:
     torch.manual_seed(0)
     method = FineGrainedImitation(["P3"], kernel_size=1, activation=activation)
-    pair_of(method, small.retinanet(), small.retinanet(Bottleneck, channels=48))
+    pair = pair_of(method, small.retinanet(), small.retinanet(Bottleneck, channels=48))
     adapter = method.adapter_of("P3")
     convolution = adapter if kind is None else adapter[0]
+    told = str(pair.check(*small.detection_batch(2, 128))).replace(" ", "")
+    assert f"conv1x132to48{f',{kind.__name__}' if kind else ''}" in told
     assert kind is None or isinstance(adapter[1], kind)
     assert convolution.weight.shape == (48, 32, 1, 1)
     # N(0, 1) wrapped into (-2, 2), times 1e-4.

@@ -1,7 +1,8 @@
 """Detectors: torchvision's own, with light backbones, few levels and short heads."""
 
 from limbeck.models.detection.faster_rcnn import FasterRCNN
+from limbeck.models.detection.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.retinanet import RetinaNet
 from limbeck.models.detection.ssd import SSD
 
-__all__ = ["SSD", "FasterRCNN", "RetinaNet"]
+__all__ = ["SSD", "FasterRCNN", "FasterRCNNC4", "RetinaNet"]

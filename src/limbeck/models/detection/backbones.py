@@ -167,10 +167,7 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         places = {stage.modules[-1]: str(index) for index, stage in enumerate(taps)}
         inputs = [stage.channels for stage in taps]
         network = network_of(trunk, layout)
-        if stride_in_1x1:
-            _stride_in_1x1(network, trunk)
-        if activation is not None:
-            _leak(network, trunk, activation)
+        adapt(network, trunk, stride_in_1x1=stride_in_1x1, activation=activation)
         super().__init__(network, places, inputs, channels, extra)
         self.layout = layout
         self.fpn.extra_blocks = extra  # without one, torchvision would add a pooled level
@@ -236,6 +233,24 @@ def network_of(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
     network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
     return network
+
+
+def adapt(
+    network: nn.Module,
+    trunk: str | BasicBlocks,
+    *,
+    stride_in_1x1: bool,
+    activation: Activation | None,
+) -> None:
+    """Change a network in place, see :class:`Backbone` for the arguments.
+
+    Raises:
+        ValueError: It has no bottlenecks, or no activations of the kind that is to be replaced.
+    """
+    if stride_in_1x1:
+        _stride_in_1x1(network, trunk)
+    if activation is not None:
+        _leak(network, trunk, activation)
 
 
 def _leak(network: nn.Module, trunk: str | BasicBlocks, activation: Activation) -> None:

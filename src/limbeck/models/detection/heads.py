@@ -74,3 +74,21 @@ class SSDLiteHead(ssdlite.SSDLiteHead):  # type: ignore[misc]  # torchvision is 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """Maps of all levels -> ``cls_logits`` (B, N, K + 1), ``bbox_regression`` (B, N, 4)."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
+
+
+class ClassAgnosticBoxPredictor(BoxPredictor):
+    """One box for each region, whatever its class.
+
+    Args:
+        in_channels: of the regions' features.
+        columns: classes, with the background.
+    """
+
+    def __init__(self, in_channels: int, columns: int) -> None:
+        super().__init__(in_channels, columns)
+        self.bbox_pred = nn.Linear(in_channels, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
+        logits, deltas = super().forward(x)
+        return logits, deltas.repeat(1, logits.shape[1])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from limbeck.models.detection.backbones import Activation
-from limbeck.models.detection.presets import Preset, PresetName, preset_of
+from limbeck.models.detection.presets import PRESETS, Pooling, Preset, preset_of
 from limbeck.models.weights import Source, open_weights, settled
 
 P6From = Literal["P5", "C5"]
@@ -19,6 +19,7 @@ class Numerics:
 
     Attributes:
         preset: the library whose habits the detector has.
+        habits: of that preset.
         stride_in_1x1: of the trunk's bottlenecks.
         mean: of the input channels.
         std: likewise.
@@ -27,9 +28,12 @@ class Numerics:
         relu_before_p7: of RetinaNet.
         roi_aligned: of Faster R-CNN: RoIAlign as in the presets detectron2 and mmdetection.
         activation: of MobileNetV2; none: its own.
+        pooling: of regions of a Faster R-CNN on one map; none: RoIAlign.
+        class_agnostic: of a Faster R-CNN on one map: all classes share a region's box.
     """
 
-    preset: PresetName
+    preset: str
+    habits: Preset
     stride_in_1x1: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -38,21 +42,21 @@ class Numerics:
     relu_before_p7: bool
     roi_aligned: bool
     activation: Activation | None
-
-    @property
-    def habits(self) -> Preset:
-        """Of the preset."""
-        return preset_of(self.preset)
+    pooling: Pooling | None
+    class_agnostic: bool
 
 
 def settle(
-    arguments: Mapping[str, Any], weights: Source
+    arguments: Mapping[str, Any],
+    weights: Source,
+    presets: Mapping[Any, Preset] = PRESETS,
 ) -> tuple[Source, Numerics, dict[str, Any]]:
     """The weights, opened, and the arguments that agree with them.
 
     Args:
         arguments: of a detector's constructor, none where the weights or the preset decide.
         weights: what the constructor was given.
+        presets: that this detector has, by name.
 
     Returns:
         The opened weights, what was settled, and all arguments.
@@ -66,9 +70,10 @@ def settle(
         return settled(opened, name, arguments.get(name), default)
 
     preset = agreed("preset", "torchvision")
-    habits = preset_of(preset)
+    habits = preset_of(preset, presets)
     numerics = Numerics(
         preset,
+        habits,
         agreed("stride_in_1x1", False),
         agreed("mean", IMAGENET_DEFAULT_MEAN),
         agreed("std", IMAGENET_DEFAULT_STD),
@@ -77,6 +82,8 @@ def settle(
         agreed("relu_before_p7", habits.relu_before_p7),
         agreed("roi_aligned", habits.roi_aligned),
         agreed("activation", None),
+        agreed("pooling", habits.pooling),
+        agreed("class_agnostic", False),
     )
     found = {name: value for name, value in vars(numerics).items() if name in arguments}
     return opened, numerics, dict(arguments) | found

@@ -53,12 +53,14 @@ reference outputs. Properties of a checkpoint, not of a library, are arguments o
 ``mean``, ``std``, ``stride_in_1x1``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 PresetName = Literal["torchvision", "detectron2", "mmdetection"]
+Pooling = Literal["align", "crop", "pool"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Preset:
         rpn_normaliser: what divides the RPN's losses: the sampled anchors, or how many should be.
         rpn_proposals: of the RPN in training, after NMS.
         rpn_min_size: sides of proposals, pixels. Never 0: an empty box would pass, and has no IoU.
+        pooling: of regions of one map, where it is not RoIAlign.
     """
 
     rounded_anchors: bool
@@ -106,6 +109,7 @@ class Preset:
     rpn_normaliser: Literal["sampled", "quota"]
     rpn_proposals: int
     rpn_min_size: float
+    pooling: Pooling | None = None
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -172,12 +176,12 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
-def preset_of(name: PresetName) -> Preset:
-    """The preset of that name.
+def preset_of(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
+    """The preset of that name, out of those that a detector has.
 
     Raises:
         ValueError: There is none.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset={name!r}: expected one of {', '.join(get_args(PresetName))}.")
-    return PRESETS[name]
+    if name not in presets:
+        raise ValueError(f"preset={name!r}: expected one of {', '.join(presets)}.")
+    return presets[name]

@@ -22,6 +22,7 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
         levels: first and last one.
         aligned: correct the half pixel by which the original RoIAlign is off.
         sampling_ratio: samples in each direction of a bin; 0: as many as pixels.
+        size: of the pooled regions.
         canonical_level: of regions of 224 pixels.
     """
 
@@ -31,11 +32,12 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
         *,
         aligned: bool,
         sampling_ratio: int,
+        size: int = ROI_SIZE,
         canonical_level: int = 4,
     ) -> None:
         first, last = levels
         names = [str(index) for index in range(last - first + 1)]
-        super().__init__(names, ROI_SIZE, sampling_ratio, canonical_level=canonical_level)
+        super().__init__(names, size, sampling_ratio, canonical_level=canonical_level)
         self.aligned = aligned
         self.scales = [2.0**-level for level in range(first, last + 1)]
         self.map_levels = initLevelMapper(first, last, canonical_level=canonical_level)
@@ -54,7 +56,7 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
             image_shapes: not used.
 
         Returns:
-            (sum of R, C, 7, 7), in the maps' type.
+            (sum of R, C, size, size), in the maps' type.
         """
         maps = [x[name] for name in self.featmap_names]
         rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])

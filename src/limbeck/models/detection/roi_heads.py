@@ -18,6 +18,9 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
     Args:
         stock: torchvision's, whose parts are taken over.
         preset: of the detector.
+
+    Attributes:
+        beta: where the smooth L1 loss becomes linear, 0 for L1; none: torchvision's own loss.
     """
 
     def __init__(self, stock: roi_heads.RoIHeads, preset: Preset) -> None:
@@ -36,6 +39,7 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
         )
         self.preset = preset
         self.box_coder = box_coder(preset, DELTA_WEIGHTS)
+        self.beta = None if preset.box_loss == "smooth_l1" else 0.0
 
     def forward(
         self,
@@ -45,7 +49,7 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[Detections, dict[str, Tensor]]:
         """Detections of each image in evaluation mode, losses in training mode."""
-        if not self.training or self.preset.box_loss == "smooth_l1":
+        if not self.training or self.beta is None:
             result: tuple[Detections, dict[str, Tensor]] = super().forward(
                 features, proposals, image_shapes, targets
             )
@@ -53,11 +57,12 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
         proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
         pooled = self.box_roi_pool(features, proposals, image_shapes)
         logits, regression = self.box_predictor(self.box_head(pooled))
-        return [], l1_losses(logits, regression, torch.cat(labels), torch.cat(deltas))
+        losses = l1_losses(logits, regression, torch.cat(labels), torch.cat(deltas), self.beta)
+        return [], losses
 
 
 def l1_losses(
-    logits: Tensor, regression: Tensor, labels: Tensor, deltas: Tensor
+    logits: Tensor, regression: Tensor, labels: Tensor, deltas: Tensor, beta: float = 0.0
 ) -> dict[str, Tensor]:
     """Cross-entropy of all regions, and L1 of the positive ones, both divided by all.
 
@@ -66,11 +71,13 @@ def l1_losses(
         regression: (R, 4 * (K + 1)) predicted deltas.
         labels: (R,), 0 is the background.
         deltas: (R, 4) encoded ground truth.
+        beta: deltas that differ by less have a quadratic loss (smooth L1).
     """
     count = max(len(labels), 1)
     positive = torch.where(labels > 0)[0]
     predicted = regression.view(*logits.shape, 4)[positive, labels[positive]]
     return {
         "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
-        "loss_box_reg": F.l1_loss(predicted, deltas[positive], reduction="sum") / count,
+        "loss_box_reg": F.smooth_l1_loss(predicted, deltas[positive], reduction="sum", beta=beta)
+        / count,
     }

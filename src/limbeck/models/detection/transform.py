@@ -30,7 +30,7 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
     """
 
     def __init__(
-        self, preset: Preset, min_size: int, max_size: int, mean: list[float], std: list[float]
+        self, preset: Preset, min_size: int, max_size: float, mean: list[float], std: list[float]
     ) -> None:
         super().__init__(min_size, max_size, mean, std, _skip_resize=True)
         self.preset = preset
