@@ -80,5 +80,6 @@ def test_a_file_of_vgg16_has_to_be_told_its_input(tmp_path: Path) -> None:
         ValueError, match=r"vgg16\.pth.*does not say how its images were normalised"
     ):
         given("vgg16", weights=tmp_path / "vgg16.pth", mean=IMAGENET[0])
-    found = given("vgg16", weights=tmp_path / "vgg16.pth", mean=IMAGENET[0], std=IMAGENET[1])
-    assert (found["mean"], found["std"]) == IMAGENET
+    arguments = {"mean": IMAGENET[0], "std": IMAGENET[1]}
+    model = SSD("vgg16", 3, weights=tmp_path / "vgg16.pth", **arguments)
+    assert torch.equal(model.backbone.features[0].weight, layers[0].weight)

@@ -138,10 +138,9 @@ def _linear(count: int) -> tuple[float, ...]:
 
 def _check_colours(arguments: Mapping[str, Any], opened: Source) -> None:
     """Of a VGG16: its weights are in use for images divided by 1/255 or by ImageNet's deviation."""
-    file = isinstance(opened, Checkpoint) and opened.kind == "trunk"
-    if file and any(
-        settled(opened, each, arguments[each], None) is None for each in ("mean", "std")
-    ):
+    if not isinstance(opened, Checkpoint) or opened.kind != "trunk":
+        return
+    if any(settled(opened, each, arguments[each], None) is None for each in ("mean", "std")):
         raise ValueError(
             f"weights={opened.source!r}: a file of a VGG16 does not say how its images were "
             f"normalised. Give mean={list(IMAGENET_DEFAULT_MEAN)} and "
