@@ -13,7 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
 from limbeck.frame import Frame, network_frame
 from limbeck.landmarks import resolve, unwrap
-from limbeck.models import Classifier
+from limbeck.models import SSD, Classifier
 from tests import small
 
 PIXELS = 128
@@ -48,6 +48,8 @@ DETECTORS = {
     "faster_rcnn": lambda: tvd.fasterrcnn_resnet50_fpn(**NONE),
     "fcos": lambda: tvd.fcos_resnet50_fpn(**NONE),
     "faster_rcnn mobilenet_v3": lambda: tvd.fasterrcnn_mobilenet_v3_large_fpn(**NONE),
+    "ssd": lambda: SSD("vgg16", 3),
+    "SSD of mobilenet_v2": lambda: SSD("mobilenet_v2", 3, image_size=(256, 256)),
     "ssdlite": lambda: tvd.ssdlite320_mobilenet_v3_large(**NONE),
 }
 LEVELS = {
@@ -57,6 +59,7 @@ LEVELS = {
     "faster_rcnn": ["C2", "C3", "C4", "C5", "P2", "P3", "P4", "P5", "P6"],
     # torchvision feeds this pyramid two maps of stride 32.
     "faster_rcnn mobilenet_v3": ["C2", "C3", "C4", "C5", "P5", "P6"],
+    "ssd": ["C2", "C3", "C4"],
     "ssdlite": ["C4", "C5"],
 }
 
@@ -76,7 +79,7 @@ def test_level_k_has_stride_two_to_the_k(name):
     levels = LEVELS.get(name, ["C2", "C3", "C4", "C5"])
     found = landmarks(model)
     assert sorted(k for k in found if k[0] in "CP" and len(k) == 2) == sorted(levels)
-    pixels = 320 if name == "ssdlite" else PIXELS
+    pixels = {"ssd": 272, "ssdlite": 320}.get(name, PIXELS)
     wanted = [k for k in found if k[0] in "CP"]
     sizes = {k: value.shape[-2:] for k, value in read(model, wanted, pixels).items()}
     assert sizes == {k: (pixels // 2 ** int(k[1]),) * 2 for k in wanted}

@@ -94,9 +94,35 @@ def test_kinds() -> None:
     assert kind_of(["conv1.weight", "head.weight"]) == "trunk"
 
 
-@pytest.mark.parametrize("part", ["bbox_ctrness", "module_list.0"])
-def test_fcos_and_ssd_are_no_retinanet(part: str) -> None:
-    names = ["backbone.body.conv1.weight", f"head.regression_head.{part}.weight"]
+def test_fcos_is_no_retinanet() -> None:
+    names = ["backbone.body.conv1.weight", "head.regression_head.bbox_ctrness.weight"]
     assert kind_of(names) == "other"
-    with pytest.raises(ValueError, match="another dense detector's, such as FCOS's or SSD's"):
+    with pytest.raises(ValueError, match="another dense detector's, such as FCOS's"):
         architecture(dict.fromkeys(names, torch.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"backbone": "vgg16"},
+        {"backbone": "mobilenet_v3_large", "reduced_tail": True},
+        {"backbone": "mobilenet_v3_large", "reduced_tail": False},
+        {"backbone": "mobilenet_v2", "levels": (3, 8), "extra_channels": (256, 128, 64)},
+        {"backbone": "resnet18", "levels": (4, 6), "extra_channels": (64,), "lite": True},
+        {"backbone": "resnet50", "levels": (2, 4), "lite": False},
+    ],
+)
+def test_ssds_arguments_are_those_of_the_model(arguments: dict) -> None:
+    with torch.device("meta"):
+        model = models.SSD(num_classes=7, **arguments)
+    found = architecture(model.state_dict())
+    light = {"lite": False} if "levels" in arguments else {}
+    assert (found.kind, found.arguments) == ("SSD", {"num_classes": 7} | light | arguments)
+
+
+def test_an_ssd_without_a_head_for_boxes_is_refused() -> None:
+    with torch.device("meta"):
+        tensors = models.SSD("vgg16", 7).state_dict()
+    del tensors["head.regression_head.module_list.0.bias"]
+    with pytest.raises(ValueError, match=r"an? SSD's, but .*regression_head\.module_list\.0\.bias"):
+        architecture(tensors)

@@ -106,8 +106,33 @@ def test_faster_rcnns_80_classes_of_91() -> None:
 
 
 @pytest.mark.parametrize(
+    ("builder", "layer"), [("ssd300_vgg16", "1"), ("ssdlite320_mobilenet_v3_large", "1.1")]
+)
+def test_ssds_80_classes_of_91(builder: str, layer: str) -> None:
+    model = stock(builder)
+    tensors = counted_like(model)
+    assert torchvision.recognises(tensors)
+    assert_same(torchvision.read(tensors), tensors)
+    ours = torchvision.read(tensors, coco_ids=True)
+    place = f"head.classification_head.module_list.{layer}.bias"
+    bias, given = ours[place].view(6, 81), tensors[place].view(6, 91)
+    for column, coco_id in ((0, 0), (1, 1), (12, 13), (80, 90)):
+        assert torch.equal(bias[:, column], given[:, coco_id])
+    back = torchvision.write(ours, coco_ids=True)
+    unused = sorted(set(range(1, 91)) - set(COCO_IDS))
+    assert (back[place].view(6, 91)[:, unused] == -100).all()
+    model.load_state_dict(back, assign=True)
+    changed = {name for name in tensors if not torch.equal(back[name], tensors[name])}
+    assert {name.partition(".module_list")[0] for name in changed} == {"head.classification_head"}
+
+
+@pytest.mark.parametrize(
     ("builder", "classes", "found"),
-    [("retinanet_resnet50_fpn", 21, 21), ("fasterrcnn_resnet50_fpn", 81, 81)],
+    [
+        ("retinanet_resnet50_fpn", 21, 21),
+        ("fasterrcnn_resnet50_fpn", 81, 81),
+        ("ssd300_vgg16", 81, 81),
+    ],
 )
 def test_only_coco_has_coco_ids(builder: str, classes: int, found: int) -> None:
     tensors = counted_like(stock(builder, classes))

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from limbeck.models import BasicBlocks, Classifier, FasterRCNN, RetinaNet, save_student
+from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet, save_student
 from limbeck.models.student import read_student
 from tests.checkpoints.small import lively
 from tests.commands import tiny
@@ -297,6 +297,23 @@ def test_cocos_91_identifiers_become_80_classes(
     back = torch.load("91.pth", weights_only=True)["roi_heads.box_predictor.cls_score.bias"]
     assert torch.equal(back[1:12], model.roi_heads.box_predictor.cls_score.bias[1:12])
     assert back[12] == -100  # a street sign, which no image shows
+
+
+def test_an_ssd_of_coco_goes_to_80_classes_and_back(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = lively(SSD("resnet18", 90, image_size=(64, 96), levels=(4, 6), extra_channels=(8,)))
+    save_student(model, "student")
+    tiny.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
+    assert card("80")["build"]["init_args"]["num_classes"] == 80
+    back = ("--to", "torchvision", "--coco_ids", "true", "--check", image)
+    tiny.limbeck("convert", "80", "91.pth", *back)
+    assert "torchvision has to be told: image_size=[64, 96]" in said(capsys)
+    place = "head.classification_head.module_list.2.bias"
+    bias = torch.load("91.pth", weights_only=True)[place].view(6, 91)
+    assert torch.equal(bias[:, 1:12], model.state_dict()[place].view(6, 91)[:, 1:12])
+    assert (bias[:, 12] == -100).all()  # a street sign, which no image shows
+    assert "which detectron2 does not have" in refused(capsys, "80", "80.pkl")
 
 
 # -- formats and refusals --------------------------------------------------------------------------

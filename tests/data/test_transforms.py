@@ -89,6 +89,67 @@ def test_photometric_distortion_moves_nothing(sample):
     assert target["boxes"].tolist() == [[10, 20, 30, 50]]
 
 
+def test_one_size_for_every_image(sample):
+    image, target = DetectionAugmentation(size=(30, 80), flip=0).training()(*sample)
+    assert image.shape == (3, 30, 80)
+    assert target["boxes"].tolist() == [[10, 10, 30, 25]]
+    assert target["area"].tolist() == [300]
+
+
+def test_zoom_out_moves_objects_on_a_grey_canvas(sample):
+    zoom = DetectionAugmentation(zoom_out=1.0, flip=0).training()
+    image, target = zoom(*sample)
+    assert image[0].numel() > 60 * 80
+    assert target["boxes"].canvas_size == tuple(image.shape[1:])
+    left, top, right, bottom = (int(side) for side in target["boxes"][0])
+    assert torch.equal(image[:, top:bottom, left:right], scaled(sample[0])[:, 20:50, 10:30])
+    assert (right - left, bottom - top, target["area"].tolist()) == (20, 30, [600])
+    corners = image[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    grey = torch.tensor([124, 116, 104]) / 255
+    assert torch.isclose(corners, grey[:, None]).all(dim=0).any()
+
+
+def test_a_crop_keeps_what_belongs_to_the_objects_in_it(sample):
+    boxes = torch.tensor([[0.0, 0, 20, 20], [30, 20, 50, 40], [60, 40, 80, 60]])
+    many = sample[1] | {
+        "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(60, 80)),
+        "labels": torch.tensor([1, 2, 3]),
+        "area": torch.tensor([400.0, 10.0, 400.0]),
+        "iscrowd": torch.tensor([0, 0, 0]),
+        "difficult": torch.tensor([False, True, False]),
+    }
+    crop = DetectionAugmentation(iou_crop=True, size=(60, 80), flip=0).training()
+    found = [crop(sample[0], many) for _ in range(40)]
+    assert {image.shape for image, _ in found} == {(3, 60, 80)}
+    assert {len(target["labels"]) for _, target in found} == {1, 2, 3}
+    for _, target in found:
+        count = len(target["labels"])
+        assert count == len(target["boxes"]) == len(target["area"]) == len(target["iscrowd"])
+        assert target["difficult"].tolist() == [label == 2 for label in target["labels"]]
+        sides = target["boxes"][:, 2:] - target["boxes"][:, :2]
+        assert (sides > 0).all()
+        assert (target["area"] <= sides.prod(dim=1) + 1e-3).all()
+
+
+def test_a_crop_of_an_image_without_objects(sample):
+    boxes = torch.zeros(0, 4)
+    empty = sample[1] | {
+        "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(60, 80)),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "area": torch.zeros(0),
+        "iscrowd": torch.zeros(0, dtype=torch.int64),
+    }
+    image, target = DetectionAugmentation(iou_crop=True, flip=0).training()(sample[0], empty)
+    assert image.shape == (3, 60, 80)
+    assert target["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("wrong", [{"size": (30, 0)}, {"size": (30, 40), "short_sides": (30,)}])
+def test_sizes_that_do_not_suit_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"size is \(30"):
+        DetectionAugmentation(**wrong)
+
+
 def test_training_of_classifiers(sample):
     training = ClassificationAugmentation(size=32).training()
     image, label = training(sample[0], torch.tensor(4))

@@ -4,7 +4,7 @@ import torch
 from torchvision.models.detection import faster_rcnn, retinanet
 from torchvision.models.detection.image_list import ImageList
 
-from limbeck.models import BasicBlocks, Classifier, FasterRCNN, RetinaNet
+from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.models.anchors import (
     anchor_generator,
     coarsest_stride,
@@ -110,3 +110,11 @@ def test_anchors_are_in_full_precision_on_half_precision_maps(rounded, dtype) ->
     half = generators[1](images, [m.to(dtype) for m in maps])[0]
     assert half.dtype == torch.float32
     assert torch.equal(half, full)
+
+
+def test_an_ssd_is_trained_on_images_of_the_size_that_it_resizes_to() -> None:
+    model = SSD(TINY, 2, image_size=(64, 96), levels=(3, 6))
+    assert unsuited_side(model, 64, 96) is None
+    message = unsuited_side(model, 96, 64)
+    assert "96 x 64 pixels in training" in message
+    assert "size: [64, 96]" in message

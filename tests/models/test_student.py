@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from limbeck.models import (
+    SSD,
     BasicBlocks,
     Build,
     Classifier,
@@ -61,6 +62,10 @@ def without_limbeck(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
         lambda: RetinaNet("resnet18", 2, norm="affine", **SMALL),
         lambda: FasterRCNN("resnet18", 2, box_head_channels=32, norm="trained", **SMALL),
         lambda: FasterRCNN("mobilenet_v2", 2, levels=(3, 5), box_head_channels=32, **SMALL),
+        lambda: SSD("vgg16", 2, image_size=(268, 270)),
+        lambda: SSD(
+            "mobilenet_v3_large", 2, image_size=(64, 96), scales=[0.1 * k for k in range(1, 8)]
+        ),
     ],
 )
 def test_a_detector_loads_without_limbeck(model, tmp_path: Path, monkeypatch) -> None:

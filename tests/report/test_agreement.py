@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.models import BasicBlocks, Classifier, FasterRCNN, RetinaNet
+from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.report.agreement import Agreement, Difference, agreement
 from tests.checkpoints.small import lively
 from tests.models.scramble import photographs
@@ -33,7 +33,11 @@ def unequal(found: Agreement) -> list[str]:
     return [difference.output for difference in found.dense if not difference.is_equal]
 
 
-@pytest.mark.parametrize("make", [retinanet, faster_rcnn])
+def ssd(**arguments: Any) -> SSD:
+    return lively(SSD("resnet18", 3, image_size=(64, 64), levels=(3, 5), **arguments)).eval()
+
+
+@pytest.mark.parametrize("make", [retinanet, faster_rcnn, ssd])
 def test_a_model_and_its_copy_agree(make: Any) -> None:
     model = make()
     found = agreement(model, copy.deepcopy(model).train(), image())
@@ -47,6 +51,8 @@ def test_a_model_and_its_copy_agree(make: Any) -> None:
     [
         (retinanet, "head.regression_head.bbox_reg.bias", ["box deltas"]),
         (retinanet, "head.classification_head.cls_logits.bias", ["class logits"]),
+        (ssd, "head.regression_head.module_list.0.bias", ["box deltas"]),
+        (ssd, "head.classification_head.module_list.0.bias", ["class logits"]),
         (faster_rcnn, "rpn.head.bbox_pred.bias", ["RPN deltas"]),
         (faster_rcnn, "rpn.head.cls_logits.bias", ["RPN logits"]),
         (faster_rcnn, "roi_heads.box_predictor.bbox_pred.bias", ["RoI box deltas"]),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from limbeck.checkpoints.tensors import Tensors
 
-Kind = Literal["RetinaNet", "FasterRCNN", "trunk", "other"]
+Kind = Literal["RetinaNet", "FasterRCNN", "SSD", "trunk", "other"]
 
 _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
@@ -16,8 +16,9 @@ _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("bottleneck", (3, 4, 23, 3)): "resnet101",
     ("bottleneck", (3, 8, 36, 3)): "resnet152",
 }
-# What FCOS and SSD have in their heads.
-_OTHERS = ("head.regression_head.bbox_ctrness.", "head.regression_head.module_list.")
+_FCOS = "head.regression_head.bbox_ctrness."
+_REDUCED_TAIL = 480  # channels that MobileNetV3's last stage has in torchvision's SSDLite of COCO
+_SSD = "head.regression_head.module_list."
 _MOBILENET_V2 = (24, 32, 96, 1280)  # channels of C2 to C5, which are the last block of each stride
 
 
@@ -40,34 +41,38 @@ class Architecture:
 def kind_of(names: Iterable[str]) -> Kind:
     """The kind of network whose tensors have these names, torchvision's."""
     names = list(names)
+    if any(name.startswith(_SSD) for name in names):
+        return "SSD"
     parts = {name.partition(".")[0] for name in names}
     if "roi_heads" in parts:
         return "FasterRCNN"
     if not {"backbone", "head"} <= parts:
         return "trunk"
-    return "other" if any(name.startswith(_OTHERS) for name in names) else "RetinaNet"
+    return "other" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
 
 
 def architecture(tensors: Tensors) -> Architecture:
     """The network of a state dict under torchvision's names; RetinaNet with K columns.
 
     Raises:
-        ValueError: It is no RetinaNet or Faster R-CNN on a trunk that limbeck has, or no trunk.
+        ValueError: It is no RetinaNet, Faster R-CNN or SSD on a trunk of limbeck's, or no trunk.
     """
     kind = kind_of(tensors)
     if kind == "other":
         raise ValueError(
-            "these weights are another dense detector's, such as FCOS's or SSD's. Expected "
-            "RetinaNet's or Faster R-CNN's."
+            "these weights are another dense detector's, such as FCOS's. Expected RetinaNet's, "
+            "Faster R-CNN's or SSD's."
         )
     if kind == "trunk":
         return Architecture(kind, {"backbone": trunk_of(tensors)})
     try:
+        if kind == "SSD":
+            return Architecture(kind, _ssd(tensors))
         return _retinanet(tensors) if kind == "RetinaNet" else _faster_rcnn(tensors)
     except KeyError as error:
         raise ValueError(
             f"these weights are a {kind}'s, but {error} is missing. Expected one on a feature "
-            "pyramid, as torchvision, detectron2 or mmdetection build it."
+            "pyramid, as torchvision, detectron2 or mmdetection build it, or torchvision's SSD."
         ) from None
 
 
@@ -121,6 +126,37 @@ def _faster_rcnn(tensors: Tensors) -> Architecture:
         "levels": (first, last + 1),  # the pooled level has no tensors
     }
     return Architecture("FasterRCNN", pyramid | arguments, len(tensors["rpn.head.cls_logits.bias"]))
+
+
+def _ssd(tensors: Tensors) -> dict[str, Any]:
+    """Arguments of an SSD on one of torchvision's backbones, or on a light one."""
+    scores, deltas = (
+        f"head.{branch}_head.module_list.0" for branch in ("classification", "regression")
+    )
+    lite = f"{deltas}.0.0.weight" in tensors  # a depthwise convolution and its norm before it
+    last = ".1.bias" if lite else ".bias"
+    classes = 4 * len(tensors[scores + last]) // len(tensors[deltas + last]) - 1
+    if "backbone.scale_weight" in tensors:
+        return {"backbone": "vgg16", "num_classes": classes}
+    if "backbone.features.0.0.0.weight" in tensors:
+        reduced = tensors["backbone.extra.0.0.0.weight"].shape[1] == _REDUCED_TAIL
+        return {
+            "backbone": "mobilenet_v3_large",
+            "num_classes": classes,
+            "reduced_tail": reduced,
+        }
+    strided = re.compile(rf"backbone\.extra\.\d+\.{2 if lite else 1}\.0\.weight")
+    extra = [len(value) for name, value in tensors.items() if strided.fullmatch(name)]
+    head = re.compile(r"head\.regression_head\.module_list\.\d+(\.1)?\.bias")
+    count = sum(head.fullmatch(name) is not None for name in tensors)
+    top = 1 + len(_c_channels(tensors))
+    arguments = {
+        "backbone": trunk_of(tensors),
+        "num_classes": classes,
+        "levels": (top + len(extra) - count + 1, top + len(extra)),
+        "lite": lite,
+    }
+    return arguments | ({"extra_channels": tuple(extra)} if extra else {})
 
 
 def _pyramid(tensors: Tensors) -> dict[str, Any]:

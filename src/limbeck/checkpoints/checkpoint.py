@@ -184,7 +184,8 @@ def _read_torchvision(source: str, contents: Contents) -> Checkpoint:
     if not torchvision.recognises(tensors):
         return Checkpoint(source, "torchvision", "trunk", tensors, contents=contents)
     network = architecture(torchvision.read(tensors))
-    arguments = network.arguments | {"preset": "torchvision", "stride_in_1x1": False}
+    habits = {"preset": "torchvision", "stride_in_1x1": False}  # SSD is torchvision's alone
+    arguments = network.arguments | (habits if network.kind != "SSD" else {})
     return Checkpoint(source, "torchvision", network.kind, tensors, arguments, contents=contents)
 
 

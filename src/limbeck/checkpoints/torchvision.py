@@ -1,10 +1,11 @@
-"""RetinaNet and Faster R-CNN of torchvision: our names, but not always our class columns.
+"""RetinaNet, Faster R-CNN and SSD of torchvision: our names, but not always our class columns.
 
 Its RetinaNet has a column 0 that no label uses; ours, as those of the other libraries, has one
 column for each class. Its models of COCO have 91 classes, the identifiers of the dataset, of which
 80 occur. The names are those of torchvision 0.13 and later; older ones are brought up to date.
 """
 
+import re
 from collections.abc import Iterable
 
 from limbeck.checkpoints.rules import renamed
@@ -18,15 +19,17 @@ _OLDER = {  # until torchvision 0.12, see the _load_from_state_dict of these mod
     "head.regression_head.conv.{2i}": "head.regression_head.conv.{i}.0",
     "rpn.head.conv": "rpn.head.conv.0.0",
 }
+_PREFIXES = ("backbone.body.", "head.classification_head.module_list.")  # the latter of an SSD
 _LOGITS = "head.classification_head.cls_logits"
 _DELTAS = "head.regression_head.bbox_reg.weight"
+_SSD_SCORES = re.compile(r"head\.classification_head\.module_list\.\d+(\.1)?\.bias")
 _SCORES = "roi_heads.box_predictor.cls_score"
 _BOXES = "roi_heads.box_predictor.bbox_pred"
 
 
 def recognises(names: Iterable[str]) -> bool:
     """Whether these are names of a detector of torchvision, limbeck's own included."""
-    return any(name.startswith("backbone.body.") for name in names)
+    return any(name.startswith(_PREFIXES) for name in names)
 
 
 def up_to_date(tensors: Tensors) -> Tensors:
@@ -88,7 +91,17 @@ def _changes(tensors: Tensors, coco_ids: bool, *, stock: bool) -> dict[str, Tran
         used = (0, *COCO_IDS)  # 0 is the background, which both have
         count = _COCO_SLOTS
         return {_SCORES: slots(1, count, used), _BOXES: slots(1, count, used, bias=0.0)}
-    return {}
+    return _ssd_changes(tensors, stock=stock) if coco_ids else {}
+
+
+def _ssd_changes(tensors: Tensors, *, stock: bool) -> dict[str, Transform]:
+    """Of the layers that score the anchors of each level; background is class 0 of both sides."""
+    changes = {}
+    for name in filter(_SSD_SCORES.fullmatch, tensors):
+        anchors = len(tensors[name.replace("classification", "regression")]) // 4
+        _check_coco(len(tensors[name]) // anchors, _COCO_SLOTS if stock else len(COCO_IDS) + 1)
+        changes[name.removesuffix(".bias")] = slots(anchors, _COCO_SLOTS, (0, *COCO_IDS))
+    return changes
 
 
 def _check_coco(found: int, expected: int) -> None:

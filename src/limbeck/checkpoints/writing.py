@@ -30,7 +30,7 @@ def contiguous(checkpoint: Checkpoint) -> Checkpoint:
     Raises:
         ValueError: It is no such detector.
     """
-    if checkpoint.arguments.get("preset") != "torchvision":
+    if checkpoint.kind != "SSD" and checkpoint.arguments.get("preset") != "torchvision":
         raise ValueError(
             f"{checkpoint.source} is {checkpoint.library}'s: only torchvision's detectors have "
             "COCO's 91 identifiers for classes."
@@ -80,6 +80,8 @@ def write_checkpoint(
 def _named(checkpoint: Checkpoint, library: Library, coco_ids: bool) -> Tensors:
     """The tensors under the library's names."""
     arguments = checkpoint.arguments
+    if checkpoint.kind == "SSD":
+        return _named_ssd(checkpoint, library, coco_ids)
     std = IMAGENET_DEFAULT_STD if library == "torchvision" else None
     tensors = with_std(checkpoint, std)
     bgr = style_of(checkpoint) == "caffe"
@@ -95,6 +97,16 @@ def _named(checkpoint: Checkpoint, library: Library, coco_ids: bool) -> Tensors:
         ratios = len(arguments.get("aspect_ratios", (0.5, 1.0, 2.0)))
         return detectron2.write(tensors, bgr=bgr, ratios=ratios)
     return mmdetection.write(tensors, bgr=bgr)
+
+
+def _named_ssd(checkpoint: Checkpoint, library: Library, coco_ids: bool) -> Tensors:
+    """As it is: torchvision's SSD is told its standard deviation in any case."""
+    if library != "torchvision":
+        raise ValueError(
+            f"{checkpoint.source} is an SSD of torchvision's, which {library} does not have. "
+            "Write it for torchvision."
+        )
+    return torchvision.write(checkpoint.tensors, coco_ids=coco_ids)
 
 
 def _named_trunk(tensors: Tensors, library: Library, bgr: bool) -> Tensors:

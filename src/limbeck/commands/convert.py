@@ -34,6 +34,7 @@ Format = Literal["torchvision", "detectron2", "mmdetection", "limbeck"]
 _MAKERS: dict[Kind, str] = {
     "RetinaNet": "limbeck.models.RetinaNet",
     "FasterRCNN": "limbeck.models.FasterRCNN",
+    "SSD": "limbeck.models.SSD",
     "trunk": "limbeck.models.Classifier",
 }
 # Of the presets, what acts on outputs and not on losses.
@@ -58,6 +59,19 @@ _USUAL: dict[str, Any] = {
     "score_threshold": 0.05,
     "nms_threshold": 0.5,
 }
+# What torchvision has to be told of an SSD in any case.
+_OF_SSD = (
+    "image_size",
+    "scales",
+    "aspect_ratios",
+    "steps",
+    "mean",
+    "std",
+    "score_threshold",
+    "nms_threshold",
+    "detections_per_image",
+    "topk_candidates",
+)
 _MOST = {"RetinaNet": 300, "FasterRCNN": 100}  # detections of an image
 _BY_SUFFIX: dict[str, Format] = {".safetensors": "torchvision", ".pkl": "detectron2", "": "limbeck"}
 
@@ -164,6 +178,8 @@ def read_target(source: Checkpoint, target: Path, to: Format, coco_ids: bool) ->
 def _told(checkpoint: Checkpoint) -> dict[str, Any]:
     """What no state dict of torchvision's names says, and its user has to."""
     given, usual = checkpoint.arguments | checkpoint.test_arguments, dict(_USUAL)
+    if checkpoint.kind == "SSD":
+        return {name: given[name] for name in _OF_SSD if given.get(name) is not None}
     if checkpoint.kind != "trunk":
         levels = range(given["levels"][0], given["levels"][1] + 1)
         retinanet = checkpoint.kind == "RetinaNet"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.models import Classifier, FasterRCNN, RetinaNet
+from limbeck.models import SSD, Classifier, FasterRCNN, RetinaNet
 
 NEAR_SCORE, NEAR_BOX = 1e-3, 0.5  # pixels
 _DENSE_TOLERANCE = 1e-4
@@ -62,7 +62,7 @@ def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
     """Compare two models of one kind, in evaluation mode.
 
     Args:
-        first: a RetinaNet, a FasterRCNN or a Classifier of limbeck's.
+        first: a RetinaNet, a FasterRCNN, an SSD or a Classifier of limbeck's.
         second: another.
         image: RGB in [0, 1], (3, H, W).
 
@@ -101,6 +101,11 @@ def _retinanet(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
     return {"class logits": foreground, "box deltas": found["bbox_regression"]}
 
 
+def _ssd(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
+    found = model.head(list(model.backbone(batch).values()))
+    return {"class logits": found["cls_logits"], "box deltas": found["bbox_regression"]}
+
+
 def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
     features = model.backbone(batch)
     logits, deltas = model.rpn.head(list(features.values()))
@@ -118,6 +123,7 @@ def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dic
 _OUTPUTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
     RetinaNet: _retinanet,
     FasterRCNN: _faster_rcnn,
+    SSD: _ssd,
 }
 
 

@@ -87,7 +87,8 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 _SSD_BACKBONES = {
     "vgg16": """\
-backbone = ssd._vgg_extractor(torchvision.models.vgg16(), highres=False, trainable_layers=5)
+layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+backbone = ssd.SSDFeatureExtractorVGG(layers, highres=False)
 channels = [512, 1024, 512, 256, 256, 256]
 head = ssd.SSDHead(channels, boxes.num_anchors_per_location(), {columns})
 """,

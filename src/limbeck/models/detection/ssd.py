@@ -44,8 +44,8 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         num_classes: foreground classes; labels count from 1, and 0 is the background.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh. For
             ``vgg16``, ``torchvision:backbone`` is torchvision's ``IMAGENET1K_FEATURES``.
-        image_size: (height, width) of the network's images, pixels; none: as the weights say,
-            otherwise 320 x 320 for ``mobilenet_v3_large``, 300 x 300 for others.
+        image_size: (height, width) of the network's images, pixels; none: 320 x 320 for
+            ``mobilenet_v3_large``, 300 x 300 for others.
         levels: of a light backbone, first and last; a cell of level k has about 2**k pixels, and
             those above the trunk's last are made by strided blocks. None: 3 to 8, the grids of
             SSD300.
@@ -64,8 +64,8 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         reduced_tail: of ``mobilenet_v3_large``, half the channels in its last stage; none: as the
             weights say, otherwise true, as torchvision's SSDLite without weights of ImageNet.
         mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise
-            torchvision's for this backbone. (``vgg16`` from a file of an ImageNet classifier whose
-            input was divided by a standard deviation needs that classifier's.)
+            torchvision's for this backbone. Has to be given with a file of a VGG16 classifier,
+            which does not say it.
         std: likewise.
         score_threshold: detections below it are dropped; none: torchvision's, 0.01 or SSDLite's
             0.001.

@@ -125,7 +125,7 @@ class LightBackbone(nn.Module):
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """(B, 3, H, W), normalised -> one map (B, C, h, w) for each level, finest first."""
         maps: OrderedDict[str, Tensor] = self.body(images)
-        x = next(reversed(maps.values()))
+        x = maps[str(len(maps) - 1)]
         for block in self.extra:
             x = block(x)
             maps[str(len(maps))] = x

@@ -6,6 +6,7 @@ from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from limbeck.checkpoints import Checkpoint
 from limbeck.models.resnet import BasicBlocks
 from limbeck.models.weights import Source, open_weights, settled
 
@@ -82,13 +83,16 @@ def settle(arguments: Mapping[str, Any], weights: Source) -> tuple[Source, Settl
         The opened weights, what was settled, and all arguments.
 
     Raises:
-        ValueError: torchvision's backbone has other levels, or heads of the other kind.
+        ValueError: torchvision's backbone has other levels, or heads of the other kind; or the
+            file of a VGG16 does not say how its images were normalised.
     """
     name = name_of(arguments["backbone"])
     if name == "vgg16" and weights == "torchvision:backbone":
         # Those of SSD's authors, whose input is not scaled; as torchvision's own SSD300.
         weights = "torchvision:IMAGENET1K_FEATURES"
     opened = open_weights(weights)
+    if name == "vgg16":
+        _check_colours(arguments, opened)
     usual: dict[str, Any] = dict(STOCK.get(name, _LIGHT))
     if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
         usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
@@ -130,6 +134,20 @@ def _linear(count: int) -> tuple[float, ...]:
         return (_LEAST, _MOST)
     step = (_MOST - _LEAST) / (count - 1)
     return (*(round(_LEAST + step * k, 4) for k in range(count)), 1.0)
+
+
+def _check_colours(arguments: Mapping[str, Any], opened: Source) -> None:
+    """Of a VGG16: its weights are in use for images divided by 1/255 or by ImageNet's deviation."""
+    if not isinstance(opened, Checkpoint) or opened.kind != "trunk":
+        return
+    if any(settled(opened, each, arguments[each], None) is None for each in ("mean", "std")):
+        raise ValueError(
+            f"weights={opened.source!r}: a file of a VGG16 does not say how its images were "
+            f"normalised. Give mean={list(IMAGENET_DEFAULT_MEAN)} and "
+            f"std={list(IMAGENET_DEFAULT_STD)} for torchvision's IMAGENET1K_V1, "
+            "mean=[0.48235, 0.45882, 0.40784] and std=[0.0039216, 0.0039216, 0.0039216] (1/255) "
+            "for IMAGENET1K_FEATURES."
+        )
 
 
 def _check_stock(name: str, found: Settled, channels: Any) -> None:
