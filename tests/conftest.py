@@ -1,5 +1,6 @@
 """Where the shared measurements and data are, and one thread a process."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# What tests start as processes are forks of one server that has these: importing takes seconds.
+multiprocessing.set_forkserver_preload(["limbeck.cli", "limbeck.commands"])
 
 
 def find_shared() -> Path | None:
