@@ -96,7 +96,7 @@ def costs(draw):
     return np.array(draw(values), float).reshape(channels, teachers), teachers // channels
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(costs())
 def test_the_assignment_is_the_cheapest_there_is(drawn):
     cost, count = drawn
