@@ -1,15 +1,26 @@
 """Where the shared measurements and data are, and one thread a process."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
 # Two spinning OpenMP threads on a busy machine make a step six times slower than one thread.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# What tests start as processes are forks of one server that has these: importing takes seconds.
+multiprocessing.set_forkserver_preload(
+    ["limbeck.cli", "limbeck.commands", "pytest", "hypothesis", "scipy.stats", "torch._dynamo"]
+)
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("limbeck", deadline=None)
+hypothesis.settings.load_profile("limbeck")
 
 
 def find_shared() -> Path | None:

@@ -1,12 +1,13 @@
-"""Runs on two processes, through the command line."""
+"""Runs on two processes, which Lightning's own launcher starts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.commands import tiny
-from tests.commands.test_resume import begin
 
 
 def matched() -> tiny.Recipe:
@@ -32,14 +33,15 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
-def test_two_processes_find_the_flow_of_one_over_the_same_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    one, two = matched(), matched()
-    two["trainer"] |= {"devices": 2, "strategy": "ddp"}
-    begin(Path("one"), [one])
-    begin(Path("two"), [two])
+def test_two_processes_find_the_flow_of_one_over_the_same_images() -> None:
+    tiny.fit(matched(), folder=Path("one"))
+    two = matched()
+    two["trainer"] |= {"devices": 2, "strategy": "ddp", "default_root_dir": "two"}
+    recipe = str(tiny.write(Path("recipes"), "two", two))
+    words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", recipe]
+    threads = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)
+    assert done.returncode == 0, done.stderr
     flows = [
         {name: value for name, value in state(Path(run)).items() if name.endswith(".flow")}
         for run in ("one", "two")

@@ -1,19 +1,21 @@
+import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
+from limbeck.cli import main
 from limbeck.commands.resume import differences
 from tests.commands import tiny
 from tests.commands.conftest import Runs
 from tests.commands.tiny import RUN, fit
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 
 
@@ -39,25 +41,34 @@ def killable(teacher: Path, **trainer: object) -> list[tiny.Recipe]:
     return [recipe, overlay]
 
 
-def limbeck(*words: object, kill: str = "") -> subprocess.CompletedProcess[str]:
-    """``limbeck`` in a process of its own, which is killed after a step."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
+def in_its_own_process(rank: int, folder: Path, environment: dict[str, str], *words: str) -> None:
+    """``limbeck`` as one of the processes that a launcher starts."""
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    rank_zero_only.rank = rank  # Lightning reads it from there when it is imported
+    main(words)
+
+
+def limbeck(*words: object, processes: int = 1, kill: str = "") -> list[int | None]:
+    """Exit codes of ``limbeck`` in processes of its own, which are killed after a step."""
+    environment = {
         "KILL": kill,
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(find_free_network_port()),
     }
-    command = [sys.executable, "-m", "limbeck.cli", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def begin(folder: Path, recipes: list[tiny.Recipe], kill: str = "") -> int:
-    """The exit status of a new run."""
-    paths = [tiny.write(Path("recipes"), str(i), recipe) for i, recipe in enumerate(recipes)]
-    stated = [word for path in paths for word in ("--config", path)]
-    done = limbeck("fit", *stated, "--trainer.default_root_dir", folder, kill=kill)
-    assert kill or done.returncode == 0, done.stderr
-    return done.returncode
+    arguments = (Path.cwd(), environment, *map(str, words))
+    context = multiprocessing.get_context("forkserver")
+    started = [
+        context.Process(target=in_its_own_process, args=(rank, *arguments))
+        for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]
 
 
 def losses(run: Path) -> list[dict[str, str]]:
@@ -76,22 +87,26 @@ KILLS = {
 }
 
 
+ENDS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 128 + signal.SIGTERM}  # exit codes
+
+
 @pytest.mark.parametrize("processes", KILLS)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) -> None:
     epochs = STEPS * processes * 4 // 24
     together = {"devices": processes, "strategy": "ddp"} if processes > 1 else {}
     recipes = killable(runs.teacher / "student", max_epochs=epochs, **together)
-    begin(Path("whole"), recipes)
+    begin = ["fit"]
+    for number, recipe in enumerate(recipes):
+        begin += ["--config", tiny.write(Path("recipes"), str(number), recipe)]
+    begin.append("--trainer.default_root_dir")
+    assert limbeck(*begin, "whole", processes=processes) == [0] * processes
 
     for number, (kill, reached) in enumerate(KILLS[processes]):
-        if number == 0:
-            assert begin(RUN, recipes, kill) != 0
-        else:
-            assert limbeck("fit", "--resume", RUN, kill=kill).returncode != 0
+        words = ["fit", "--resume", RUN] if number else [*begin, RUN]
+        assert limbeck(*words, processes=processes, kill=kill) == [ENDS[kill[:7]]] * processes
         assert step_of(RUN) == reached
         assert not (RUN / "student").exists()
-    done = limbeck("fit", "--resume", RUN)
-    assert done.returncode == 0, done.stderr
+    assert limbeck("fit", "--resume", RUN, processes=processes) == [0] * processes
 
     steps = losses(RUN)
     assert [int(row["step"]) for row in steps] == list(range(STEPS))

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from tests.commands import tiny
 from tests.commands.conftest import Runs
 from tests.commands.tiny import RUN, fit
+from tests.metrics.plain_voc import plain_ap, read_annotations, read_detection_files
 
 
 def test_validate_shows_student_and_teacher_side_by_side(
@@ -34,3 +36,37 @@ def test_validate_measures_the_averaged_weights_of_a_checkpoint(
     path = tiny.write(Path("recipes"), "again", recipe)
     tiny.limbeck("validate", "--config", path, "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
     assert f"│ {top1:.3f} " in capsys.readouterr().out
+
+
+def test_a_voc_devkit_is_measured_by_its_protocol_and_its_detection_files_say_the_same(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real detector's boxes on real images, some objects of which are difficult."""
+    folder = shared / "data/voc_pascal"
+    root, names = folder / "VOCdevkit/VOC2012", (folder / "classes.txt").read_text().split()
+    known = {"root": str(root), "split": "train"}
+    found = {"detections": str(folder / "detections_abs_xyx2y2")}
+    recipe = {
+        "model": {
+            "student": {"class_path": "tests.commands.replay.Replay", "init_args": known | found},
+            "metric": "voc",
+        },
+        "data": {"val": {"class_path": "limbeck.data.VOC", "init_args": known}, "workers": 0},
+        "trainer": tiny.TRAINER,
+    }
+    path = tiny.write(Path("recipes"), "voc", recipe)
+    tiny.limbeck("validate", "--config", path, "--detections", "kit/results")
+
+    stems = (root / "ImageSets/Main/train.txt").read_text().split()
+    gt = read_annotations(root, stems, names)
+    det = read_detection_files(Path("kit/results"), stems, names)
+    assert gt[:, 6].any()
+    assert len(list(Path("kit/results").iterdir())) == len(names)
+    shown = dict(re.findall(r"│ (\S+) +│ (\d\.\d{3}) +│", capsys.readouterr().out))
+    plain = {
+        f"AP/{name}": plain_ap(det[det[:, 1] == label], gt[gt[:, 1] == label])
+        for label, name in enumerate(names)
+    }
+    plain["mAP"] = sum(plain.values()) / len(names)
+    assert 0.3 < plain["mAP"] < 0.9
+    assert shown == {name: f"{value:.3f}" for name, value in plain.items()}

@@ -132,7 +132,7 @@ def small_limit():
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow, about what it could still make sense of
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     data=st.sampled_from(sorted(ENCODED)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),

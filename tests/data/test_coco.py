@@ -222,7 +222,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(data=st.data())
 def test_whatever_an_entry_holds_the_file_is_named(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "anything"
@@ -240,7 +240,7 @@ def test_whatever_an_entry_holds_the_file_is_named(tmp_path_factory, data):
         assert str(file) in str(error)  # noqa: PT017 - some are fine
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_whatever_a_file_holds_it_is_named(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "anything.json"

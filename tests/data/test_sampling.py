@@ -17,7 +17,7 @@ def images(batches):
     return [[draw.image for draw in batch] for batch in batches]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     count=st.integers(1, 60),
     batch_size=st.integers(1, 9),

@@ -156,7 +156,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=40) | st.lists(PIECES, max_size=12).map(lambda p: "".join(p).encode()))
 def test_whatever_an_annotation_holds_it_is_named(tmp_path_factory, content):
     root = tmp_path_factory.getbasetemp() / "anything"

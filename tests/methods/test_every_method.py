@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.multiprocessing import start_processes
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -276,7 +277,7 @@ def process(rank, folder):
 def distributed(tmp_path_factory):
     """Gradients of one step in two processes, by method."""
     folder = tmp_path_factory.mktemp("distributed")
-    torch.multiprocessing.spawn(process, (folder,), nprocs=2)
+    start_processes(process, (folder,), nprocs=2, start_method="forkserver")
     return torch.load(folder / "gradients.pt")
 
 

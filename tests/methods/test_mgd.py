@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
+from torch.multiprocessing import start_processes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
@@ -95,7 +96,7 @@ def costs(draw):
     return np.array(draw(values), float).reshape(channels, teachers), teachers // channels
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(costs())
 def test_the_assignment_is_the_cheapest_there_is(drawn):
     cost, count = drawn
@@ -545,7 +546,7 @@ def process(rank, folder):
 
 
 def test_two_processes_find_the_flow_of_one(tmp_path):
-    torch.multiprocessing.spawn(process, (tmp_path,), nprocs=2)
+    start_processes(process, (tmp_path,), nprocs=2, start_method="forkserver")
     by_rank = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     pair = pair_of([MGD(PLACES)])
     for number, images in enumerate((small.pictures(4), small.pictures(4).flip(3))):

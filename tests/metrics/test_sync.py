@@ -57,7 +57,7 @@ def one_rank(rank: int, folder: Path) -> None:
 
 
 def test_uneven_ranks_score_as_one_process(tmp_path):
-    multiprocessing.spawn(one_rank, (tmp_path,), nprocs=2)
+    multiprocessing.start_processes(one_rank, (tmp_path,), nprocs=2, start_method="forkserver")
     alone = {}
     for name, metric in metrics().items():
         for batch in batches(name):

@@ -1,6 +1,4 @@
 from collections.abc import Sequence
-from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from numpy.lib.npyio import NpzFile
 from limbeck.metrics import VOCAveragePrecision
 from limbeck.metrics.voc import average_precision_11_point, average_precision_area
 from tests.metrics.boxes import found, truth
+from tests.metrics.plain_voc import plain_curve, read_annotations, read_detections
 
 BOX = [0.0, 0.0, 10.0, 10.0]
 FAR = [50.0, 50.0, 60.0, 60.0]
@@ -120,48 +119,12 @@ def test_a_class_without_targets_is_0_by_points_and_undefined_by_area():
     assert np.isnan(score(found(BOX, scores=[0.5]), truth(), interpolation="area"))
 
 
-def plain_curve(det: np.ndarray, gt: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
-    """Section 3 of the specification, word by word, on inclusive 1-based boxes of one class."""
-    taken, verdicts = set(), []
-    for image, _, _, *box in det[np.argsort(-det[:, 2], kind="stable")]:
-        best, match = 0.0, None
-        for row in np.flatnonzero(gt[:, 0] == image):
-            other = gt[row, 2:6]
-            w = min(box[2], other[2]) - max(box[0], other[0]) + 1
-            h = min(box[3], other[3]) - max(box[1], other[1]) + 1
-            areas = [(b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (box, other)]
-            iou = max(w, 0) * max(h, 0) / (sum(areas) - max(w, 0) * max(h, 0))
-            if iou > best:
-                best, match = iou, row
-        if best > threshold and gt[match, 6]:
-            verdicts.append((0, 0))
-        elif best > threshold and match not in taken:
-            taken.add(match)
-            verdicts.append((1, 0))
-        else:
-            verdicts.append((0, 1))
-    right, wrong = np.cumsum(np.array(verdicts).reshape(-1, 2), axis=0, dtype=float).T
-    return right / (gt[:, 6] == 0).sum(), right / np.maximum(right + wrong, 1)
-
-
-def read_voc(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(gt, det) of the real detector, in the columns of the golden file."""
-    gt, det = [], []
-    for image, path in enumerate(sorted((folder / "detections_abs_xyx2y2").glob("*.txt"))):
-        for label, score, *box in np.loadtxt(path, ndmin=2):
-            det.append([image, label, score, *box])
-        root = ElementTree.parse(folder / f"VOCdevkit/VOC2012/Annotations/{path.stem}.xml")
-        for thing in root.iter("object"):
-            box = [float(thing.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax")]
-            label = names.index(thing.findtext("name"))
-            gt.append([image, label, *box, int(thing.findtext("difficult"))])
-    return np.array(gt), np.array(det)
-
-
 def test_a_real_detectors_curves_are_those_of_the_plain_loop(shared):
     folder = shared / "data/voc_pascal"
     names = (folder / "classes.txt").read_text().split()
-    gt, det = read_voc(folder, names)
+    stems = [path.stem for path in sorted((folder / "detections_abs_xyx2y2").glob("*.txt"))]
+    gt = read_annotations(folder / "VOCdevkit/VOC2012", stems, names)
+    det = read_detections(folder / "detections_abs_xyx2y2", stems)
     curves = measured(gt, det, names).curves()
     assert gt[:, 6].any()
     for label, name in enumerate(names):

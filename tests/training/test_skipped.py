@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from torch.multiprocessing import start_processes
 
 from limbeck.data import ClassificationAugmentation, ImageFolder
 from limbeck.data.base import BadSampleError
@@ -127,7 +128,7 @@ def test_two_processes_write_one_list(tmp_path):
     write_folder(tmp_path / "train")
     write_folder(tmp_path / "val", damaged=("black/2", "black/3"))
     port = find_free_network_port()
-    torch.multiprocessing.spawn(one_rank, (tmp_path, port), nprocs=2)
+    start_processes(one_rank, (tmp_path, port), nprocs=2, start_method="forkserver")
     lines = (tmp_path / "run/skipped.txt").read_text().splitlines()
     assert [line.partition(": not")[0] for line in lines] == [
         f"validation: {tmp_path}/val/black/{number}.png" for number in (2, 3)

@@ -21,6 +21,7 @@ from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
 from limbeck.training.data import DataModule
+from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
 from limbeck.training.logs import EarlierRows, Events, Rows
 from limbeck.training.module import DistillationModule
@@ -54,13 +55,19 @@ class LimbeckCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything, and how much a killed run may lose."""
+        """One seed for everything, how much a killed run may lose, and files of detections."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.add_argument(
             "--checkpoint_every",
             type=PositiveInt,
             default=1000,
             help="Steps after which checkpoints/last.ckpt is written, besides the ends of epochs.",
+        )
+        parser.add_argument(
+            "--detections",
+            type=Path | None,
+            help="Folder for files of what the student detects in (the last) validation, one a "
+            "class, in the format of PASCAL VOC's development kit.",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -111,6 +118,8 @@ class LimbeckCLI(LightningCLI):
         has_bar = any(isinstance(callback, L.callbacks.ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
             callbacks.append(ProgressBar())
+        if (folder := self._get(self.config_init, "detections")) is not None:
+            callbacks.append(DetectionFiles(folder))
         if self.subcommand == "fit":
             if config["logger"] is not False:
                 callbacks.append(LearningRateMonitor("step"))

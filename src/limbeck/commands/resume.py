@@ -14,6 +14,7 @@ FREE = {
     "config",
     "data.eval_batch_size",
     "data.workers",
+    "detections",
     "model.recalibrate",
     "trainer.accelerator",
     "trainer.default_root_dir",

@@ -220,15 +220,17 @@ class DistillationModule(L.LightningModule):
                 return {"teacher": self.pair.teacher} | sides
         return sides
 
-    def validation_step(self, batch: Any, _: int) -> None:
-        """Predictions of one batch, into the metric."""
+    def validation_step(self, batch: Any, _: int) -> dict[str, Any]:
+        """Predictions of one batch, into the metric; by side, for callbacks."""
         images, targets = batch
+        found = {}
         for side, model in self._evaluated().items():
             metric: Any = self.metrics[side]
-            predictions = model(images)
+            found[side] = model(images)
             if side == "teacher":
-                predictions = within(predictions, len(self.data.classes))
-            metric.update(predictions, targets)
+                found[side] = within(found[side], len(self.data.classes))
+            metric.update(found[side], targets)
+        return found
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the whole validation data."""
