@@ -46,7 +46,7 @@ def kind_of(names: Iterable[str]) -> Kind:
     names = list(names)
     parts = {name.partition(".")[0] for name in names}
     if "roi_heads" in parts:
-        pyramid = any(name.startswith("backbone.fpn.") for name in names)
+        pyramid = any(name.startswith(("backbone.body.", "backbone.fpn.")) for name in names)
         return "FasterRCNN" if pyramid else "FasterRCNNC4"
     if not {"backbone", "head"} <= parts:
         return "trunk"
