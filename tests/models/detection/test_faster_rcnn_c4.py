@@ -72,6 +72,13 @@ def test_images_without_boxes_alone(preset) -> None:
     assert losses["loss_box_reg"] == 0
 
 
+@every_preset
+def test_images_smaller_than_every_anchor(preset) -> None:
+    losses = small(preset=preset, anchor_sizes=None).train()(photographs((64, 64)), targets(1))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 @narrow
 @pytest.mark.parametrize("pooling", ["align", "crop", "pool"])
 def test_half_precision(pooling) -> None:
@@ -175,11 +182,23 @@ def test_a_vgg_fills_trunk_and_fully_connected_layers(make, narrow_vggs, tmp_pat
     assert torch.equal(caffe.backbone[0].weight, tensors["features.0.weight"].flip(1))
     assert caffe.transform.image_std == pytest.approx([1 / 255] * 3)
     assert caffe.transform.image_mean[0] * 255 == pytest.approx(122.7717)
-    features = {n: v for n, v in tensors.items() if n.startswith("features.")}
-    torch.save(features, tmp_path / "features.pth")
-    alone = small(make.__name__, weights=tmp_path / "features.pth", box_head_channels=8)
-    assert torch.equal(alone.backbone[0].weight, tensors["features.0.weight"])
     assert caffe.published == (f"torchvision:{make.__name__}",)
+
+
+@narrow
+@pytest.mark.parametrize("width", [None, 8])
+def test_a_trunk_alone_leaves_the_box_head_as_it_is(width) -> None:
+    """As torchvision publishes VGG16's features: the rest of the file is NaN."""
+    model = small("vgg16", box_head_channels=width)
+    head = model.roi_heads.box_head.fc6.weight.clone()
+    features = model.backbone.state_dict().items()
+    given = {f"features.{name}": torch.randn(value.shape) for name, value in features}
+    nan = {"classifier.0.weight": torch.full(head.shape, torch.nan)}
+    for tensors in (given, given | nan):
+        part, renamed = model.part_for(tensors)
+        part.load_state_dict(renamed)
+        assert torch.equal(model.backbone[0].weight, given["features.0.weight"])
+        assert torch.equal(model.roi_heads.box_head.fc6.weight, head)
 
 
 @pytest.mark.parametrize("make", [resnet18, mobilenet_v2])

@@ -213,9 +213,8 @@ def of_classifier(
     """What the classifier with the same trunk fills of a detector, and that part's state dict.
 
     A box head is left as it is where it is not the family's own, or the weights are a trunk's
-    alone.
+    alone; ``IMAGENET1K_FEATURES`` of torchvision's VGG16 has NaN in its place.
     """
-    own_head = isinstance(head, VGGHead | StageHead)
     parts: dict[str, Tensors] = {"trunk": {}, "head": {}}
     for name, value in tensors.items():
         layer, _, leaf = name.rpartition(".")
@@ -225,6 +224,7 @@ def of_classifier(
         elif not name.startswith(layout.head):
             parts["trunk" if hasattr(trunk, inner.partition(".")[0]) else "head"][inner] = value
     fitting = nn.ModuleDict({"trunk": trunk})
-    if own_head and parts["head"]:
+    there = parts["head"] and all(value.isfinite().all() for value in parts["head"].values())
+    if isinstance(head, VGGHead | StageHead) and there:
         fitting["head"] = head
     return fitting, {f"{part}.{k}": v for part in fitting for k, v in parts[part].items()}
