@@ -10,6 +10,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hypothesis
 import pytest
 import torch
+from torchvision.models import vgg
+
+from limbeck.models.detection import c4_trunks
 
 torch.set_num_threads(1)
 
@@ -57,3 +60,12 @@ def shared() -> Path:
 def seeded() -> None:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def narrow_vggs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGGs a 32nd as wide as they are: fc6 alone would have 100 million values."""
+    for config, widths in vgg.cfgs.items():
+        narrow = [width if width == "M" else width // 32 for width in widths]
+        monkeypatch.setitem(vgg.cfgs, config, narrow)
+    monkeypatch.setattr(c4_trunks, "VGG_WIDTH", 32)

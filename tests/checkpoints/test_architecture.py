@@ -91,7 +91,21 @@ def test_a_detector_without_its_head_is_refused_with_the_name() -> None:
 def test_kinds() -> None:
     assert kind_of(["backbone.body.conv1.weight", "head.x.weight"]) == "RetinaNet"
     assert kind_of(["backbone.body.conv1.weight", "roi_heads.x.weight"]) == "FasterRCNN"
+    assert kind_of(["backbone.conv1.weight", "roi_heads.x.weight"]) == "FasterRCNNC4"
     assert kind_of(["conv1.weight", "head.weight"]) == "trunk"
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+def test_a_vgg_is_told_by_the_places_of_its_convolutions(name: str) -> None:
+    with torch.device("meta"):
+        features = torchvision.models.get_model(name).features.state_dict()
+    for prefix in ("", "features.", "backbone."):
+        assert trunk_of({f"{prefix}{key}": value for key, value in features.items()}) == name
+
+
+def test_without_a_pyramid_the_names_do_not_say_how_it_is_run() -> None:
+    with pytest.raises(ValueError, match=r"without a pyramid.*the folder of a student"):
+        architecture({"backbone.0.weight": torch.zeros(1), "roi_heads.x.weight": torch.zeros(1)})
 
 
 def test_fcos_is_no_retinanet() -> None:

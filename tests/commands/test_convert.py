@@ -17,6 +17,7 @@ from limbeck.models.student import read_student
 from tests.checkpoints.small import lively
 from tests.commands import tiny
 from tests.commands.conftest import Runs
+from tests.models.detection.fgfi_reference import original_tensors
 from tests.models.detection.reference import file_of
 
 CLASSES = ["cat", "dog", "cow"]
@@ -169,6 +170,24 @@ def tiny_tensors(file: Path, library: str) -> dict[str, torch.Tensor]:
 
 
 # -- the check -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["align", "crop", "pool"])
+def test_a_file_of_fine_grained_feature_imitation(
+    pooling: str, image: Path, narrow_vggs: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = original_tensors("vgg11", 3, 32)
+    torch.save({"model": tensors, "pooling_mode": pooling, "class_agnostic": False}, "theirs.pth")
+    tiny.limbeck("convert", "theirs.pth", "ours")
+    assert card("ours")["build"]["class_path"] == "limbeck.models.FasterRCNNC4"
+    capsys.readouterr()
+    tiny.limbeck("convert", "ours", "back.pth", "--to", "fgfi", "--check", image)
+    found = cells(said(capsys))
+    assert float(found["RoI class logits"][0]) == 0
+    back = torch.load("back.pth")
+    assert back["pooling_mode"] == pooling
+    assert all(torch.equal(value, tensors[name]) for name, value in back["model"].items())
+    assert "torchvision has none" in refused(capsys, "ours", "x.pth", "--to", "torchvision")
 
 
 @pytest.mark.parametrize("kind", [retinanet, faster_rcnn])

@@ -11,6 +11,7 @@ from limbeck.models import load_student
 from tests.checkpoints.small import small_detector
 from tests.commands import tiny
 from tests.commands.conftest import Runs
+from tests.models.detection.fgfi_reference import original_tensors
 from tests.models.detection.reference import file_of
 
 # One block a stage, strides of 4, 8 and 16, and a pyramid of 16 channels on the last two.
@@ -195,6 +196,20 @@ def test_what_cannot_be_inspected_is_refused_with_the_reason(
         tiny.limbeck("inspect", target)
     assert end.value.code == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_detector_of_fine_grained_feature_imitation(
+    narrow_vggs: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = {"session": 1, "epoch": 8, "pooling_mode": "align", "class_agnostic": True}
+    tensors = original_tensors("vgg16", 20, 32, agnostic=True)
+    torch.save(held | {"model": tensors, "optimizer": {}}, "faster_rcnn_1_7_10021.pth")
+    tiny.limbeck("inspect", "faster_rcnn_1_7_10021.pth")
+    rows = folded(capsys)
+    assert rows["names of"] == "fgfi"
+    assert rows["network"] == "FasterRCNNC4"
+    assert "backbone=vgg16, num_classes=20, preset=fgfi, pooling=align" in rows["as fgfi's"]
+    assert "class_agnostic=True, " in rows["as fgfi's"]
 
 
 # -- a method -------------------------------------------------------------------------------------

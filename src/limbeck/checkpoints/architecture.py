@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from limbeck.checkpoints.tensors import Tensors
 
-Kind = Literal["RetinaNet", "FasterRCNN", "SSD", "trunk", "other"]
+Kind = Literal["RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "trunk", "other"]
 
 _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
@@ -19,6 +19,10 @@ _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
 _FCOS = "head.regression_head.bbox_ctrness."
 _REDUCED_TAIL = 480  # channels that MobileNetV3's last stage has in torchvision's SSDLite of COCO
 _SSD = "head.regression_head.module_list."
+_VGGS = {  # places of the convolutions
+    (0, 3, 6, 8, 11, 13, 16, 18): "vgg11",
+    (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28): "vgg16",
+}
 _MOBILENET_V2 = (24, 32, 96, 1280)  # channels of C2 to C5, which are the last block of each stride
 
 
@@ -45,7 +49,8 @@ def kind_of(names: Iterable[str]) -> Kind:
         return "SSD"
     parts = {name.partition(".")[0] for name in names}
     if "roi_heads" in parts:
-        return "FasterRCNN"
+        pyramid = any(name.startswith(("backbone.body.", "backbone.fpn.")) for name in names)
+        return "FasterRCNN" if pyramid else "FasterRCNNC4"
     if not {"backbone", "head"} <= parts:
         return "trunk"
     return "other" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
@@ -63,6 +68,11 @@ def architecture(tensors: Tensors) -> Architecture:
             "these weights are another dense detector's, such as FCOS's. Expected RetinaNet's, "
             "Faster R-CNN's or SSD's."
         )
+    if kind == "FasterRCNNC4":
+        raise ValueError(
+            "these weights are of a Faster R-CNN without a pyramid, whose names do not say how it "
+            "is run. Build it by hand, or give the folder of a student."
+        )
     if kind == "trunk":
         return Architecture(kind, {"backbone": trunk_of(tensors)})
     try:
@@ -77,13 +87,18 @@ def architecture(tensors: Tensors) -> Architecture:
 
 
 def trunk_of(tensors: Tensors) -> str:
-    """Torchvision's name of the trunk, for names with or without ``backbone.body.``.
+    """Torchvision's name of the trunk, for names with or without ``backbone.``, ``backbone.body.``.
 
     Raises:
         ValueError: No trunk that limbeck's detectors know has these tensors.
     """
-    prefix = "backbone.body." if any(n.startswith("backbone.body.") for n in tensors) else ""
+    prefixes = ("backbone.body.", "backbone.", "")
+    prefix = next(p for p in prefixes if any(n.startswith(p) for n in tensors))
     names = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+    convolutions = {m[1] for n in names if (m := re.fullmatch(r"(?:features\.)?(\d+)\.weight", n))}
+    vgg = _VGGS.get(tuple(sorted(map(int, convolutions))))
+    if vgg:
+        return vgg
     blocks = {m[0] for n in names if (m := re.match(r"layer(\d+)\.(\d+)\.", n))}
     if blocks:
         stages = [sum(b.startswith(f"layer{k}.") for b in blocks) for k in range(1, 5)]
@@ -98,7 +113,8 @@ def trunk_of(tensors: Tensors) -> str:
     else:
         found = f"names such as {', '.join(list(names)[:3])}"
     raise ValueError(
-        f"no known trunk: found {found}, expected {', '.join(_RESNETS.values())} or mobilenet_v2. "
+        f"no known trunk: found {found}, expected {', '.join(_RESNETS.values())}, "
+        f"{', '.join(_VGGS.values())} or mobilenet_v2. "
         "Build the model by hand and give it the file as weights."
     )
 

@@ -30,19 +30,19 @@ from torchvision.models.detection import (
     RetinaNet_ResNet50_FPN_Weights,
 )
 
-from limbeck.checkpoints import backbones, detectron2, mmdetection, torchvision
+from limbeck.checkpoints import backbones, detectron2, fgfi, mmdetection, torchvision
 from limbeck.checkpoints.architecture import Kind, architecture, kind_of
 from limbeck.checkpoints.configs import Stated, stated_in
 from limbeck.checkpoints.downloads import fetch, is_url
 from limbeck.checkpoints.files import Contents, read_file
 from limbeck.checkpoints.tensors import Tensors, scaled_input
 
-Library = Literal["torchvision", "detectron2", "mmdetection"]
+Library = Literal["torchvision", "detectron2", "mmdetection", "fgfi"]
 Style = Literal["caffe", "pytorch"]
 SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".safetensors")
 _CAFFE_STD = (1 / 255,) * 3
-_SOURCE = re.compile(r"(?:(torchvision|detectron2|mmdetection)(?:-(caffe|pytorch))?:)?(.+)")
-_TABLES = {"detectron2": detectron2, "mmdetection": mmdetection}
+_SOURCE = re.compile(r"(?:(torchvision|detectron2|mmdetection|fgfi)(?:-(caffe|pytorch))?:)?(.+)")
+_TABLES = {"detectron2": detectron2, "mmdetection": mmdetection, "fgfi": fgfi}
 # What a configuration may say of a detector, by the names of limbeck's arguments.
 _STATED = (
     "anchor_sizes",
@@ -128,9 +128,9 @@ def open_checkpoint(
     if not path.exists():
         raise FileNotFoundError(
             f"weights={source!r}: there is no such file or folder. Expected a file of weights "
-            f"({', '.join(SUFFIXES)}) or its address, alone or after detectron2:, mmdetection: or "
-            "torchvision:; a student's folder; or torchvision:<name of published weights>, "
-            "timm:<name or tag>."
+            f"({', '.join(SUFFIXES)}) or its address, alone or after detectron2:, mmdetection:, "
+            "fgfi: or torchvision:; a student's folder; or torchvision:<name of published "
+            "weights>, timm:<name or tag>."
         )
     contents = read_file(path, part)
     if _is_without_eps(contents):
@@ -154,6 +154,8 @@ def _read(source: str, contents: Contents, library: Any, style: Any) -> Checkpoi
     """A file of that library."""
     if library == "torchvision":
         return _read_torchvision(source, contents)
+    if library == "fgfi":
+        return _read_fgfi(source, contents)
     given, stated = contents.tensors, stated_in(contents)
     inputs, bgr = _inputs(library, given, style, stated)
     if not _TABLES[library].recognises(given):
@@ -176,6 +178,18 @@ def _read(source: str, contents: Contents, library: Any, style: Any) -> Checkpoi
         contents,
         _said(stated, _TEST),
     )
+
+
+def _read_fgfi(source: str, contents: Contents) -> Checkpoint:
+    """A detector of Fine-grained Feature Imitation, or the VGG that its training begins with."""
+    given = contents.tensors
+    if not fgfi.recognises(given):
+        inputs = {"mean": fgfi.MEAN, "std": fgfi.STD}
+        trunk = backbones.read(given, bgr=True)
+        return Checkpoint(source, "fgfi", "trunk", trunk, inputs, contents=contents)
+    tensors = fgfi.read(given)
+    arguments = fgfi.arguments_of(tensors, contents.metadata)
+    return Checkpoint(source, "fgfi", "FasterRCNNC4", tensors, arguments, contents=contents)
 
 
 def _read_torchvision(source: str, contents: Contents) -> Checkpoint:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_STD
 
-from limbeck.checkpoints import backbones, detectron2, mmdetection, torchvision
+from limbeck.checkpoints import backbones, detectron2, fgfi, mmdetection, torchvision
 from limbeck.checkpoints.checkpoint import Checkpoint, Library, Style, with_std
 from limbeck.checkpoints.configs import MetaArchitecture
 from limbeck.checkpoints.pickles import write_pickle
@@ -19,6 +20,7 @@ _SUFFIXES = {
     "torchvision": (".pth", ".pt", ".safetensors"),
     "detectron2": (".pkl", ".pth"),
     "mmdetection": (".pth",),
+    "fgfi": (".pth",),
 }
 _CONFIGURATIONS = {"detectron2": ".yaml", "mmdetection": ".py"}
 _AUTHOR = "limbeck"
@@ -80,6 +82,13 @@ def write_checkpoint(
 def _named(checkpoint: Checkpoint, library: Library, coco_ids: bool) -> Tensors:
     """The tensors under the library's names."""
     arguments = checkpoint.arguments
+    if (checkpoint.kind == "FasterRCNNC4") != (library == "fgfi"):
+        raise ValueError(
+            f"{checkpoint.source} is a {checkpoint.kind}: {library} has none. A FasterRCNNC4 is "
+            "written as fgfi's or limbeck's, and nothing else is as fgfi's."
+        )
+    if library == "fgfi":
+        return fgfi.write(with_std(checkpoint, fgfi.STD), arguments)
     if checkpoint.kind == "SSD":
         return _named_ssd(checkpoint, library, coco_ids)
     std = IMAGENET_DEFAULT_STD if library == "torchvision" else None
@@ -109,7 +118,9 @@ def _named_ssd(checkpoint: Checkpoint, library: Library, coco_ids: bool) -> Tens
     return torchvision.write(checkpoint.tensors, coco_ids=coco_ids)
 
 
-def _named_trunk(tensors: Tensors, library: Library, bgr: bool) -> Tensors:
+def _named_trunk(
+    tensors: Tensors, library: Literal["torchvision", "detectron2", "mmdetection"], bgr: bool
+) -> Tensors:
     if library == "torchvision":
         return tensors
     # mmdetection has no names for these; the library of its backbones has.
@@ -152,6 +163,8 @@ def _save(
         torch.save({"meta": meta, "state_dict": tensors}, partial)
     elif library == "detectron2":
         torch.save({"model": tensors, "__author__": _AUTHOR}, partial)
+    elif library == "fgfi":
+        torch.save({"model": tensors, **fgfi.beside(checkpoint.arguments)}, partial)
     else:
         torch.save(tensors, partial)
     partial.replace(target)

@@ -30,10 +30,11 @@ from limbeck.models.detection.presets import PRESETS, PresetName
 from limbeck.models.student import CARD, read_student
 from limbeck.report.agreement import agreement
 
-Format = Literal["torchvision", "detectron2", "mmdetection", "limbeck"]
+Format = Literal["torchvision", "detectron2", "mmdetection", "fgfi", "limbeck"]
 _MAKERS: dict[Kind, str] = {
     "RetinaNet": "limbeck.models.RetinaNet",
     "FasterRCNN": "limbeck.models.FasterRCNN",
+    "FasterRCNNC4": "limbeck.models.FasterRCNNC4",
     "SSD": "limbeck.models.SSD",
     "trunk": "limbeck.models.Classifier",
 }
@@ -227,7 +228,7 @@ def differences(checkpoint: Checkpoint, to: Format) -> list[str]:
 
     And what it has to be told, where no configuration is written.
     """
-    if to == "limbeck":
+    if to == "limbeck" or to == "fgfi":  # mypy narrows by these
         return []
     lines = []
     if to == "torchvision":

@@ -36,6 +36,8 @@ _NUMERICS = (
     "roi_aligned",
     "anchor_sizes",
     "aspect_ratios",
+    "pooling",
+    "class_agnostic",
     "scales",
     "steps",
     "reduced_tail",
@@ -80,8 +82,9 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
     Args:
         model: one of limbeck's models, or any module for a file of its own state dict.
         source: a ``.pth``, ``.pt``, ``.pkl`` or ``.safetensors`` file or its address (http), of
-            torchvision's, detectron2's or mmdetection's names, which are recognised, or said:
-            ``detectron2:file``, ``mmdetection:file``; ``detectron2-pytorch:file`` and
+            torchvision's, detectron2's, mmdetection's or Fine-grained Feature Imitation's names,
+            which are recognised, or said: ``detectron2:file``, ``mmdetection:file``, ``fgfi:file``
+            (this also of a VGG of Caffe's, in BGR); ``detectron2-pytorch:file`` and
             ``mmdetection-caffe:file`` where the trunk is not of that library's usual style (see
             :mod:`limbeck.checkpoints`). The folder of a student. Published weights:
             ``torchvision:backbone`` (torchvision's default ImageNet weights of the named trunk),

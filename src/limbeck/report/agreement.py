@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.models import SSD, Classifier, FasterRCNN, RetinaNet
+from limbeck.models import SSD, Classifier, FasterRCNN, FasterRCNNC4, RetinaNet
 
 NEAR_SCORE, NEAR_BOX = 1e-3, 0.5  # pixels
 _DENSE_TOLERANCE = 1e-4
@@ -62,7 +62,7 @@ def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
     """Compare two models of one kind, in evaluation mode.
 
     Args:
-        first: a RetinaNet, a FasterRCNN, an SSD or a Classifier of limbeck's.
+        first: a RetinaNet, FasterRCNN, FasterRCNNC4, SSD or Classifier of limbeck's.
         second: another.
         image: RGB in [0, 1], (3, H, W).
 
@@ -108,6 +108,8 @@ def _ssd(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
 
 def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
     features = model.backbone(batch)
+    if isinstance(features, Tensor):  # without a pyramid
+        features = {"0": features}
     logits, deltas = model.rpn.head(list(features.values()))
     heads = model.roi_heads
     pooled = heads.box_roi_pool(features, [_regions(*sizes[0])], sizes)
@@ -123,6 +125,7 @@ def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dic
 _OUTPUTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
     RetinaNet: _retinanet,
     FasterRCNN: _faster_rcnn,
+    FasterRCNNC4: _faster_rcnn,
     SSD: _ssd,
 }
 

@@ -212,19 +212,19 @@ def of_classifier(
 ) -> tuple[nn.Module, Tensors]:
     """What the classifier with the same trunk fills of a detector, and that part's state dict.
 
-    A box head of two fully connected layers of a width of its own is left as it is.
+    A box head is left as it is where it is not the family's own, or the weights are a trunk's
+    alone; ``IMAGENET1K_FEATURES`` of torchvision's VGG16 has NaN in its place.
     """
-    fitting = nn.ModuleDict({"trunk": trunk})
-    if isinstance(head, VGGHead | StageHead):
-        fitting["head"] = head
-    renamed: Tensors = {}
+    parts: dict[str, Tensors] = {"trunk": {}, "head": {}}
     for name, value in tensors.items():
         layer, _, leaf = name.rpartition(".")
+        inner = name.removeprefix(layout.prefix)
         if isinstance(head, VGGHead) and layer in _VGG_FULL:
-            renamed[f"head.{_VGG_FULL[layer]}.{leaf}"] = value
+            parts["head"][f"{_VGG_FULL[layer]}.{leaf}"] = value
         elif not name.startswith(layout.head):
-            inner = name.removeprefix(layout.prefix)
-            part = "trunk" if hasattr(trunk, inner.partition(".")[0]) else "head"
-            if part in fitting:
-                renamed[f"{part}.{inner}"] = value
-    return fitting, renamed
+            parts["trunk" if hasattr(trunk, inner.partition(".")[0]) else "head"][inner] = value
+    fitting = nn.ModuleDict({"trunk": trunk})
+    there = parts["head"] and all(value.isfinite().all() for value in parts["head"].values())
+    if isinstance(head, VGGHead | StageHead) and there:
+        fitting["head"] = head
+    return fitting, {f"{part}.{k}": v for part in fitting for k, v in parts[part].items()}

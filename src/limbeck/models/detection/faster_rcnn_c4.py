@@ -198,7 +198,7 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         return of_classifier(layout, self.backbone, self.roi_heads.box_head, tensors)
 
     def without_limbeck(self) -> str | None:
-        """None: torchvision alone has no such box heads, or cannot build them so shortly."""
+        """None: torchvision alone has neither these box heads nor these habits."""
         return None
 
 

@@ -96,6 +96,18 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
             boxes.append(truth[matched.clamp(min=0)] if len(truth) else of_image)
         return labels, boxes
 
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """torchvision's, or 0 where no anchor of the batch is inside its image."""
+        if not any((of_image >= 0).any() for of_image in labels):
+            return 0 * objectness.sum(), 0 * pred_bbox_deltas.sum()
+        return super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
+
     def filter_proposals(
         self,
         proposals: Tensor,

@@ -183,5 +183,6 @@ def preset_of(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
         ValueError: There is none.
     """
     if name not in presets:
-        raise ValueError(f"preset={name!r}: expected one of {', '.join(presets)}.")
+        other = " FasterRCNNC4 alone has that one." if name == "fgfi" else ""
+        raise ValueError(f"preset={name!r}: expected one of {', '.join(presets)}.{other}")
     return presets[name]
