@@ -1,4 +1,7 @@
-"""Files of weights of torchvision, detectron2 and mmdetection, in and out."""
+"""Files of weights of torchvision, detectron2, mmdetection and FGFI, in and out.
+
+FGFI is Fine-grained Feature Imitation (Wang et al., CVPR 2019), ``fgfi`` where a library is named.
+"""
 
 from limbeck.checkpoints.architecture import Kind
 from limbeck.checkpoints.checkpoint import (
