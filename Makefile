@@ -32,3 +32,4 @@ bench: install
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/mgd.py
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/fgfi.py
