@@ -18,6 +18,12 @@ def test_convolution_keeps_any_size():
     assert adapter(torch.zeros(3, 5, 9, 2)).shape == (3, 7, 9, 2)
 
 
+@pytest.mark.parametrize("kernel_size", [0, 2])
+def test_a_kernel_that_changes_the_size_is_refused(kernel_size):
+    with pytest.raises(ValueError, match=rf"kernel_size={kernel_size}: expected 1, 3, 5"):
+        adapters.convolution(torch.zeros(1, 5, 4, 4), torch.zeros(1, 7, 4, 4), kernel_size)
+
+
 def test_linear_changes_the_last_dimension_only():
     student, teacher = torch.randn(2, 3, 5), torch.randn(2, 3, 7)
     adapter = adapters.linear(student, teacher)

@@ -16,8 +16,11 @@ def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Co
         kernel_size: odd.
 
     Raises:
-        ValueError: when the features are no maps, or their heights and widths differ.
+        ValueError: when the features are no maps, their heights and widths differ, or no such
+            kernel keeps them.
     """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size={kernel_size}: expected 1, 3, 5, ..., which keep the size")
     for side, feature in (("student", student), ("teacher", teacher)):
         if feature.dim() != 4:
             raise ValueError(

@@ -87,5 +87,6 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
         raise ValueError(
             f"student and teacher see different frames: the student pads the batch to "
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
-            f"with {teacher.image_sizes} (height, width). Give both the same size_divisible."
+            f"with {teacher.image_sizes} (height, width). Give both the same preset (that of "
+            "fgfi pads nothing), or the transforms of networks of your own the same size_divisible."
         )

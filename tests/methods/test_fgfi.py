@@ -1,6 +1,7 @@
 """Fine-grained imitation: the mask's definition, level rules, and pairs of detectors."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from limbeck import Distillation
 from limbeck.methods import FineGrainedImitation
 from limbeck.methods import fgfi as module
 from limbeck.methods.fgfi import imitation_masks
+from limbeck.models import FasterRCNNC4
 from limbeck.models.anchors import ExactAnchorGenerator
+from limbeck.models.resnet import BasicBlocks
 from limbeck.schedules import LateStart
 from tests import small
 
@@ -179,6 +182,18 @@ def test_another_stride_of_the_teacher_is_refused_or_resized(resize: str) -> Non
     assert pair(*small.detection_batch(2, 128)).raw["it/imitation"] > 0
 
 
+def test_maps_that_differ_at_some_image_sizes_alone() -> None:
+    """One network rounds down, the other up: 9 and 10 columns of 150 pixels, both 8 of 128."""
+    blocks = BasicBlocks(depths=(1, 1, 1), widths=(4, 8, 16))
+    build = partial(FasterRCNNC4, num_classes=4, preset="fgfi", box_head_channels=8)
+    images, targets = small.detection_batch(2, 150)
+    pair = pair_of(FineGrainedImitation(), build(blocks), build("vgg11"))
+    with pytest.raises(ValueError, match=r"10, 10\).*9, 9\) differ.* resize=area or bilinear"):
+        pair(images, targets)
+    pair = pair_of(FineGrainedImitation(resize="area"), build(blocks), build("vgg11"))
+    assert pair(images, targets).raw["it/imitation"] > 0
+
+
 def test_unequal_numbers_of_levels_are_to_be_named() -> None:
     student, teacher = small.retinanet(), small.faster_rcnn(Bottleneck)
     teacher.backbone.fpn.extra_blocks = None
@@ -212,6 +227,12 @@ def test_the_adapter(activation: str | None, kind: type | None) -> None:
     assert 0.6e-4 < convolution.weight.std() < 1.0e-4
 
 
+def test_the_adapter_of_a_path_is_in_the_wiring() -> None:
+    path = "backbone.body.layer2"
+    pair = pair_of(FineGrainedImitation([path]), small.retinanet(), small.retinanet(Bottleneck))
+    assert "conv 3x3 128 to 512" in str(pair.check(*small.detection_batch(2, 128)))
+
+
 def test_late_start_counts_steps() -> None:
     method = FineGrainedImitation(weight=LateStart(0.01, 400))
     assert [method.weights_at(n)["imitation"] for n in (0, 399, 400, 9999)] == [0, 0, 0.01, 0.01]
@@ -223,6 +244,13 @@ def test_bad_arguments(arguments: dict) -> None:
         ValueError, match=r"expected a factor from 0 to 1 and a rule out of own_best"
     ):
         FineGrainedImitation(**arguments)
+
+
+def test_unknown_activation_and_no_place() -> None:
+    with pytest.raises(ValueError, match=r"activation='tanh': expected one of relu, leaky_relu"):
+        FineGrainedImitation(activation="tanh")
+    with pytest.raises(ValueError, match=r"places is empty"):
+        FineGrainedImitation([])
 
 
 def test_overlays_lie_over_the_images() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from limbeck import NotAliveError
 from limbeck.methods import KD, FitNet, Method, Step
 from limbeck.metrics import COCOAveragePrecision
+from limbeck.schedules import EarlyStop, LateStart, WarmUp, Weight
 from limbeck.training.callbacks import (
     BalanceReport,
     MovingAverage,
@@ -115,6 +116,21 @@ def test_the_balance_is_shown_after_the_first_steps_with_advice(
     warned = [record.getMessage() for record in caplog.records if "gradient" in record.getMessage()]
     assert len(warned) == (0 if advice is None else 1)
     assert all("method/logits" in line and advice in line for line in warned)
+
+
+@pytest.mark.parametrize(
+    ("weight", "at"),
+    [(LateStart(1.0, 3), 5), (EarlyStop(1.0, 0), 2), (WarmUp(1.0, 4), 3), (0.0, 2)],
+)
+def test_the_balance_waits_for_terms_that_set_in_late(
+    weight: Weight, at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An adapter that is not trained yet says nothing of the weight that would be level."""
+    module = taught(KD(weight=weight))
+    (report,) = (c for c in module.companions if isinstance(c, BalanceReport))
+    report.after = 2
+    fit(module, tmp_path, max_epochs=2)
+    assert f"Balance of the loss terms after {at} steps" in capsys.readouterr().out
 
 
 def test_the_balance_report_leaves_the_run_as_it_is_and_is_made_once(

@@ -59,7 +59,8 @@ class FineGrainedImitation(Method):
             it is refused.
 
     Raises:
-        ValueError: ``factor`` or ``level_rule`` is none of these.
+        ValueError: there is no place, or ``factor``, ``level_rule`` or ``activation`` is none of
+            these.
     """
 
     def __init__(
@@ -78,7 +79,14 @@ class FineGrainedImitation(Method):
                 f"factor={factor}, level_rule={level_rule!r}: expected a factor from 0 to 1 and a "
                 f"rule out of {', '.join(get_args(LevelRule))}"
             )
+        if activation not in (*get_args(Activation), None):
+            raise ValueError(
+                f"activation={activation!r}: expected one of {', '.join(get_args(Activation))}, or "
+                "None"
+            )
         pairs = places if isinstance(places, Mapping) else {place: place for place in places}
+        if not pairs:
+            raise ValueError("places is empty: name one, such as P4, or leave it out for all maps")
         self.places = tuple(pairs)
         own = {"all maps": "maps", "all anchors": "anchors", "input frame": "frame"}
         self.student_taps = dict(zip(pairs, pairs, strict=True)) | own
@@ -107,11 +115,8 @@ class FineGrainedImitation(Method):
                 taught = self._resized(teacher[level], feature)
                 convolution = adapters.convolution(feature, taught, self.kernel_size)
             except ValueError as error:
-                raise ValueError(
-                    f"FineGrainedImitation at {level}: {error} Or say how the teacher's map is "
-                    "brought to the student's size: resize=area or bilinear."
-                ) from None
-            self.adapters[level.replace(".", "_")] = _adapter(convolution, self.activation)
+                raise ValueError(f"FineGrainedImitation at {level}: {error}") from None
+            self.adapters[_key(level)] = _adapter(convolution, self.activation)
             self.anchors_of[level] = _level_of(level, feature, maps)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -120,7 +125,7 @@ class FineGrainedImitation(Method):
         masks = self.masks(step)
         summed, positions = [], []
         for level, feature in step.student.by_level(self.places).items():
-            adapted = self.adapters[level.replace(".", "_")](feature).float()
+            adapted = self.adapters[_key(level)](feature).float()
             taught = self._resized(teacher[level], feature).float()
             squares = (adapted - taught).square().sum(dim=1)  # (B, H, W)
             summed.append((squares * masks[level]).sum())
@@ -155,12 +160,19 @@ class FineGrainedImitation(Method):
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on that map, or on its first level."""
-        names = (student_tap, f"{student_tap}_0")
+        names = (_key(student_tap), _key(f"{student_tap}.0"))
         return next((self.adapters[name] for name in names if name in self.adapters), None)
 
     def _resized(self, teacher: Tensor, student: Tensor) -> Tensor:
-        if self.resize is None or teacher.shape[2:] == student.shape[2:]:
+        if teacher.shape[2:] == student.shape[2:]:
             return teacher
+        if self.resize is None:  # not at every image size where one network rounds up, one down
+            raise ValueError(
+                f"the student's map {tuple(student.shape)} and the teacher's "
+                f"{tuple(teacher.shape)} differ in height or width. Choose places of equal stride, "
+                "or say how the teacher's map is brought to the student's size: resize=area or "
+                "bilinear."
+            )
         return F.interpolate(teacher, student.shape[2:], mode=self.resize)
 
 
@@ -234,6 +246,11 @@ def _adapter(convolution: nn.Conv2d, activation: Activation | None) -> nn.Module
         return convolution
     after = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(0.1, inplace=True)
     return nn.Sequential(convolution, after)
+
+
+def _key(level: str) -> str:
+    """A module's name holds no dots."""
+    return level.replace(".", "_")
 
 
 def _grid(feature: Tensor) -> Grid:

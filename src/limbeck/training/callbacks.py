@@ -12,7 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from limbeck.distillation import Distillation
 from limbeck.models.anchors import unsuited_side
+from limbeck.schedules import Schedule
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.wiring import balance, check
@@ -55,8 +57,11 @@ class Aliveness(L.Callback):
 class BalanceReport(L.Callback):
     """After the first steps: size and gradient share of every loss term, with a suggestion.
 
+    Where a term sets in late, after its own first steps: an adapter that nothing has trained yet
+    passes hardly any gradient to the student, and would ask for a weight hundreds of times too big.
+
     Args:
-        after: number of optimizer steps after which the terms are compared.
+        after: number of optimizer steps, with all terms, after which these are compared.
     """
 
     def __init__(self, after: int = 20) -> None:
@@ -68,7 +73,8 @@ class BalanceReport(L.Callback):
     ) -> None:
         """Once, on the batch that follows ``after`` steps."""
         module: Any = pl_module
-        if self.reported or trainer.global_step < self.after or not module.pair.methods:
+        since = trainer.global_step - self.after
+        if self.reported or since < 0 or not module.pair.methods or _late(module.pair, since):
             return
         self.reported = True
         with trainer.precision_plugin.train_step_context():
@@ -84,6 +90,12 @@ class BalanceReport(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """A resumed run does not report again."""
         self.reported = state_dict["reported"]
+
+
+def _late(pair: Distillation, number: int) -> bool:
+    """Whether, after so many steps, a term that is scheduled for later has not set in."""
+    weights = [weight for _, method in pair._methods() for weight in method.weights.values()]
+    return any(w.at(0) == 0 == w.at(number) for w in weights if isinstance(w, Schedule))
 
 
 class NonFiniteGuard(L.Callback):
