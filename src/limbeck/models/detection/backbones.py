@@ -6,12 +6,13 @@ HEAD and mmdetection; torchvision's own extractor takes the first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch.nn.functional as F
 import torchvision
 from timm.utils.model import freeze
 from torch import Tensor, nn
+from torchvision.models import vgg
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
@@ -233,6 +234,20 @@ def network_of(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
     network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
     return network
+
+
+def vgg_features(config: str) -> nn.Sequential:
+    """A VGG's convolutions alone: its classifier would be 100 million values for nothing.
+
+    Args:
+        config: torchvision's name of its depth: ``A`` of VGG11, ``D`` of VGG16.
+    """
+    features: nn.Sequential = vgg.make_layers(vgg.cfgs[config])
+    for module in features:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, module.bias))
+    return features
 
 
 def adapt(

@@ -7,13 +7,10 @@ it, so that any number of them can be frozen.
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import cast
 
 import torch
-from timm.utils.model import freeze
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import vgg
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from limbeck.checkpoints.tensors import Tensors
@@ -22,8 +19,11 @@ from limbeck.models.detection.backbones import (
     Layout,
     Stage,
     adapt,
+    freeze_stages,
     layout_of,
     network_of,
+    of_classifier,
+    vgg_features,
 )
 from limbeck.models.detection.roi_align import ROI_SIZE
 from limbeck.models.norms import Norm, convert_norms
@@ -61,22 +61,12 @@ def _vgg_config(trunk: str | BasicBlocks) -> str | None:
     return VGGS.get(trunk.removeprefix("torchvision:")) if isinstance(trunk, str) else None
 
 
-def _vgg_network(config: str) -> nn.Sequential:
-    """The convolutions alone: the classifier would be 100 million values for nothing."""
-    features: nn.Sequential = vgg.make_layers(vgg.cfgs[config])
-    for module in features:
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(cast(Tensor, module.bias))
-    return features
-
-
 def _vgg_layout(config: str) -> Layout:
     """One stage for each convolution; the last pooling, of stride 32, is in none."""
     stages: list[Stage] = []
     level, pooling = 0, list[str]()
     with torch.device("meta"):
-        children = list(_vgg_network(config).named_children())
+        children = list(vgg_features(config).named_children())
     for (index, module), (after, _) in itertools.pairwise(children):
         if isinstance(module, nn.MaxPool2d):
             level, pooling = level + 1, [index]
@@ -112,14 +102,7 @@ class C4Trunk(nn.Sequential):
         super().__init__(OrderedDict((name, children[name]) for name in names[: last + 1]))
         self.out_channels = used[-1].channels
         parts = [layout.stem, *(stage.modules for stage in used)]
-        if not 0 <= frozen_stages <= len(parts):
-            raise ValueError(
-                f"frozen_stages={frozen_stages}: expected 0 to {len(parts)}, the stem and "
-                f"{len(used)} stages that this backbone runs (a VGG's are its convolutions)."
-            )
-        if frozen_stages:
-            names = [name for part in parts[:frozen_stages] for name in part]
-            freeze(self, names)  # type: ignore[no-untyped-call]
+        freeze_stages(self, parts, frozen_stages)
         convert_norms(self, norm)
 
 
@@ -138,7 +121,7 @@ class VGGHead(TwoMLPHead):  # type: ignore[misc]  # torchvision is untyped
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, C, 7, 7) -> (R, 4096)."""
+        """(R, C, 7, 7) -> (R, width)."""
         x = x.flatten(start_dim=1)
         for layer in (self.fc6, self.fc7):
             x = F.dropout(F.relu(layer(x)), training=self.training)
@@ -188,7 +171,7 @@ def trunk_and_head(
     """
     layout = c4_layout_of(backbone)
     config = _vgg_config(backbone)
-    network = _vgg_network(config) if config else network_of(backbone, layout)
+    network = vgg_features(config) if config else network_of(backbone, layout)
     adapt(network, backbone, stride_in_1x1=stride_in_1x1, activation=activation)
     trunk = C4Trunk(network, layout, norm=norm, frozen_stages=frozen_stages)
     channels = trunk.out_channels
@@ -207,7 +190,7 @@ def trunk_and_head(
     return trunk, StageHead(network, modules, norm), above[-1].channels, 2 * ROI_SIZE
 
 
-def of_classifier(
+def trunk_and_head_of_classifier(
     layout: Layout, trunk: C4Trunk, head: nn.Module, tensors: Tensors
 ) -> tuple[nn.Module, Tensors]:
     """What the classifier with the same trunk fills of a detector, and that part's state dict.
@@ -215,16 +198,23 @@ def of_classifier(
     A box head is left as it is where it is not the family's own, or the weights are a trunk's
     alone; ``IMAGENET1K_FEATURES`` of torchvision's VGG16 has NaN in its place.
     """
-    parts: dict[str, Tensors] = {"trunk": {}, "head": {}}
-    for name, value in tensors.items():
-        layer, _, leaf = name.rpartition(".")
-        inner = name.removeprefix(layout.prefix)
-        if isinstance(head, VGGHead) and layer in _VGG_FULL:
-            parts["head"][f"{_VGG_FULL[layer]}.{leaf}"] = value
-        elif not name.startswith(layout.head):
-            parts["trunk" if hasattr(trunk, inner.partition(".")[0]) else "head"][inner] = value
-    fitting = nn.ModuleDict({"trunk": trunk})
-    there = parts["head"] and all(value.isfinite().all() for value in parts["head"].values())
-    if isinstance(head, VGGHead | StageHead) and there:
-        fitting["head"] = head
+    parts, fitting = {"trunk": of_classifier(layout, trunk, tensors)}, nn.ModuleDict()
+    fitting["trunk"] = trunk
+    above = _of_head(layout, head, tensors)
+    if above and all(value.isfinite().all() for value in above.values()):
+        parts["head"], fitting["head"] = above, head
     return fitting, {f"{part}.{k}": v for part in fitting for k, v in parts[part].items()}
+
+
+def _of_head(layout: Layout, head: nn.Module, tensors: Tensors) -> Tensors:
+    """The state dict of a family's own box head from that of a classifier; empty for others."""
+    if isinstance(head, VGGHead):
+        split = {name: name.rpartition(".") for name in tensors}
+        return {
+            f"{_VGG_FULL[layer]}.{leaf}": tensors[name]
+            for name, (layer, _, leaf) in split.items()
+            if layer in _VGG_FULL
+        }
+    inner = {name.removeprefix(layout.prefix): name for name in tensors}
+    there = {name for name, _ in head.named_children()} if isinstance(head, StageHead) else set()
+    return {k: tensors[name] for k, name in inner.items() if k.partition(".")[0] in there}

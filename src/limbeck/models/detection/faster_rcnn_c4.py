@@ -5,6 +5,7 @@ Feature Imitation (Wang et al., CVPR 2019), or a ResNet's C4 with its last stage
 (He et al., arXiv 1512.03385).
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from limbeck.models.detection.c4_trunks import (
     LEVEL,
     C4Trunk,
     c4_layout_of,
-    of_classifier,
     trunk_and_head,
+    trunk_and_head_of_classifier,
 )
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.fgfi import (
@@ -42,6 +43,8 @@ from limbeck.models.detection.single_map_pooling import SingleMapPooling
 from limbeck.models.detection.transform import ReferenceTransform
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
+
+log = logging.getLogger(__name__)
 
 _SIZES = (128.0, 256.0, 512.0)
 
@@ -195,7 +198,11 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
         layout = c4_layout_of(_backbone(self.build))
-        return of_classifier(layout, self.backbone, self.roi_heads.box_head, tensors)
+        part, own = trunk_and_head_of_classifier(
+            layout, self.backbone, self.roi_heads.box_head, tensors
+        )
+        log.info("The weights are a classifier's: %d of %d tensors.", len(own), len(tensors))
+        return part, own
 
     def without_limbeck(self) -> str | None:
         """None: torchvision alone has neither these box heads nor these habits."""

@@ -15,7 +15,6 @@ from itertools import pairwise
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torchvision.models import vgg
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG, _xavier_init
 from torchvision.models.detection.ssdlite import (
@@ -31,6 +30,7 @@ from limbeck.models.detection.backbones import (
     layout_of,
     network_of,
     of_classifier,
+    vgg_features,
 )
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
@@ -175,11 +175,7 @@ class VGG16(SSDFeatureExtractorVGG):  # type: ignore[misc]  # torchvision is unt
                 f"and need sides of {_VGG16_SMALLEST} pixels or more. Take larger images, or "
                 "another backbone."
             )
-        features = vgg.make_layers(vgg.cfgs["D"])
-        for module in features:
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        features = vgg_features("D")
         pools = [i for i, module in enumerate(features) if isinstance(module, nn.MaxPool2d)]
         freeze_stages(features, _spans([0, *pools]), frozen_stages)
         super().__init__(features, highres=False)
