@@ -95,6 +95,12 @@ def test_levels_are_assigned_by_size() -> None:
         assert [k for k, mask in zip(LEVELS, masks, strict=True) if mask.any()] == [level]
 
 
+def test_levels_cannot_be_assigned_without_strides() -> None:
+    anchors, grids = anchors_on()
+    with pytest.raises(ValueError, match=r"strides=\(\): canonical needs one for each of 3 levels"):
+        imitation_masks(anchors, grids, torch.zeros(1, 4), 0.5, "canonical")
+
+
 def pair_of(method: FineGrainedImitation, student: nn.Module, teacher: nn.Module) -> Distillation:
     return Distillation(student, teacher, {"it": method}).train()
 

@@ -39,7 +39,7 @@ class FineGrainedImitation(Method):
     """Imitation of the teacher's feature maps at the positions near objects.
 
     The authors' advice on the weight: bring imitation and task to one level first, then tune. The
-    balance that training shows in its first steps says which weight that is.
+    balance that training shows 20 steps after it sets in says which weight that is.
 
     Args:
         places: maps of both models on whose positions the student has anchors: ``["maps"]``, every
@@ -197,7 +197,12 @@ def imitation_masks(
 
     Returns:
         A mask (H, W) for each level, boolean.
+
+    Raises:
+        ValueError: the rule is ``canonical``, and there is not one stride for each level.
     """
+    if level_rule == "canonical" and len(strides) != len(grids):
+        raise ValueError(f"strides={strides}: canonical needs one for each of {len(grids)} levels")
     levels = [
         of_level.reshape(rows * columns, -1, 4).permute(2, 1, 0).float().contiguous()
         for of_level, (rows, columns) in zip(anchors, grids, strict=True)
