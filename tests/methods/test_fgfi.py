@@ -210,6 +210,11 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
         pair_of(FineGrainedImitation(), student, teacher)
 
 
+def test_a_student_without_anchors() -> None:
+    with pytest.raises(ValueError, match=r"needs a student with anchors, which ResNet does not"):
+        pair_of(FineGrainedImitation(["C4"]), small.resnet(), small.resnet(Bottleneck))
+
+
 def test_a_place_where_there_are_no_anchors() -> None:
     with pytest.raises(ValueError, match=r"C2 is 32 x 32.*anchors on 16 x 16, 8 x 8"):
         pair_of(FineGrainedImitation(["C2"]), small.retinanet(), small.retinanet(Bottleneck))

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
+from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.schedules import Weight
 
@@ -99,6 +100,14 @@ class FineGrainedImitation(Method):
         self.resize = resize
         self.adapters = nn.ModuleDict()
         self.anchors_of: dict[str, int] = {}
+
+    def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Refuse a student without anchors: there is no mask."""
+        if "anchors" not in landmarks(student):
+            raise ValueError(
+                f"FineGrainedImitation needs a student with anchors, which {type(student).__name__}"
+                " does not have. Use a detector with anchors, or FitNet, which imitates everywhere."
+            )
 
     def setup(self, step: Step) -> None:
         """One adapter for each map, and which level's anchors lie on it."""
