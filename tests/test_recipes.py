@@ -13,6 +13,8 @@ from limbeck.commands.recipes import folder, names
 from limbeck.data import ClassificationAugmentation, DetectionAugmentation
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import Method
+from limbeck.models import FasterRCNN
+from limbeck.models.anchors import unsuited_side
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 
@@ -82,6 +84,16 @@ def test_methods_and_augmentation_of_a_recipe_can_be_built(name: str) -> None:
     built = parser.instantiate(parsed)
     for method in (built.methods or {}).values():
         assert all(weight >= 0 for weight in method.weights_at(0).values())
+
+
+@pytest.mark.parametrize("name", ["fgfi/voc07_fpn_resnet50", "fgfi/voc07_fpn_resnet101"])
+def test_anchors_lie_on_their_cells(name: str) -> None:
+    """The padded 608 pixels of a shorter side of 600 are no multiple of P6's stride."""
+    config = parse(*command(name)[2:])
+    stated = config.model.student.init_args.as_dict()
+    student = FasterRCNN(**stated | {"backbone": "resnet18", "weights": None})
+    augmentation = config.data.augmentation
+    assert unsuited_side(student, augmentation.short_sides[0], augmentation.long_side) is None
 
 
 def teaches(name: str) -> bool:

@@ -95,6 +95,12 @@ def test_levels_are_assigned_by_size() -> None:
         assert [k for k, mask in zip(LEVELS, masks, strict=True) if mask.any()] == [level]
 
 
+def test_levels_cannot_be_assigned_without_strides() -> None:
+    anchors, grids = anchors_on()
+    with pytest.raises(ValueError, match=r"strides=\(\): canonical needs one for each of 3 levels"):
+        imitation_masks(anchors, grids, torch.zeros(1, 4), 0.5, "canonical")
+
+
 def pair_of(method: FineGrainedImitation, student: nn.Module, teacher: nn.Module) -> Distillation:
     return Distillation(student, teacher, {"it": method}).train()
 
@@ -202,6 +208,11 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
     teacher.rpn.anchor_generator.cell_anchors = teacher.rpn.anchor_generator.cell_anchors[:4]
     with pytest.raises(ValueError, match=r"student has 5 maps .*teacher 4 .* one by one"):
         pair_of(FineGrainedImitation(), student, teacher)
+
+
+def test_a_student_without_anchors() -> None:
+    with pytest.raises(ValueError, match=r"needs a student with anchors, which ResNet does not"):
+        pair_of(FineGrainedImitation(["C4"]), small.resnet(), small.resnet(Bottleneck))
 
 
 def test_a_place_where_there_are_no_anchors() -> None:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
+from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.schedules import Weight
 
@@ -39,7 +40,7 @@ class FineGrainedImitation(Method):
     """Imitation of the teacher's feature maps at the positions near objects.
 
     The authors' advice on the weight: bring imitation and task to one level first, then tune. The
-    balance that training shows in its first steps says which weight that is.
+    balance that training shows 20 steps after it sets in says which weight that is.
 
     Args:
         places: maps of both models on whose positions the student has anchors: ``["maps"]``, every
@@ -99,6 +100,14 @@ class FineGrainedImitation(Method):
         self.resize = resize
         self.adapters = nn.ModuleDict()
         self.anchors_of: dict[str, int] = {}
+
+    def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Refuse a student without anchors: there is no mask."""
+        if "anchors" not in landmarks(student):
+            raise ValueError(
+                f"FineGrainedImitation needs a student with anchors, which {type(student).__name__}"
+                " does not have. Use a detector with anchors, or FitNet, which imitates everywhere."
+            )
 
     def setup(self, step: Step) -> None:
         """One adapter for each map, and which level's anchors lie on it."""
@@ -197,7 +206,12 @@ def imitation_masks(
 
     Returns:
         A mask (H, W) for each level, boolean.
+
+    Raises:
+        ValueError: the rule is ``canonical``, and there is not one stride for each level.
     """
+    if level_rule == "canonical" and len(strides) != len(grids):
+        raise ValueError(f"strides={strides}: canonical needs one for each of {len(grids)} levels")
     levels = [
         of_level.reshape(rows * columns, -1, 4).permute(2, 1, 0).float().contiguous()
         for of_level, (rows, columns) in zip(anchors, grids, strict=True)
