@@ -185,6 +185,15 @@ def test_a_vgg_fills_trunk_and_fully_connected_layers(make, narrow_vggs, tmp_pat
     assert caffe.published == (f"torchvision:{make.__name__}",)
 
 
+@pytest.mark.parametrize("width", [None, 8])
+def test_another_classifier_is_refused(width) -> None:
+    tensors = small(box_head_channels=width).backbone.state_dict()
+    for place in ("conv1.bias", "layer5.0.conv1.weight"):
+        part, renamed = small(box_head_channels=width).part_for(tensors | {place: torch.ones(1)})
+        with pytest.raises(RuntimeError, match=place):
+            part.load_state_dict(renamed)
+
+
 @narrow
 @pytest.mark.parametrize("width", [None, 8])
 def test_a_trunk_alone_leaves_the_box_head_as_it_is(width) -> None:
@@ -253,6 +262,7 @@ def test_landmarks(backbone) -> None:
         ({"preset": "mmdetection"}, "expected one of torchvision, detectron2, fgfi"),
         ({"anchor_sizes": ((16,), (32,))}, "expected 1 tuples of sizes"),
         ({"stride_in_1x1": True}, "no bottleneck blocks"),
+        ({"pooling": "roi"}, "pooling='roi': expected one of align, crop, pool"),
     ],
 )
 def test_what_does_not_suit_is_refused(arguments, message) -> None:
