@@ -49,6 +49,12 @@ def takes_list(model: nn.Module) -> bool:
     return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
+def fixed_size(model: nn.Module) -> tuple[int, int] | None:
+    """(height, width) that a detector such as SSD brings every image to; none for others."""
+    width_first = getattr(getattr(model, "transform", None), "fixed_size", None)
+    return None if width_first is None else (width_first[1], width_first[0])
+
+
 @contextmanager
 def network_frame(*models: nn.Module | None) -> Iterator[None]:
     """Within, the models take images that are in the network's frame: no transform resizes."""
