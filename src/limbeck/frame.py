@@ -94,6 +94,6 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
             f"student and teacher see different frames: the student pads the batch to "
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
             f"with {teacher.image_sizes} (height, width). Give both the same "
-            "transform.size_divisible (1 in SSD and in the preset fgfi, 32 in other detectors), or "
-            "images whose sides are multiples of the larger one."
+            "transform.size_divisible (1 in SSD and in FasterRCNNC4 of the presets detectron2 and "
+            "fgfi, 32 in other detectors), or images whose sides are multiples of the larger one."
         )

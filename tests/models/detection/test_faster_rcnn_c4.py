@@ -127,6 +127,9 @@ def test_images_of_the_original_are_neither_padded_nor_bounded() -> None:
     assert images.tensors.shape[-2:] == (600, 2000)
     stock, _ = FasterRCNNC4(TINY, 3).eval().transform(photographs((30, 100)))
     assert stock.tensors.shape[-2:] == (416, 1344)
+    # detectron2's ResNet asks for no multiple, its pyramid for 32.
+    theirs, _ = FasterRCNNC4(TINY, 3, preset="detectron2").eval().transform(photographs((30, 100)))
+    assert theirs.tensors.shape[-2:] == (400, 1333)
 
 
 def test_a_class_agnostic_box_is_every_class_s() -> None:
