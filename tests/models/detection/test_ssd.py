@@ -184,6 +184,7 @@ def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:
     [
         ({"levels": (1, 6)}, r"levels=\(1, 6\).*Begin at 2 to 5"),
         ({"levels": (6, 7)}, "has C2 to C5"),
+        ({"extra_channels": ()}, "expected one number or more"),
         ({"levels": (3, 7)}, "end no later than where one cell is left"),
         ({"scales": (0.1, 0.2)}, "scales=.*expected 5, one for each of the 4 levels and one more"),
         ({"aspect_ratios": ((2,),)}, "aspect_ratios=.*expected 4"),
