@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
-from limbeck.frame import takes_list
+from limbeck.frame import fixed_size, takes_list
 from limbeck.methods.base import Images
 from limbeck.tap import TapError
 
@@ -28,10 +27,9 @@ def explained_dry_pass(images: Images) -> Iterator[None]:
 
 
 def tiny_batch(model: nn.Module, device: torch.device) -> Images:
-    """One black image of 128 px, as a list for torchvision's detectors."""
+    """One black image, of 128 px or the model's own size; a list for torchvision's detectors."""
     if takes_list(model):
-        transform: Any = model.get_submodule("transform")
-        width, height = transform.fixed_size or (128, 128)
+        height, width = fixed_size(model) or (128, 128)
         return [torch.zeros(3, height, width, device=device)]
     return torch.zeros(1, 3, 128, 128, device=device)
 

@@ -49,6 +49,12 @@ def takes_list(model: nn.Module) -> bool:
     return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
+def fixed_size(model: nn.Module) -> tuple[int, int] | None:
+    """(height, width) that a detector such as SSD brings every image to; none for others."""
+    width_first = getattr(getattr(model, "transform", None), "fixed_size", None)
+    return None if width_first is None else (width_first[1], width_first[0])
+
+
 @contextmanager
 def network_frame(*models: nn.Module | None) -> Iterator[None]:
     """Within, the models take images that are in the network's frame: no transform resizes."""
@@ -87,6 +93,8 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
         raise ValueError(
             f"student and teacher see different frames: the student pads the batch to "
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
-            f"with {teacher.image_sizes} (height, width). Give both the same preset (that of "
-            "fgfi pads nothing), or the transforms of networks of your own the same size_divisible."
+            f"with {teacher.image_sizes} (height, width). Give both the same preset, images whose "
+            "sides are multiples of what the coarser one pads to (1 px in SSD and in FasterRCNNC4 of "
+            "the presets detectron2 and fgfi, 32 in other detectors), or networks of your own the "
+            "same transform.size_divisible."
         )

@@ -12,7 +12,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet, save_student
+from limbeck.checkpoints import fgfi
+from limbeck.models import (
+    SSD,
+    BasicBlocks,
+    Classifier,
+    FasterRCNN,
+    FasterRCNNC4,
+    RetinaNet,
+    save_student,
+)
 from limbeck.models.student import read_student
 from tests.checkpoints.small import lively
 from tests.commands import tiny
@@ -188,6 +197,20 @@ def test_a_file_of_fine_grained_feature_imitation(
     assert back["pooling_mode"] == pooling
     assert all(torch.equal(value, tensors[name]) for name, value in back["model"].items())
     assert "torchvision has none" in refused(capsys, "ours", "x.pth", "--to", "torchvision")
+
+
+def test_what_the_original_has_to_be_told_is_said(
+    image: Path, narrow_vggs: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files hold no anchors: with its own, the same weights find other boxes."""
+    anchors = {"anchor_sizes": ((32, 64),), "aspect_ratios": (1.0,)}
+    given = {"preset": "fgfi", "mean": fgfi.MEAN, "std": fgfi.STD, "min_size": 96}
+    save_student(lively(FasterRCNNC4("vgg11", 3, **given, **anchors)), "ours")
+    tiny.limbeck("convert", "ours", "theirs.pth", "--to", "fgfi", "--check", image)
+    output = said(capsys)
+    told = "anchor_sizes=[[32, 64]], aspect_ratios=[1.0], min_size=96"
+    assert f"fgfi has to be told: {told}" in output
+    assert cells(output)["detections"] == ["34 of 34 found", "34 there"]
 
 
 @pytest.mark.parametrize("kind", [retinanet, faster_rcnn])

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from limbeck import Taps
 from limbeck.checkpoints import detectron2, mmdetection
-from limbeck.models import load_student
+from limbeck.models import SSD, BasicBlocks, load_student, save_student
 from tests.checkpoints.small import small_detector
 from tests.commands import tiny
 from tests.commands.conftest import Runs
@@ -93,6 +93,14 @@ def test_a_model_by_name(
 ) -> None:
     tiny.limbeck("inspect", name, "--size", "[64,64]")
     assert shape in shown(capsys)[landmark]
+
+
+def test_a_detector_of_one_image_size_is_shown_at_that(capsys: pytest.CaptureFixture[str]) -> None:
+    """An SSD300 takes no image of 256 pixels."""
+    shape = BasicBlocks((1, 1, 1, 1), (4, 4, 8, 8))
+    save_student(SSD(shape, 2, image_size=(96, 160), levels=(3, 6)), "ssd")
+    tiny.limbeck("inspect", "ssd")
+    assert "1x4x12x20" in shown(capsys)["C3"]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -1,5 +1,6 @@
 """``limbeck convert``: weights of one library as another one's, and the proof that they are."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,16 @@ _USUAL: dict[str, Any] = {
     "max_size": 1333,
     "score_threshold": 0.05,
     "nms_threshold": 0.5,
+}
+# What the original of Fine-grained Feature Imitation has to be told, where it is not this.
+_USUAL_OF_FGFI: dict[str, Any] = {
+    "anchor_sizes": ((128, 256, 512),),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "min_size": 600,
+    "max_size": math.inf,
+    "score_threshold": 0.0,
+    "nms_threshold": 0.3,
+    "detections_per_image": 100,
 }
 # What torchvision has to be told of an SSD in any case.
 _OF_SSD = (
@@ -170,18 +181,20 @@ def read_target(source: Checkpoint, target: Path, to: Format, coco_ids: bool) ->
     if source.kind == "trunk":  # into the classifier that the source is of
         tensors = with_std(found, source.arguments["std"])
         return replace(source, source=str(target), tensors=tensors)
-    if to == "torchvision":
+    if to == "torchvision" or to == "fgfi":
         found = contiguous(found) if coco_ids else found
         return replace(found, arguments=found.arguments | _told(source))
     return found
 
 
 def _told(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What no state dict of torchvision's names says, and its user has to."""
+    """What no state dict of torchvision's names, or file of fgfi, says, and its user has to."""
     given, usual = checkpoint.arguments | checkpoint.test_arguments, dict(_USUAL)
     if checkpoint.kind == "SSD":
         return {name: given[name] for name in _OF_SSD if given.get(name) is not None}
-    if checkpoint.kind != "trunk":
+    if checkpoint.kind == "FasterRCNNC4":
+        usual = _USUAL_OF_FGFI
+    elif checkpoint.kind != "trunk":
         levels = range(given["levels"][0], given["levels"][1] + 1)
         retinanet = checkpoint.kind == "RetinaNet"
         sizes = retinanet_sizes(levels, rounded=False) if retinanet else rpn_sizes(levels)
@@ -228,16 +241,16 @@ def differences(checkpoint: Checkpoint, to: Format) -> list[str]:
 
     And what it has to be told, where no configuration is written.
     """
-    if to == "limbeck" or to == "fgfi":  # mypy narrows by these
+    if to == "limbeck":
         return []
     lines = []
-    if to == "torchvision":
+    if to == "torchvision" or to == "fgfi":  # mypy narrows by these
         told = ", ".join(f"{name}={value}" for name, value in _told(checkpoint).items())
-        lines = [f"torchvision has to be told: {told}"] if told else []
+        lines = [f"{to} has to be told: {told}"] if told else []
     elif checkpoint.kind == "trunk":
         lines = [f"the trunk is of the style {style_of(checkpoint)}, which its file does not say"]
     ours: PresetName | None = checkpoint.arguments.get("preset")
-    if ours is None:
+    if ours is None or to == "fgfi":
         return lines
     for habit in _HABITS[checkpoint.kind]:
         here = checkpoint.arguments.get(habit, getattr(PRESETS[ours], habit))

@@ -22,7 +22,7 @@ from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.checkpoint import SUFFIXES
 from limbeck.commands.overlays import draw_overlays
-from limbeck.frame import network_frame, takes_list
+from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
 from limbeck.tap import tensors_in
@@ -50,7 +50,7 @@ class Place:
 
 def inspect(
     target: list[str],
-    size: tuple[int, int] = (256, 256),
+    size: tuple[int, int] | None = None,
     depth: int = 4,
     method: str | None = None,
     picture: Path = Path("method.png"),
@@ -66,7 +66,8 @@ def inspect(
         target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
             .ckpt, .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
             timm:mobilenetv3_large_100); or several.
-        size: height and width of the image that is run through the model, pixels.
+        size: height and width of the image that is run through the model, pixels; none: those that
+            an SSD brings every image to, 256 for other models.
         depth: how many levels of module paths are listed.
         method: of the recipes, by its name in them.
         picture: the file that is written with --method.
@@ -83,7 +84,7 @@ def inspect(
         _show(path, size, depth)
 
 
-def _show(target: str, size: tuple[int, int], depth: int) -> None:
+def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
     console = rich.get_console()
     if Path(target).suffix in SUFFIXES:
         contents = read_file(target)
@@ -91,6 +92,7 @@ def _show(target: str, size: tuple[int, int], depth: int) -> None:
         console.print(weights_table(contents))
         return
     for name, model in models_of(target).items():
+        size = given or fixed_size(model) or (256, 256)
         console.print(landmark_table(model, size, f"{name}: landmarks"))
         console.print(path_table(model, size, depth, f"{name}: paths, to a depth of {depth}"))
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
+from limbeck.frame import fixed_size
+
 Sizes = tuple[tuple[float, ...], ...]
 
 
@@ -207,12 +209,12 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     """
     strides = getattr(model, "strides", ())
     generators = [m for m in model.modules() if isinstance(m, AnchorGenerator)]
-    fixed = getattr(getattr(model, "transform", None), "fixed_size", None)
-    if fixed not in (None, (width, height)):
+    fixed = fixed_size(model)
+    if fixed is not None and fixed != (height, width):
         return (
             f"Images are of {height} x {width} pixels in training (height, width), and resized to "
-            f"{fixed[1]} x {fixed[0]} in evaluation. Give the data's DetectionAugmentation "
-            f"size: [{fixed[1]}, {fixed[0]}], or the model another image_size."
+            f"{fixed[0]} x {fixed[1]} in evaluation. Give the data's DetectionAugmentation "
+            f"size: [{fixed[0]}, {fixed[1]}], or the model another image_size."
         )
     if not strides or all(isinstance(m, ExactAnchorGenerator) for m in generators):
         return None

@@ -41,7 +41,10 @@ _NUMERICS = (
     "scales",
     "steps",
     "reduced_tail",
+    "image_size",
 )
+# Of these, what may be given otherwise: std is folded in, and an SSD may be trained on in another.
+_FREE = ("std", "image_size")
 _NONE = {"stride_in_1x1": False}  # what a model does that has no such argument
 
 
@@ -123,7 +126,7 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     contradicted = [
         f"{name} is {stated} in the weights, {here[name]} here"
         for name, stated in opened.arguments.items()
-        if name in here and name != "std" and not _same(stated, here[name])
+        if name in here and name not in _FREE and not _same(stated, here[name])
     ]
     if contradicted:
         raise ValueError(

@@ -127,6 +127,9 @@ def test_images_of_the_original_are_neither_padded_nor_bounded() -> None:
     assert images.tensors.shape[-2:] == (600, 2000)
     stock, _ = FasterRCNNC4(TINY, 3).eval().transform(photographs((30, 100)))
     assert stock.tensors.shape[-2:] == (416, 1344)
+    # detectron2's ResNet asks for no multiple, its pyramid for 32.
+    theirs, _ = FasterRCNNC4(TINY, 3, preset="detectron2").eval().transform(photographs((30, 100)))
+    assert theirs.tensors.shape[-2:] == (400, 1333)
 
 
 def test_a_class_agnostic_box_is_every_class_s() -> None:
@@ -183,6 +186,15 @@ def test_a_vgg_fills_trunk_and_fully_connected_layers(make, narrow_vggs, tmp_pat
     assert caffe.transform.image_std == pytest.approx([1 / 255] * 3)
     assert caffe.transform.image_mean[0] * 255 == pytest.approx(122.7717)
     assert caffe.published == (f"torchvision:{make.__name__}",)
+
+
+@pytest.mark.parametrize("width", [None, 8])
+def test_another_classifier_is_refused(width) -> None:
+    tensors = small(box_head_channels=width).backbone.state_dict()
+    for place in ("conv1.bias", "layer5.0.conv1.weight"):
+        part, renamed = small(box_head_channels=width).part_for(tensors | {place: torch.ones(1)})
+        with pytest.raises(RuntimeError, match=place):
+            part.load_state_dict(renamed)
 
 
 @narrow
@@ -253,6 +265,7 @@ def test_landmarks(backbone) -> None:
         ({"preset": "mmdetection"}, "expected one of torchvision, detectron2, fgfi"),
         ({"anchor_sizes": ((16,), (32,))}, "expected 1 tuples of sizes"),
         ({"stride_in_1x1": True}, "no bottleneck blocks"),
+        ({"pooling": "roi"}, "pooling='roi': expected one of align, crop, pool"),
     ],
 )
 def test_what_does_not_suit_is_refused(arguments, message) -> None:

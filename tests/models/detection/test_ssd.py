@@ -170,8 +170,11 @@ def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:
     assert same_detections(loaded, student, photographs((50, 64))) > 10
     assert loaded.classes == ("cat", "dog")
     assert student.without_limbeck() is None  # no library but limbeck has this network
-    further = tiny(weights=tmp_path, image_size=(64, 96), lite=True)
+    further = tiny(weights=tmp_path, image_size=None, lite=True)
+    assert further.build.init_args["image_size"] == [64, 96]
     assert same_detections(further, student, photographs((50, 64))) > 10
+    larger = tiny(weights=tmp_path, image_size=(96, 128), lite=True)
+    assert larger.transform.fixed_size == (128, 96)  # width first
     with pytest.raises(ValueError, match=r"scales is .* in the weights"):
         tiny(weights=tmp_path, scales=(0.1, 0.2, 0.4, 0.6, 0.9), lite=True)
 
@@ -181,6 +184,7 @@ def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:
     [
         ({"levels": (1, 6)}, r"levels=\(1, 6\).*Begin at 2 to 5"),
         ({"levels": (6, 7)}, "has C2 to C5"),
+        ({"extra_channels": ()}, "expected one number or more"),
         ({"levels": (3, 7)}, "end no later than where one cell is left"),
         ({"scales": (0.1, 0.2)}, "scales=.*expected 5, one for each of the 4 levels and one more"),
         ({"aspect_ratios": ((2,),)}, "aspect_ratios=.*expected 4"),

@@ -10,7 +10,7 @@ anchors                     sides rounded, on     as computed, on       rounded 
 boxes                       exclusive             exclusive             inclusive, see
                                                                         :mod:`.inclusive_boxes`
 size of a resized image     800, at most 1333     800, at most 1333     600, without bound
-padding of images           to 32 pixels          to 32 pixels          none
+padding of images           to 32 pixels          none                  none
 anchors outside the image   take part             take part             are ignored
 scores of an anchor         one, a sigmoid        one, a sigmoid        two, a softmax
 proposals in training       2000 of 2000          2000 of 12000         2000 of 12000

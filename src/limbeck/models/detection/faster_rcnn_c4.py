@@ -184,6 +184,7 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
                 transform.image_mean,
                 transform.image_std,
             )
+            self.transform.size_divisible = 1  # no levels have to fit together
         if original:
             initialise(self.roi_heads.box_predictor)
         network = FGFIRegionProposalNetwork if original else RegionProposalNetwork

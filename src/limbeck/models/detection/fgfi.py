@@ -202,13 +202,7 @@ def _repeatedly(candidates: Tensor, count: int) -> Tensor:
 
 
 class FGFITransform(ReferenceTransform):
-    """Images in their own size without padding; inclusive coordinates are scaled back."""
-
-    def __init__(
-        self, preset: Preset, min_size: int, max_size: float, mean: list[float], std: list[float]
-    ) -> None:
-        super().__init__(preset, min_size, max_size, mean, std)
-        self.size_divisible = 1
+    """Inclusive coordinates are scaled back."""
 
     def postprocess(
         self,

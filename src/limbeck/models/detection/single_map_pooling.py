@@ -31,10 +31,15 @@ class SingleMapPooling(nn.Module):
         kind: one of the three above.
         stride: of the map, pixels.
         size: of the pooled regions.
+
+    Raises:
+        ValueError: There is no such kind.
     """
 
     def __init__(self, kind: Pooling, stride: int, size: int) -> None:
         super().__init__()
+        if kind not in _KINDS:
+            raise ValueError(f"pooling={kind!r}: expected one of {', '.join(_KINDS)}, or none.")
         self.kind, self.stride, self.size = kind, stride, size
 
     def forward(

@@ -44,8 +44,8 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         num_classes: foreground classes; labels count from 1, and 0 is the background.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh. For
             ``vgg16``, ``torchvision:backbone`` is torchvision's ``IMAGENET1K_FEATURES``.
-        image_size: (height, width) of the network's images, pixels; none: 320 x 320 for
-            ``mobilenet_v3_large``, 300 x 300 for others.
+        image_size: (height, width) of the network's images, pixels; none: as the weights say,
+            otherwise 320 x 320 for ``mobilenet_v3_large``, 300 x 300 for others.
         levels: of a light backbone, first and last; a cell of level k has about 2**k pixels, and
             those above the trunk's last are made by strided blocks. None: 3 to 8, the grids of
             SSD300.

@@ -103,6 +103,8 @@ class LightBackbone(nn.Module):
         freeze_stages(self.body, [layout.stem, *(stage.modules for stage in used)], frozen_stages)
         convert_norms(self.body, norm)
         widths = tuple(_EXTRA_CHANNELS if channels is None else channels)
+        if not widths:
+            raise ValueError("extra_channels=(): expected one number or more, or None.")
         self.out_channels = [stage.channels for stage in maps]
         self.extra = nn.ModuleList()
         for index in range(last - top):
