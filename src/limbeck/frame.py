@@ -93,8 +93,8 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
         raise ValueError(
             f"student and teacher see different frames: the student pads the batch to "
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
-            f"with {teacher.image_sizes} (height, width). Give both the same preset; or images whose "
-            "sides are multiples of what either pads to, 1 px in SSD and in FasterRCNNC4 of the "
-            "presets detectron2 and fgfi, 32 in other detectors; or networks of your own the same "
-            "transform.size_divisible."
+            f"with {teacher.image_sizes} (height, width). Give both the same preset; or images "
+            "whose sides are multiples of what either pads to, 1 px in SSD and in FasterRCNNC4 of "
+            "the presets detectron2 and fgfi, 32 in other detectors; or networks of your own the "
+            "same transform.size_divisible."
         )
