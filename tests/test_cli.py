@@ -49,7 +49,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert said == (
-        "ERROR no verb 'fitt'. There are: fit, validate, predict, convert, inspect, recipes, "
+        "ERROR no verb 'fitt'. There are: fit, validate, predict, inspect, convert, recipes, "
         "quickstart.\n"
     )
 
