@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+Extent = tuple[int, int]  # height, width
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,8 +28,8 @@ class Frame:
         targets: the targets in this frame (boxes xyxy, pixels), or None.
     """
 
-    size: tuple[int, int]
-    image_sizes: tuple[tuple[int, int], ...]
+    size: Extent
+    image_sizes: tuple[Extent, ...]
     targets: list[dict[str, Tensor]] | None
 
     @classmethod
@@ -49,7 +51,7 @@ def takes_list(model: nn.Module) -> bool:
     return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
-def fixed_size(model: nn.Module) -> tuple[int, int] | None:
+def fixed_size(model: nn.Module) -> Extent | None:
     """(height, width) that a detector such as SSD brings every image to; none for others."""
     width_first = getattr(getattr(model, "transform", None), "fixed_size", None)
     return None if width_first is None else (width_first[1], width_first[0])

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from limbeck.checkpoints.tensors import Tensors
 
-Kind = Literal["RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "trunk", "other"]
+Kind = Literal[
+    "RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk", "other"
+]
 
 _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",

@@ -35,6 +35,7 @@ _NUMERICS = (
     "activation",
     "roi_aligned",
     "anchor_sizes",
+    "anchor_shapes",
     "aspect_ratios",
     "pooling",
     "class_agnostic",

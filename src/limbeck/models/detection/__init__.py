@@ -3,6 +3,7 @@
 from limbeck.models.detection.faster_rcnn import FasterRCNN
 from limbeck.models.detection.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.retinanet import RetinaNet
+from limbeck.models.detection.shuffledet import ShuffleDet
 from limbeck.models.detection.ssd import SSD
 
-__all__ = ["SSD", "FasterRCNN", "FasterRCNNC4", "RetinaNet"]
+__all__ = ["SSD", "FasterRCNN", "FasterRCNNC4", "RetinaNet", "ShuffleDet"]

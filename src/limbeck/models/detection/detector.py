@@ -52,7 +52,7 @@ class Detector(LimbeckModel):
         """
         self.build, self.levels = build, levels
         self.num_classes = build.init_args["num_classes"]
-        trunk = build.init_args["backbone"]
+        trunk = build.init_args.get("backbone")
         self.published = ()
         if isinstance(trunk, str):
             trunk = trunk.removeprefix("torchvision:")

@@ -1,0 +1,67 @@
+"""Anchors of stated widths and heights on every cell of one map."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+from limbeck.frame import Extent
+
+
+class GridAnchors(nn.Module, ABC):
+    """A generator as torchvision's detectors have them, for one map.
+
+    In full precision whatever the map. The order is by cell, row after row, then by shape.
+
+    Args:
+        shapes: (width, height) of each anchor, pixels.
+
+    Raises:
+        ValueError: There is none, or not two positive sides to each.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.shapes = tuple(tuple(float(side) for side in shape) for shape in shapes)
+        if not self.shapes or any(len(s) != 2 or min(s) <= 0 for s in self.shapes):
+            raise ValueError(
+                f"anchor_shapes={list(shapes)}: expected one (width, height) or more, in pixels. "
+                "`limbeck anchors` finds those that suit a dataset."
+            )
+
+    def num_anchors_per_location(self) -> list[int]:
+        """One number: there is one map."""
+        return [len(self.shapes)]
+
+    def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
+        """Anchors (H * W * K, 4) for each image: xyxy, pixels, in the network's frame.
+
+        Args:
+            images: the batch, padded.
+            maps: one map (B, C, H, W).
+        """
+        (feature,) = maps
+        cells, extent = feature.shape[-2:], images.tensors.shape[-2:]
+        anchors = self.on((cells[0], cells[1]), (extent[0], extent[1]), feature.device)
+        return [anchors] * len(images.image_sizes)
+
+    def on(self, cells: Extent, extent: Extent, device: torch.device | None = None) -> Tensor:
+        """Anchors (H * W * K, 4): xyxy, pixels.
+
+        Args:
+            cells: (H, W) of the map.
+            extent: (height, width) of the padded batch, pixels.
+            device: of the anchors.
+        """
+        # In float64: sides over cells are no round numbers.
+        y, x = (self.centres(n, side) for n, side in zip(cells, extent, strict=True))
+        half = torch.tensor(self.shapes, dtype=torch.float64) / 2  # (K, 2)
+        centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[:, :, None]  # (H, W, 1)
+        anchors = torch.cat([centres - half, centres + half], dim=-1)
+        return anchors.reshape(-1, 4).to(device=device, dtype=torch.float32)
+
+    @abstractmethod
+    def centres(self, cells: int, side: int) -> Tensor:
+        """Where the centres of the cells lie along one side: (cells,), pixels, float64."""

@@ -1,0 +1,296 @@
+"""ShuffleDet of Fine-grained Feature Imitation (Wang et al., CVPR 2019) for KITTI.
+
+A ShuffleNet with SqueezeDet's head and loss (Wu et al., arXiv:1612.01051): every anchor has a class
+distribution of its own, a confidence, which learns the IoU of its box, and a box.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import box_iou
+
+from limbeck.checkpoints.tensors import Tensors
+from limbeck.frame import Extent
+from limbeck.models import shufflenet_v1
+from limbeck.models.build import Build
+from limbeck.models.detection.grid_anchors import GridAnchors
+from limbeck.models.detection.grid_detector import (
+    Found,
+    GridDetector,
+    Predictions,
+    Targets,
+    fixed_size_transform,
+)
+from limbeck.models.norms import Norm, convert_norms
+from limbeck.models.shufflenet_v1 import Unit
+from limbeck.models.weights import open_weights, settled
+
+# (width, height), pixels, for images of 384 x 1248.
+KITTI_ANCHORS = (
+    (36.0, 37.0), (366.0, 174.0), (115.0, 59.0), (162.0, 87.0), (38.0, 90.0), (258.0, 173.0),
+    (224.0, 108.0), (78.0, 170.0), (72.0, 43.0),
+)  # fmt: skip
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+LEVEL = 4  # the map's stride is 2**4 pixels
+_ADDED = 768  # channels of the last unit at width 1
+_CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
+_NEVER = -1e30  # a logit that takes no part
+
+
+class ShuffleDet(GridDetector):
+    """ShuffleDet: see :class:`limbeck.models.detection.grid_detector.GridDetector` for its use.
+
+    Args:
+        width: factor on the channels; published are 1 (the teacher), 0.5 and 0.25.
+        num_classes: foreground classes; labels count from 1. There is no class for the background.
+        weights: what :func:`limbeck.models.load_weights` takes: a student's folder, or the file of
+            a ``Classifier`` of ``limbeck:shufflenet_v1``, which fills stem and groups. None:
+            initialised afresh.
+        image_size: (height, width) in evaluation mode, pixels; none: as the weights say, otherwise
+            384 x 1248.
+        anchor_shapes: (width, height) of the anchors, pixels, at that size; none: as the weights
+            say, otherwise the published ones for KITTI.
+        stem_channels: none: as published, 16 at width 1 and 24 otherwise.
+        norm: of the batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
+        dropout: probability, before the head.
+        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise as
+            published, ImageNet's as Caffe has it.
+        std: likewise, 1/255.
+        nms_threshold: IoU above which the lower of two detections of a class is dropped.
+        topk_candidates: anchors of an image that enter NMS, each with its best class.
+        detections_per_class: of an image, at most.
+
+    Raises:
+        ValueError: An argument does not suit; it is named.
+    """
+
+    backbone: "Backbone"
+
+    def __init__(
+        self,
+        width: float,
+        num_classes: int,
+        *,
+        weights: str | Path | None = None,
+        image_size: Extent | None = None,
+        anchor_shapes: Sequence[Sequence[float]] | None = None,
+        stem_channels: int | None = None,
+        norm: Norm = "trained",
+        dropout: float = 0.5,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        nms_threshold: float = 0.4,
+        topk_candidates: int = 64,
+        detections_per_class: int = 50,
+    ) -> None:
+        arguments, opened = dict(locals()), open_weights(weights)
+        height, columns = settled(opened, "image_size", image_size, (384, 1248))
+        shapes = settled(opened, "anchor_shapes", anchor_shapes, KITTI_ANCHORS)
+        mean = settled(opened, "mean", mean, MEAN)
+        std = settled(opened, "std", std, STD)
+        arguments |= {"image_size": (height, columns), "anchor_shapes": shapes}
+        arguments |= {"mean": mean, "std": std}
+        build = Build.of("limbeck.models.ShuffleDet", arguments)
+        super().__init__()
+        self.image_size = (height, columns)
+        self.transform = fixed_size_transform(self.image_size, 2**LEVEL, mean, std)
+        self.anchor_generator = SpreadAnchors(shapes)
+        self.backbone = Backbone(width, stem_channels)
+        shufflenet_v1.initialise(self.backbone)
+        convert_norms(self.backbone, norm)
+        per_cell = len(self.anchor_generator.shapes)
+        head = nn.Conv2d(self.backbone.out_channels, per_cell * (num_classes + 5), 3, padding=1)
+        nn.init.trunc_normal_(head.weight, std=1e-4, a=-2e-4, b=2e-4)
+        assert head.bias is not None
+        nn.init.zeros_(head.bias)
+        self.head = nn.Sequential(nn.Dropout(dropout), head)
+        self.nms_threshold = nms_threshold
+        self.topk_candidates = topk_candidates
+        self.detections_per_class = detections_per_class
+        self.complete("", build, (LEVEL,), opened)
+
+    def split(self, predicted: Tensor) -> Predictions:
+        """(B, channels, H, W): all anchors' classes, then their confidences, then their boxes."""
+        count, per_cell = len(predicted), len(self.anchor_generator.shapes)
+        by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
+        sizes = [per_cell * self.num_classes, per_cell, per_cell * 4]
+        logits, confidence, deltas = torch.split(by_cell, sizes, dim=-1)
+        return Predictions(
+            logits.reshape(count, -1, self.num_classes),
+            confidence.reshape(count, -1),
+            deltas.reshape(count, -1, 4),
+        )
+
+    def decode(
+        self, predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (B, N, 4), clipped to the frame, and scores (B, N, classes)."""
+        boxes = decoded(predictions.deltas, anchors)
+        edge = boxes.new_tensor([extent[1] - 1, extent[0] - 1]).repeat(2)
+        sure = predictions.confidence.sigmoid()
+        return boxes.clamp(min=0).minimum(edge), predictions.logits.softmax(-1) * sure[..., None]
+
+    def compute_loss(
+        self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> dict[str, Tensor]:
+        """SqueezeDet's three losses (section 3.3 there), with the published weights.
+
+        With n anchors that were given an object, N of each of the B images: the binary
+        cross-entropy of each class's probability, summed over the n and divided by n; the squared
+        error of the confidence, whose target is the IoU of the decoded box, or 0 without an
+        object, weighted by 75 / n and 100 / (N - n), summed and divided by B; and 5 / n times the
+        squared error of the deltas. A batch without objects has the second alone.
+        """
+        assigned = [assign(target["boxes"], anchors) for target in targets]
+        image = torch.cat([torch.full_like(a, number) for number, a in enumerate(assigned)])
+        anchor = torch.cat(assigned)
+        boxes = torch.cat([target["boxes"] for target in targets])
+        labels = torch.cat([target["labels"] for target in targets]) - 1
+        count = max(1, len(anchor))
+
+        chosen = Predictions(*(each[image, anchor] for each in predictions))
+        errors = chosen.deltas - encoded(boxes, anchors[anchor])
+        found, _ = self.decode(predictions, anchors, extent)
+        # The original's decoded boxes have a pixel more on the right and below.
+        grown = found[image, anchor].detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
+        overlap = _paired_iou(grown, boxes)
+
+        sure = predictions.confidence.sigmoid()
+        others = max(1, len(anchors) - len(anchor))
+        right = (overlap - sure[image, anchor]).square().sum()
+        wrong = sure.square().sum() - sure[image, anchor].square().sum()
+        confidence = (_CONFIDENCE / count * right + _NO_OBJECT / others * wrong) / len(targets)
+        return {
+            "classification": _class_loss(chosen.logits, labels).sum() / count,
+            "confidence": confidence,
+            "bbox_regression": _BOX / count * errors.square().sum(),
+        }
+
+    def candidates(self, boxes: Tensor, scores: Tensor) -> Found:
+        """The anchors whose best class scores highest, whatever the score."""
+        best, column = scores.max(dim=1)
+        best, order = best.topk(min(self.topk_candidates, len(best)))
+        return {"boxes": boxes[order], "scores": best, "labels": column[order] + 1}
+
+    def suppress(self, found: Found, content: Sequence[int]) -> Found:
+        """Non-maximum suppression, and so many of each class at most."""
+        found = super().suppress(found, content)
+        of_class = F.one_hot(found["labels"], self.num_classes + 1)
+        rank = (of_class.cumsum(dim=0) * of_class).sum(dim=1)  # from 1, best first
+        return {n: value[rank <= self.detections_per_class] for n, value in found.items()}
+
+    def without_limbeck(self) -> None:
+        """No other library has this network."""
+
+
+class Backbone(nn.Module):
+    """Stem, three groups, and ``added3``: a unit of the same width and one without shortcut.
+
+    Args:
+        width: factor on the channels.
+        stem_channels: none: as published.
+    """
+
+    def __init__(self, width: float, stem_channels: int | None) -> None:
+        super().__init__()
+        layers = OrderedDict(shufflenet_v1.trunk(width, stem_channels).named_children())
+        inputs, self.out_channels = (
+            round(channels * width) for channels in (shufflenet_v1.WIDTHS[-1], _ADDED)
+        )
+        added = Unit(inputs, self.out_channels, shortcut=False)
+        layers["added3"] = nn.Sequential(Unit(inputs, inputs), added)
+        self.features = nn.Sequential(layers)
+
+    @property
+    def trunk(self) -> nn.Module:
+        """Stem and groups, which ImageNet's classifier has, too."""
+        names = [name for name, _ in self.features.named_children() if name != "added3"]
+        return nn.Sequential(OrderedDict((n, self.features.get_submodule(n)) for n in names))
+
+    def of_classifier(self, tensors: Tensors) -> Tensors:
+        """The trunk's state dict from that of ``Classifier("limbeck:shufflenet_v1", ...)``."""
+        names = {n.removeprefix("network."): value for n, value in tensors.items()}
+        mark = "features."
+        return {n.removeprefix(mark): v for n, v in names.items() if n.startswith(mark)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""
+        feature: Tensor = self.features(images)
+        return feature
+
+
+class SpreadAnchors(GridAnchors):
+    """Anchors whose centres divide the image's side into one part more than there are cells."""
+
+    def centres(self, cells: int, side: int) -> Tensor:
+        """``(i + 1) * side / (cells + 1)``."""
+        return torch.arange(1, cells + 1, dtype=torch.float64) * side / (cells + 1)
+
+
+def safe_exp(x: Tensor) -> Tensor:
+    """``exp(x)`` up to 1, and its tangent there beyond."""
+    return torch.where(x > 1, torch.e * x, x.clamp(max=1).exp())
+
+
+def encoded(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Deltas (M, 4) of boxes from anchors, both (M, 4), xyxy."""
+    centres, sides = _centre_form(boxes)
+    anchor_centres, anchor_sides = _centre_form(anchors)
+    shifts = (centres - anchor_centres) / anchor_sides
+    return torch.cat([shifts, (sides / anchor_sides).log()], dim=-1)
+
+
+def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes (..., N, 4), xyxy, from deltas (..., N, 4) and anchors (N, 4)."""
+    anchor_centres, anchor_sides = _centre_form(anchors)
+    centres = anchor_centres + deltas[..., :2] * anchor_sides
+    half = safe_exp(deltas[..., 2:]) * anchor_sides / 2
+    return torch.cat([centres - half, centres + half], dim=-1)
+
+
+def assign(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """An anchor of its own for each box, in their order: indices (M,) of the anchors (N, 4).
+
+    The one of greatest IoU of those that are left; where none of them overlaps the box, the one
+    that is nearest in squared distance of centre and sides.
+    """
+    overlaps = box_iou(boxes, anchors)
+    near = -torch.cdist(
+        torch.cat(_centre_form(boxes), dim=1), torch.cat(_centre_form(anchors), dim=1)
+    )
+    free = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
+    chosen = [anchors.new_zeros(0, dtype=torch.long)]
+    for overlap, nearness in zip(overlaps, near, strict=True):
+        overlap = overlap * free
+        rank = torch.where(overlap.any(), overlap, nearness.masked_fill(~free, -torch.inf))
+        best = rank.argmax(dim=0, keepdim=True)
+        free = free.index_fill(0, best, False)
+        chosen.append(best)
+    return torch.cat(chosen)
+
+
+def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sides, each (..., 2)."""
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return (first + last) / 2, last - first
+
+
+def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of each of the softmax's probabilities: (n, C), (n,) -> (n, C)."""
+    total = logits.logsumexp(dim=1, keepdim=True)
+    alone = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    rest = logits[:, None].masked_fill(alone, _NEVER).logsumexp(dim=2)  # all classes but one
+    return -torch.where(alone[labels], logits - total, rest - total)
+
+
+def _paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of each pair of boxes: (M, 4), (M, 4) -> (M,)."""
+    sides = torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
+    common = sides.clamp(min=0).prod(dim=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (first, second)]
+    return common / (areas[0] + areas[1] - common)
