@@ -12,6 +12,7 @@ from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import ShuffleDet
 from limbeck.models.detection.shuffledet import (
     KITTI_ANCHORS,
+    Assigned,
     SpreadAnchors,
     assign,
     encoded,
@@ -79,10 +80,10 @@ def test_layers_are_the_published_ones(shared, name):
     assert found == [published(layer, 6) for layer in table["layers"]]
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert sum(m.weight.numel() for m in convolutions) == table["conv_params"]
+    assert sum(m.weight.numel() for m in convolutions) + 72 == table["conv_params"]
     assert sum(2 * m.num_features for m in norms) == table["bn_affine"] == table["bn_stats"]
     assert [m.bias.numel() for m in convolutions if m.bias is not None] == [72]
-    total = table["conv_params"] + table["bn_affine"] + 72
+    total = table["conv_params"] + table["bn_affine"]
     assert sum(p.numel() for p in model.parameters()) == total
 
 
@@ -100,12 +101,14 @@ def test_targets(targets, case):
     boxes = xyxy(targets[f"{case}.gt_cxcywh_scaled"])
     anchors = SpreadAnchors(KITTI_ANCHORS).on(GRID, SIZE).double()
     expected = torch.from_numpy(targets[f"{case}.anchor_index"])
+    overlaps = box_iou(boxes, anchors)
+    rows = torch.arange(len(boxes))
+    # Anchors that lie wholly within a box overlap it alike: there rounding decides, here and there.
+    best = overlaps[rows, expected]
     found = assign(boxes, anchors)
-    if case == "huge":  # all anchors of the largest shape that lie within it overlap it alike
-        ours, theirs = (box_iou(boxes, anchors[each]) for each in (found, expected))
-        assert torch.allclose(ours, theirs, rtol=1e-6)
-    else:
-        assert found.tolist() == expected.tolist()
+    assert torch.allclose(overlaps[rows, found], best, atol=1e-6)
+    alone = (overlaps > best[:, None] - 1e-6).sum(dim=1) == 1
+    assert found[alone].tolist() == expected[alone].tolist()
     deltas = torch.from_numpy(targets[f"{case}.delta"])
     assert torch.allclose(encoded(boxes, anchors[expected]), deltas, atol=1e-5)
 
@@ -127,16 +130,16 @@ def test_losses_and_gradients(loss):
     model = ShuffleDet(0.25, 3).double()
     size = tuple(loss["image_hw"].tolist())
     predicted = torch.from_numpy(loss["preds_nhwc"]).double().permute(0, 3, 1, 2).requires_grad_()
-    given = loss["input_mask"][..., 0]
-    boxes = [xyxy(loss["box"][i][given[i]]) for i in range(2)]
-    labels = [torch.from_numpy(loss["labels"][i][given[i]]).argmax(1) + 1 for i in range(2)]
+    image, anchor = np.nonzero(loss["input_mask"][..., 0])
+    labels = torch.from_numpy(loss["labels"][image, anchor]).float().argmax(dim=1)
+    given = Assigned(
+        torch.from_numpy(image),
+        torch.from_numpy(anchor),
+        xyxy(loss["box"][image, anchor]),
+        labels,
+    )
     anchors = xyxy(loss["anchors_cxcywh"])
-    targets = [{"boxes": b, "labels": k} for b, k in zip(boxes, labels, strict=True)]
-    for number, target in enumerate(targets):  # in the order of the anchors that are given
-        order = np.flatnonzero(given[number])
-        found = assign(target["boxes"], anchors)
-        assert sorted(found.tolist()) == order.tolist()
-    losses = model.compute_loss(targets, model.split(predicted), anchors, size)
+    losses = model.losses(given, model.split(predicted), anchors, size)
     for ours, theirs in [
         ("classification", "class_loss"),
         ("confidence", "conf_loss"),
@@ -159,5 +162,5 @@ def test_predictions(loss):
     theirs = xyxy(loss["det_boxes_cxcywh"]) - torch.tensor([0.0, 0.0, 1.0, 1.0])
     assert np.allclose(boxes, theirs, atol=1e-3)
     best, column = scores.max(dim=-1)
-    assert np.allclose(best, loss["det_probs"].max(-1), rtol=1e-4)
+    assert np.allclose(best, loss["det_probs"], rtol=1e-4)
     assert torch.equal(column, torch.from_numpy(loss["det_class"]))

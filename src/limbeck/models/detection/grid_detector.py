@@ -124,7 +124,7 @@ class DenseOutputs(nn.Module):
     Suppression is what runtimes have their own operators for.
 
     Args:
-        detector: whose parameters these are, in evaluation mode.
+        detector: whose parameters these are; it is brought to evaluation mode.
     """
 
     mean: Tensor
@@ -133,7 +133,7 @@ class DenseOutputs(nn.Module):
 
     def __init__(self, detector: GridDetector) -> None:
         super().__init__()
-        self.detector = detector.eval()
+        self.detector = detector
         device = next(detector.parameters()).device
         for name in ("mean", "std"):
             values = torch.tensor(getattr(detector.transform, f"image_{name}"), device=device)
@@ -143,6 +143,7 @@ class DenseOutputs(nn.Module):
         cells = (height // stride, width // stride)
         anchors = detector.anchor_generator.on(cells, detector.image_size, device)
         self.register_buffer("anchors", anchors, persistent=False)
+        self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """RGB in [0, 1], (B, 3, *image_size) -> boxes (B, N, 4) and scores (B, N, C)."""

@@ -7,6 +7,7 @@ distribution of its own, a confidence, which learns the IoU of its box, and a bo
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -146,28 +147,27 @@ class ShuffleDet(GridDetector):
         object, weighted by 75 / n and 100 / (N - n), summed and divided by B; and 5 / n times the
         squared error of the deltas. A batch without objects has the second alone.
         """
-        assigned = [assign(target["boxes"], anchors) for target in targets]
-        image = torch.cat([torch.full_like(a, number) for number, a in enumerate(assigned)])
-        anchor = torch.cat(assigned)
-        boxes = torch.cat([target["boxes"] for target in targets])
-        labels = torch.cat([target["labels"] for target in targets]) - 1
-        count = max(1, len(anchor))
+        return self.losses(Assigned.of(targets, anchors), predictions, anchors, extent)
 
+    def losses(
+        self, given: "Assigned", predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> dict[str, Tensor]:
+        """The same with objects that have their anchors."""
+        images, (image, anchor, boxes, labels) = len(predictions.logits), given
+        count, others = max(1, len(anchor)), max(1, len(anchors) - len(anchor))
         chosen = Predictions(*(each[image, anchor] for each in predictions))
         errors = chosen.deltas - encoded(boxes, anchors[anchor])
-        found, _ = self.decode(predictions, anchors, extent)
+        found, _ = self.decode(chosen, anchors[anchor], extent)
         # The original's decoded boxes have a pixel more on the right and below.
-        grown = found[image, anchor].detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
-        overlap = _paired_iou(grown, boxes)
+        found = found.detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
 
-        sure = predictions.confidence.sigmoid()
-        others = max(1, len(anchors) - len(anchor))
-        right = (overlap - sure[image, anchor]).square().sum()
-        wrong = sure.square().sum() - sure[image, anchor].square().sum()
-        confidence = (_CONFIDENCE / count * right + _NO_OBJECT / others * wrong) / len(targets)
+        sure = predictions.confidence.sigmoid()  # (B, N)
+        sure_of_objects = sure[image, anchor]
+        right = (_paired_iou(found, boxes) - sure_of_objects).square().sum()
+        wrong = sure.square().sum() - sure_of_objects.square().sum()
         return {
             "classification": _class_loss(chosen.logits, labels).sum() / count,
-            "confidence": confidence,
+            "confidence": (_CONFIDENCE / count * right + _NO_OBJECT / others * wrong) / images,
             "bbox_regression": _BOX / count * errors.square().sum(),
         }
 
@@ -199,9 +199,9 @@ class Backbone(nn.Module):
     def __init__(self, width: float, stem_channels: int | None) -> None:
         super().__init__()
         layers = OrderedDict(shufflenet_v1.trunk(width, stem_channels).named_children())
-        inputs, self.out_channels = (
-            round(channels * width) for channels in (shufflenet_v1.WIDTHS[-1], _ADDED)
-        )
+        inputs = round(shufflenet_v1.WIDTHS[-1] * width)
+        quantum = 4 * shufflenet_v1.GROUPS  # its branch has a quarter, in groups
+        self.out_channels = round(_ADDED * width / quantum) * quantum
         added = Unit(inputs, self.out_channels, shortcut=False)
         layers["added3"] = nn.Sequential(Unit(inputs, inputs), added)
         self.features = nn.Sequential(layers)
@@ -222,6 +222,33 @@ class Backbone(nn.Module):
         """(B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""
         feature: Tensor = self.features(images)
         return feature
+
+
+class Assigned(NamedTuple):
+    """The M objects of a batch, each with an anchor of its own.
+
+    Attributes:
+        image: which image of the batch, (M,).
+        anchor: which of its anchors, (M,).
+        boxes: xyxy in the network's frame, (M, 4).
+        labels: counting from 0, (M,).
+    """
+
+    image: Tensor
+    anchor: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets, anchors: Tensor) -> "Assigned":
+        """The objects of the targets, an image after the other."""
+        chosen = [assign(target["boxes"], anchors) for target in targets]
+        return cls(
+            torch.cat([torch.full_like(each, number) for number, each in enumerate(chosen)]),
+            torch.cat(chosen),
+            torch.cat([target["boxes"] for target in targets]),
+            torch.cat([target["labels"] for target in targets]) - 1,
+        )
 
 
 class SpreadAnchors(GridAnchors):
