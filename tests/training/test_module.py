@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -152,6 +153,16 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     after = dict(module.pair.named_trainable_parameters())
     moved = torch.stack([(after[n] - before[n]).norm() for n in before]).norm()
     assert moved.item() == pytest.approx(0.01 * 0.5, rel=1e-3)  # learning rate times clip
+
+
+def test_each_gradient_is_clipped_before_all_of_them_are(tmp_path: Path) -> None:
+    module = taught_detector(optimizer=replace(tiny.PLAIN_SGD, clip_each=1e-3))
+    before = {n: p.detach().clone() for n, p in module.pair.named_trainable_parameters()}
+    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, gradient_clip_val=100.0)
+    after = dict(module.pair.named_trainable_parameters())
+    moved = torch.stack([(after[n] - before[n]).norm() for n in before])
+    assert moved.max().item() == pytest.approx(0.01 * 1e-3, rel=1e-2)
+    assert (moved > 0.9 * moved.max()).sum() > 5
 
 
 def test_bfloat16_trains_the_same_float32_weights(tmp_path: Path) -> None:

@@ -94,6 +94,33 @@ def test_a_factor_for_nothing_is_refused() -> None:
         groups_of(Optimizer(lr_factors={"trunk.con": 0.1, "bckbone": 0.1, "head": 0.5}))
 
 
+def test_weights_of_a_prefix_may_decay_otherwise() -> None:
+    """ShuffleDet's: the kernels of its head and of the adapter alone."""
+    decays = {"head": 5e-4, "adapter": 5e-4}
+    optimizer = Optimizer("sgd", 0.1, 0.0, bias_weight_decay=0.0, weight_decays=decays)
+    found = {name for name, (_, decay) in groups_of(optimizer).items() if decay}
+    assert found == {"student.head.weight", "adapter.weight"}
+
+
+def test_a_decay_for_nothing_is_refused_unless_it_is_a_method_s() -> None:
+    with pytest.raises(ValueError, match="weight_decays names haed, with which no"):
+        groups_of(Optimizer(weight_decays={"haed": 0.1}))
+    groups_of(Optimizer(weight_decays={"methods": 0.1}, lr_factors={"methods.imitation": 2.0}))
+
+
+def test_each_gradient_is_clipped_by_itself() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    gradients = [(3.0, 4.0), (0.3, 0.4)]
+    for parameter, gradient in zip(parameters, gradients, strict=False):
+        parameter.grad = torch.tensor(gradient)  # the third has none
+    sgd = torch.optim.SGD(parameters, 1.0)
+    Optimizer(clip_each=1.0).clip(sgd)
+    assert torch.allclose(parameters[0].grad, torch.tensor([0.6, 0.8]), atol=1e-5)
+    assert parameters[1].grad.tolist() == pytest.approx([0.3, 0.4])
+    Optimizer().clip(sgd)
+    assert parameters[1].grad.tolist() == pytest.approx([0.3, 0.4])
+
+
 def test_a_student_without_anything_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing is trained: every parameter of the student is"):
         Optimizer().build([], set())
@@ -139,6 +166,13 @@ def test_step_with_warm_up_is_head_s() -> None:
 def test_milestones_in_steps() -> None:
     rate = LearningRate("step", warm_up=0, milestones=(7, 3), unit="steps", gamma=0.5)
     assert course(rate, total=10) == pytest.approx([0.01] * 3 + [0.005] * 4 + [0.0025] * 3)
+
+
+def test_cosine_may_end_at_a_factor() -> None:
+    """TensorFlow's cosine_decay with alpha."""
+    rate = LearningRate("cosine", warm_up=0.0, end_factor=0.2)
+    expected = [0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * i / 40)) for i in range(40)]
+    assert course(rate, total=40, peak=1.0) == pytest.approx(expected, rel=1e-9)
 
 
 def test_cosine_goes_to_zero_after_the_warm_up() -> None:

@@ -199,8 +199,8 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     is no multiple of a level's stride, that is too small (30 for 32 at height 240), and anchors
     lie beside the cells that predict for them. Those of :class:`ExactAnchorGenerator` never do.
 
-    An SSD's default boxes are parts of the image, which it resizes to one size in evaluation:
-    images of another size are another task.
+    An SSD's default boxes are parts of the image, which it resizes to one size in evaluation, as
+    ShuffleDet and YOLOv2 do: images of another size are another task.
 
     Args:
         model: a detector.
@@ -213,7 +213,7 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     if fixed is not None and fixed != (height, width):
         return (
             f"Images are of {height} x {width} pixels in training (height, width), and resized to "
-            f"{fixed[0]} x {fixed[1]} in evaluation. Give the data's DetectionAugmentation "
+            f"{fixed[0]} x {fixed[1]} in evaluation. Give the data's augmentation "
             f"size: [{fixed[0]}, {fixed[1]}], or the model another image_size."
         )
     if not strides or all(isinstance(m, ExactAnchorGenerator) for m in generators):

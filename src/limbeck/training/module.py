@@ -174,6 +174,16 @@ class DistillationModule(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.pair.advance()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Each parameter by itself as the optimizer states it, then all of them as the trainer."""
+        self.optimizer.clip(optimizer)
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and learning rate as the recipe states them."""
         norms = norm_parameters(self.pair)

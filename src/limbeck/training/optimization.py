@@ -31,6 +31,10 @@ class Optimizer:
         nesterov: of SGD.
         lr_factors: ``{prefix: factor}``: parameters of the student whose name begins with the
             prefix learn at ``factor * lr`` (a pretrained backbone, say); the longest prefix wins.
+        weight_decays: ``{prefix: weight decay}`` likewise, in place of ``weight_decay``; what a
+            method trains is ``methods`` or, one method's, ``methods.<its name>``.
+        clip_each: norm to which the gradient of each parameter is clipped by itself;
+            ``trainer.gradient_clip_val`` is about all of them together. None: they are not.
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
@@ -42,28 +46,27 @@ class Optimizer:
     momentum: float = 0.9
     nesterov: bool = False
     lr_factors: Mapping[str, float] = field(default_factory=dict)
+    weight_decays: Mapping[str, float] = field(default_factory=dict)
+    clip_each: float | None = None
 
     def build(
         self, parameters: Iterable[tuple[str, nn.Parameter]], norms: set[int]
     ) -> torch.optim.Optimizer:
         """The optimizer of named parameters; ``norms`` are the ids of those of norms."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        unused = set(self.lr_factors)
+        names = []
         for name, parameter in parameters:
-            prefix = self._prefix(name)
-            unused.discard(prefix)
-            lr, decay = self.lr * self.lr_factors.get(prefix, 1.0), None
+            names.append(name.removeprefix("student."))
+            lr = self.lr * _of_longest(self.lr_factors, names[-1], 1.0)
+            decay = None
             if id(parameter) in norms:
                 decay = self.norm_weight_decay
             elif name.rpartition(".")[2] == "bias":
                 lr, decay = lr * self.bias_lr_factor, self.bias_weight_decay
-            key = (lr, self.weight_decay if decay is None else decay)
-            groups.setdefault(key, []).append(parameter)
-        if unused:
-            raise ValueError(
-                f"optimizer.lr_factors names {', '.join(sorted(unused))}, with which no trained "
-                "parameter of the student begins. `limbeck inspect` lists the paths."
-            )
+            if decay is None:
+                decay = _of_longest(self.weight_decays, names[-1], self.weight_decay)
+            groups.setdefault((lr, decay), []).append(parameter)
+        self._refuse_unused(names)
         if not groups:
             raise ValueError(
                 "nothing is trained: every parameter of the student is frozen (requires_grad is "
@@ -79,10 +82,33 @@ class Optimizer:
             described, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
         )
 
-    def _prefix(self, name: str) -> str:
-        name = name.removeprefix("student.")
-        fitting = [p for p in self.lr_factors if name == p or name.startswith(f"{p}.")]
-        return max(fitting, key=len, default="")
+    def clip(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient of each parameter to the norm ``clip_each``, if there is one."""
+        if self.clip_each is not None:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    nn.utils.clip_grad_norm_(parameter, self.clip_each)
+
+    def _refuse_unused(self, names: Sequence[str]) -> None:
+        for field_name in ("lr_factors", "weight_decays"):
+            # A recipe states what its methods have, and the plain student's run has none of them.
+            stated = [p for p in getattr(self, field_name) if p.partition(".")[0] != "methods"]
+            unused = [p for p in stated if not any(_begins(name, p) for name in names)]
+            if unused:
+                raise ValueError(
+                    f"optimizer.{field_name} names {', '.join(sorted(unused))}, with which no "
+                    "trained parameter of the student begins. `limbeck inspect` lists the paths."
+                )
+
+
+def _of_longest(stated: Mapping[str, float], name: str, default: float) -> float:
+    """What is stated for the longest prefix of a name."""
+    fitting = [prefix for prefix in stated if _begins(name, prefix)]
+    return stated[max(fitting, key=len)] if fitting else default
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def norm_parameters(model: nn.Module) -> set[int]:
@@ -95,9 +121,9 @@ class LearningRate:
     """How the learning rate moves over the run.
 
     Attributes:
-        shape: ``constant``; ``step`` (times ``gamma`` at each milestone); ``cosine`` (to 0);
-            ``one_cycle`` (up over the warm-up and down to 0, cosine, momentum in reverse:
-            Smith and Topin, arXiv:1708.07120).
+        shape: ``constant``; ``step`` (times ``gamma`` at each milestone); ``cosine`` (to
+            ``end_factor``); ``one_cycle`` (up over the warm-up and down to 0, cosine, momentum in
+            reverse: Smith and Topin, arXiv:1708.07120).
         warm_up: linear warm-up: how many of ``interval``, or below 1 a share of the run.
         warm_up_factor: factor on the learning rate at the first step of a linear warm-up.
         interval: after what the learning rate moves: every optimizer ``step``, or every ``epoch``
@@ -105,6 +131,7 @@ class LearningRate:
         milestones: of ``step``.
         unit: what the milestones count.
         gamma: of ``step``.
+        end_factor: of ``cosine``, the factor that it ends at.
     """
 
     shape: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
@@ -114,6 +141,7 @@ class LearningRate:
     milestones: Sequence[int] = ()
     unit: Literal["epochs", "steps"] = "epochs"
     gamma: float = 0.1
+    end_factor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shape == "step" and not self.milestones:
@@ -156,7 +184,8 @@ class LearningRate:
             factor = self.gamma ** sum(step >= milestone for milestone in milestones)
         elif self.shape == "cosine":
             done = max(0.0, step - warm_up) / max(1.0, total - warm_up)
-            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            falling = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            factor = self.end_factor + (1 - self.end_factor) * falling
         if step < warm_up:
             factor *= 1 - (1 - step / warm_up) * (1 - self.warm_up_factor)
         return factor
