@@ -66,12 +66,15 @@ def test_safe_exponent_goes_on_straight():
 def test_each_box_has_an_anchor_of_its_own():
     anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
     same = BOXES[:1].repeat(5, 1)
-    assert len(set(assign(same, anchors).tolist())) == 5
     outside = torch.tensor([[500.0, 500.0, 520.0, 520.0]]).repeat(2, 1)
-    nearest = assign(outside, anchors).tolist()
-    assert nearest[0] != nearest[1]
-    assert all(anchor // 3 // 8 == 3 for anchor in nearest)  # in the last row of cells
-    assert assign(torch.zeros(0, 4), anchors).tolist() == []
+    images = [same, torch.zeros(0, 4), outside, BOXES]
+    found = [chosen.tolist() for chosen in assign(images, anchors)]
+    assert [len(chosen) for chosen in found] == [5, 0, 2, 2]
+    assert all(len(set(chosen)) == len(chosen) for chosen in found)
+    assert all(anchor // 3 // 8 == 3 for anchor in found[2])  # in the last row of cells
+    alone = [assign([boxes], anchors)[0].tolist() for boxes in images]
+    assert found == alone
+    assert assign([torch.zeros(0, 4)], anchors)[0].tolist() == []
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -105,7 +105,7 @@ def test_targets(targets, case):
     rows = torch.arange(len(boxes))
     # Anchors that lie wholly within a box overlap it alike: there rounding decides, here and there.
     best = overlaps[rows, expected]
-    found = assign(boxes, anchors)
+    (found,) = assign([boxes], anchors)
     assert torch.allclose(overlaps[rows, found], best, atol=1e-6)
     alone = (overlaps > best[:, None] - 1e-6).sum(dim=1) == 1
     assert found[alone].tolist() == expected[alone].tolist()

@@ -242,7 +242,7 @@ class Assigned(NamedTuple):
     @classmethod
     def of(cls, targets: Targets, anchors: Tensor) -> "Assigned":
         """The objects of the targets, an image after the other."""
-        chosen = [assign(target["boxes"], anchors) for target in targets]
+        chosen = assign([target["boxes"] for target in targets], anchors)
         return cls(
             torch.cat([torch.full_like(each, number) for number, each in enumerate(chosen)]),
             torch.cat(chosen),
@@ -280,25 +280,34 @@ def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([centres - half, centres + half], dim=-1)
 
 
-def assign(boxes: Tensor, anchors: Tensor) -> Tensor:
+def assign(boxes: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
     """An anchor of its own for each box, in their order: indices (M,) of the anchors (N, 4).
 
     The one of greatest IoU of those that are left; where none of them overlaps the box, the one
-    that is nearest in squared distance of centre and sides.
+    that is nearest in distance of centre and sides.
+
+    Args:
+        boxes: (M, 4) of each image.
+        anchors: (N, 4), the same for all.
     """
-    overlaps = box_iou(boxes, anchors)
-    near = -torch.cdist(
-        torch.cat(_centre_form(boxes), dim=1), torch.cat(_centre_form(anchors), dim=1)
-    )
-    free = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    chosen = [anchors.new_zeros(0, dtype=torch.long)]
-    for overlap, nearness in zip(overlaps, near, strict=True):
-        overlap = overlap * free
-        rank = torch.where(overlap.any(), overlap, nearness.masked_fill(~free, -torch.inf))
-        best = rank.argmax(dim=0, keepdim=True)
-        free = free.index_fill(0, best, False)
-        chosen.append(best)
-    return torch.cat(chosen)
+    padded = nn.utils.rnn.pad_sequence(list(boxes), batch_first=True)  # (B, G, 4), 0 at the end
+    flat = padded.flatten(0, 1)
+    overlaps = box_iou(flat, anchors).view(*padded.shape[:2], len(anchors))
+    distances = torch.cdist(
+        torch.cat(_centre_form(flat), dim=1),
+        torch.cat(_centre_form(anchors), dim=1),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    ).view_as(overlaps)
+    chosen = torch.zeros_like(padded[..., 0], dtype=torch.long)
+    taken = anchors.new_zeros(len(padded), len(anchors), dtype=torch.bool)
+    for turn in range(padded.shape[1]):
+        overlap = overlaps[:, turn].masked_fill(taken, 0)
+        nearness = -distances[:, turn].masked_fill(taken, torch.inf)
+        rank = torch.where((overlap > 0).any(dim=1, keepdim=True), overlap, nearness)
+        best = rank.argmax(dim=1, keepdim=True)
+        taken.scatter_(1, best, True)
+        chosen[:, turn] = best[:, 0]
+    return [of_image[: len(own)] for of_image, own in zip(chosen, boxes, strict=True)]
 
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
