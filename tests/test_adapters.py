@@ -13,6 +13,33 @@ def test_convolution_brings_the_student_to_the_teachers_shape(kernel_size):
     assert adapter.bias is not None
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_a_convolution_at_some_positions_is_the_whole_one_there(kernel_size):
+    feature = torch.randn(2, 5, 6, 4, dtype=torch.float64, requires_grad=True)
+    adapter = adapters.convolution(feature, torch.zeros(2, 7, 6, 4), kernel_size).double()
+    mask = torch.rand(2, 6, 4) > 0.6
+    mask[0, 0, 0] = mask[1, 5, 3] = True  # corners, where the kernel reaches into the padding
+    where = mask.nonzero(as_tuple=True)
+    inputs = [feature, adapter.weight, adapter.bias]
+    whole = adapter(feature).permute(0, 2, 3, 1)[mask]
+    found = adapters.convolved_at(adapter, feature, where)
+    assert torch.allclose(found, whole)
+    expected = torch.autograd.grad(whole.square().sum(), inputs)
+    for ours, theirs in zip(
+        torch.autograd.grad(found.square().sum(), inputs), expected, strict=True
+    ):
+        assert torch.allclose(ours, theirs)
+
+
+def test_a_convolution_at_no_position_still_has_a_gradient():
+    feature = torch.randn(1, 5, 6, 4, requires_grad=True)
+    adapter = adapters.convolution(feature, torch.zeros(1, 7, 6, 4), 3)
+    found = adapters.convolved_at(adapter, feature, torch.zeros(1, 6, 4).nonzero(as_tuple=True))
+    found.sum().backward()
+    assert found.shape == (0, 7)
+    assert adapter.weight.grad.abs().sum() == feature.grad.abs().sum() == 0
+
+
 def test_convolution_keeps_any_size():
     adapter = adapters.convolution(torch.zeros(1, 5, 4, 4), torch.zeros(1, 7, 4, 4), 3)
     assert adapter(torch.zeros(3, 5, 9, 2)).shape == (3, 7, 9, 2)

@@ -4,6 +4,8 @@ They are sized from what the taps saw in the dry pass, so that a recipe names pl
 channel counts. Adapters belong to the method, never to the student.
 """
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,6 +32,31 @@ def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Co
     same_map(student, teacher)
     padding = kernel_size // 2
     return nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size, padding=padding)
+
+
+def convolved_at(convolution: nn.Conv2d, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
+    """What a convolution that keeps height and width gives at some positions alone.
+
+    It costs as much of the whole convolution as the positions are of the map.
+
+    Args:
+        convolution: of an odd, square kernel, stride 1, and half the kernel as padding.
+        feature: (B, C, H, W).
+        where: image, row and column of each of the P positions.
+
+    Returns:
+        (P, C_out).
+    """
+    size, _ = convolution.kernel_size
+    rows = F.pad(feature, (size // 2,) * 4).permute(0, 2, 3, 1)  # (B, H + 2p, W + 2p, C)
+    height, width = rows.shape[1:3]
+    image, row, column = where
+    reach = torch.arange(size, device=feature.device)
+    cells = ((image * height + row) * width + column)[:, None]  # the window's upper left corner
+    cells = cells + (reach[:, None] * width + reach).flatten()
+    windows = rows.reshape(-1, rows.shape[-1]).index_select(0, cells.flatten())
+    weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)  # (C_out, k * k * C)
+    return F.linear(windows.view(len(image), weight.shape[1]), weight, convolution.bias)
 
 
 def linear(student: Tensor, teacher: Tensor) -> nn.Linear:

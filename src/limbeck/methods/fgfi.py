@@ -132,15 +132,14 @@ class FineGrainedImitation(Method):
         """The part ``imitation``: one loss over all maps."""
         teacher = step.taught.by_level(self.places)
         masks = self.masks(step)
-        summed, positions = [], []
+        summed, count = [], 0
         for level, feature in step.student.by_level(self.places).items():
-            adapted = self.adapters[_key(level)](feature).float()
-            taught = self._resized(teacher[level], feature).float()
-            squares = (adapted - taught).square().sum(dim=1)  # (B, H, W)
-            summed.append((squares * masks[level]).sum())
-            positions.append(masks[level].sum())
-        count = torch.stack(positions).sum().clamp(min=1)
-        return {"imitation": torch.stack(summed).sum() / (2 * count)}
+            image, row, column = where = masks[level].nonzero(as_tuple=True)
+            adapted = self._adapted(level, feature, where).float()  # (P, C)
+            taught = self._resized(teacher[level], feature)[image, :, row, column].float()
+            summed.append((adapted - taught).square().sum())
+            count += len(image)
+        return {"imitation": torch.stack(summed).sum() / (2 * max(1, count))}
 
     def masks(self, step: Step) -> dict[str, Tensor]:
         """The imitation masks (B, H, W), boolean, of every imitated map."""
@@ -171,6 +170,16 @@ class FineGrainedImitation(Method):
         """The adapter on that map, or on its first level."""
         names = (_key(student_tap), _key(f"{student_tap}.0"))
         return next((self.adapters[name] for name in names if name in self.adapters), None)
+
+    def _adapted(self, level: str, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
+        """The adapted feature where it is imitated, (P, C): nothing else is used of it."""
+        adapter = self.adapters[_key(level)]
+        if isinstance(adapter, nn.Conv2d):
+            return adapters.convolved_at(adapter, feature, where)
+        convolution, activation = adapter.children()
+        assert isinstance(convolution, nn.Conv2d)
+        adapted: Tensor = activation(adapters.convolved_at(convolution, feature, where))
+        return adapted
 
     def _resized(self, teacher: Tensor, student: Tensor) -> Tensor:
         if teacher.shape[2:] == student.shape[2:]:
