@@ -178,8 +178,9 @@ class _Crop(nn.Module):
 
 
 def _per_object(sample: tuple[tv_tensors.Image, dict[str, Tensor]]) -> tuple[Tensor, ...]:
+    """What has a row for each object, beside the boxes."""
     _, target = sample
-    return tuple(target[k] for k in ("labels", "area", "iscrowd", "difficult") if k in target)
+    return tuple(rows for key, rows in target.items() if key not in ("boxes", "image_id"))
 
 
 def to_float() -> v2.Transform:
