@@ -8,6 +8,7 @@ from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
 from limbeck.data.transforms import ClassificationAugmentation, DetectionAugmentation
 from limbeck.data.voc import VOC
+from limbeck.data.widerface import WIDERFace
 
 __all__ = [
     "COCO",
@@ -19,4 +20,5 @@ __all__ = [
     "ImageFolder",
     "Shapes",
     "VisionDataset",
+    "WIDERFace",
 ]
