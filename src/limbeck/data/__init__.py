@@ -6,7 +6,11 @@ from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
 from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
-from limbeck.data.transforms import ClassificationAugmentation, DetectionAugmentation
+from limbeck.data.transforms import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ShuffleDetAugmentation,
+)
 from limbeck.data.voc import VOC
 from limbeck.data.widerface import WIDERFace
 
@@ -19,6 +23,7 @@ __all__ = [
     "DetectionAugmentation",
     "ImageFolder",
     "Shapes",
+    "ShuffleDetAugmentation",
     "VisionDataset",
     "WIDERFace",
 ]
