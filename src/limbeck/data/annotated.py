@@ -1,4 +1,4 @@
-"""Detection datasets of image files with boxes: what COCO and PASCAL VOC have in common."""
+"""Detection datasets of image files with boxes: what COCO, VOC, KITTI and WIDER FACE share."""
 
 import logging
 from collections import Counter
