@@ -10,7 +10,11 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.pytorch import Trainer
 
 from limbeck.commands.recipes import folder, names
-from limbeck.data import ClassificationAugmentation, DetectionAugmentation
+from limbeck.data import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ShuffleDetAugmentation,
+)
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import Method
 from limbeck.models import FasterRCNN
@@ -76,7 +80,8 @@ def test_methods_and_augmentation_of_a_recipe_can_be_built(name: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--methods", type=dict[str, Method] | None)
     parser.add_argument(
-        "--augmentation", type=DetectionAugmentation | ClassificationAugmentation | None
+        "--augmentation",
+        type=DetectionAugmentation | ShuffleDetAugmentation | ClassificationAugmentation | None,
     )
     stated = {"methods": config.model.methods, "augmentation": config.data.augmentation}
     parsed = parser.parse_object(stated)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import PIL.Image
@@ -7,7 +8,13 @@ import torch
 from torchvision.io import decode_image, write_jpeg, write_png
 from torchvision.transforms.v2.functional import to_dtype
 
-from limbeck.data import ClassificationAugmentation, Shapes
+from limbeck.commands.predict import evaluation_transform
+from limbeck.data import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    Shapes,
+    ShuffleDetAugmentation,
+)
 from limbeck.models import Classifier, load_student, save_student
 from tests.commands import tiny
 from tests.commands.conftest import Runs
@@ -82,6 +89,18 @@ def test_a_classifier_sees_what_it_was_measured_on() -> None:
     assert [d["class"] for d in found] == ["abc"[i] for i in order]
     assert [d["score"] for d in found] == pytest.approx(scores[order].tolist(), abs=1e-4)
     assert {path.name for path in Path("predictions").iterdir()} == {"predictions.json"}
+
+
+@pytest.mark.parametrize(
+    "augmentation", [ShuffleDetAugmentation(), DetectionAugmentation(sizes=((32, 32), (64, 64)))]
+)
+def test_a_detector_sees_what_it_was_measured_on(
+    augmentation: ShuffleDetAugmentation | DetectionAugmentation,
+) -> None:
+    metadata = {"task": "detection", "augmentation": asdict(augmentation)}
+    image, target = Shapes(size=96, count=1)[0]
+    seen = evaluation_transform(json.loads(json.dumps(metadata)))(image)
+    assert torch.equal(seen, augmentation.evaluation()(image, target)[0])
 
 
 def test_a_classifier_of_which_nothing_is_known_sees_the_image_as_it_is() -> None:

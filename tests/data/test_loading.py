@@ -65,6 +65,28 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone():
     assert not torch.equal(sample(seed=1), expected)
 
 
+def test_one_size_a_batch_depends_on_seed_epoch_and_draws_alone():
+    augmentation = DetectionAugmentation(sizes=tuple((side, 32) for side in range(20, 60)))
+    transforms = augmentation.training(), augmentation.training_batch()
+
+    def sizes(draws, seed=0):
+        images, targets = AugmentedBatches(Shapes(count=4), *transforms, seed=seed)[draws]
+        assert all(type(value) is torch.Tensor for target in targets for value in target.values())
+        return [tuple(image.shape[1:]) for image in images]
+
+    (size,) = set(sizes(DRAWS))
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert sizes(DRAWS) == [size, size]
+    assert torch.equal(torch.get_rng_state(), state)
+    others = {
+        sizes(DRAWS, seed=1)[0],
+        sizes(DRAWS[::-1])[0],
+        sizes([Draw(1, draw.image) for draw in DRAWS])[0],
+    }
+    assert len(others | {size}) == 4
+
+
 @pytest.mark.parametrize("dataset", [Shapes(count=4), Mixed(count=4)], ids=["alike", "mixed"])
 def test_batches_survive_the_way_from_a_worker(dataset):
     batch = batches_of(dataset)[DRAWS]

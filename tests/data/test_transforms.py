@@ -1,9 +1,15 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from limbeck.data import ClassificationAugmentation, DetectionAugmentation
+from limbeck.data import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ShuffleDetAugmentation,
+)
 
 
 @pytest.fixture
@@ -150,6 +156,132 @@ def test_sizes_that_do_not_suit_are_refused(wrong):
         DetectionAugmentation(**wrong)
 
 
+def test_one_size_for_every_image_of_a_batch(sample):
+    lower = (sample[0][:, :30], sample[1] | {"boxes": F.crop(sample[1]["boxes"], 0, 0, 30, 80)})
+    augmentation = DetectionAugmentation(sizes=((30, 80), (120, 40)), flip=0)
+    one = augmentation.training_batch()
+    found = {}
+    for _ in range(20):
+        batch = one([sample, lower])
+        (size,) = {tuple(image.shape[1:]) for image, _ in batch}
+        found[size] = [(t["boxes"].tolist(), t["area"].tolist()) for _, t in batch]
+    assert found.keys() == {(30, 80), (120, 40)}
+    assert found[30, 80] == [([[10, 10, 30, 25]], [300]), ([[10, 20, 30, 30]], [600])]
+    assert augmentation.training()(*sample)[0].shape == (3, 60, 80)
+    assert DetectionAugmentation().training_batch() is None
+
+
+GREY = torch.tensor([124, 116, 104], dtype=torch.uint8)
+PLAIN = {"brightness": 0, "contrast": (1, 1), "saturation": (1, 1), "drift": (0, 0), "flip": 0}
+
+
+def shuffledet(sample, **options):
+    return ShuffleDetAugmentation(**{"size": (60, 80)} | PLAIN | options).training()(*sample)
+
+
+def test_shuffledet_as_published(sample):
+    augmentation = ShuffleDetAugmentation()
+    image, target = augmentation.training()(*sample)
+    assert (image.shape, image.dtype) == ((3, 384, 1248), torch.float32)
+    assert target["boxes"].canvas_size == (384, 1248)
+    assert torch.equal(augmentation.evaluation()(*sample)[0], scaled(sample[0]))
+
+
+def test_shuffledet_changes_brightness_by_an_integer(sample):
+    drawn = set()
+    for _ in range(100):
+        image, target = shuffledet(sample, brightness=2)
+        change = (image * 255).round().short() - sample[0].short()
+        inside = (sample[0] >= 2) & (sample[0] <= 253)
+        (by,) = change[inside].unique().tolist()
+        drawn.add(by)
+        assert torch.equal(image, scaled((sample[0].short() + by).clamp(0, 255).to(torch.uint8)))
+        assert torch.equal(target["boxes"], sample[1]["boxes"])
+    assert drawn == {-2, -1, 0, 1, 2}
+
+
+def test_shuffledet_changes_contrast_by_a_factor(sample):
+    image, _ = shuffledet(sample, contrast=(0.5, 0.5))
+    assert torch.equal(image, scaled(sample[0] // 2))
+
+
+def test_shuffledet_blends_with_the_grey_image(sample):
+    image, _ = shuffledet(sample, saturation=(1.5, 1.5))
+    assert torch.equal(image, scaled(F.adjust_saturation(sample[0], 1.5)))
+    grey, _ = shuffledet(sample, saturation=(0, 0))
+    assert torch.equal(grey[0], grey[1])
+
+
+def drift(sample, count, most):
+    """Images before they are resized, by how far along x and y they drifted."""
+    found = {}
+    drifting = ShuffleDetAugmentation(**PLAIN | {"drift": most}).training().transforms[3]
+    for _ in range(count):
+        image, target = drifting(*sample)
+        found[80 - image.shape[2], 60 - image.shape[1]] = image, target
+    return found
+
+
+def test_drift_cuts_or_pads_left_and_top(sample):
+    found = drift(sample, 200, (3, 2))
+    assert found.keys() == {(x, y) for x in range(-3, 4) for y in range(-2, 3)}
+    for (x, y), (image, target) in found.items():
+        assert target["boxes"].tolist() == [[10 - x, 20 - y, 30 - x, 50 - y]]
+        assert target["boxes"].canvas_size == (60 - y, 80 - x) == tuple(image.shape[1:])
+        assert target["area"].tolist() == [600]
+        kept = sample[0][:, max(y, 0) :, max(x, 0) :]
+        assert torch.equal(image[:, max(-y, 0) :, max(-x, 0) :], kept)
+        assert (image[:, : max(-y, 0)] == GREY[:, None, None]).all()
+        assert (image[:, :, : max(-x, 0)] == GREY[:, None, None]).all()
+
+
+def test_drift_touches_no_object(sample):
+    x, y = zip(*drift(sample, 400, (14, 24)), strict=True)
+    assert (min(x), max(x), min(y), max(y)) == (-14, 9, -24, 19)
+    corner = tv_tensors.BoundingBoxes(
+        torch.tensor([[0.5, 0, 9, 9]]), format="XYXY", canvas_size=(60, 80)
+    )
+    x, y = zip(*drift((sample[0], sample[1] | {"boxes": corner}), 100, (2, 2)), strict=True)
+    assert (set(x), set(y)) == ({-2, -1, 0}, {-2, -1})
+
+
+def test_drift_without_objects_leaves_some_of_the_image(sample):
+    none = tv_tensors.BoundingBoxes(torch.zeros(0, 4), format="XYXY", canvas_size=(60, 80))
+    empty = (sample[0], sample[1] | {"boxes": none, "area": torch.zeros(0)})
+    found = drift(empty, 1000, (150, 100))
+    x, y = zip(*found, strict=True)
+    assert (max(x), max(y)) == (79, 59)
+    assert -150 <= min(x) < -140
+    assert all(target["boxes"].shape == (0, 4) for _, target in found.values())
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 999),
+    width=st.integers(2, 70),
+    height=st.integers(2, 50),
+    x=st.integers(0, 9),
+    y=st.integers(0, 9),
+)
+def test_shuffledet_moves_boxes_with_their_pixels(seed, width, height, x, y):
+    """A box around what is white is around it still."""
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    image[:, y : y + height, x : x + width] = 255
+    box = torch.tensor([[x, y, x + width, y + height]]).float()
+    target = {
+        "boxes": tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=(60, 80)),
+        "area": box[:, 2:].sub(box[:, :2]).prod(dim=1),
+    }
+    torch.manual_seed(seed)
+    geometry = {"flip": 0.5, "drift": (20, 20), "size": (180, 240)}
+    moved, target = shuffledet((tv_tensors.Image(image), target), **geometry)
+    white = (moved[0] > 0.75).nonzero()
+    (left, top, right, bottom), area = target["boxes"][0].tolist(), target["area"].item()
+    expected = pytest.approx([left, top, right, bottom], abs=2)
+    assert [*white.amin(0).flip(0).tolist(), *(white.amax(0).flip(0) + 1).tolist()] == expected
+    assert area == pytest.approx((right - left) * (bottom - top), rel=1e-3)
+
+
 def test_training_of_classifiers(sample):
     training = ClassificationAugmentation(size=32).training()
     image, label = training(sample[0], torch.tensor(4))
@@ -198,6 +330,18 @@ def test_imagenet_evaluation_is_256_and_224():
             lambda: DetectionAugmentation(short_sides=(5,), short_side_range=(5, 6)),
             "expected one of them",
         ),
+        (
+            lambda: DetectionAugmentation(sizes=((5, 5),), size=(5, 5)),
+            r"sizes is \(\(5, 5\),\), size",
+        ),
+        (lambda: DetectionAugmentation(sizes=((5, 5),), short_sides=(5,)), "expected one of them"),
+        (lambda: DetectionAugmentation(sizes=()), r"sizes is \(\), size None"),
+        (lambda: DetectionAugmentation(sizes=((5, 0),)), "a height and a width each"),
+        (lambda: ShuffleDetAugmentation(size=(0, 5)), r"size is \(0, 5\), brightness 50"),
+        (lambda: ShuffleDetAugmentation(drift=(5, -1)), r"drift \(5, -1\); expected at least"),
+        (lambda: ShuffleDetAugmentation(contrast=(2, 1)), r"contrast is \(2, 1\); expected 0 <="),
+        (lambda: ShuffleDetAugmentation(saturation=(-1, 1)), r"saturation is \(-1, 1\)"),
+        (lambda: ShuffleDetAugmentation(flip=1.5), "flip is 1.5"),
         (lambda: DetectionAugmentation(flip=1.5), "flip is 1.5"),
         (lambda: DetectionAugmentation(photometric=-0.1), "photometric is -0.1"),
         (lambda: ClassificationAugmentation(flip=2), "flip is 2"),

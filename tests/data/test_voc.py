@@ -275,4 +275,4 @@ def test_real_pascal(shared):
     assert splits[0].classes == PASCAL
     objects = [one.objects for split in splits for one in split.images]
     assert sum(map(len, objects)) == 168
-    assert sum(int(one.difficult.sum()) for one in objects) == 26
+    assert sum(int(one.attributes["difficult"].sum()) for one in objects) == 26

@@ -10,7 +10,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from limbeck.data import ClassificationAugmentation, DetectionAugmentation, ImageFolder, Shapes
+from limbeck.data import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ImageFolder,
+    Shapes,
+    ShuffleDetAugmentation,
+)
 from limbeck.data.base import BadSampleError
 from limbeck.training.data import DataModule
 
@@ -51,6 +57,37 @@ def test_batches_do_not_depend_on_the_number_of_workers():
         assert all(map(same, runs[0], batches))
     assert ids(runs[0][:5]) != ids(runs[0][5:])
     assert sorted(i for batch in ids(runs[0][:5]) for i in batch) == list(range(10))
+
+
+MULTI_SCALE = DetectionAugmentation(sizes=((32, 32), (48, 48), (64, 40)), jitter=0.3)
+
+
+def test_one_size_a_batch_whatever_the_workers_and_after_resuming():
+    runs = [
+        list(islice(endless(module(augmentation=MULTI_SCALE, workers=n).train_dataloader()), 8))
+        for n in (0, 2)
+    ]
+    assert all(map(same, *runs))
+    sizes = [{tuple(image.shape[1:]) for image in batch.images} for batch in runs[0]]
+    assert all(len(of_batch) == 1 for of_batch in sizes)
+    assert set().union(*sizes) == set(MULTI_SCALE.sizes)
+
+    loader, restored = (module(augmentation=MULTI_SCALE).train_dataloader() for _ in range(2))
+    for _ in islice(loader, 3):
+        pass
+    restored.load_state_dict(loader.state_dict())
+    assert all(map(same, islice(endless(restored), 5), runs[0][3:]))
+
+
+def test_one_size_a_batch_is_for_training():
+    data = module(augmentation=DetectionAugmentation(sizes=((48, 40),)), workers=0)
+    loaders = [
+        data.val_dataloader(),
+        data.calibration_dataloader(4, "evaluation", step=0),
+        data.calibration_dataloader(4, "training", step=0),
+    ]
+    sizes = [{tuple(i.shape[1:]) for b in loader for i in b.images} for loader in loaders]
+    assert sizes == [{(32, 32)}, {(32, 32)}, {(48, 40)}]
 
 
 def test_epochs_augment_anew():
@@ -319,7 +356,14 @@ class Fewer(Shapes):
             lambda: module(train=Shapes("classification")),
             "for classification, the validation set for det",
         ),
-        (lambda: module(augmentation=ClassificationAugmentation()), "ClassificationAugmentation, "),
+        (
+            lambda: module(augmentation=ClassificationAugmentation()),
+            "ClassificationAugmentation, .* give .*DetectionAugmentation or ShuffleDetAugmentation",
+        ),
+        (
+            lambda: module(task="classification", augmentation=ShuffleDetAugmentation()),
+            r"ShuffleDetAugmentation, .*; give a limbeck\.data\.ClassificationAugmentation",
+        ),
         (lambda: module(batch_size=0), "batch_size is 0"),
         (lambda: module(eval_batch_size=0), "eval_batch_size 0"),
         (lambda: module(workers=-1), "workers -1"),
@@ -343,21 +387,51 @@ def test_other_classes_are_refused(shared):
         DataModule(ImageFolder(folders / "cifar10/val"), ImageFolder(folders / "clothing/train"))
 
 
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-def test_a_recipe_states_the_data(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("""
+def stated(folder, augmentation):
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(f"""
 data:
-  val: {class_path: limbeck.data.Shapes, init_args: {count: 200, seed: 1}}
-  train: {class_path: limbeck.data.Shapes, init_args: {count: 100000}}
+  val: {{class_path: limbeck.data.Shapes, init_args: {{count: 200, seed: 1}}}}
+  train: {{class_path: limbeck.data.Shapes, init_args: {{count: 100000}}}}
   batch_size: 8
-  augmentation: {short_sides: [240, 320], photometric: 0.5}
+  augmentation: {augmentation}
   on_bad_sample: skip
 """)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(DataModule, "data")
-    data = parser.instantiate_classes(parser.parse_args([f"--config={recipe}"])).data
+    return parser.instantiate_classes(parser.parse_args([f"--config={recipe}"])).data
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("augmentation", "expected"),
+    [
+        ("{sizes: [[320, 320], [352, 416]]}", {"sizes": ((320, 320), (352, 416))}),
+        ("{size: [320, 320]}", {"size": (320, 320)}),
+    ],
+)
+def test_a_recipe_states_sizes(tmp_path, augmentation, expected):
+    assert stated(tmp_path, augmentation).augmentation == DetectionAugmentation(**expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        "{drift: [15, 10]}",
+        "{class_path: limbeck.data.ShuffleDetAugmentation, init_args: {drift: [15, 10]}}",
+    ],
+)
+def test_a_recipe_states_the_augmentation_of_shuffledet(tmp_path, augmentation):
+    data = stated(tmp_path, augmentation)
+    assert data.augmentation == ShuffleDetAugmentation(drift=(15, 10))
+    assert next(iter(data.train_dataloader())).images[0].shape == (3, 384, 1248)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_recipe_states_the_data(tmp_path):
+    data = stated(tmp_path, "{short_sides: [240, 320], photometric: 0.5}")
     assert len(data.train) == 100_000
     assert data.batch_size == 8
     assert len(data.bad_samples["training"]) == 100_000

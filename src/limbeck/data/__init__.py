@@ -4,17 +4,26 @@ from limbeck.data.base import VisionDataset
 from limbeck.data.coco import COCO
 from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
+from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
-from limbeck.data.transforms import ClassificationAugmentation, DetectionAugmentation
+from limbeck.data.transforms import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ShuffleDetAugmentation,
+)
 from limbeck.data.voc import VOC
+from limbeck.data.widerface import WIDERFace
 
 __all__ = [
     "COCO",
+    "KITTI",
     "VOC",
     "ClassificationAugmentation",
     "Concatenated",
     "DetectionAugmentation",
     "ImageFolder",
     "Shapes",
+    "ShuffleDetAugmentation",
     "VisionDataset",
+    "WIDERFace",
 ]

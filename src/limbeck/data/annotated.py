@@ -1,9 +1,9 @@
-"""Detection datasets of image files with boxes: what COCO and PASCAL VOC have in common."""
+"""Detection datasets of image files with boxes: what COCO, VOC, KITTI and WIDER FACE share."""
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -36,14 +36,15 @@ class Objects:
         labels: int64 (N,), counting from 1.
         area: float32 (N,), in pixels.
         iscrowd: int64 (N,), 1 for a region of many objects.
-        difficult: bool (N,), or None where the layout has no such thing.
+        attributes: what else the layout says of each object, by the names that a target gives
+            them: a tensor of N rows each, such as VOC's ``difficult``, bool (N,).
     """
 
     boxes: Tensor
     labels: Tensor
     area: Tensor
     iscrowd: Tensor
-    difficult: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,25 +52,26 @@ class Objects:
     def target(self, image_id: int, canvas_size: tuple[int, int]) -> dict[str, Tensor]:
         """A torchvision target, its tensors copied: a worker that sends them would keep them."""
         boxes = tv_tensors.BoundingBoxes(self.boxes.clone(), format="XYXY", canvas_size=canvas_size)
-        target: dict[str, Tensor] = {
+        return {
             "boxes": boxes,
             "labels": self.labels.clone(),
             "image_id": torch.tensor(image_id),
             "area": self.area.clone(),
             "iscrowd": self.iscrowd.clone(),
+            **{name: rows.clone() for name, rows in self.attributes.items()},
         }
-        if self.difficult is not None:
-            target["difficult"] = self.difficult.clone()
-        return target
 
     def within(self, size: tuple[int, int]) -> Tensor:
         """The boxes (N, 4) clipped to an image of (height, width)."""
         height, width = size
         return self.boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
 
-    def learnable(self, size: tuple[int, int]) -> "Objects":
-        """Boxes clipped to the image, without crowds and what is smaller than a pixel."""
-        boxes = self.within(size)
+    def learnable(self, size: tuple[int, int] | None) -> "Objects":
+        """Boxes clipped to the image, without crowds and what is smaller than a pixel.
+
+        Where the (height, width) is not known, nothing is clipped.
+        """
+        boxes = self.boxes if size is None else self.within(size)
         sides = boxes[:, 2:] - boxes[:, :2]
         area = self.area.minimum(sides.prod(dim=1))
         keep = (sides >= ONE_PIXEL).all(dim=1) & (area > 0) & (self.iscrowd == 0)
@@ -78,7 +80,7 @@ class Objects:
             self.labels[keep],
             area[keep],
             self.iscrowd[keep],
-            None if self.difficult is None else self.difficult[keep],
+            {name: rows[keep] for name, rows in self.attributes.items()},
         )
 
 
@@ -132,7 +134,8 @@ class AnnotatedImages(VisionDataset):
         _warn_of_boxes_outside(images, source, training)
         kept = images
         if training:
-            kept = [_learnable(image) for image in images]
+            # Where no size is stated, boxes wait to be clipped until the image is read.
+            kept = [replace(one, objects=one.objects.learnable(one.size)) for one in images]
             kept = [image for image in kept if len(image.objects) or keep_images_without_boxes]
         if not kept:
             raise ValueError(
@@ -176,13 +179,6 @@ class AnnotatedImages(VisionDataset):
             return record.size
         with open_image(record.path) as file:
             return file.height, file.width
-
-
-def _learnable(image: AnnotatedImage) -> AnnotatedImage:
-    """Where the annotation states no size, this waits until the image is read."""
-    if image.size is None:
-        return image
-    return replace(image, objects=image.objects.learnable(image.size))
 
 
 def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, training: bool) -> None:

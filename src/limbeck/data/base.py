@@ -32,7 +32,9 @@ class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
     * ``image_id``: int64 scalar, unique in the dataset;
     * ``area``: float32 (N,), in pixels, of the object's outline where the dataset has one;
     * ``iscrowd``: int64 (N,), 1 for a region that an evaluator ignores, as COCO defines it;
-    * ``difficult``: bool (N,), only in datasets that have it (PASCAL VOC).
+    * whatever else the layout says of each object, a row each: PASCAL VOC's ``difficult``, bool
+      (N,); KITTI's ``truncation``, float32 (N,), and ``occlusion``, int64 (N,); WIDER FACE's
+      ``easy``, ``medium`` and ``hard``, bool (N,).
 
     Attributes:
         task: ``"detection"`` or ``"classification"``.

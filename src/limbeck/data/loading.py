@@ -1,6 +1,7 @@
 """From a dataset to batches: what runs in the workers of a loader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from limbeck.data.base import BadSampleError, Target, VisionDataset
-from limbeck.data.sampling import Draw, sample_seed
+from limbeck.data.sampling import BATCH_TRANSFORM, Draw, sample_seed
 
 
 class DetectionBatch(NamedTuple):
@@ -35,13 +36,15 @@ class ClassificationBatch(NamedTuple):
 class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
     """A dataset with its transform, read a batch of draws at a time.
 
-    The random numbers of a sample are a function of ``(seed, epoch, image)``: neither the number of
-    workers nor what was drawn before changes them, and the global state is left as it was.
+    The random numbers of a sample are a function of ``(seed, epoch, image)``, those of a batch of
+    ``(seed, epoch, its first image)``: neither the number of workers nor what was drawn before
+    changes them, and the global state is left as it was.
 
     Args:
         dataset: the images and targets.
         transform: takes and gives ``(image, target)``; the image that it gives is float32.
-        seed: with epoch and image, seeds the transform.
+        batch_transform: takes and gives all samples of a batch, after ``transform``.
+        seed: with epoch and image, seeds the transforms.
         bad: a flag for each image, bool (len(dataset),), in shared memory, which is set where a bad
             sample is skipped; without it a bad sample is an error.
         replace: in the place of a bad sample comes the next good image of the dataset, so that
@@ -52,6 +55,7 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         self,
         dataset: VisionDataset,
         transform: Callable[..., Any],
+        batch_transform: Callable[..., Any] | None = None,
         *,
         seed: int = 0,
         bad: Tensor | None = None,
@@ -59,6 +63,7 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
     ) -> None:
         self.dataset = dataset
         self.transform = transform
+        self.batch_transform = batch_transform
         self.seed = seed
         self.bad = bad
         self.replace = replace
@@ -75,7 +80,11 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         samples = [sample for draw in draws if (sample := self._sample(draw)) is not None]
         if not samples:
             return None
-        images, targets = zip(*samples, strict=True)
+        if self.batch_transform is not None:
+            first = draws[0]
+            with _seeded(sample_seed(self.seed, first.epoch, first.image, BATCH_TRANSFORM)):
+                samples = self.batch_transform(samples)
+        images, targets = zip(*(_plain(*sample) for sample in samples), strict=True)
         if self.dataset.task == "detection":
             return DetectionBatch(list(images), list(targets))
         sizes = {tuple(image.shape[-2:]) for image in images}
@@ -90,15 +99,9 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         read = self._read(draw.image)
         if read is None:
             return None
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reseed the accelerators too, where there are no workers
-            torch.default_generator.manual_seed(sample_seed(self.seed, draw.epoch, draw.image))
-            image, target = self.transform(*read)
-        return _plain(image), (
-            {key: _plain(value) for key, value in target.items()}
-            if isinstance(target, dict)
-            else _plain(target)
-        )
+        with _seeded(sample_seed(self.seed, draw.epoch, draw.image)):
+            sample: tuple[Tensor, Target] = self.transform(*read)
+            return sample
 
     def _read(self, drawn: int) -> tuple[Tensor, Target] | None:
         """An image and its target, or what comes in the place of a bad one."""
@@ -119,8 +122,20 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         return None
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_subclass(Tensor)
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers of the CPU from a seed, for a while."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reseed the accelerators too, where there are no workers
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+    """The same without torchvision's subclasses."""
+    if isinstance(target, dict):
+        return image.as_subclass(Tensor), {k: v.as_subclass(Tensor) for k, v in target.items()}
+    return image.as_subclass(Tensor), target.as_subclass(Tensor)
 
 
 def _unpack(images: Tensor | list[Tensor], arrays: list[dict[str, NDArray[Any]]]) -> DetectionBatch:

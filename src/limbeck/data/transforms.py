@@ -4,14 +4,19 @@ The geometry of training (resizing, flips, crops) belongs here, so that teacher 
 same pixels. Normalisation belongs to each model. What leaves is float32 RGB in [0, 1].
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
+
+Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class DetectionAugmentation:
         long_side: the longer side's limit when resizing, which wins over the shorter one.
         size: (height, width) that every image is resized to in training, whatever its aspect, for
             detectors that resize to a fixed size at test time, such as SSD.
+        sizes: (height, width)s instead, one of which is drawn for each batch, as YOLOv2's authors
+            do it every ten batches. Processes draw each for themselves.
         zoom_out: probability that an image is put somewhere on a grey canvas of up to four times
             its sides, as SSD's authors do it; after the photometric distortion.
         iou_crop: crop a random part that overlaps an object enough, or nothing, as SSD's authors do
@@ -46,6 +53,7 @@ class DetectionAugmentation:
     short_side_range: tuple[int, int] | None = None
     long_side: int | None = None
     size: tuple[int, int] | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
     zoom_out: float = 0.0
     iou_crop: bool = False
     flip: float = 0.5
@@ -67,10 +75,19 @@ class DetectionAugmentation:
                 f"size is {self.size} and short_sides {self.sides}; expected one of them, and of "
                 "size a height and a width"
             )
+        if self.sizes is not None:
+            self._check_sizes(self.sizes)
         _check_probability("zoom_out", self.zoom_out)
         _check_probability("flip", self.flip)
         _check_probability("vertical_flip", self.vertical_flip)
         _check_probability("photometric", self.photometric)
+
+    def _check_sizes(self, sizes: tuple[tuple[int, int], ...]) -> None:
+        if self.size or self.sides or not sizes or min(map(min, sizes)) < 1:
+            raise ValueError(
+                f"sizes is {sizes}, size {self.size} and short_sides {self.sides}; expected one of "
+                "them, and of sizes a height and a width each"
+            )
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -97,6 +114,69 @@ class DetectionAugmentation:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         steps += [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.vertical_flip)]
         return v2.Compose([*steps, to_float()])
+
+    def training_batch(self) -> "OneSize | None":
+        """Takes and gives all that ``training`` made of a batch; None without ``sizes``."""
+        return None if self.sizes is None else OneSize(self.sizes)
+
+    def evaluation(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        return v2.Compose([to_float()])
+
+
+@dataclass(frozen=True)
+class ShuffleDetAugmentation:
+    """Augmentation of ShuffleDet on KITTI, as the authors of fine-grained imitation have it.
+
+    In this order: brightness, contrast, saturation, drift, flip, resizing. Saturation is what they
+    meant, a blend with the grey image: theirs multiplies one row of pixels. Evaluation changes
+    nothing, as the detector resizes for itself at test time.
+
+    Args:
+        size: (height, width) that every image is resized to in training, whatever its aspect.
+        brightness: the most that is added to or taken from all values, of 255; an integer is drawn.
+        contrast: smallest and largest number that all values are multiplied by.
+        saturation: likewise, what the difference from the grey image is multiplied by.
+        drift: the most that an image moves along x and y, pixels. Moved to the left or up, it loses
+            columns or rows, as far as no object is touched; moved to the right or down, it gains
+            some of the mean colour. Its size changes accordingly.
+        flip: probability of a horizontal flip.
+
+    Raises:
+        ValueError: a size or a range is none, or ``flip`` is no probability.
+    """
+
+    size: tuple[int, int] = (384, 1248)
+    brightness: int = 50
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.3, 1.7)
+    drift: tuple[int, int] = (150, 100)
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or min(self.brightness, *self.drift) < 0:
+            raise ValueError(
+                f"size is {self.size}, brightness {self.brightness}, drift {self.drift}; expected "
+                "at least 1, 0 and 0"
+            )
+        for name, (low, high) in (("contrast", self.contrast), ("saturation", self.saturation)):
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} is {(low, high)}; expected 0 <= smallest <= largest")
+        _check_probability("flip", self.flip)
+
+    def training(self) -> v2.Compose:
+        """Takes and gives ``(image, target)``."""
+        return v2.Compose(
+            [
+                _Brightness(self.brightness),
+                v2.ColorJitter(brightness=self.contrast),  # its brightness is a factor
+                v2.ColorJitter(saturation=self.saturation),
+                _Drift(*self.drift),
+                v2.RandomHorizontalFlip(self.flip),
+                _Resize(v2.Resize(list(self.size))),
+                to_float(),
+            ]
+        )
 
     def evaluation(self) -> v2.Compose:
         """Takes and gives ``(image, target)``."""
@@ -153,12 +233,70 @@ class _Resize(nn.Module):
         super().__init__()
         self.resize = resize
 
-    def forward(
-        self, image: tv_tensors.Image, target: dict[str, Tensor]
-    ) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
+    def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
         resized, moved = self.resize(image, target)
         factor = resized.shape[-2:].numel() / image.shape[-2:].numel()
         return resized, {**moved, "area": moved["area"] * factor}
+
+
+class OneSize(nn.Module):
+    """Resizes all images of a batch to one of some (height, width)s, drawn at random."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Takes and gives the ``(image, target)`` of each image of the batch."""
+        size = self.sizes[_drawn(0, len(self.sizes))]
+        resize = _Resize(v2.Resize(list(size)))
+        return [resize(*sample) for sample in samples]
+
+
+class _Brightness(nn.Module):
+    """Adds one integer to all values of a uint8 image."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
+        brighter = image.short() + _drawn(-self.most, self.most + 1)
+        return tv_tensors.Image(brighter.clamp(0, 255).to(torch.uint8)), target
+
+
+class _Drift(nn.Module):
+    """Moves an image by whole pixels: cuts from its left or top, or pads there with grey."""
+
+    def __init__(self, x: int, y: int) -> None:
+        super().__init__()
+        self.x = x
+        self.y = y
+
+    def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
+        height, width = image.shape[-2:]
+        # Without objects, a column and a row of the image stay.
+        margins = torch.cat([target["boxes"][:, :2], torch.tensor([[width, height]])])
+        left, top = margins.amin(dim=0).tolist()
+        x, y = _shift(self.x, left), _shift(self.y, top)
+        padding = [max(-x, 0), max(-y, 0), 0, 0]
+        part = (max(y, 0), max(x, 0), height - y, width - x)
+
+        def moved(thing: Tensor) -> Tensor:
+            cropped: Tensor = F.crop(F.pad(thing, padding, fill=list(GREY)), *part)
+            return cropped
+
+        return moved(image), {**target, "boxes": moved(target["boxes"])}
+
+
+def _shift(most: int, margin: float) -> int:
+    """From -most to most, below the margin, as far as there is such a number."""
+    return _drawn(-most, max(min(most + 1, math.ceil(margin)), 1 - most))
+
+
+def _drawn(low: int, high: int) -> int:
+    """An integer from low to high - 1."""
+    return int(torch.randint(low, high, ()))
 
 
 class _Crop(nn.Module):
@@ -169,17 +307,16 @@ class _Crop(nn.Module):
         per_object = v2.SanitizeBoundingBoxes(labels_getter=_per_object)
         self.crop = v2.Compose([v2.RandomIoUCrop(), per_object])
 
-    def forward(
-        self, image: tv_tensors.Image, target: dict[str, Tensor]
-    ) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
+    def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
         cropped, left = self.crop(image, target)
         sides = left["boxes"][:, 2:] - left["boxes"][:, :2]
         return cropped, {**left, "area": left["area"].minimum(sides.prod(dim=1))}
 
 
-def _per_object(sample: tuple[tv_tensors.Image, dict[str, Tensor]]) -> tuple[Tensor, ...]:
+def _per_object(sample: Sample) -> tuple[Tensor, ...]:
+    """What has a row for each object, beside the boxes."""
     _, target = sample
-    return tuple(target[k] for k in ("labels", "area", "iscrowd", "difficult") if k in target)
+    return tuple(rows for key, rows in target.items() if key not in ("boxes", "image_id"))
 
 
 def to_float() -> v2.Transform:

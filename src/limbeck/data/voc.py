@@ -98,7 +98,7 @@ class _Annotation:
             labels=torch.tensor([classes.index(n) + 1 for n in self.names], dtype=torch.int64),
             area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
             iscrowd=torch.zeros(len(boxes), dtype=torch.int64),
-            difficult=torch.tensor(self.difficult, dtype=torch.bool),
+            attributes={"difficult": torch.tensor(self.difficult, dtype=torch.bool)},
         )
 
 

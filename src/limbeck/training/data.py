@@ -8,7 +8,12 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from limbeck.data import ClassificationAugmentation, DetectionAugmentation, VisionDataset
+from limbeck.data import (
+    ClassificationAugmentation,
+    DetectionAugmentation,
+    ShuffleDetAugmentation,
+    VisionDataset,
+)
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches
 from limbeck.data.sampling import (
@@ -23,8 +28,8 @@ from limbeck.data.sampling import (
 from limbeck.data.transforms import to_float
 
 AUGMENTATIONS = {
-    "detection": DetectionAugmentation,
-    "classification": ClassificationAugmentation,
+    "detection": (DetectionAugmentation, ShuffleDetAugmentation),
+    "classification": (ClassificationAugmentation,),
 }
 
 
@@ -130,7 +135,10 @@ class DataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         workers: int = 2,
-        augmentation: DetectionAugmentation | ClassificationAugmentation | None = None,
+        augmentation: DetectionAugmentation
+        | ShuffleDetAugmentation
+        | ClassificationAugmentation
+        | None = None,
         group_by_aspect_ratio: bool = False,
         seed: int = 0,
         on_bad_sample: Literal["error", "skip"] = "error",
@@ -138,9 +146,10 @@ class DataModule(LightningDataModule):
         super().__init__()
         _check_alike(val, train)
         if augmentation is not None and not isinstance(augmentation, AUGMENTATIONS[val.task]):
+            suited = " or ".join(one.__name__ for one in AUGMENTATIONS[val.task])
             raise ValueError(
                 f"augmentation is a {type(augmentation).__name__}, the datasets are for "
-                f"{val.task}; give a limbeck.data.{AUGMENTATIONS[val.task].__name__}"
+                f"{val.task}; give a limbeck.data.{suited}"
             )
         if eval_batch_size is None:
             eval_batch_size = batch_size
@@ -197,7 +206,7 @@ class DataModule(LightningDataModule):
         )
         samples = AugmentedBatches(
             train,
-            self._transform("training"),
+            *self._transforms("training"),
             seed=self.seed,
             bad=self.bad_samples.get("training"),
             replace=True,
@@ -221,7 +230,7 @@ class DataModule(LightningDataModule):
             len(train), self.batch_size, images, seed=seed, rank=rank, world_size=world_size
         )
         samples = AugmentedBatches(
-            train, self._transform(transform), seed=seed, bad=self.bad_samples.get("training")
+            train, *self._transforms(transform), seed=seed, bad=self.bad_samples.get("training")
         )
         options = self._loader_options() | {"persistent_workers": False}
         return EvaluationLoader(samples, sampler=batches, **options)
@@ -233,7 +242,7 @@ class DataModule(LightningDataModule):
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
         )
         samples = AugmentedBatches(
-            self.val, self._transform("evaluation"), bad=self.bad_samples.get("validation")
+            self.val, *self._transforms("evaluation"), bad=self.bad_samples.get("validation")
         )
         return EvaluationLoader(samples, sampler=batches, **self._loader_options())
 
@@ -242,11 +251,18 @@ class DataModule(LightningDataModule):
             raise ValueError("there is no training set; give the data module 'train' as well")
         return self.train
 
-    def _transform(self, kind: Literal["training", "evaluation"]) -> Callable[..., Any]:
+    def _transforms(
+        self, kind: Literal["training", "evaluation"]
+    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+        """Of samples, and of whole batches."""
         stated = self.augmentation
         if stated is None:
-            return to_float()  # type: ignore[no-any-return]  # torchvision is untyped
-        return stated.training() if kind == "training" else stated.evaluation()  # type: ignore[no-any-return]
+            return to_float(), None
+        if kind == "evaluation":
+            return stated.evaluation(), None
+        if isinstance(stated, DetectionAugmentation):
+            return stated.training(), stated.training_batch()
+        return stated.training(), None
 
     def _loader_options(self) -> dict[str, Any]:
         """Whole batches come from the dataset, so the loader itself makes none."""

@@ -1,0 +1,202 @@
+"""The object detection benchmark of KITTI: a text file of objects an image, splits as lists."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+
+log = logging.getLogger(__name__)
+
+TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
+NEIGHBOURS = {"Van": "Car", "Person_sitting": "Pedestrian"}  # which class ignores which type
+REGION = "DontCare"
+COLUMNS = (15, 16)  # without and with a score
+
+
+class KITTI(AnnotatedImages):
+    """The 7,481 annotated frames of KITTI's 2D object detection benchmark, or data in its layout.
+
+    (``torchvision.datasets.Kitti`` knows no splits and no classes.) Boxes are those of the files,
+    exclusive, as KITTI's own evaluator takes them.
+
+    Without ``training`` a target says what that evaluator counts and what it ignores, in the order
+    of the file: an object of a class has ``iscrowd`` 0; a neighbour (a Van for Car, a
+    Person_sitting for Pedestrian) has the label of that class and ``iscrowd`` 1; a DontCare region
+    is one row for each class, with ``iscrowd`` 1, ``truncation`` -1 and ``occlusion`` -1. Objects
+    of other types are left out. With ``training`` only objects of the classes remain.
+
+    A split for which there is no list is one of our own: every second frame in the order of their
+    ids is "val", the others are "train", all of them "trainval".
+
+    Args:
+        root: the folder that holds ``training/image_2`` and ``training/label_2``, and, where the
+            published split is wanted, its lists in ``ImageSets``.
+        split: a list in ``ImageSets``, the id of a frame a line; or "train", "val" or "trainval".
+        training: clip boxes, and leave out what is not of the classes, boxes under one pixel and
+            images without objects.
+        keep_images_without_boxes: with ``training``, keep them as examples of background.
+        classes: types of objects, in the order of the labels.
+
+    Raises:
+        FileNotFoundError: the layout, the split, an image or a label file is missing.
+        ValueError: a label file is malformed, a class is no type, or nothing is left to learn from.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        training: bool = False,
+        keep_images_without_boxes: bool = False,
+        classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist"),
+    ) -> None:
+        folder = Path(root)
+        images, labels = folder / "training/image_2", folder / "training/label_2"
+        for needed in (images, labels):
+            if not needed.is_dir():
+                raise FileNotFoundError(
+                    f"{needed} is not a folder; give the root that holds training/image_2 and "
+                    "training/label_2, and perhaps ImageSets"
+                )
+        source, frames = _frames(folder, split)
+        rows = {frame: _parse(labels / f"{frame}.txt") for frame in frames}
+        _check_classes(classes, {row.type for of_frame in rows.values() for row in of_frame}, root)
+        _check_images(images, frames, source)
+        records = [
+            AnnotatedImage(images / f"{frame}.png", image_id, None, _objects(of_frame, classes))
+            for image_id, (frame, of_frame) in enumerate(rows.items())
+        ]
+        super().__init__(
+            classes,
+            records,
+            source=source,
+            training=training,
+            keep_images_without_boxes=keep_images_without_boxes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a label file, as far as 2D detection needs it."""
+
+    type: str
+    truncation: float
+    occlusion: int
+    box: tuple[float, ...]
+
+
+def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
+    """Where the frames of a split are listed, and their ids."""
+    lists = folder / "ImageSets"
+    file = lists / f"{split}.txt"
+    if file.is_file():
+        return file, file.read_text(encoding="utf-8-sig", errors="replace").split()
+    listed = sorted(path.stem for path in lists.glob("*.txt"))
+    halves = {"train": slice(0, None, 2), "val": slice(1, None, 2), "trainval": slice(None)}
+    # Half of our own beside a list of the other half would share frames with it.
+    if split not in halves or (split != "trainval" and {"train", "val"} & set(listed)):
+        raise FileNotFoundError(
+            f"{file} does not exist; the splits here are {listed}. Add that list, the id of a "
+            'frame a line; without any list, "train", "val" and "trainval" are ours'
+        )
+    every = sorted(path.stem for path in (folder / "training/label_2").glob("*.txt"))
+    frames = every[halves[split]]
+    if split != "trainval":
+        log.warning(
+            "%s does not exist: %r is a split of our own, %d of %d frames, every second one. It is "
+            "not the published one (3712 for training, 3769 for validation), so results do not "
+            "compare with published ones. To use that, put train.txt and val.txt into %s",
+            file,
+            split,
+            len(frames),
+            len(every),
+            lists,
+        )
+    return folder / "training/label_2", frames
+
+
+def _parse(path: Path) -> list[_Row]:
+    """Reads one label file.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: a line is malformed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, though the split lists {path.stem!r}; add it, or take the "
+            "frame off the list"
+        )
+    rows = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        if columns := line.split():
+            try:
+                rows.append(_row(columns))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: {error}; correct it, or copy the file again"
+                ) from error
+    return rows
+
+
+def _row(columns: list[str]) -> _Row:
+    if len(columns) not in COLUMNS:
+        raise ValueError(f"it has {len(columns)} columns, expected 15, or 16 with a score")
+    numbers = [float(column) for column in columns[1:]]
+    if not all(-BOUND < number < BOUND for number in numbers):
+        raise ValueError(f"it has {' '.join(columns[1:])}, expected finite numbers")
+    truncation, occlusion, _, *box = numbers[:7]
+    if not occlusion.is_integer():
+        raise ValueError(f"the occlusion is {occlusion}, expected a level from 0 to 3, or -1")
+    if not (box[0] <= box[2] and box[1] <= box[3]):
+        raise ValueError(f"the box is {box}, expected left <= right and top <= bottom")
+    return _Row(columns[0], truncation, int(occlusion), tuple(box))
+
+
+def _check_classes(classes: Sequence[str], found: set[str], root: str | Path) -> None:
+    for name in classes:
+        if name not in {*TYPES, *found} - {REGION}:
+            raise ValueError(
+                f"{root} has no object of the class {name!r}; expected a type of KITTI, "
+                f"{', '.join(TYPES)}, or one of these files, {sorted(found - {REGION})}"
+            )
+
+
+def _check_images(folder: Path, frames: list[str], source: Path) -> None:
+    present = {path.name for path in folder.iterdir()}
+    missing = [frame for frame in frames if f"{frame}.png" not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(frames)} images of {source} are not in {folder}, the "
+            f"first is {missing[0]}.png; add them, or take them off the list of the split"
+        )
+
+
+def _objects(rows: Sequence[_Row], classes: Sequence[str]) -> Objects:
+    """A row for each object and its label, or for each label where it is a region of any class."""
+    labels = {name: label for label, name in enumerate(classes, start=1)}
+    placed = [(row, label) for row in rows for label in _labels(row.type, labels)]
+    boxes = torch.tensor([row.box for row, _ in placed], dtype=torch.float32).reshape(-1, 4)
+    return Objects(
+        boxes=boxes,
+        labels=torch.tensor([label for _, label in placed], dtype=torch.int64),
+        area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+        iscrowd=torch.tensor([row.type not in labels for row, _ in placed], dtype=torch.int64),
+        attributes={
+            "truncation": torch.tensor([row.truncation for row, _ in placed], dtype=torch.float32),
+            "occlusion": torch.tensor([row.occlusion for row, _ in placed], dtype=torch.int64),
+        },
+    )
+
+
+def _labels(type_: str, labels: dict[str, int]) -> list[int]:
+    if type_ == REGION:
+        return list(labels.values())
+    name = type_ if type_ in labels else NEIGHBOURS.get(type_)
+    return [labels[name]] if name in labels else []

@@ -1,0 +1,243 @@
+"""WIDER FACE: one text file, or MATLAB's, of all faces of a split, images by event."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+
+Rows = NDArray[np.int64]  # one for each face of an image
+
+COLUMNS = "x y w h blur expression illumination invalid occlusion pose"
+KEPT = [0, 1, 2, 3, 7]  # x, y, w, h, invalid
+SETTINGS = ("easy", "medium", "hard")
+
+
+class WIDERFace(AnnotatedImages):
+    """A split of WIDER FACE (Yang et al., CVPR 2016), of the one class "face".
+
+    (``torchvision.datasets.WIDERFace`` needs all splits whole, and knows nothing of the settings.)
+    A box of the files is x, y, width, height: ``x, y, x + w, y + h`` is ours. Faces marked invalid,
+    and those of no width or height, have ``iscrowd`` 1. In evaluation all rows of a file stay, in
+    its order, as the benchmark's lists of counted faces refer to them; so does the row of zeros of
+    an image without faces, of which the benchmark makes a face that is not counted.
+
+    Args:
+        root: the folder that holds ``WIDER_<split>/images`` and ``wider_face_split``. There
+            ``wider_face_<split>_bbx_gt.txt`` is read, or else ``wider_face_<split>.mat``.
+        split: "train" or "val".
+        ground_truth: the folder of ``wider_easy_<split>.mat``, ``wider_medium_<split>.mat`` and
+            ``wider_hard_<split>.mat``, which come with the benchmark's evaluation tools. Targets
+            then have ``easy``, ``medium`` and ``hard``, bool (N,): the faces that count.
+        events: take the images of these alone, such as ``["0--Parade"]``.
+        training: clip boxes, and leave out faces with ``iscrowd`` 1, boxes under one pixel and
+            images without faces.
+        keep_images_without_boxes: with ``training``, keep them as examples of background.
+
+    Raises:
+        FileNotFoundError: the layout, the annotations, a list or an image is missing.
+        ValueError: an annotation is malformed, an event is unknown, the lists are of other faces,
+            or nothing is left to learn from.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        ground_truth: str | Path | None = None,
+        events: Sequence[str] | None = None,
+        training: bool = False,
+        keep_images_without_boxes: bool = False,
+    ) -> None:
+        file, faces = read_annotations(Path(root) / "wider_face_split", split)
+        if events is not None:
+            faces = _of_events(faces, events, file)
+        folder = Path(root) / f"WIDER_{split}" / "images"
+        _check_images(folder, faces, file)
+        lists = {} if ground_truth is None else read_lists(Path(ground_truth), split, faces)
+        records = [
+            AnnotatedImage(
+                folder / name,
+                image_id,
+                None,
+                _objects(rows, {setting: counted[name] for setting, counted in lists.items()}),
+            )
+            for image_id, (name, rows) in enumerate(faces.items())
+        ]
+        super().__init__(
+            ("face",),
+            records,
+            source=file,
+            training=training,
+            keep_images_without_boxes=keep_images_without_boxes,
+        )
+
+
+def read_annotations(folder: Path, split: str) -> tuple[Path, dict[str, Rows]]:
+    """The file of a split, and what it says of the faces of each image.
+
+    Args:
+        folder: ``wider_face_split``.
+        split: "train" or "val".
+
+    Returns:
+        The file, and by ``event/name.jpg`` int64 (N, 5): x, y, w, h, invalid.
+
+    Raises:
+        FileNotFoundError: there is neither the text file nor MATLAB's.
+        ValueError: it is malformed.
+    """
+    text = folder / f"wider_face_{split}_bbx_gt.txt"
+    matlab = folder / f"wider_face_{split}.mat"
+    if text.is_file():
+        return text, _read_text(text)
+    if matlab.is_file():
+        tables = _read_matlab(matlab, {"face_bbx_list": 4, "invalid_label_list": 1})
+        return matlab, {name: np.hstack(columns) for name, columns in tables.items()}
+    found = sorted(path.name for path in folder.glob("wider_face_*"))
+    raise FileNotFoundError(
+        f"{text} does not exist, nor does {matlab.name}; that folder has {found}. Give the root "
+        "that holds wider_face_split and WIDER_<split>, and a split that is annotated"
+    )
+
+
+def read_lists(folder: Path, split: str, faces: Mapping[str, Rows]) -> dict[str, dict[str, Rows]]:
+    """Which faces count in each of the benchmark's three settings.
+
+    Args:
+        folder: of ``wider_easy_<split>.mat`` and its like.
+        split: of the faces.
+        faces: by image, as ``read_annotations`` gives them, or some of these images.
+
+    Returns:
+        By setting and image, the counted rows, counting from 0.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: a list is malformed, or of other images or faces.
+    """
+    return {
+        setting: _counted(folder / f"wider_{setting}_{split}.mat", faces) for setting in SETTINGS
+    }
+
+
+def _read_text(path: Path) -> dict[str, Rows]:
+    """An image's name, the number of its faces, and a line for each; one of zeros for none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    faces: dict[str, Rows] = {}
+    start = 0
+    while start < len(lines):
+        place = f"{path}, line {start + 1}"
+        name, count = lines[start].strip(), "".join(lines[start + 1 : start + 2]).strip()
+        if "/" not in name or not count.isdecimal():
+            raise ValueError(
+                f"{place}: the image {name!r} has {count!r} faces; expected event/name.jpg, and in "
+                "the next line a number. Copy the file again"
+            )
+        if name in faces:
+            raise ValueError(f"{place}: {name} comes twice; expected it once: remove one")
+        rows = lines[start + 2 : start + 2 + max(int(count), 1)]
+        faces[name] = _numbers(rows, int(count), f"{place}: {name}")
+        start += 2 + len(rows)
+    return faces
+
+
+def _numbers(lines: list[str], count: int, place: str) -> Rows:
+    """The lines of one image, int64 (N, 5)."""
+    try:
+        rows = np.array([line.split() for line in lines], dtype=np.int64)
+    except ValueError:  # words, or lines of different lengths
+        rows = np.zeros((0, 0), dtype=np.int64)
+    if rows.shape != (max(count, 1), 10):
+        raise ValueError(
+            f"{place} has {count} faces, but what follows is not {max(count, 1)} lines of the 10 "
+            f"integers {COLUMNS}. Copy the file again"
+        )
+    return rows[:, KEPT]
+
+
+def _read_matlab(path: Path, tables: Mapping[str, int]) -> dict[str, list[Rows]]:
+    """The tables of each image, by their names in the file, with their numbers of columns."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; it comes with the evaluation tools of WIDER FACE: add it, or "
+            "leave out ground_truth"
+        )
+    try:
+        content = loadmat(path)
+        return {
+            f"{event.item()}/{file.item()}.jpg": [
+                content[table][row, 0][column, 0].astype(np.int64).reshape(-1, width)
+                for table, width in tables.items()
+            ]
+            for row, event in enumerate(content["event_list"][:, 0])
+            for column, file in enumerate(content["file_list"][row, 0][:, 0])
+        }
+    except Exception as error:  # a damaged file makes scipy stumble over whatever comes next
+        raise ValueError(
+            f"{path}: not a file of WIDER FACE ({type(error).__name__}: {error}); expected "
+            f"event_list, file_list and {', '.join(tables)}. Copy it again"
+        ) from error
+
+
+def _counted(path: Path, faces: Mapping[str, Rows]) -> dict[str, Rows]:
+    lists = _read_matlab(path, {"face_bbx_list": 4, "gt_list": 1})
+    counted = {}
+    for name, rows in faces.items():
+        if name not in lists:
+            raise ValueError(
+                f"{path} does not list {name}; give the folder of the lists for these annotations"
+            )
+        boxes, indices = lists[name]
+        if not np.array_equal(boxes, rows[:, :4]):
+            raise ValueError(
+                f"{path} has {len(boxes)} faces of {name}, the annotations {len(rows)}, or in "
+                "another order; give the lists that were made for these annotations"
+            )
+        if indices.size and not 1 <= indices.min() <= indices.max() <= len(rows):
+            raise ValueError(
+                f"{path} counts the faces {indices.min()} to {indices.max()} of {name}; expected "
+                f"1 to {len(rows)}. Copy it again"
+            )
+        counted[name] = indices[:, 0] - 1
+    return counted
+
+
+def _of_events(faces: dict[str, Rows], events: Sequence[str], file: Path) -> dict[str, Rows]:
+    known = {name.split("/")[0] for name in faces}
+    if unknown := [event for event in events if event not in known]:
+        raise ValueError(
+            f"events has {unknown[0]!r}, which is not among those of {file}: {sorted(known)}"
+        )
+    return {name: rows for name, rows in faces.items() if name.split("/")[0] in events}
+
+
+def _check_images(folder: Path, faces: Mapping[str, Rows], file: Path) -> None:
+    present = {f"{path.parent.name}/{path.name}" for path in folder.glob("*/*")}
+    missing = [name for name in faces if name not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(faces)} images of {file} are not in {folder}, the first "
+            f"is {missing[0]}; add them, or give the events whose images are there"
+        )
+
+
+def _objects(rows: Rows, counted: Mapping[str, Rows]) -> Objects:
+    """An image's faces, and by setting which rows of them count."""
+    table = torch.from_numpy(rows)
+    sides = table[:, 2:4]
+    attributes = {name: torch.zeros(len(rows), dtype=torch.bool) for name in counted}
+    for name, indices in counted.items():
+        attributes[name][torch.from_numpy(indices)] = True
+    return Objects(
+        boxes=torch.cat([table[:, :2], table[:, :2] + sides], dim=1).float(),
+        labels=torch.ones(len(rows), dtype=torch.int64),
+        area=sides.prod(dim=1).float(),
+        iscrowd=((table[:, 4] != 0) | (sides < 1).any(dim=1)).long(),
+        attributes=attributes,
+    )
