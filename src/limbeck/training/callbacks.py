@@ -45,7 +45,8 @@ class Aliveness(L.Callback):
             wiring = check(module.pair, images, targets, trainer.optimizers[0])
         if module.pair.methods:
             _show(wiring)
-        if isinstance(images, list):
+        several_sizes = getattr(module.data.augmentation, "sizes", None)  # of purpose
+        if isinstance(images, list) and not several_sizes:
             height, width = (max(i.shape[d] for i in images) for d in (-2, -1))
             for name in ("student", "teacher"):
                 model = getattr(module.pair, name)
