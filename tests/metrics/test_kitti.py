@@ -247,6 +247,24 @@ def test_neighbours_and_regions_excuse_boxes():
     assert car_score(prediction, unlabelled) < 0.9
 
 
+def test_a_region_takes_no_box_from_an_object():
+    cars = many_cars()
+    both = {key: torch.cat([value, value]) for key, value in cars.items()}
+    regions_first = (torch.arange(120) < 60).long()
+    target = {**both, "iscrowd": regions_first, "occlusion": -regions_first}
+    assert car_score({**cars, "scores": torch.rand(60)}, target) == 1
+
+
+def test_a_match_needs_more_than_the_overlap():
+    persons = {**many_cars(), "labels": torch.full((60,), 2)}
+    for height, expected in {25.0: 0, 25.01: 1}.items():  # of 50
+        half = persons["boxes"].clone()
+        half[:, 3] = half[:, 1] + height
+        prediction = {**persons, "boxes": half, "scores": torch.rand(60)}
+        scores = measured([(prediction, persons)], rules="2012").compute()
+        assert scores["AP/Pedestrian/easy"] == expected
+
+
 def test_bounds_are_those_of_the_files_decimals():
     """100.12 to 140.12 is 40 px and 0.15 is not above 0.15, though float32 has it otherwise."""
     cars = many_cars()

@@ -161,7 +161,8 @@ class _Overlapping:
     ) -> "_Overlapping":
         """All that overlaps by more than ``needed``."""
         others = (found["labels"] != label) & (found["labels"] > 0)
-        boxes = _where(found, (found["labels"] == label) | (others & _low(found, HIGHEST) & today))
+        kept = (found["labels"] == label) | (others & _low(found, HIGHEST) & today)
+        boxes = _where(found, kept)
         mine = truth["labels"] == label
         objects = _where(truth, mine & (truth["occlusion"] >= 0))
         regions = _where(truth, mine & (truth["occlusion"] < 0))
@@ -173,8 +174,7 @@ class _Overlapping:
         unlabelled = torch.zeros(len(boxes["labels"]), dtype=torch.bool)
         unlabelled[inside[1, part / area > needed]] = True
         enough = iou > needed
-        others = boxes["labels"] != label
-        return cls(objects, boxes, others, unlabelled, pairs[:, enough], iou[enough])
+        return cls(objects, boxes, others[kept], unlabelled, pairs[:, enough], iou[enough])
 
 
 def _curve(overlapping: _Overlapping, level: Level, today: bool) -> Tensor:
