@@ -33,3 +33,4 @@ bench: install
 	$(BIN)/python benchmarks/mgd.py
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/fgfi.py
+	$(BIN)/python benchmarks/evaluators.py

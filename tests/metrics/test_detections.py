@@ -14,17 +14,28 @@ def metric(request):
 
 
 def test_images_come_back_as_they_went_in(metric):
-    crowd = truth(BOX, [1, 2, 3, 4], labels=[1, 2], iscrowd=torch.tensor([0, 1]))
-    metric.update([found(scores=[]), found(BOX, scores=[0.25], labels=[2])], [truth(), crowd])
+    field = metric.optional_fields[0]
+    marked = truth(BOX, [1, 2, 3, 4], labels=[1, 2], **{field: torch.tensor([0, 1])})
+    metric.update([found(scores=[]), found(BOX, scores=[0.25], labels=[2])], [truth(), marked])
     metric.update([found(BOX, BOX, scores=[0.5, 0.75])], [truth(BOX)])
     (nothing, no_truth), (one, two_truths), (two, one_truth) = metric.images()
     assert nothing["boxes"].shape == no_truth["boxes"].shape == (0, 4)
     assert one["labels"].tolist() == [2]
     assert one["scores"].tolist() == [0.25]
     assert two_truths["boxes"].tolist() == [BOX, [1, 2, 3, 4]]
-    assert two_truths["iscrowd"].tolist() == [0, 1]
+    assert two_truths[field].tolist() == [0, 1]
     assert two["scores"].tolist() == [0.5, 0.75]
     assert one_truth["labels"].tolist() == [1]
+    assert one_truth[field].tolist() == [0]
+
+
+def test_rows_know_their_image(metric):
+    metric.update([found(scores=[]), found(BOX, BOX, scores=[0.5, 0.25])], [truth(BOX), truth()])
+    metric.update([found(BOX, scores=[0.75])], [truth(BOX, BOX)])
+    predictions, targets = metric.rows()
+    assert predictions["image"].tolist() == [1, 1, 2]
+    assert predictions["scores"].tolist() == [0.5, 0.25, 0.75]
+    assert targets["image"].tolist() == [0, 2, 2]
 
 
 def test_other_keys_and_box_types_of_datasets_are_taken(metric):
@@ -73,12 +84,22 @@ def test_predictions_of_the_unused_slot_0_do_not_count(metric):
         (found(scores=[]), truth(BOX, labels=[0]), r"holds \[0\].*labels count from 1"),
         (found(BOX, scores=[1], labels=[3]), truth(), r"predictions\[0\].*holds \[3\]"),
         (found(BOX, scores=[1], labels=[-1]), truth(), r"predictions\[0\].*holds \[-1\]"),
-        (found(scores=[]), truth(BOX, area=torch.ones(2)), r"\['area'\] has shape \(2,\)"),
     ],
 )
 def test_bad_input_is_named(metric, prediction, target, message):
     with pytest.raises(ValueError, match=message):
         metric.update([prediction], [target])
+
+
+def test_a_field_of_another_length_is_named(metric):
+    field = metric.optional_fields[0]
+    with pytest.raises(ValueError, match=rf"targets\[0\]\['{field}'\] has shape \(2,\)"):
+        metric.update([found(scores=[])], [truth(BOX, **{field: torch.ones(2)})])
+
+
+def test_fields_of_other_metrics_are_ignored(metric):
+    metric.update([found(BOX, scores=[0.5])], [truth(BOX, truncation=torch.ones(2))])
+    assert metric.compute()["AP/cat"] == 1
 
 
 def test_unequal_numbers_of_images_are_refused(metric):

@@ -6,7 +6,13 @@ import torch
 from torch import distributed, multiprocessing
 from torchmetrics import Metric, MetricCollection
 
-from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecision
+from limbeck.metrics import (
+    COCOAveragePrecision,
+    KITTIAveragePrecision,
+    TopKAccuracy,
+    VOCAveragePrecision,
+    WIDERFaceAveragePrecision,
+)
 
 SPLITS = (
     [0, 0, 0, 0, 1],
@@ -19,6 +25,8 @@ def metrics() -> dict[str, Metric | MetricCollection]:
     return {
         "coco": COCOAveragePrecision(names),
         "voc": VOCAveragePrecision(names, interpolation="area"),
+        "kitti": KITTIAveragePrecision(names, points=11),
+        "widerface": WIDERFaceAveragePrecision(),
         "top": TopKAccuracy(8),
     }
 
@@ -32,11 +40,12 @@ def batches(name: str) -> list[tuple]:
     for count in (2, 0, 4, 1, 3):  # objects; the predictions are near them, or there is none
         corners = 100 * torch.rand(count, 2)
         boxes = torch.cat([corners, corners + 20 + 40 * torch.rand(count, 2)], dim=1)
-        labels = torch.randint(1, 3, (count,))
-        crowd = {"iscrowd": torch.rand(count) < 0.2, "difficult": torch.rand(count) < 0.2}
+        labels = torch.randint(1, 2 if name == "widerface" else 3, (count,))
+        fields = ("iscrowd", "difficult", "occlusion", "easy", "medium", "hard")
+        marks = {field: torch.rand(count) < 0.2 for field in fields}
         prediction = {"boxes": boxes + 10 * torch.randn(count, 4), "labels": labels}
         prediction = {**prediction, "scores": torch.rand(count)}
-        made.append(([prediction], [{"boxes": boxes, "labels": labels, **crowd}]))
+        made.append(([prediction], [{"boxes": boxes, "labels": labels, **marks}]))
     return made
 
 
@@ -65,6 +74,8 @@ def test_uneven_ranks_score_as_one_process(tmp_path):
         alone[name] = metric.compute()
     assert 0 < alone["coco"]["AP"] < 1
     assert 0 < alone["voc"]["mAP"] < 1
+    assert 0 < alone["kitti"]["mAP"] < 1
+    assert 0 < alone["widerface"]["AP/hard"] < 1
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt")
         assert len(results) == len(SPLITS) * len(alone)

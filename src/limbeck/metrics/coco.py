@@ -34,6 +34,7 @@ class COCOAveragePrecision(DetectionMetric):
     """
 
     headline = "AP"
+    optional_fields = ("iscrowd", "area")
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
         super().__init__(classes)

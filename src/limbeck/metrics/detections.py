@@ -6,7 +6,7 @@ ranks' vectors are joined end to end, and the counts tell the images apart again
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,17 +16,25 @@ from torchmetrics.utilities import dim_zero_cat
 Boxes = dict[str, Tensor]
 
 PREDICTION = {"boxes": 4, "scores": 1, "labels": 1}  # field: columns
-TARGET = {"boxes": 4, "labels": 1, "iscrowd": 1, "area": 1, "difficult": 1}
-OPTIONAL = {"iscrowd", "area", "difficult"}
-TYPES = {"labels": torch.long, "iscrowd": torch.long, "difficult": torch.bool}
+TARGET = {"boxes": 4, "labels": 1}  # every metric needs these
+INTEGERS = {"labels", "iscrowd", "occlusion"}
+BOOLEANS = {"difficult", "easy", "medium", "hard"}
 
 
 class DetectionMetric(Metric):
     """The predictions and targets of every image seen, one dict an image.
 
+    A kind of metric says what it reads of a target beside ``boxes`` and ``labels``, one value a
+    box: ``required_fields``, and ``optional_fields``, which are 0 where they are absent.
+    ``remedy`` says where required ones come from.
+
     Args:
         classes: Class names; label ``i + 1`` is ``classes[i]``. ``None`` allows any label from 1.
     """
+
+    required_fields: ClassVar[Sequence[str]] = ()
+    optional_fields: ClassVar[Sequence[str]] = ()
+    remedy: ClassVar[str] = ""
 
     is_differentiable = False
     higher_is_better = True
@@ -53,8 +61,7 @@ class DetectionMetric(Metric):
                 ``labels`` (N,) counting from 1. Label 0, the slot that torchvision's detectors
                 leave unused and may yet predict, belongs to no class and is not counted.
             targets: For each image ``boxes`` (M, 4) and ``labels`` (M,), in the same frame as the
-                predictions; optionally ``iscrowd``, ``area`` and ``difficult``, each (M,). Other
-                keys are ignored.
+                predictions; the metric's own fields, each (M,). Other keys are ignored.
 
         Raises:
             ValueError: If a key is missing, lengths differ or a label is out of range.
@@ -67,24 +74,53 @@ class DetectionMetric(Metric):
         for index, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             counts = [
                 self._check(prediction, PREDICTION, f"predictions[{index}]"),
-                self._check(target, TARGET, f"targets[{index}]"),
+                self._check(target, self._target_fields(), f"targets[{index}]"),
             ]
             self.predictions.append(_pack(prediction, PREDICTION))
-            self.targets.append(_pack(target, TARGET))
+            self.targets.append(_pack(target, self._target_fields()))
             self.counts.append(self.predictions[-1].new_tensor(counts))
 
     def images(self) -> list[tuple[Boxes, Boxes]]:
         """(prediction, target) of every image, rank after rank once synced, on the CPU."""
-        counts = _joined(self.counts).long().view(-1, 2)
-        predictions = _unpack(self.predictions, PREDICTION, counts[:, 0])
-        return list(zip(predictions, _unpack(self.targets, TARGET, counts[:, 1]), strict=True))
+        predictions, targets = self._tables()
+        of_predictions, of_targets = self._counts().unbind(dim=1)
+        return list(
+            zip(_split(predictions, of_predictions), _split(targets, of_targets), strict=True)
+        )
+
+    def rows(self) -> tuple[Boxes, Boxes]:
+        """The predictions of all images and their targets, in the order of :meth:`images`.
+
+        Returns:
+            Two dicts of flat fields, with the number of each row's image as ``image``, on the CPU.
+        """
+        counts = self._counts()
+        numbers = torch.arange(len(counts))
+        predictions, targets = (
+            table | {"image": numbers.repeat_interleave(count)}
+            for table, count in zip(self._tables(), counts.unbind(dim=1), strict=True)
+        )
+        return predictions, targets
+
+    def _target_fields(self) -> dict[str, int]:
+        return TARGET | dict.fromkeys((*self.required_fields, *self.optional_fields), 1)
+
+    def _tables(self) -> tuple[Boxes, Boxes]:
+        predictions = _unpack(self.predictions, PREDICTION)
+        return predictions, _unpack(self.targets, self._target_fields())
+
+    def _counts(self) -> Tensor:
+        """Predictions and targets of each image, (images, 2)."""
+        return _joined(self.counts).long().view(-1, 2)
 
     def _check(self, item: Mapping[str, Any], fields: Mapping[str, int], place: str) -> int:
-        for field in sorted(fields.keys() - OPTIONAL - item.keys()):
-            raise ValueError(
-                f"{place} has no {field!r}, only {sorted(item)}; expected a dict with "
-                f"{sorted(fields.keys() - OPTIONAL)}"
-            )
+        required = sorted(fields.keys() - set(self.optional_fields))
+        for field in required:
+            if field not in item:
+                raise ValueError(
+                    f"{place} has no {field!r}, only {sorted(item)}; expected a dict with "
+                    f"{required}{self.remedy if field in self.required_fields else ''}"
+                )
         labels = item["labels"]
         for field in fields.keys() & item.keys():
             expected = (len(labels), 4) if fields[field] == 4 else (len(labels),)
@@ -114,17 +150,24 @@ def _pack(item: Boxes, fields: Mapping[str, int]) -> Tensor:
     return torch.cat(columns, dim=1).flatten()
 
 
-def _unpack(states: list[Tensor], fields: Mapping[str, int], counts: Tensor) -> list[Boxes]:
+def _unpack(states: list[Tensor], fields: Mapping[str, int]) -> Boxes:
     table = _joined(states).view(-1, sum(fields.values()))
-    return [_item(rows, fields) for rows in torch.split(table, counts.tolist())]
-
-
-def _item(rows: Tensor, fields: Mapping[str, int]) -> Boxes:
-    columns = torch.split(rows, list(fields.values()), dim=1)
+    columns = torch.split(table, list(fields.values()), dim=1)
     return {
-        field: column if field == "boxes" else column[:, 0].to(TYPES.get(field, torch.float))
+        field: column if field == "boxes" else column[:, 0].to(_dtype(field))
         for field, column in zip(fields, columns, strict=True)
     }
+
+
+def _dtype(field: str) -> torch.dtype:
+    if field in INTEGERS:
+        return torch.long
+    return torch.bool if field in BOOLEANS else torch.float
+
+
+def _split(table: Boxes, counts: Tensor) -> list[Boxes]:
+    columns = [torch.split(column, counts.tolist()) for column in table.values()]
+    return [dict(zip(table, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _joined(states: list[Tensor] | Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class VOCAveragePrecision(DetectionMetric):
     """
 
     headline = "mAP"
+    optional_fields = ("difficult",)
     classes: tuple[str, ...]
 
     def __init__(

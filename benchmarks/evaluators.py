@@ -1,0 +1,150 @@
+"""How long the evaluators of KITTI and WIDER FACE take at the size of the validation sets.
+
+    python benchmarks/evaluators.py [--rounds 5] [--write]
+
+Objects and detections are generated: of KITTI 3,769 images with about 5 objects and 20 detections
+a class, of WIDER FACE 3,226 images with about 40,000 faces and 200 detections an image. ``update``
+takes an image a call. "Plain" are the loops of the tests, over images, thresholds, objects and
+boxes, on the first images alone; the ratio is that of seconds an image. On the CPU.
+"""
+
+import os
+
+# Before torch is imported: spinning threads and a busy neighbour would be measured instead.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.append(str(Path(__file__).parents[1]))  # for the tests' loops
+
+from tests.metrics import plain_kitti, plain_widerface
+
+from limbeck.metrics import KITTIAveragePrecision, WIDERFaceAveragePrecision
+from limbeck.metrics.detections import DetectionMetric
+from measuring import CPU, conditions, seconds, write
+
+Image = tuple[dict[str, Tensor], dict[str, Tensor]]
+CLASSES = ("Car", "Pedestrian", "Cyclist")
+OVERLAPS = (0.7, 0.5, 0.5)
+HEAD = """\
+| evaluator | images | targets | detections | update, s | compute, s | detections/s | plain / ours |
+|---|---|---|---|---|---|---|---|"""
+
+
+def boxes(count: int, frame: tuple[int, int]) -> Tensor:
+    """Of 10 to 150 pixels a side."""
+    corners = torch.rand(count, 2) * torch.tensor(frame)
+    return torch.cat([corners, corners + 10 + 140 * torch.rand(count, 2) ** 2], dim=1)
+
+
+def detections(target: dict[str, Tensor], count: int, classes: int, frame: tuple) -> dict:
+    """One near each target, the others anywhere."""
+    near = target["boxes"][:count]
+    near = near + 0.05 * torch.randn(near.shape) * (near[:, 2:] - near[:, :2]).repeat(1, 2)
+    others = count - len(near)
+    labels = [target["labels"][:count], torch.randint(1, classes + 1, (others,))]
+    return {
+        "boxes": torch.cat([near, boxes(others, frame)]),
+        "labels": torch.cat(labels),
+        "scores": torch.rand(count),
+    }
+
+
+def kitti_image() -> Image:
+    """A tenth of the objects are neighbours; a region is not labelled."""
+    frame, count = (1242, 375), int(torch.poisson(torch.tensor(15.0)))
+    regions = boxes(1, frame).expand(3, 4)
+    target = {
+        "boxes": torch.cat([boxes(count, frame), regions]),
+        "labels": torch.cat([torch.randint(1, 4, (count,)), torch.arange(1, 4)]),
+        "iscrowd": torch.cat([torch.rand(count) < 0.1, torch.ones(3)]).long(),
+        "truncation": torch.cat([torch.rand(count) ** 4, -torch.ones(3)]),
+        "occlusion": torch.cat([torch.randint(0, 4, (count,)), -torch.ones(3)]).long(),
+    }
+    return detections(target, 60, len(CLASSES), frame), target
+
+
+def wider_image() -> Image:
+    """Most have few faces, some hundreds; every second one is easy."""
+    frame, count = (1024, 768), int(torch.empty(()).exponential_(1 / 12.3)) + 1
+    chance = torch.rand(count)
+    target = {
+        "boxes": boxes(count, frame),
+        "labels": torch.ones(count, dtype=torch.long),
+        "easy": chance < 0.2,
+        "medium": chance < 0.35,
+        "hard": chance < 0.8,
+    }
+    return detections(target, 200, 1, frame), target
+
+
+def plain_kitti_curves(images: list[Image]) -> None:
+    """All classes and levels."""
+    for label, overlap in enumerate(OVERLAPS, 1):
+        for level in plain_kitti.LEVELS:
+            plain_kitti.plain_curve(images, label, level, overlap, today=True)
+
+
+def plain_wider_curves(images: list[Image]) -> None:
+    """All settings."""
+    for setting in plain_widerface.SETTINGS:
+        plain_widerface.plain_curve(images, setting)
+
+
+def line(
+    name: str,
+    metric: DetectionMetric,
+    images: list[Image],
+    plain: tuple[Callable[[list[Image]], None], int],
+    rounds: int,
+) -> str:
+    """One row of the table, medians of CPU time."""
+
+    def update() -> None:
+        metric.reset()
+        for prediction, target in images:
+            metric.update([prediction], [target])
+
+    updates, computes = [], []
+    for _ in range(rounds):
+        updates.append(seconds(update)[CPU])
+        computes.append(seconds(metric.compute)[CPU])
+    whole = statistics.median(sum(both) for both in zip(updates, computes, strict=True))
+    loops, few = plain
+    ratio = seconds(lambda: loops(images[:few]))[CPU] / few / (whole / len(images))
+    targets, found = (sum(len(image[side]["labels"]) for image in images) for side in (1, 0))
+    sizes = f"{len(images):,} | {targets:,} | {found:,}"
+    took = f"{statistics.median(updates):.2f} | {statistics.median(computes):.2f}"
+    return f"| {name} | {sizes} | {took} | {found / whole:,.0f} | {ratio:.0f} |"
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    kitti = [kitti_image() for _ in range(3769)]
+    wider = [wider_image() for _ in range(3226)]
+    text = [f"CPU time, {options.rounds} rounds, {conditions()}; medians.", "", HEAD]
+    metric = KITTIAveragePrecision(CLASSES)
+    text.append(line("KITTI", metric, kitti, (plain_kitti_curves, 40), options.rounds))
+    faces = WIDERFaceAveragePrecision()
+    text.append(line("WIDER FACE", faces, wider, (plain_wider_curves, 100), options.rounds))
+    print("\n".join(text))
+    if options.write:
+        write("benchmarks/evaluators.py", "\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""WIDER FACE's average precision, as its evaluation program computes it.
+
+The program measures widths with "+ 1" on boxes that have none: so does the IoU here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_iou
+
+from limbeck.metrics.detections import Boxes, DetectionMetric
+from limbeck.metrics.voc import average_precision_area
+
+SETTINGS = ("easy", "medium", "hard")
+THRESHOLDS = 1000
+IOU = 0.5  # a match needs this or more
+NOTHING = -1
+
+
+class WIDERFaceAveragePrecision(DetectionMetric):
+    """Mean of the average precision of the easy, the medium and the hard faces.
+
+    A target has ``easy``, ``medium`` and ``hard``: whether it is counted there. A box belongs to
+    the face that it overlaps most; where that one is not counted, the box is neither right nor
+    wrong. In images without any face, boxes do not count, as in the program.
+
+    Source: Yang et al., "WIDER FACE: A face detection benchmark", CVPR 2016.
+
+    Args:
+        classes: The name of the one class.
+    """
+
+    headline = "AP"
+    required_fields = SETTINGS
+    remedy = (
+        "; give the dataset `ground_truth`, the folder of the evaluation's "
+        "wider_{easy,medium,hard}_val.mat, which say which faces are counted"
+    )
+
+    def __init__(self, classes: Sequence[str] = ("face",)) -> None:
+        super().__init__(classes)
+        if len(classes) != 1:
+            raise ValueError(f"classes is {list(classes)}; expected one: WIDER FACE has only faces")
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores of all images so far.
+
+        Returns:
+            The mean ``AP`` and ``AP/easy``, ``AP/medium``, ``AP/hard``: scalars from 0 to 1. As in
+            the program, NaN where no face is counted, which makes the mean NaN as well.
+        """
+        scores = {
+            # Without a box there is no precision, nor any recall that it would weigh.
+            f"AP/{name}": average_precision_area(recall, precision.nan_to_num()).float()
+            for name, (recall, precision) in self.curves().items()
+        }
+        scores = {"AP": torch.stack(list(scores.values())).mean(), **scores}
+        return {name: score.to(self.device) for name, score in scores.items()}
+
+    def curves(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(recall, precision) of each setting at thresholds 0.999, 0.998, ..., 0, (1000,) each.
+
+        Scores are stretched to span 0 to 1 over all images (if all are the same: to 1). Precision
+        is NaN before the first box that counts; recall is NaN where no face is counted.
+        """
+        images = self.images()
+        found, truth = self.rows()
+        known = found["labels"] > 0
+        scores = _stretched(found["scores"][known].double())
+        faces = _matches(images)[known]  # (N,), rows of truth
+        counts = torch.tensor([len(target["labels"]) for _, target in images], dtype=torch.long)
+        judged = counts[found["image"][known]] > 0
+        order = scores.argsort(descending=True, stable=True)
+        order = order[judged[order]]
+        scores, faces = scores[order], faces[order]
+        first = _first_claims(faces, len(truth["labels"]))
+
+        thresholds = 1 - torch.arange(1, THRESHOLDS + 1, dtype=torch.float64) / THRESHOLDS
+        ranks = torch.searchsorted(-scores, -thresholds, right=True)  # boxes at or above each
+        curves = {}
+        for setting in SETTINGS:
+            counted = F.pad(truth[setting], (0, 1), value=True)[faces]  # NOTHING takes the last
+            proposed, recalled = (
+                F.pad(boxes.cumsum(dim=0), (1, 0))[ranks].double()
+                for boxes in (counted, first & counted)
+            )
+            curves[setting] = (recalled / truth[setting].sum(), recalled / proposed)
+        return curves
+
+
+def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
+    """Of each box of all images, the face that it overlaps most, counted through, or NOTHING."""
+    faces, start = [torch.zeros(0, dtype=torch.long)], 0
+    wider = torch.tensor([0, 0, 1, 1])
+    for prediction, target in images:
+        boxes, others = prediction["boxes"].double() + wider, target["boxes"].double() + wider
+        if len(others) == 0:
+            faces.append(torch.full((len(boxes),), NOTHING))
+            continue
+        overlap, face = box_iou(boxes, others).max(dim=1)
+        faces.append(torch.where(overlap >= IOU, face + start, NOTHING))
+        start += len(others)
+    return torch.cat(faces)
+
+
+def _first_claims(faces: Tensor, count: int) -> Tensor:
+    """Which of the boxes, the highest score first, is the first one on its face: (N,) booleans."""
+    place = torch.arange(len(faces))
+    hit = faces != NOTHING
+    first = torch.full((count,), len(faces))
+    first.scatter_reduce_(0, faces[hit], place[hit], "amin")
+    return hit & (F.pad(first, (0, 1), value=NOTHING)[faces] == place)
+
+
+def _stretched(scores: Tensor) -> Tensor:
+    if len(scores) == 0:
+        return scores
+    lowest, highest = scores.aminmax()
+    return (scores - lowest) / (highest - lowest) if highest > lowest else torch.ones_like(scores)
