@@ -15,7 +15,7 @@ def plain_curve(images: list[Image], label: int, level: str, needed: float, toda
     candidates, positives = [], 0
     for found, truth in rows:
         candidates += right_scores(found, truth, label, level, needed, today)
-        positives += state_of_objects(truth, label, level).count(COUNTED)
+        positives += state_of_objects(truth, label, level, today).count(COUNTED)
     precision = [0.0] * 41
     for index, threshold in enumerate(thinned(candidates, positives)):
         right = wrong = 0
@@ -32,7 +32,7 @@ def right_scores(
     """The first pass: each object takes the box of highest score."""
     boxes = state_of_boxes(found, label, level, today)
     taken, scores = set(), []
-    for row, state in enumerate(state_of_objects(truth, label, level)):
+    for row, state in enumerate(state_of_objects(truth, label, level, today)):
         if state == ABSENT:
             continue
         best = None
@@ -80,7 +80,7 @@ def right_and_wrong(
         for kind, score in zip(boxes, found["scores"], strict=True)
     ]
     taken, right = set(), 0
-    for row, state in enumerate(state_of_objects(truth, label, level)):
+    for row, state in enumerate(state_of_objects(truth, label, level, today)):
         if state == ABSENT:
             continue
         best, greatest, too_low = None, 0.0, None
@@ -111,7 +111,7 @@ def right_and_wrong(
     return right, wrong
 
 
-def state_of_objects(truth: Rows, label: int, level: str) -> list[int]:
+def state_of_objects(truth: Rows, label: int, level: str, today: bool) -> list[int]:
     height, occlusion, truncation = LEVELS[level]
     states = []
     for row, box in enumerate(truth["boxes"]):
@@ -122,6 +122,7 @@ def state_of_objects(truth: Rows, label: int, level: str) -> list[int]:
             or truth["occlusion"][row] > occlusion
             or truth["truncation"][row] > truncation
             or box[3] - box[1] < height
+            or (today and box[3] - box[1] == height)
         ):
             states.append(IGNORED)
         else:

@@ -271,9 +271,18 @@ def test_bounds_are_those_of_the_files_decimals():
     cars["boxes"][:, 1::2] = torch.tensor([100.12, 140.12])
     cars["truncation"] = torch.full((60,), 0.15)
     prediction = {**cars, "scores": torch.rand(60)}
-    assert car_score(prediction, cars) == 1
+    assert car_score(prediction, cars, rules="2012") == 1
     cars["truncation"] = torch.full((60,), 0.16)
-    assert car_score(prediction, cars) == 0
+    assert car_score(prediction, cars, rules="2012") == 0
+
+
+def test_today_an_object_has_to_be_higher_than_the_minimum():
+    cars = many_cars()
+    for height, today, then in [(40.0, 0, 1), (40.01, 1, 1), (39.99, 0, 0)]:
+        cars["boxes"][:, 1::2] = torch.tensor([100.0, 100.0 + height])
+        prediction = {**cars, "scores": torch.rand(60)}
+        assert car_score(prediction, cars) == today
+        assert car_score(prediction, cars, rules="2012") == then
 
 
 def test_the_overlap_needed_goes_by_the_classes_names():

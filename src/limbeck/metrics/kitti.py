@@ -27,7 +27,7 @@ OTHER_OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Level:
-    """Which objects count: at least so high, in pixels, and at most so occluded and truncated."""
+    """Which objects count: so high, in pixels, and at most so occluded and truncated."""
 
     name: str
     height: float
@@ -57,8 +57,9 @@ class KITTIAveragePrecision(DetectionMetric):
 
     Args:
         classes: Class names; label ``i + 1`` is ``classes[i]``.
-        rules: "today": boxes lower than a level's minimum are not counted. "2012": the program that
-            papers up to 2019 used, where they are wrong.
+        rules: "today": boxes lower than a level's minimum are not counted, and objects have to be
+            higher than it. "2012": the program that papers up to 2019 used, where low boxes are
+            wrong, and objects of exactly the minimum count.
         points: 11 (recall 0, 0.1, ..., 1) or 40 (1/40, ..., 1). ``None``: 40 today, 11 in 2012.
     """
 
@@ -180,11 +181,10 @@ class _Overlapping:
 def _curve(overlapping: _Overlapping, level: Level, today: bool) -> Tensor:
     """Best precision at or above each recall, (41,) float64."""
     objects, scores = overlapping.objects, overlapping.boxes["scores"]
-    outside = (
-        (objects["occlusion"] > level.occlusion)
-        | (objects["truncation"] > level.truncation)
-        | _low(objects, level.height)
-    )
+    outside = (objects["occlusion"] > level.occlusion) | (objects["truncation"] > level.truncation)
+    outside |= _low(objects, level.height)
+    if today:
+        outside |= _height(objects) == level.height
     counted = ~outside & (objects["iscrowd"] == 0)  # (G,)
     low = _low(overlapping.boxes, level.height) & today
     valid = ~low & ~overlapping.others  # (D,)
@@ -268,7 +268,12 @@ def _where(rows: Boxes, mask: Tensor) -> Boxes:
 
 
 def _low(rows: Boxes, height: float) -> Tensor:
-    return rows["boxes"][:, 3] - rows["boxes"][:, 1] < height
+    return _height(rows) < height
+
+
+def _height(rows: Boxes) -> Tensor:
+    boxes = rows["boxes"]
+    return boxes[:, 3] - boxes[:, 1]
 
 
 def _needed(name: str) -> float:

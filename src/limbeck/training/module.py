@@ -1,7 +1,8 @@
 """The LightningModule: it drives a Distillation, and evaluates student and teacher alike."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as L
@@ -15,7 +16,13 @@ from limbeck.distillation import Distillation
 from limbeck.frame import takes_list
 from limbeck.losses import Losses
 from limbeck.methods.base import Method
-from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecision
+from limbeck.metrics import (
+    COCOAveragePrecision,
+    KITTIAveragePrecision,
+    TopKAccuracy,
+    VOCAveragePrecision,
+    WIDERFaceAveragePrecision,
+)
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.schedules import Schedule
 from limbeck.training import trunks
@@ -33,6 +40,16 @@ from limbeck.training.optimization import LearningRate, Optimizer, norm_paramete
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
 from limbeck.training.skipped import SkippedSamples
 
+MetricName = Literal["auto", "coco", "voc", "kitti", "kitti_2012", "widerface"]
+_DETECTION_METRICS: Mapping[MetricName, Callable[[Sequence[str]], Metric]] = {
+    "auto": COCOAveragePrecision,
+    "coco": COCOAveragePrecision,
+    "voc": VOCAveragePrecision,
+    "kitti": KITTIAveragePrecision,
+    "kitti_2012": partial(KITTIAveragePrecision, rules="2012"),
+    "widerface": WIDERFaceAveragePrecision,
+}
+
 
 class DistillationModule(L.LightningModule):
     """Trains a student, taught or plain: without teacher and methods it is the plain baseline.
@@ -45,7 +62,8 @@ class DistillationModule(L.LightningModule):
         student_weight: weight of the student's own losses.
         optimizer: SGD or AdamW.
         learning_rate: its course over the run.
-        metric: COCO or VOC average precision for detectors; ``auto``: COCO for detectors, top-1
+        metric: a detector's average precision: COCO's, VOC's, KITTI's by today's rules and 40
+            points or by those of 2012 and 11, WIDER FACE's; ``auto``: COCO's for detectors, top-1
             and top-5 for classifiers.
         moving_average: decay of an exponential moving average of the student's weights, which is
             what is evaluated and exported; None for none.
@@ -64,7 +82,7 @@ class DistillationModule(L.LightningModule):
         student_weight: float | Schedule = 1.0,
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen
         learning_rate: LearningRate = LearningRate(),  # noqa: B008 - frozen
-        metric: Literal["auto", "coco", "voc"] = "auto",
+        metric: MetricName = "auto",
         moving_average: float | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -119,8 +137,7 @@ class DistillationModule(L.LightningModule):
         """An empty metric for this data."""
         if data.task == "classification":
             return TopKAccuracy(len(data.classes))
-        kind = VOCAveragePrecision if self.metric == "voc" else COCOAveragePrecision
-        return kind(data.classes)
+        return _DETECTION_METRICS[self.metric](data.classes)
 
     def headline(self, data: DataModule) -> str:
         """Name of the score that this data's task is judged by."""
