@@ -124,6 +124,17 @@ PAIRS = {
         8,
         ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
+    "kitti": Pair(
+        "real/kitti_teacher",
+        "real/kitti_student",
+        {
+            "plain": None,
+            "imitation": "real/kitti_imitation",
+        },
+        ("imitation",),
+        100,
+        ("mAP", "AP/Car/moderate", "AP/Pedestrian/moderate", "AP/Cyclist/moderate"),
+    ),
     "clothing": Pair(
         "real/clothing_teacher",
         "real/clothing_student",
