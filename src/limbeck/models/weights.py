@@ -37,6 +37,7 @@ _NUMERICS = (
     "anchor_sizes",
     "anchor_shapes",
     "aspect_ratios",
+    "passthrough",
     "pooling",
     "class_agnostic",
     "scales",
