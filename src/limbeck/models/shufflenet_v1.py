@@ -86,10 +86,11 @@ def trunk(width: float, stem_channels: int | None = None, stem_stride: int = 1) 
             "multiples of 12, and more in the first group than in the stem. Take a multiple of "
             "0.05, such as 0.25, 0.5 or 1."
         )
-    pad = [nn.ZeroPad2d((0, 1, 0, 1))] if stem_stride == 2 else []
+    # A place for it either way: the names are the same whatever the stride.
+    pad = nn.ZeroPad2d((0, 1, 0, 1)) if stem_stride == 2 else nn.Identity()
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Sequential(
-        *pad,
+        pad,
         nn.Conv2d(3, stem, 3, stem_stride, padding=2 - stem_stride, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(inplace=True),
