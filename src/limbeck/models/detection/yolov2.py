@@ -300,7 +300,11 @@ def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def assign(
-    boxes: Tensor, labels: Tensor, anchors: Tensor, shapes: Sequence[Sequence[float]], extent: Extent
+    boxes: Tensor,
+    labels: Tensor,
+    anchors: Tensor,
+    shapes: Sequence[Sequence[float]],
+    extent: Extent,
 ) -> Tensor:
     """Which object of its image each anchor has: (B, N), -1 for none.
 
