@@ -153,9 +153,10 @@ def read_source(
     found = open_checkpoint(source, library, style, part)
     if found.library == "darknet":
         raise ValueError(
-            f"{source} is a file of darknet's, which does not say of what network. Build it in "
-            f"Python and convert what is saved: limbeck.models.save_student(limbeck.models.YOLOv2("
-            f"1.0, num_classes=20, weights={source!r}), folder)."
+            f"{source} is a file of darknet's, which does not say of what network, and no other "
+            "library has a YOLOv2. Give it to a model as weights; a student's folder of it is kept "
+            f"by limbeck.models.save_student(limbeck.models.YOLOv2(1.0, num_classes=..., "
+            f"weights={source!r}), folder)."
         )
     if found.library != "torchvision" or found.contents is None:
         return found

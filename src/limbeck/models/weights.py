@@ -127,8 +127,7 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
 def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     """The tensors, after what is said about them was compared with the model's arguments."""
     if opened.library == "darknet":
-        named = darknet.named(opened.tensors, model.state_dict(), where)
-        opened = replace(opened, tensors=named)
+        opened = _named(model, opened, where)
     if not isinstance(model, LimbeckModel):
         return opened.tensors
     kind, given = type(model).__name__, model.build.init_args
@@ -148,6 +147,15 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
             "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
         )
     return with_std(opened, given.get("std"))
+
+
+def _named(model: nn.Module, opened: Checkpoint, where: str) -> Checkpoint:
+    """A file of darknet's, which is of whatever model it fits to the last number."""
+    tensors = darknet.named(opened.tensors, model.state_dict(), where)
+    arguments = dict(opened.arguments)
+    if "head.weight" not in tensors:  # a trunk's alone
+        arguments.pop("passthrough", None)
+    return replace(opened, kind="trunk", tensors=tensors, arguments=arguments)
 
 
 def _same(stated: Any, given: Any) -> bool:
