@@ -65,9 +65,10 @@ class YOLOv2(GridDetector):
             416 x 416.
         anchor_shapes: (width, height) of the anchors, pixels, at that size; none: as the weights
             say, otherwise those published for VOC.
-        passthrough: how four cells of stride 16 become one of stride 32, see
-            :data:`Passthrough` and :func:`darknet_reorganised`; none: as the weights say,
-            otherwise ``space_to_depth``.
+        passthrough: how cells of stride 16 become channels of stride 32: ``space_to_depth``, the
+            four within a cell, as the paper has it; ``darknet``, as published weights were
+            trained, see :func:`darknet_reorganised`. None: as the weights say, otherwise
+            ``space_to_depth``.
         norm: of the batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
         mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise 0, as
             darknet does not normalise.
@@ -348,8 +349,8 @@ def _coordinate_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:
     """IoU of boxes (..., 4) and (..., 4), which are broadcast."""
-    corner = torch.maximum(first[..., :2], second[..., :2])
-    sides = torch.minimum(first[..., 2:], second[..., 2:]) - corner
-    common = sides.clamp(min=0).prod(dim=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (first, second)]
-    return common / (areas[0] + areas[1] - common)
+    (x1, y1, x2, y2), (left, top, right, bottom) = first.unbind(-1), second.unbind(-1)
+    width = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp(min=0)
+    common = width * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0)
+    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
+    return common / (areas - common)
