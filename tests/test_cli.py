@@ -19,7 +19,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     tiny.limbeck(*words)
     said = capsys.readouterr().out
-    for verb in ("fit", "validate", "predict", "inspect", "recipes", "quickstart"):
+    for verb in ("fit", "validate", "predict", "inspect", "anchors", "recipes", "quickstart"):
         assert f"\n  {verb} " in said
 
 
@@ -30,6 +30,7 @@ def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[s
         ("validate", "--ckpt_path"),
         ("predict", "--threshold"),
         ("inspect", "--depth"),
+        ("anchors", "--count"),
         ("recipes", "copy"),
         ("quickstart", "--seed"),
     ],
@@ -49,8 +50,8 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert said == (
-        "ERROR no verb 'fitt'. There are: fit, validate, predict, inspect, convert, recipes, "
-        "quickstart.\n"
+        "ERROR no verb 'fitt'. There are: fit, validate, predict, convert, inspect, anchors, "
+        "recipes, quickstart.\n"
     )
 
 

@@ -13,6 +13,7 @@ usage: limbeck VERB ...
   predict     run an exported student on images
   convert     write weights in another library's format, and compare the outputs
   inspect     landmarks and tappable paths of a model, a recipe or a weights file
+  anchors     anchor shapes that suit a recipe's training data
   recipes     list, show and copy the recipes that come with limbeck
   quickstart  distil a detector on generated images, in minutes, and show what was gained
 

@@ -23,6 +23,7 @@ from limbeck.models import (
     save_student,
 )
 from limbeck.models.student import read_student
+from tests.checkpoints.darknet_files import header
 from tests.checkpoints.small import lively
 from tests.commands import tiny
 from tests.commands.conftest import Runs
@@ -418,3 +419,10 @@ def test_a_file_that_holds_code_or_is_cut_off(capsys: pytest.CaptureFixture[str]
     Path("cut.pth").write_bytes(whole.read_bytes()[:2000])
     assert "cut.pth cannot be read as weights: it is cut off" in refused(capsys, "cut.pth", "out")
     assert not Path("out").exists()
+
+
+def test_a_file_of_darknets(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.weights").write_bytes(header() + bytes(400))
+    err = refused(capsys, "a.weights", "out")
+    assert "a.weights is a file of darknet's, which does not say of what network" in err
+    assert "YOLOv2(1.0, num_classes=..., weights='a.weights')" in err

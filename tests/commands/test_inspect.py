@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from limbeck import Taps
 from limbeck.checkpoints import detectron2, mmdetection
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
+from tests.checkpoints.darknet_files import header
 from tests.checkpoints.small import small_detector
 from tests.commands import tiny
 from tests.commands.conftest import Runs
@@ -263,3 +265,21 @@ def test_what_cannot_be_drawn(
         tiny.limbeck("inspect", *map(runs.recipe, recipes), "--method", method)
     assert message in capsys.readouterr().err
     assert not Path("method.png").exists()
+
+
+def test_a_file_of_darknets(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no names; the length tells what it may be of."""
+    path = Path("darknet19_448.conv.23")
+    path.write_bytes(header(seen=1234))
+    os.truncate(path, 20 + 4 * 19_831_776)
+    tiny.limbeck("inspect", path)
+    found = folded(capsys)
+    assert found["numbers"] == "19,831,776"
+    assert found["images seen"] == "1,234"
+    assert found["network"] == "the trunk of Darknet-19: 18 convolutions of width 1"
+
+
+def test_a_file_of_darknets_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tiny.limbeck("inspect", "darknet19_448.conv.23")
+    assert "darknet19_448.conv.23 does not exist" in capsys.readouterr().err

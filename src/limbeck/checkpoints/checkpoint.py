@@ -30,7 +30,14 @@ from torchvision.models.detection import (
     RetinaNet_ResNet50_FPN_Weights,
 )
 
-from limbeck.checkpoints import backbones, detectron2, fgfi, mmdetection, torchvision
+from limbeck.checkpoints import (
+    backbones,
+    darknet,
+    detectron2,
+    fgfi,
+    mmdetection,
+    torchvision,
+)
 from limbeck.checkpoints.architecture import Kind, architecture, kind_of
 from limbeck.checkpoints.configs import Stated, stated_in
 from limbeck.checkpoints.downloads import fetch, is_url
@@ -41,7 +48,9 @@ Library = Literal["torchvision", "detectron2", "mmdetection", "fgfi"]
 Style = Literal["caffe", "pytorch"]
 SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".safetensors")
 _CAFFE_STD = (1 / 255,) * 3
-_SOURCE = re.compile(r"(?:(torchvision|detectron2|mmdetection|fgfi)(?:-(caffe|pytorch))?:)?(.+)")
+_SOURCE = re.compile(
+    r"(?:(torchvision|detectron2|mmdetection|fgfi|darknet)(?:-(caffe|pytorch))?:)?(.+)"
+)
 _TABLES = {"detectron2": detectron2, "mmdetection": mmdetection, "fgfi": fgfi}
 # What a configuration may say of a detector, by the names of limbeck's arguments.
 _STATED = (
@@ -63,10 +72,11 @@ class Checkpoint:
 
     Attributes:
         source: where they are from, as it was said.
-        library: whose file it is; "limbeck" for a student.
+        library: whose file it is; "limbeck" for a student, "darknet" for what is read alone.
         kind: of the network: limbeck's class of detector, or a trunk or classifier.
         tensors: under torchvision's names, in the rows and columns that limbeck's model with these
-            ``arguments`` has.
+            ``arguments`` has; without names in darknet's files, see
+            :mod:`limbeck.checkpoints.darknet`.
         arguments: of that model's constructor; those alone that the file determines.
         classes: names of the foreground classes, where the file has them.
         contents: the file itself; none for a student.
@@ -75,7 +85,7 @@ class Checkpoint:
     """
 
     source: str
-    library: Library | Literal["limbeck"]
+    library: Library | Literal["limbeck", "darknet"]
     kind: Kind
     tensors: Tensors
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -128,10 +138,12 @@ def open_checkpoint(
     if not path.exists():
         raise FileNotFoundError(
             f"weights={source!r}: there is no such file or folder. Expected a file of weights "
-            f"({', '.join(SUFFIXES)}) or its address, alone or after detectron2:, mmdetection:, "
-            "fgfi: or torchvision:; a student's folder; or torchvision:<name of published "
-            "weights>, timm:<name or tag>."
+            f"({', '.join((*SUFFIXES, *darknet.SUFFIXES))}) or its address, alone or after "
+            "detectron2:, mmdetection:, fgfi:, darknet: or torchvision:; a student's folder; or "
+            "torchvision:<name of published weights>, timm:<name or tag>."
         )
+    if said[1] == "darknet" or (library is said[1] is None and darknet.recognises(path)):
+        return _read_darknet(source, path)
     contents = read_file(path, part)
     if _is_without_eps(contents):
         contents = replace(contents, tensors=with_eps(contents.tensors))
@@ -190,6 +202,16 @@ def _read_fgfi(source: str, contents: Contents) -> Checkpoint:
     tensors = fgfi.read(given)
     arguments = fgfi.arguments_of(tensors, contents.metadata)
     return Checkpoint(source, "fgfi", "FasterRCNNC4", tensors, arguments, contents=contents)
+
+
+def _read_darknet(source: str, path: Path) -> Checkpoint:
+    """Numbers without names, which its model gives them."""
+    tensors = darknet.read(path)
+    kind = darknet.kind_of(tensors["values"])
+    arguments: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    if kind == "YOLOv2":
+        arguments["passthrough"] = "darknet"
+    return Checkpoint(source, "darknet", kind, tensors, arguments)
 
 
 def _read_torchvision(source: str, contents: Contents) -> Checkpoint:

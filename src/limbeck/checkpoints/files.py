@@ -145,7 +145,7 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size
-    _refuse_other_kinds(path, head)
+    refuse_other_kinds(path, head)
     try:
         if path.suffix == ".safetensors" or (head[8:9] == b"{" and _header(head) <= size - 8):
             return _safetensors(path, head, size)
@@ -181,7 +181,8 @@ def _torch(path: Path, *, is_zip: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
-def _refuse_other_kinds(path: Path, head: bytes) -> None:
+def refuse_other_kinds(path: Path, head: bytes) -> None:
+    """Raise ValueError where the first bytes are of an empty file, a web page, a picture, ..."""
     if not head:
         raise ValueError(f"{path} is empty (0 bytes). {_AGAIN}")
     if head.startswith(b"version https://git-lfs"):

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.commands import recipes
+from limbeck.commands.anchors import anchors
 from limbeck.commands.convert import Format, convert
 from limbeck.commands.fit import train
 from limbeck.commands.inspect import inspect
@@ -43,10 +44,12 @@ def run(arguments: Sequence[str]) -> None:
         inspect(**inspect_parser().parse_args(rest).as_dict())
     elif verb == "convert":
         convert(**convert_parser().parse_args(rest).as_dict())
+    elif verb == "anchors":
+        anchors(**anchors_parser().parse_args(rest).as_dict())
     elif verb in _VERBS:
         auto_cli(_VERBS[verb], args=rest, prog=f"limbeck {verb}", allow_abbrev=False)
     else:
-        known = ", ".join(["fit", "validate", "predict", "inspect", "convert", *_VERBS])
+        known = ", ".join(["fit", "validate", "predict", "convert", "inspect", "anchors", *_VERBS])
         raise ValueError(f"no verb {verb!r}. There are: {known}.")
 
 
@@ -63,6 +66,14 @@ def inspect_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
     parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
     parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
+    return parser
+
+
+def anchors_parser() -> ArgumentParser:
+    """The recipes are as many words as the user gives, as with ``inspect``."""
+    parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
+    parser.add_argument("recipe", nargs="+", type=str, help="recipes, laid over each other")
+    parser.add_function_arguments(anchors, skip={"recipe"}, as_positional=True)
     return parser
 
 

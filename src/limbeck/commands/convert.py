@@ -151,6 +151,13 @@ def read_source(
     if library == "limbeck" or (library is None and (Path(source) / CARD).is_file()):
         return _read_student(source)
     found = open_checkpoint(source, library, style, part)
+    if found.library == "darknet":
+        raise ValueError(
+            f"{source} is a file of darknet's, which does not say of what network, and no other "
+            "library has a YOLOv2. Give it to a model as weights; a student's folder of it is kept "
+            f"by limbeck.models.save_student(limbeck.models.YOLOv2(1.0, num_classes=..., "
+            f"weights={source!r}), folder)."
+        )
     if found.library != "torchvision" or found.contents is None:
         return found
     if found.contents.part in ("student", "average"):

@@ -151,6 +151,13 @@ class LimbeckCLI(LightningCLI):
             rich.get_console().print(scores_table(self.model.scores))
 
 
+class Stated(LimbeckCLI):
+    """What recipes state, of which nothing is built."""
+
+    def instantiate_classes(self) -> None:
+        """Models may lack weights and anchors yet, and their data be elsewhere."""
+
+
 class RunRecipe(SaveConfigCallback):
     """``config.yaml``: what was run. It goes again with a run that ended before its first step.
 
@@ -291,8 +298,19 @@ def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
     return cli.model, cli.datamodule
 
 
-def _command_line(words: Sequence[str], resumed: Path | None, **options: Any) -> LimbeckCLI:
-    return LimbeckCLI(
+def stated_in(recipes: Sequence[str]) -> Namespace:
+    """What recipes that are laid over each other state, checked, of which nothing is built."""
+    words = [word for recipe in recipes for word in ("--config", recipe)]
+    stated: Namespace = _command_line(
+        words, None, Stated, save_config_callback=None, run=False
+    ).config
+    return stated
+
+
+def _command_line(
+    words: Sequence[str], resumed: Path | None, kind: type[LimbeckCLI] = LimbeckCLI, **options: Any
+) -> LimbeckCLI:
+    return kind(
         resumed,
         model_class=DistillationModule,
         datamodule_class=DataModule,

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser
 from rich.table import Table
 from torch import nn
 
-from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
+from limbeck.checkpoints import Contents, darknet, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.checkpoint import SUFFIXES
 from limbeck.commands.overlays import draw_overlays
@@ -64,8 +64,8 @@ def inspect(
 
     Args:
         target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
-            .ckpt, .safetensors), or a model by name (torchvision:retinanet_resnet50_fpn, resnet18,
-            timm:mobilenetv3_large_100); or several.
+            .ckpt, .safetensors, darknet's .weights), or a model by name
+            (torchvision:retinanet_resnet50_fpn, resnet18, timm:mobilenetv3_large_100); or several.
         size: height and width of the image that is run through the model, pixels; none: those that
             an SSD brings every image to, 256 for other models.
         depth: how many levels of module paths are listed.
@@ -74,8 +74,7 @@ def inspect(
         images: how many are drawn, at most a batch.
     """
     for path in target:
-        is_file = Path(path).suffix in (*SUFFIXES, *RECIPES)
-        if is_file and not Path(path).is_file():
+        if path.endswith((*SUFFIXES, *RECIPES, *darknet.SUFFIXES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         draw_overlays(target, method, picture, images)
@@ -86,6 +85,9 @@ def inspect(
 
 def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
     console = rich.get_console()
+    if darknet.recognises(target):
+        console.print(numbers_table(Path(target)))
+        return
     if Path(target).suffix in SUFFIXES:
         contents = read_file(target)
         console.print(summary(contents))
@@ -249,6 +251,17 @@ def _network(contents: Contents) -> dict[str, str]:
         "classes": shorten(", ".join(found.classes), 300),
         f"as {found.library}'s": ", ".join(f"{name}={value}" for name, value in stated.items()),
     }
+
+
+def numbers_table(path: Path) -> Table:
+    """What the length of a file of darknet's says."""
+    tensors = darknet.read(path)
+    table = Table(show_header=False, title=str(path), title_justify="left")
+    table.add_row("file of", "darknet: numbers without names")
+    table.add_row("numbers", f"{len(tensors['values']):,}")
+    table.add_row("images seen", f"{tensors['seen'].item():,}")
+    table.add_row("network", darknet.described(tensors["values"]))
+    return table
 
 
 def weights_table(contents: Contents) -> Table:

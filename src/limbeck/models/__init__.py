@@ -2,7 +2,7 @@
 
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier
-from limbeck.models.detection import SSD, FasterRCNN, FasterRCNNC4, RetinaNet, ShuffleDet
+from limbeck.models.detection import SSD, FasterRCNN, FasterRCNNC4, RetinaNet, ShuffleDet, YOLOv2
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights
@@ -17,6 +17,7 @@ __all__ = [
     "FasterRCNNC4",
     "RetinaNet",
     "ShuffleDet",
+    "YOLOv2",
     "load_student",
     "load_weights",
     "save_student",

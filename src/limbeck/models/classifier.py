@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import Build, LimbeckModel
+from limbeck.models.darknet19 import Darknet19
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.shufflenet import Unit, late_relu
+from limbeck.models.shufflenet_v1 import ShuffleNetV1
 from limbeck.models.weights import load_weights
 
 log = logging.getLogger(__name__)
+
+# Trunks of detectors that neither library has.
+_OWN: Mapping[str, type[nn.Module]] = {"darknet19": Darknet19, "shufflenet_v1": ShuffleNetV1}
 
 
 class Classifier(LimbeckModel):
@@ -27,10 +32,12 @@ class Classifier(LimbeckModel):
 
     Args:
         network: a name, ``resnet18`` or ``torchvision:resnet18`` or ``timm:resnet18`` (a bare
-            name is looked for in torchvision first), or the shape of a network of basic blocks.
+            name is looked for in torchvision first), ``limbeck:darknet19`` or
+            ``limbeck:shufflenet_v1``, or the shape of a network of basic blocks.
         num_classes: of the output.
-        arguments: further arguments of torchvision's or timm's builder, such as ``{dropout: 0.0}``
-            of ``mobilenet_v2`` or ``{act_layer: relu}`` of ``timm:mobilenetv1_100``.
+        arguments: further arguments of the library's builder, such as ``{dropout: 0.0}`` of
+            ``mobilenet_v2``, ``{act_layer: relu}`` of ``timm:mobilenetv1_100`` or
+            ``{width: 0.25}`` of ``limbeck:darknet19``.
         weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
         mean: of the input channels, RGB in [0, 1]; none: what timm's network was published
             with, ImageNet's for all others.
@@ -110,7 +117,7 @@ class Classifier(LimbeckModel):
     def without_limbeck(self) -> str | None:
         """Python that builds and loads the network with its own library."""
         library, _, name = next(iter(self.published), "").partition(":")
-        if not library:
+        if library not in ("torchvision", "timm"):
             return None
         given = "".join(f", {k}={v!r}" for k, v in self.build.init_args["arguments"].items())
         maker = {"torchvision": "torchvision.models.get_model", "timm": "timm.create_model"}
@@ -133,10 +140,15 @@ def _qualified(name: str) -> str:
         return f"torchvision:{bare}"
     if library in ("", "timm") and timm.is_model(bare):
         return f"timm:{bare}"
-    near = difflib.get_close_matches(bare, torchvision_names + timm.list_models(), n=4)
+    if library in ("", "limbeck") and bare in _OWN:
+        return f"limbeck:{bare}"
+    known = torchvision_names + timm.list_models() + list(_OWN)
+    near = difflib.get_close_matches(bare, known, n=4)
+    own = ", ".join(f"limbeck:{each}" for each in _OWN)
     raise ValueError(
         f"network={name!r}: no such network. Expected one of torchvision's or timm's classifiers, "
-        f"torchvision:<name> or timm:<name>. Nearest names: {', '.join(near) or 'none'}."
+        f"torchvision:<name> or timm:<name>, or one of {own}. Nearest names: "
+        f"{', '.join(near) or 'none'}."
     )
 
 
@@ -166,6 +178,8 @@ def _published(network: str, num_classes: int, arguments: Mapping[str, Any]) -> 
     library, _, name = network.partition(":")
     if library == "timm":
         return timm.create_model(name, num_classes=num_classes, **arguments)
+    if library == "limbeck":
+        return _OWN[name](num_classes, **arguments)
     shuffle = name.startswith("shufflenet_v2")
     units = {"inverted_residual": Unit} if shuffle else {}
     plain: nn.Module = torchvision.models.get_model(

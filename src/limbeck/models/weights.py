@@ -1,6 +1,7 @@
 """Pretrained weights by source: a file of any of three libraries, a student, a published name."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,7 +10,14 @@ import timm
 from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
-from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
+from limbeck.checkpoints import (
+    Checkpoint,
+    Kind,
+    darknet,
+    is_file_source,
+    open_checkpoint,
+    with_std,
+)
 from limbeck.checkpoints.checkpoint import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
@@ -37,6 +45,7 @@ _NUMERICS = (
     "anchor_sizes",
     "anchor_shapes",
     "aspect_ratios",
+    "passthrough",
     "pooling",
     "class_agnostic",
     "scales",
@@ -90,7 +99,8 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
             which are recognised, or said: ``detectron2:file``, ``mmdetection:file``, ``fgfi:file``
             (this also of a VGG of Caffe's, in BGR); ``detectron2-pytorch:file`` and
             ``mmdetection-caffe:file`` where the trunk is not of that library's usual style (see
-            :mod:`limbeck.checkpoints`). The folder of a student. Published weights:
+            :mod:`limbeck.checkpoints`). darknet's ``.weights`` and ``.conv.23`` for a
+            YOLOv2, also said: ``darknet:file``. The folder of a student. Published weights:
             ``torchvision:backbone`` (torchvision's default ImageNet weights of the named trunk),
             ``torchvision:DEFAULT``, ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (of the
             detector with this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``.
@@ -116,6 +126,8 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
 
 def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     """The tensors, after what is said about them was compared with the model's arguments."""
+    if opened.library == "darknet":
+        opened = _named(model, opened, where)
     if not isinstance(model, LimbeckModel):
         return opened.tensors
     kind, given = type(model).__name__, model.build.init_args
@@ -135,6 +147,15 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
             "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
         )
     return with_std(opened, given.get("std"))
+
+
+def _named(model: nn.Module, opened: Checkpoint, where: str) -> Checkpoint:
+    """A file of darknet's, which is of whatever model it fits to the last number."""
+    tensors = darknet.named(opened.tensors, model.state_dict(), where)
+    arguments = dict(opened.arguments)
+    if "head.weight" not in tensors:  # a trunk's alone
+        arguments.pop("passthrough", None)
+    return replace(opened, kind="trunk", tensors=tensors, arguments=arguments)
 
 
 def _same(stated: Any, given: Any) -> bool:

@@ -1,0 +1,63 @@
+"""``limbeck anchors``: shapes of anchors that suit a recipe's training data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import rich
+import torch
+from jsonargparse import ArgumentParser
+from rich.table import Table
+
+from limbeck.commands.fit import stated_in
+from limbeck.data import VisionDataset
+from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
+from limbeck.models.detection.yolov2 import VOC_ANCHORS
+
+_USUAL = (416, 416)  # YOLOv2's
+
+
+def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | None = None) -> None:
+    """Find anchor shapes for the training data of recipes, as YOLOv2's authors did.
+
+    They are printed as YAML for the student's `anchor_shapes`, with the mean IoU of the objects
+    with the best of them, beside that of the anchors published for VOC.
+
+    Args:
+        recipe: a recipe (.yaml), or several that are laid over each other.
+        count: of the anchors.
+        image_size: height and width that the network sees, pixels, such as [416,416]; none: those
+            of the recipe's student, if it states them, otherwise 416 x 416.
+    """
+    stated = stated_in(recipe)
+    student = stated.model.student.get("init_args") or {}
+    image_size = image_size or tuple(student.get("image_size") or _USUAL)
+    sizes = object_sizes(_training_set(stated.data.train, recipe), image_size)
+    found = cluster_shapes(sizes, count)
+    console = rich.get_console()
+    height, width = image_size
+    console.print(f"{len(sizes)} objects in images of {height} x {width} px")
+    table = Table("anchors", "mean IoU")
+    table.add_row(f"these {count}", f"{mean_iou(sizes, found):.3f}")
+    table.add_row(f"VOC's {len(VOC_ANCHORS)}", f"{mean_iou(sizes, _of_voc(image_size)):.3f}")
+    console.print(table)
+    pairs = ", ".join(f"[{width:.1f}, {height:.1f}]" for width, height in found.tolist())
+    console.print(f"anchor_shapes: [{pairs}]", markup=False, soft_wrap=True)
+
+
+def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
+    """The data alone: the model may lack its anchors yet."""
+    if stated is None:
+        raise ValueError(
+            f"{', '.join(recipes)}: there is no data.train. Give a recipe that has it."
+        )
+    parser = ArgumentParser()
+    parser.add_argument("--train", type=VisionDataset)
+    parsed = parser.parse_object({"train": stated.as_dict()})
+    built: VisionDataset = parser.instantiate(parsed).train
+    return built
+
+
+def _of_voc(image_size: tuple[int, int]) -> torch.Tensor:
+    """VOC's anchors (K, 2), which are for 416 x 416, at another size of images."""
+    scale = torch.tensor(image_size).flip(0) / torch.tensor(_USUAL).flip(0)
+    return torch.tensor(VOC_ANCHORS) * scale
