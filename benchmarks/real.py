@@ -135,6 +135,39 @@ PAIRS = {
         100,
         ("mAP", "AP/Car/moderate", "AP/Pedestrian/moderate", "AP/Cyclist/moderate"),
     ),
+    "widerface": Pair(
+        "real/widerface_teacher",
+        "real/widerface_student",
+        {
+            "plain": None,
+            "imitation": "real/widerface_imitation",
+        },
+        ("imitation",),
+        200,
+        ("AP", "AP/easy", "AP/medium", "AP/hard"),
+    ),
+    "bccd_shuffledet": Pair(
+        "real/bccd_shuffledet_teacher",
+        "real/bccd_shuffledet_student",
+        {
+            "plain": None,
+            "imitation": "real/bccd_shuffledet_imitation",
+        },
+        ("imitation",),
+        8,
+        ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
+    ),
+    "helmet_yolov2": Pair(
+        "real/helmet_yolov2_teacher",
+        "real/helmet_yolov2_student",
+        {
+            "plain": None,
+            "imitation": "real/helmet_yolov2_imitation",
+        },
+        ("imitation",),
+        4,
+        ("AP", "AP50", "AP/helmet", "AP/head"),
+    ),
     "clothing": Pair(
         "real/clothing_teacher",
         "real/clothing_student",
