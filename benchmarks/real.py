@@ -165,7 +165,7 @@ PAIRS = {
             "imitation": "real/helmet_yolov2_imitation",
         },
         ("imitation",),
-        4,
+        3,
         ("AP", "AP50", "AP/helmet", "AP/head"),
     ),
     "clothing": Pair(
