@@ -47,6 +47,22 @@ def test_the_example_of_a_teacher_of_mmdetection_runs_as_it_stands(tmp_path, mon
     assert torch.equal(loaded, trained.roi_heads.box_predictor.cls_score.weight)
 
 
+def test_the_example_of_an_export_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = models.ShuffleDet(0.15, 3, image_size=(64, 64))
+    models.save_student(student, "runs/distilled/student")
+    exported = {}
+
+    def export(module, inputs, file, dynamo):  # itself tested in models/detection/test_onnx.py
+        exported[file] = module(*inputs)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    exec(BLOCKS[2], {"models": models, "torch": torch})
+    boxes, scores = exported["detector.onnx"]
+    assert boxes.shape == (1, 4 * 4 * 9, 4)
+    assert scores.shape == (1, 4 * 4 * 9, 3)
+
+
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 def test_links_within_the_repository_lead_somewhere(path):
     page = ROOT / path

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.models import ShuffleDet
+from limbeck.models import ShuffleDet, YOLOv2
 
 SIZE = (64, 96)
 
@@ -15,7 +15,12 @@ def shuffledet():
     return ShuffleDet(0.15, 3, image_size=SIZE, anchor_shapes=[(16.0, 16.0), (40.0, 24.0)])
 
 
-@pytest.mark.parametrize("make", [shuffledet])
+def yolov2():
+    shapes = [(16.0, 16.0), (40.0, 24.0)]
+    return YOLOv2(1 / 16, 3, image_size=SIZE, anchor_shapes=shapes, passthrough="darknet")
+
+
+@pytest.mark.parametrize("make", [shuffledet, yolov2])
 def test_onnx_gives_the_same(make, tmp_path):
     model = make()
     for parameter in model.head.parameters():
