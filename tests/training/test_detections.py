@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from limbeck.data import Shapes, VisionDataset
+from limbeck.data import KITTI, Shapes, VisionDataset, WIDERFace
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 from limbeck.training.detections import DetectionFiles
 
@@ -73,5 +73,31 @@ def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
 
 
 def test_images_without_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.val is Shapes\. Give VOC or COCO"):
+    with pytest.raises(ValueError, match=r"data\.val is Shapes\. Give VOC, COCO"):
         validate(tmp_path, Shapes(count=1), [])
+
+
+def test_kittis_files_are_of_a_frame_each(shared: Path, tmp_path: Path) -> None:
+    dataset = KITTI(shared / "data/kitti", "val")
+    second = (1, [2, 1], [0.5, 0.75], [[1.0, 2.0, 30.126, 40.0], [5.0, 6.0, 70.0, 80.0]])
+    validate(tmp_path, dataset, [second])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["000003", "000007", "000142"]
+    assert (tmp_path / "000003.txt").read_text() == ""
+    lines = (tmp_path / "000007.txt").read_text().splitlines()
+    place = "-1 -1 -1 -1000 -1000 -1000 -10"
+    assert lines == [
+        f"Pedestrian -1 -1 -10 1.00 2.00 30.13 40.00 {place} 0.50000000",
+        f"Car -1 -1 -10 5.00 6.00 70.00 80.00 {place} 0.75000000",
+    ]
+
+
+def test_wider_faces_files_lie_in_folders_of_events(shared: Path, tmp_path: Path) -> None:
+    events = ["10--People_Marching", "49--Greeting"]
+    dataset = WIDERFace(shared / "data/widerface", "val", events=events)
+    first = (0, [1, 1], [0.5, 0.75], [[1.0, 2.0, 30.0, 40.0], [5.0, 6.0, 70.0, 80.0]])
+    validate(tmp_path, dataset, [first])
+    marching, greeting = (image.path.stem for image in dataset.images)
+    lines = (tmp_path / events[0] / f"{marching}.txt").read_text().splitlines()
+    faces = ["5.00 6.00 65.00 74.00 0.75000000", "1.00 2.00 29.00 38.00 0.50000000"]
+    assert lines == [marching, "2", *faces]
+    assert (tmp_path / events[1] / f"{greeting}.txt").read_text() == f"{greeting}\n0\n"

@@ -66,8 +66,9 @@ class LimbeckCLI(LightningCLI):
         parser.add_argument(
             "--detections",
             type=Path | None,
-            help="Folder for files of what the student detects in (the last) validation, one a "
-            "class, in the format of PASCAL VOC's development kit.",
+            help="Folder for files of what the student detects in (the last) validation, in the "
+            "format of KITTI's or WIDER FACE's program for these, of VOC's development kit for "
+            "others.",
         )
 
     def before_instantiate_classes(self) -> None:

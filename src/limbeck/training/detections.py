@@ -1,25 +1,92 @@
-"""PASCAL VOC's detection files, for its development kit and whatever else reads them."""
+"""Files of detections, as the programs of PASCAL VOC, KITTI and WIDER FACE read them.
 
+The published detectors write three decimals of a score. Boxes that fall together so have another
+order, and average precision is about order alone: here there are eight, which keep all float32 near
+1 apart.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 from torch import Tensor, distributed
 
+from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
 
-Row = tuple[int, str, str]  # image, class, line of the class's file
+
+class Found(NamedTuple):
+    """One box: of which image, of which class, and x1 y1 x2 y2 in its pixels, exclusive."""
+
+    image: int
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+Files = Iterator[tuple[str, str]]  # name in the folder, text
+
+
+def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
+    """VOC's: ``comp4_det_test_<class>.txt`` of a line a box, also where nothing was found.
+
+    Name of the image, score, and x1 y1 x2 y2, which count pixels inclusively from 1, with one
+    decimal.
+    """
+    stems = {image.image_id: image.path.stem for image in dataset.images}
+    for name in dataset.classes:
+        of_class = [each for each in found if each.name == name]
+        lines = (
+            f"{stems[image]} {score:.8f} {x1 + 1:.1f} {y1 + 1:.1f} {x2:.1f} {y2:.1f}\n"
+            for image, _, score, (x1, y1, x2, y2) in of_class
+        )
+        yield f"comp4_det_test_{name}.txt", "".join(lines)
+
+
+def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
+    """KITTI's: ``<frame>.txt`` of a line a box, also where nothing was found.
+
+    The class, x1 y1 x2 y2 with two decimals and the score, among what a 2D detector does not know.
+    """
+    for image, of_image in _by_image(dataset, found):
+        lines = (
+            f"{name} -1 -1 -10 {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f} "
+            f"-1 -1 -1 -1000 -1000 -1000 -10 {score:.8f}\n"
+            for _, name, score, (x1, y1, x2, y2) in of_image
+        )
+        yield f"{image.stem}.txt", "".join(lines)
+
+
+def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
+    """WIDER FACE's: ``<event>/<image>.txt``: its name, the number of boxes, and a line for each.
+
+    x, y, width and height with two decimals, and the score; the highest score first.
+    """
+    for image, of_image in _by_image(dataset, found):
+        lines = (
+            f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {score:.8f}\n"
+            for _, _, score, (x1, y1, x2, y2) in sorted(of_image, key=attrgetter("score"))[::-1]
+        )
+        yield (
+            f"{image.parent.name}/{image.stem}.txt",
+            f"{image.stem}\n{len(of_image)}\n{''.join(lines)}",
+        )
+
+
+_WRITERS: dict[type[AnnotatedImages], Callable[[AnnotatedImages, Sequence[Found]], Files]] = {
+    KITTI: kitti_files,
+    WIDERFace: wider_face_files,
+}
 
 
 class DetectionFiles(L.Callback):
-    """Writes what each validation finds with the student, as VOC's development kit reads it.
+    """Writes what each validation finds with the student, as the dataset's own program reads it.
 
-    ``comp4_det_test_<class>.txt`` has a line a box: name of the image, score, x1 y1 x2 y2, which
-    count pixels inclusively from 1 and have one decimal. The published Faster R-CNNs write three
-    decimals of the score. Boxes that fall together so have another order, and average precision is
-    about order alone: here there are eight, which keep all float32 near 1 apart.
+    That is KITTI's for :class:`KITTI`, WIDER FACE's for :class:`WIDERFace`, and that of PASCAL
+    VOC's development kit for all others.
 
     Args:
         folder: made where it is missing; files of an earlier validation are replaced.
@@ -27,7 +94,7 @@ class DetectionFiles(L.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: list[Row] = []
+        self.found: list[Found] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Before the first batch: only image files have names to write.
@@ -40,11 +107,11 @@ class DetectionFiles(L.Callback):
         if not isinstance(dataset, AnnotatedImages):
             raise ValueError(
                 f"detections are written for a validation set of annotated image files; data.val "
-                f"is {type(dataset).__name__}. Give VOC or COCO, or leave --detections out."
+                f"is {type(dataset).__name__}. Give VOC, COCO, KITTI or WIDERFace, or leave "
+                "--detections out."
             )
-        self.names = {image.image_id: image.path.stem for image in dataset.images}
-        self.classes = dataset.classes
-        self.rows = []
+        self.dataset = dataset
+        self.found = []
 
     def on_validation_batch_end(
         self,
@@ -58,32 +125,39 @@ class DetectionFiles(L.Callback):
         """Keep the student's boxes."""
         if not trainer.sanity_checking:  # that pass is the teacher's
             for target, found in zip(batch[1], outputs["student"], strict=True):
-                self.rows += self._rows(int(target["image_id"]), found)
+                self.found += self._rows(int(target["image_id"]), found)
 
-    def _rows(self, image: int, found: dict[str, Tensor]) -> list[Row]:
-        boxes = found["boxes"].float() + found["boxes"].new_tensor([1.0, 1.0, 0.0, 0.0])
-        columns = zip(
-            found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True
-        )
+    def _rows(self, image: int, found: dict[str, Tensor]) -> list[Found]:
+        columns = (found[name].tolist() for name in ("labels", "scores", "boxes"))
         return [
-            (image, self.classes[label - 1], " ".join([f"{score:.8f}", *(f"{x:.1f}" for x in box)]))
-            for label, score, box in columns
+            Found(image, self.dataset.classes[label - 1], score, tuple(box))
+            for label, score, box in zip(*columns, strict=True)
             if label > 0  # the slot that torchvision's detectors leave unused, and may yet predict
         ]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A file a class, also where nothing was found, with the images of all processes."""
+        """All files, with the images of all processes."""
         if trainer.sanity_checking:
             return
-        rows = [self.rows]
+        found = [self.found]
         if trainer.world_size > 1:
-            rows = [[] for _ in range(trainer.world_size)]
-            distributed.all_gather_object(rows, self.rows)
+            found = [[] for _ in range(trainer.world_size)]
+            distributed.all_gather_object(found, self.found)
         if not trainer.is_global_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        by_class: dict[str, list[str]] = {name: [] for name in self.classes}
-        for image, name, line in sorted(chain(*rows), key=itemgetter(0)):
-            by_class[name].append(f"{self.names[image]} {line}\n")
-        for name, lines in by_class.items():
-            (self.folder / f"comp4_det_test_{name}.txt").write_text("".join(lines), "utf-8")
+        write = _WRITERS.get(type(self.dataset), voc_files)
+        for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+
+
+def _by_image(
+    dataset: AnnotatedImages, found: Sequence[Found]
+) -> Iterator[tuple[Path, list[Found]]]:
+    """Each image file, and what was found on it."""
+    boxes: dict[int, list[Found]] = {image.image_id: [] for image in dataset.images}
+    for each in found:
+        boxes[each.image].append(each)
+    for image in dataset.images:
+        yield image.path, boxes[image.image_id]
