@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from limbeck.checkpoints import darknet
-from limbeck.models import Classifier, RetinaNet, YOLOv2, load_weights
+from limbeck.models import SSD, Classifier, RetinaNet, ShuffleDet, YOLOv2, load_weights
 from limbeck.models.darknet19 import Darknet19
 from tests.checkpoints.darknet_files import NEW, OLD, header, numbers, scrambled, write
 
@@ -142,8 +142,14 @@ def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_other_models_say_whose_files_these_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.weights", trained())
-    with pytest.raises(ValueError, match=r"RetinaNet: .*Such files fill a YOLOv2"):
-        load_weights(RetinaNet("resnet18", 2, fpn_channels=8), path)
+    for model in (
+        RetinaNet("resnet18", 2, fpn_channels=8),
+        ShuffleDet(0.25, 2),  # whose backbone has features, too
+        SSD("vgg16", 2),
+    ):
+        said = f"{type(model).__name__}: .*Such files fill a YOLOv2"
+        with pytest.raises(ValueError, match=said):
+            load_weights(model, path)
 
 
 def test_lengths_of_published_networks() -> None:

@@ -50,6 +50,13 @@ def test_yolov2s_size_and_number_unless_said(capsys: pytest.CaptureFixture[str])
     assert found(capsys, path, "--image_size", "[64,128]")[0] == expected(5, (64, 128))
 
 
+def test_a_shuffledets_size_unless_said(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = yolo()
+    recipe["model"]["student"]["class_path"] = "limbeck.models.ShuffleDet"
+    path = tiny.write(Path(), "shuffledet", recipe)
+    assert found(capsys, path)[0] == expected(5, (384, 1248))
+
+
 def test_recipes_are_laid_over_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     first = tiny.write(Path(), "first", yolo(image_size=[64, 64]))
     over = {"data": {"train": {"init_args": {"count": 8}}}}

@@ -72,6 +72,12 @@ def test_more_clusters_fit_better():
     assert fits[-1] > fits[0] + 0.2
 
 
+def test_sizes_that_hardly_differ():
+    """As scaling leaves them: in float32 their IoU is 1."""
+    sizes = torch.tensor([[10.0, 10.0], [10.000001, 10.0], [10.0, 10.0]])
+    assert cluster_shapes(sizes, 2).tolist() == sizes[:2].tolist()
+
+
 def test_as_many_clusters_as_sizes_and_no_more():
     sizes = torch.tensor([[30.0, 40.0], [10.0, 10.0], [30.0, 40.0]])
     assert cluster_shapes(sizes, 2).tolist() == [[10.0, 10.0], [30.0, 40.0]]

@@ -105,7 +105,8 @@ def named(tensors: Tensors, own: Tensors, where: str) -> Tensors:
         ValueError: the file has not as many numbers as either, to the last one.
     """
     values, order = tensors["values"], _in_order(own)
-    trunk = [name for name in order if name.startswith(_FEATURES)]
+    yolov2 = "head.weight" in own  # an SSD has features as well, of another network
+    trunk = [name for name in order if name.startswith(_FEATURES) and yolov2]
     sizes = {name: own[name].numel() for name in order}
     whole, of_trunk = sum(sizes.values()), sum(sizes[name] for name in trunk)
     outputs = len(own[trunk[-1]]) if trunk else 0

@@ -11,9 +11,12 @@ from rich.table import Table
 from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
+from limbeck.frame import Extent
+from limbeck.models.detection import shuffledet, yolov2
 from limbeck.models.detection.yolov2 import VOC_ANCHORS
 
-_USUAL = (416, 416)  # YOLOv2's
+_OF_VOC = yolov2.IMAGE_SIZE  # what VOC's anchors are for
+_USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # of students that do not state it, else as YOLOv2
 
 
 def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | None = None) -> None:
@@ -26,11 +29,11 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
         recipe: a recipe (.yaml), or several that are laid over each other.
         count: of the anchors.
         image_size: height and width that the network sees, pixels, such as [416,416]; none: those
-            of the recipe's student, if it states them, otherwise 416 x 416.
+            of the recipe's student: as it states them, otherwise its usual ones, 384 x 1248 of a
+            ShuffleDet and 416 x 416 of others.
     """
     stated = stated_in(recipe)
-    student = stated.model.student.get("init_args") or {}
-    image_size = image_size or tuple(student.get("image_size") or _USUAL)
+    image_size = image_size or _seen_by(stated.model.student)
     sizes = object_sizes(_training_set(stated.data.train, recipe), image_size)
     found = cluster_shapes(sizes, count)
     console = rich.get_console()
@@ -42,6 +45,14 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
     console.print(table)
     pairs = ", ".join(f"[{width:.1f}, {height:.1f}]" for width, height in found.tolist())
     console.print(f"anchor_shapes: [{pairs}]", markup=False, soft_wrap=True)
+
+
+def _seen_by(student: Any) -> Extent:
+    """(height, width), pixels, of a student that is stated."""
+    size = (student.get("init_args") or {}).get("image_size")
+    usual = _USUAL.get(student.class_path.rpartition(".")[2], yolov2.IMAGE_SIZE)
+    height, width = size or usual
+    return height, width
 
 
 def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
@@ -59,5 +70,5 @@ def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
 
 def _of_voc(image_size: tuple[int, int]) -> torch.Tensor:
     """VOC's anchors (K, 2), which are for 416 x 416, at another size of images."""
-    scale = torch.tensor(image_size).flip(0) / torch.tensor(_USUAL).flip(0)
+    scale = torch.tensor(image_size).flip(0) / torch.tensor(_OF_VOC).flip(0)
     return torch.tensor(VOC_ANCHORS) * scale

@@ -59,7 +59,8 @@ def _first(sizes: Tensor, count: int, generator: torch.Generator) -> Tensor:
     chosen: list[Tensor] = []
     for _ in range(count):
         chosen.append(sizes[weights.multinomial(1, generator=generator)])
-        best = shape_iou(sizes, torch.cat(chosen)).amax(dim=1)
+        # In float64: of sizes that hardly differ, float32 would leave no distance to draw by.
+        best = shape_iou(sizes.double(), torch.cat(chosen).double()).amax(dim=1)
         weights = (1 - best).clamp(min=0).square()
     return torch.cat(chosen)
 

@@ -13,9 +13,10 @@ from limbeck.landmarks import landmarks
 from limbeck.methods import FineGrainedImitation
 from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import ShuffleDet, load_student, save_student
+from limbeck.models.detection import shuffledet
 from limbeck.models.detection.shuffledet import SpreadAnchors, assign, decoded, encoded, safe_exp
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests.models.detection.tiny import nothing
+from tests.models.detection.tiny import LargestTensor, nothing
 
 SIZE = (64, 128)
 SHAPES = ((16.0, 16.0), (40.0, 24.0), (12.0, 40.0))
@@ -77,6 +78,18 @@ def test_each_box_has_an_anchor_of_its_own():
     assert assign([torch.zeros(0, 4)], anchors)[0].tolist() == []
 
 
+def test_a_crowd_is_compared_in_parts(monkeypatch):
+    """An anchor that one part took is not there for the next."""
+    anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
+    crowd = [BOXES[:1].repeat(90, 1), BOXES.repeat(20, 1)]
+    with LargestTensor() as largest:
+        found = [chosen.tolist() for chosen in assign(crowd, anchors)]
+    assert largest.elements < 2 * 90 * 2 * len(anchors)
+    assert [len(set(chosen)) for chosen in found] == [90, 40]
+    monkeypatch.setattr(shuffledet, "_BLOCK", 1000)
+    assert [chosen.tolist() for chosen in assign(crowd, anchors)] == found
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_losses_are_finite_and_have_gradients(classes):
     model = tiny()
@@ -122,6 +135,10 @@ def test_refuses_boxes_without_area_and_missing_targets():
         model(images)
     targets[1]["boxes"] = torch.tensor([[4.0, 4.0, 4.0, 9.0], [0.0, 0.0, 5.0, 5.0]])
     with pytest.raises(ValueError, match=r"sides \[0.0, 5.0\]"):
+        model(images, targets)
+    images, targets = batch()
+    targets[0]["labels"] = targets[0]["labels"] - 1  # 0 would be taken for the last class
+    with pytest.raises(ValueError, match="the label 0; expected 1 to 3, as labels count from 1"):
         model(images, targets)
 
 

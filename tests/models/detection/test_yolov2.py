@@ -15,7 +15,7 @@ from limbeck.models import YOLOv2, load_student, save_student
 from limbeck.models.detection.yolov2 import VOC_ANCHORS, darknet_reorganised
 from limbeck.taps import Taps
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests.models.detection.tiny import nothing
+from tests.models.detection.tiny import LargestTensor, nothing
 
 SIZE = (96, 128)  # 3 x 4 cells
 SHAPES = [(20.0, 30.0), (60.0, 40.0), (90.0, 90.0)]
@@ -168,6 +168,30 @@ def test_any_objects(seed, count):
     assert {n: loss.item() for n, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
     sum(losses.values()).backward()
     torch.testing.assert_close(predicted.grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_crowd_is_compared_in_parts():
+    """All its objects at once with all anchors are a gigabyte at a batch's size."""
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(300, 2, generator=generator) * torch.tensor([90.0, 60.0])
+    boxes = torch.cat([corners, corners + 30 * torch.rand(300, 2, generator=generator) + 5], dim=1)
+    target = {"boxes": boxes, "labels": torch.arange(300) % CLASSES + 1}
+    model, predicted = tiny(), predictions(1, scale=0.1)
+    with LargestTensor() as largest:
+        losses = computed(model, predicted, [target])
+    assert largest.elements < 300 * len(SHAPES) * 12
+    expected, gradient = region_loss(predicted, [target], warm_up=True)
+    assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected)
+    sum(losses.values()).backward()
+    torch.testing.assert_close(predicted.grad, gradient)
+
+
+@pytest.mark.parametrize("label", [0, CLASSES + 1])
+def test_refuses_labels_of_no_class(label):
+    """Of 0 nothing would be learnt, silently; the other one would end a GPU's process."""
+    targets = [objects((1, 1.0, 1.0, 9.0, 9.0)), objects((label, 1.0, 1.0, 9.0, 9.0))]
+    with pytest.raises(ValueError, match=f"the label {label}; expected 1 to {CLASSES}"):
+        tiny()(list(torch.rand(2, 3, *SIZE)), targets)
 
 
 def test_an_anchor_near_an_object_is_no_background():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.models import BasicBlocks, FasterRCNN, RetinaNet
 from limbeck.models.detection.presets import PRESETS
@@ -25,3 +26,17 @@ def tiny(kind: type, preset: str, backbone=TINY, **arguments) -> nn.Module:
 def nothing() -> dict[str, Tensor]:
     """The target of an image without objects."""
     return {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+
+
+class LargestTensor(TorchDispatchMode):
+    """How many elements the largest tensor has that is made within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        if isinstance(out, Tensor):
+            self.elements = max(self.elements, out.numel())
+        return out

@@ -64,10 +64,10 @@ class GridDetector(Detector):
             targets: ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
 
         Raises:
-            ValueError: there are no targets, or a box has a side of 0.
+            ValueError: there are no targets, a box has a side of 0, or a label is of no class.
         """
         if self.training:
-            _check(targets)
+            _check(targets, self.num_classes)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
         predictions, anchors = self.predict(batch)
@@ -184,12 +184,20 @@ def fixed_size_transform(
     )
 
 
-def _check(targets: Targets | None) -> None:
+def _check(targets: Targets | None, num_classes: int) -> None:
     if targets is None:
         raise ValueError("targets is None in training mode; expected boxes and labels an image.")
     sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
-    if (sides <= 0).any():
+    labels = torch.cat([target["labels"] for target in targets])
+    empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)
+    if not torch.cat([empty, unknown]).any():  # a device is waited for once
+        return
+    if empty.any():
         raise ValueError(
-            f"targets have boxes of the sides {sides[(sides <= 0).any(dim=1)][0].tolist()} (width, "
-            "height); expected positive ones, in x1 y1 x2 y2. Leave such boxes out."
+            f"targets have boxes of the sides {sides[empty][0].tolist()} (width, height); expected "
+            "positive ones, in x1 y1 x2 y2. Leave such boxes out."
         )
+    raise ValueError(
+        f"targets have the label {labels[unknown][0].item()}; expected 1 to {num_classes}, as "
+        "labels count from 1."
+    )

@@ -30,7 +30,8 @@ from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.shufflenet_v1 import Unit
 from limbeck.models.weights import open_weights, settled
 
-# (width, height), pixels, for images of 384 x 1248.
+IMAGE_SIZE = (384, 1248)  # (height, width), pixels
+# (width, height), pixels, for images of that size.
 KITTI_ANCHORS = (
     (36.0, 37.0), (366.0, 174.0), (115.0, 59.0), (162.0, 87.0), (38.0, 90.0), (258.0, 173.0),
     (224.0, 108.0), (78.0, 170.0), (72.0, 43.0),
@@ -40,6 +41,7 @@ STD = (1 / 255, 1 / 255, 1 / 255)
 LEVEL = 4  # the map's stride is 2**4 pixels
 _ADDED = 768  # channels of the last unit at width 1
 _CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
+_BLOCK = 64  # objects of an image that are compared with all anchors at a time
 _NEVER = -1e30  # a logit that takes no part
 
 
@@ -90,7 +92,7 @@ class ShuffleDet(GridDetector):
         detections_per_class: int = 50,
     ) -> None:
         arguments, opened = dict(locals()), open_weights(weights)
-        height, columns = settled(opened, "image_size", image_size, (384, 1248))
+        height, columns = settled(opened, "image_size", image_size, IMAGE_SIZE)
         shapes = settled(opened, "anchor_shapes", anchor_shapes, KITTI_ANCHORS)
         mean = settled(opened, "mean", mean, MEAN)
         std = settled(opened, "std", std, STD)
@@ -291,23 +293,30 @@ def assign(boxes: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
         anchors: (N, 4), the same for all.
     """
     padded = nn.utils.rnn.pad_sequence(list(boxes), batch_first=True)  # (B, G, 4), 0 at the end
-    flat = padded.flatten(0, 1)
-    overlaps = box_iou(flat, anchors).view(*padded.shape[:2], len(anchors))
+    chosen = torch.zeros_like(padded[..., 0], dtype=torch.long)
+    taken = anchors.new_zeros(len(padded), len(anchors), dtype=torch.bool)
+    for start in range(0, padded.shape[1], _BLOCK):
+        overlaps, distances = _compared(padded[:, start : start + _BLOCK], anchors)
+        for turn in range(overlaps.shape[1]):
+            overlap = overlaps[:, turn].masked_fill(taken, 0)
+            nearness = -distances[:, turn].masked_fill(taken, torch.inf)
+            rank = torch.where((overlap > 0).any(dim=1, keepdim=True), overlap, nearness)
+            best = rank.argmax(dim=1, keepdim=True)
+            taken.scatter_(1, best, True)
+            chosen[:, start + turn] = best[:, 0]
+    return [of_image[: len(own)] for of_image, own in zip(chosen, boxes, strict=True)]
+
+
+def _compared(boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU, and distance of centre and sides, (B, G, N) each: of boxes (B, G, 4), anchors (N, 4)."""
+    flat = boxes.flatten(0, 1)
+    overlaps = box_iou(flat, anchors).view(*boxes.shape[:2], len(anchors))
     distances = torch.cdist(
         torch.cat(_centre_form(flat), dim=1),
         torch.cat(_centre_form(anchors), dim=1),
         compute_mode="donot_use_mm_for_euclid_dist",
-    ).view_as(overlaps)
-    chosen = torch.zeros_like(padded[..., 0], dtype=torch.long)
-    taken = anchors.new_zeros(len(padded), len(anchors), dtype=torch.bool)
-    for turn in range(padded.shape[1]):
-        overlap = overlaps[:, turn].masked_fill(taken, 0)
-        nearness = -distances[:, turn].masked_fill(taken, torch.inf)
-        rank = torch.where((overlap > 0).any(dim=1, keepdim=True), overlap, nearness)
-        best = rank.argmax(dim=1, keepdim=True)
-        taken.scatter_(1, best, True)
-        chosen[:, turn] = best[:, 0]
-    return [of_image[: len(own)] for of_image, own in zip(chosen, boxes, strict=True)]
+    )
+    return overlaps, distances.view_as(overlaps)
 
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ from limbeck.models.weights import open_weights, settled
 
 Passthrough = Literal["darknet", "space_to_depth"]
 
+IMAGE_SIZE = (416, 416)  # (height, width), pixels
 # (width, height), pixels, of yolov2-voc.cfg at 416 x 416, which states them in cells of 32 pixels.
 VOC_ANCHORS = (
     (42.3072, 55.4064), (102.168, 128.30208), (161.78784, 259.16544), (303.07584, 154.89696),
@@ -47,6 +48,7 @@ _PASSED = 64  # channels that are passed on from stride 16, at width 1
 _OBJECT, _NO_OBJECT, _COORDINATES, _PRIOR = 5.0, 1.0, 1.0, 0.01  # weights of the loss
 _RIGHT = 0.6  # IoU with an object above which an anchor without one is left alone
 _WARM_UP = 12_800  # images during which anchors without an object are pulled to their prior
+_BLOCK = 128  # objects that all anchors are compared with at a time
 _LARGEST = math.log(1000 / 16)  # of the logarithm of a side over the anchor's, as in torchvision
 
 
@@ -103,7 +105,7 @@ class YOLOv2(GridDetector):
         detections_per_image: int = 300,
     ) -> None:
         arguments, opened = dict(locals()), open_weights(weights)
-        height, columns = settled(opened, "image_size", image_size, (416, 416))
+        height, columns = settled(opened, "image_size", image_size, IMAGE_SIZE)
         shapes = settled(opened, "anchor_shapes", anchor_shapes, VOC_ANCHORS)
         passthrough = settled(opened, "passthrough", passthrough, "space_to_depth")
         mean = settled(opened, "mean", mean, (0.0, 0.0, 0.0))
@@ -169,7 +171,7 @@ class YOLOv2(GridDetector):
         own = owner.clamp(min=0)
         with torch.no_grad():
             found = decoded(predictions.deltas, anchors)
-            right = (_iou(found[:, :, None], boxes[:, None]) > _RIGHT).any(dim=2)
+            right = _on_objects(found, boxes)
             given = boxes.gather(1, own[..., None].expand(-1, -1, 4))
             given = torch.where(has_object[..., None], given, anchors)  # else the prior
             overlap = _iou(found, given)
@@ -335,6 +337,14 @@ def _padded(targets: Targets) -> tuple[Tensor, Tensor]:
     boxes = [F.pad(target["boxes"], (0, 0, 0, 1)) for target in targets]
     labels = [F.pad(target["labels"], (0, 1)) for target in targets]
     return pad_sequence(boxes, batch_first=True), pad_sequence(labels, batch_first=True)
+
+
+def _on_objects(found: Tensor, boxes: Tensor) -> Tensor:
+    """Which of (B, N, 4) have an IoU over 0.6 with any object (B, M, 4) of their image: (B, N)."""
+    right = torch.zeros(found.shape[:2], dtype=torch.bool, device=found.device)
+    for block in torch.split(boxes, _BLOCK, dim=1):  # a crowd of 1900 at once is a GB
+        right |= (_iou(found[:, :, None], block[:, None]) > _RIGHT).any(dim=2)
+    return right
 
 
 def _coordinate_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
