@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.grid_anchors import GridAnchors
@@ -116,6 +117,24 @@ class GridDetector(Detector):
     def dense(self) -> "DenseOutputs":
         """The detector as one chain of tensors of fixed shapes, for torch.export and ONNX."""
         return DenseOutputs(self)
+
+
+class GridBackbone(nn.Module):
+    """A trunk in ``features``, in part or as a whole that of a classifier of limbeck's own.
+
+    Attributes:
+        features: a chain of stages.
+        out_channels: of the map.
+    """
+
+    features: nn.Sequential
+    out_channels: int
+
+    def of_classifier(self, tensors: Tensors) -> Tensors:
+        """The trunk's state dict from that of the ``Classifier`` whose trunk it is."""
+        names = {name.removeprefix("network."): value for name, value in tensors.items()}
+        mark = "features."
+        return {n.removeprefix(mark): v for n, v in names.items() if n.startswith(mark)}
 
 
 class DenseOutputs(nn.Module):

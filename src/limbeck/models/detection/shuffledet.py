@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
 from limbeck.models import shufflenet_v1
 from limbeck.models.build import Build
 from limbeck.models.detection.grid_anchors import GridAnchors
 from limbeck.models.detection.grid_detector import (
     Found,
+    GridBackbone,
     GridDetector,
     Predictions,
     Targets,
@@ -190,7 +190,7 @@ class ShuffleDet(GridDetector):
         """No other library has this network."""
 
 
-class Backbone(nn.Module):
+class Backbone(GridBackbone):
     """Stem, three groups, and ``added3``: a unit of the same width and one without shortcut.
 
     Args:
@@ -213,12 +213,6 @@ class Backbone(nn.Module):
         """Stem and groups, which ImageNet's classifier has, too."""
         names = [name for name, _ in self.features.named_children() if name != "added3"]
         return nn.Sequential(OrderedDict((n, self.features.get_submodule(n)) for n in names))
-
-    def of_classifier(self, tensors: Tensors) -> Tensors:
-        """The trunk's state dict from that of ``Classifier("limbeck:shufflenet_v1", ...)``."""
-        names = {n.removeprefix("network."): value for n, value in tensors.items()}
-        mark = "features."
-        return {n.removeprefix(mark): v for n, v in names.items() if n.startswith(mark)}
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
 from limbeck.models import darknet19
 from limbeck.models.build import Build
@@ -26,6 +25,7 @@ from limbeck.models.darknet19 import STAGES, convolution, scaled
 from limbeck.models.detection.grid_anchors import GridAnchors
 from limbeck.models.detection.grid_detector import (
     Found,
+    GridBackbone,
     GridDetector,
     Predictions,
     Targets,
@@ -213,7 +213,7 @@ class YOLOv2(GridDetector):
         """No other library has this network."""
 
 
-class Backbone(nn.Module):
+class Backbone(GridBackbone):
     """Darknet-19's trunk, and what the detector adds to it: its last map is what is imitated.
 
     In the order of darknet's files.
@@ -249,12 +249,6 @@ class Backbone(nn.Module):
     def trunk(self) -> nn.Module:
         """What ImageNet's classifier has, too."""
         return self.features
-
-    def of_classifier(self, tensors: Tensors) -> Tensors:
-        """The trunk's state dict from that of ``Classifier("limbeck:darknet19", ...)``."""
-        names = {n.removeprefix("network."): value for n, value in tensors.items()}
-        mark = "features."
-        return {n.removeprefix(mark): v for n, v in names.items() if n.startswith(mark)}
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), normalised, of sides that are multiples of 32 -> (B, C, H/32, W/32)."""
