@@ -157,16 +157,16 @@ PAIRS = {
         8,
         ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
-    "helmet_yolov2": Pair(
-        "real/helmet_yolov2_teacher",
-        "real/helmet_yolov2_student",
+    "bccd_yolov2": Pair(
+        "real/bccd_yolov2_teacher",
+        "real/bccd_yolov2_student",
         {
             "plain": None,
-            "imitation": "real/helmet_yolov2_imitation",
+            "imitation": "real/bccd_yolov2_imitation",
         },
         ("imitation",),
-        3,
-        ("AP", "AP50", "AP/helmet", "AP/head"),
+        8,
+        ("AP", "AP50", "AP/Platelets", "AP/RBC", "AP/WBC"),
     ),
     "clothing": Pair(
         "real/clothing_teacher",
