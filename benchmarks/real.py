@@ -143,7 +143,7 @@ PAIRS = {
             "imitation": "real/widerface_imitation",
         },
         ("imitation",),
-        200,
+        100,
         ("AP", "AP/easy", "AP/medium", "AP/hard"),
     ),
     "bccd_shuffledet": Pair(
