@@ -25,10 +25,12 @@ from limbeck.models.detection.grid_detector import (
     Predictions,
     Targets,
     fixed_size_transform,
+    iou,
+    settle,
 )
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.shufflenet_v1 import Unit
-from limbeck.models.weights import open_weights, settled
+from limbeck.models.weights import open_weights
 
 IMAGE_SIZE = (384, 1248)  # (height, width), pixels
 # (width, height), pixels, for images of that size.
@@ -38,6 +40,7 @@ KITTI_ANCHORS = (
 )  # fmt: skip
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
+_USUAL = {"image_size": IMAGE_SIZE, "anchor_shapes": KITTI_ANCHORS, "mean": MEAN, "std": STD}
 LEVEL = 4  # the map's stride is 2**4 pixels
 _ADDED = 768  # channels of the last unit at width 1
 _CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
@@ -92,17 +95,15 @@ class ShuffleDet(GridDetector):
         detections_per_class: int = 50,
     ) -> None:
         arguments, opened = dict(locals()), open_weights(weights)
-        height, columns = settled(opened, "image_size", image_size, IMAGE_SIZE)
-        shapes = settled(opened, "anchor_shapes", anchor_shapes, KITTI_ANCHORS)
-        mean = settled(opened, "mean", mean, MEAN)
-        std = settled(opened, "std", std, STD)
-        arguments |= {"image_size": (height, columns), "anchor_shapes": shapes}
-        arguments |= {"mean": mean, "std": std}
-        build = Build.of("limbeck.models.ShuffleDet", arguments)
+        given = settle(opened, arguments, _USUAL)
+        build = Build.of("limbeck.models.ShuffleDet", given)
         super().__init__()
+        height, columns = given["image_size"]
         self.image_size = (height, columns)
-        self.transform = fixed_size_transform(self.image_size, 2**LEVEL, mean, std)
-        self.anchor_generator = SpreadAnchors(shapes)
+        self.transform = fixed_size_transform(
+            self.image_size, 2**LEVEL, given["mean"], given["std"]
+        )
+        self.anchor_generator = SpreadAnchors(given["anchor_shapes"])
         self.backbone = Backbone(width, stem_channels)
         shufflenet_v1.initialise(self.backbone)
         convert_norms(self.backbone, norm)
@@ -165,7 +166,7 @@ class ShuffleDet(GridDetector):
 
         sure = predictions.confidence.sigmoid()  # (B, N)
         sure_of_objects = sure[image, anchor]
-        right = (_paired_iou(found, boxes) - sure_of_objects).square().sum()
+        right = (iou(found, boxes) - sure_of_objects).square().sum()
         wrong = sure.square().sum() - sure_of_objects.square().sum()
         return {
             "classification": _class_loss(chosen.logits, labels).sum() / count,
@@ -325,11 +326,3 @@ def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     alone = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     rest = logits[:, None].masked_fill(alone, _NEVER).logsumexp(dim=2)  # all classes but one
     return -torch.where(alone[labels], logits - total, rest - total)
-
-
-def _paired_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of each pair of boxes: (M, 4), (M, 4) -> (M,)."""
-    sides = torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
-    common = sides.clamp(min=0).prod(dim=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (first, second)]
-    return common / (areas[0] + areas[1] - common)

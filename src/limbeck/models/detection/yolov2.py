@@ -30,9 +30,11 @@ from limbeck.models.detection.grid_detector import (
     Predictions,
     Targets,
     fixed_size_transform,
+    iou,
+    settle,
 )
 from limbeck.models.norms import Norm, convert_norms
-from limbeck.models.weights import open_weights, settled
+from limbeck.models.weights import open_weights
 
 Passthrough = Literal["darknet", "space_to_depth"]
 
@@ -42,6 +44,13 @@ VOC_ANCHORS = (
     (42.3072, 55.4064), (102.168, 128.30208), (161.78784, 259.16544), (303.07584, 154.89696),
     (359.5648, 320.2272),
 )  # fmt: skip
+_USUAL = {
+    "image_size": IMAGE_SIZE,
+    "anchor_shapes": VOC_ANCHORS,
+    "passthrough": "space_to_depth",
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+}
 LEVEL = 5  # the map's stride is 2**5 pixels
 _STRIDE = 2**LEVEL
 _PASSED = 64  # channels that are passed on from stride 16, at width 1
@@ -105,19 +114,14 @@ class YOLOv2(GridDetector):
         detections_per_image: int = 300,
     ) -> None:
         arguments, opened = dict(locals()), open_weights(weights)
-        height, columns = settled(opened, "image_size", image_size, IMAGE_SIZE)
-        shapes = settled(opened, "anchor_shapes", anchor_shapes, VOC_ANCHORS)
-        passthrough = settled(opened, "passthrough", passthrough, "space_to_depth")
-        mean = settled(opened, "mean", mean, (0.0, 0.0, 0.0))
-        std = settled(opened, "std", std, (1.0, 1.0, 1.0))
-        arguments |= {"image_size": (height, columns), "anchor_shapes": shapes}
-        arguments |= {"passthrough": passthrough, "mean": mean, "std": std}
-        build = Build.of("limbeck.models.YOLOv2", arguments)
+        given = settle(opened, arguments, _USUAL)
+        build = Build.of("limbeck.models.YOLOv2", given)
         super().__init__()
+        height, columns = given["image_size"]
         self.image_size = (height, columns)
-        self.transform = fixed_size_transform(self.image_size, _STRIDE, mean, std)
-        self.anchor_generator = CellAnchors(shapes)
-        self.backbone = Backbone(width, passthrough)
+        self.transform = fixed_size_transform(self.image_size, _STRIDE, given["mean"], given["std"])
+        self.anchor_generator = CellAnchors(given["anchor_shapes"])
+        self.backbone = Backbone(width, given["passthrough"])
         darknet19.initialise(self.backbone)
         convert_norms(self.backbone, norm)
         per_cell = len(self.anchor_generator.shapes)
@@ -174,7 +178,7 @@ class YOLOv2(GridDetector):
             right = _on_objects(found, boxes)
             given = boxes.gather(1, own[..., None].expand(-1, -1, 4))
             given = torch.where(has_object[..., None], given, anchors)  # else the prior
-            overlap = _iou(found, given)
+            overlap = iou(found, given)
             share = (given[..., 2:] - given[..., :2]).prod(dim=-1) / (extent[0] * extent[1])
 
         coordinates = _coordinate_loss(predictions.deltas, given, anchors)  # (B, N)
@@ -315,7 +319,7 @@ def assign(
     rows, columns = (side // _STRIDE for side in extent)
     at_origin = F.pad(boxes.new_tensor(shapes), (2, 0))  # (K, 4)
     sides = F.pad(boxes[..., 2:] - boxes[..., :2], (2, 0))
-    shape = _iou(sides[:, :, None], at_origin).argmax(dim=2)  # (B, M), the first of equal ones
+    shape = iou(sides[:, :, None], at_origin).argmax(dim=2)  # (B, M), the first of equal ones
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     last = centres.new_tensor([columns - 1, rows - 1])  # on the border: of the last cell
     column, row = (centres / _STRIDE).floor().clamp(min=0).minimum(last).long().unbind(dim=-1)
@@ -337,7 +341,7 @@ def _on_objects(found: Tensor, boxes: Tensor) -> Tensor:
     """Which of (B, N, 4) have an IoU over 0.6 with any object (B, M, 4) of their image: (B, N)."""
     right = torch.zeros(found.shape[:2], dtype=torch.bool, device=found.device)
     for block in torch.split(boxes, _BLOCK, dim=1):  # a crowd of 1900 at once is a GB
-        right |= (_iou(found[:, :, None], block[:, None]) > _RIGHT).any(dim=2)
+        right |= (iou(found[:, :, None], block[:, None]) > _RIGHT).any(dim=2)
     return right
 
 
@@ -349,12 +353,3 @@ def _coordinate_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
     expected = torch.cat([offsets, (sides / priors).log()], dim=-1)
     found = torch.cat([deltas[..., :2].sigmoid(), deltas[..., 2:]], dim=-1)
     return (found - expected).square().sum(dim=-1) / 2
-
-
-def _iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes (..., 4) and (..., 4), which are broadcast."""
-    (x1, y1, x2, y2), (left, top, right, bottom) = first.unbind(-1), second.unbind(-1)
-    width = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp(min=0)
-    common = width * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0)
-    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
-    return common / (areas - common)
