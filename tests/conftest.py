@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.models import vgg
 
-from limbeck.models.detection import c4_trunks
+from limbeck.models.detection.c4 import trunks as c4_trunks
 
 torch.set_num_threads(1)
 

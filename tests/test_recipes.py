@@ -18,7 +18,7 @@ from limbeck.data import (
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import Method
 from limbeck.models import FasterRCNN
-from limbeck.models.anchors import unsuited_side
+from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 

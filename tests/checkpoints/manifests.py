@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.checkpoints import detectron2, mmdetection
+from limbeck.checkpoints.libraries import detectron2, mmdetection
 from tests.models.detection.reference import renamed
 
 Tensors = dict[str, Tensor]

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from limbeck.checkpoints import checkpoint as module
-from limbeck.checkpoints import detectron2, mmdetection, open_checkpoint, torchvision, with_std
+from limbeck.checkpoints import open_checkpoint, with_std
 from limbeck.checkpoints.checkpoint import is_file_source, library_of
+from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from tests.checkpoints.manifests import Tensors, assert_same
 from tests.checkpoints.small import small_detector
 from tests.models.detection.reference import file_of

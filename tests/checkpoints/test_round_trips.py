@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from limbeck.checkpoints import detectron2, mmdetection
+from limbeck.checkpoints.libraries import detectron2, mmdetection
 from limbeck.models import FasterRCNN, RetinaNet
 from tests.checkpoints.manifests import Manifest, assert_same, counted_like, manifests
 

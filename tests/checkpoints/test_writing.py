@@ -16,13 +16,13 @@ from limbeck.checkpoints import (
     Checkpoint,
     Library,
     contiguous,
-    detectron2,
     open_checkpoint,
     read_file,
     with_std,
     write_checkpoint,
 )
 from limbeck.checkpoints.architecture import architecture
+from limbeck.checkpoints.libraries import detectron2
 from limbeck.checkpoints.tensors import COCO_IDS
 from limbeck.checkpoints.writing import style_of
 from tests.checkpoints.manifests import Manifest, Tensors, assert_same, manifests

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from limbeck.checkpoints import fgfi
+from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import (
     SSD,
     BasicBlocks,
@@ -23,11 +23,11 @@ from limbeck.models import (
     save_student,
 )
 from limbeck.models.student import read_student
-from tests.checkpoints.darknet_files import header
+from tests.checkpoints.libraries.darknet_files import header
 from tests.checkpoints.small import lively
 from tests.commands import tiny
 from tests.commands.conftest import Runs
-from tests.models.detection.fgfi_reference import original_tensors
+from tests.models.detection.c4.reference import original_tensors
 from tests.models.detection.reference import file_of
 
 CLASSES = ["cat", "dog", "cow"]

@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck import Taps
-from limbeck.checkpoints import detectron2, mmdetection
+from limbeck.checkpoints.libraries import detectron2, mmdetection
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
-from tests.checkpoints.darknet_files import header
+from tests.checkpoints.libraries.darknet_files import header
 from tests.checkpoints.small import small_detector
 from tests.commands import tiny
 from tests.commands.conftest import Runs
-from tests.models.detection.fgfi_reference import original_tensors
+from tests.models.detection.c4.reference import original_tensors
 from tests.models.detection.reference import file_of
 
 # One block a stage, strides of 4, 8 and 16, and a pyramid of 16 channels on the last two.

@@ -16,7 +16,7 @@ from limbeck.methods import FineGrainedImitation
 from limbeck.methods import fgfi as module
 from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import FasterRCNNC4
-from limbeck.models.anchors import ExactAnchorGenerator
+from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
 from limbeck.models.resnet import BasicBlocks
 from limbeck.schedules import LateStart
 from tests import small

@@ -7,6 +7,7 @@ import torch
 from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import RetinaNet
+from tests.models.detection.pyramid.test_retinanet_golden import CONTENTS, objects
 from tests.models.detection.reference import (
     file_of,
     golden,
@@ -14,7 +15,6 @@ from tests.models.detection.reference import (
     head_weights,
     normalised,
 )
-from tests.models.detection.test_retinanet_golden import CONTENTS, objects
 
 LEVELS = range(5)
 

@@ -19,7 +19,7 @@ from limbeck.methods.head.ckd import CKD, cells
 from limbeck.methods.head.proposals import Proposals
 from limbeck.methods.head.regions import sample
 from limbeck.models import FasterRCNN, RetinaNet, save_student
-from limbeck.models.detection.presets import PRESETS
+from limbeck.presets import PRESETS
 from limbeck.schedules import EarlyStop, WarmUp
 from tests import small
 from tests.models.detection.tiny import TINY, tiny

@@ -12,7 +12,7 @@ from limbeck.methods import HEAD, TFHEAD, FitNet, Method
 from limbeck.methods.head.assist import Assist
 from limbeck.methods.head.places import pyramid_levels
 from limbeck.models import FasterRCNN
-from limbeck.models.detection.presets import PRESETS
+from limbeck.presets import PRESETS
 from tests import small
 from tests.models.detection.tiny import nothing, tiny
 

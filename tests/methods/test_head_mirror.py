@@ -11,7 +11,7 @@ from limbeck import Distillation
 from limbeck.methods import HEAD
 from limbeck.methods.head.mirror import centres
 from limbeck.models import FasterRCNN, RetinaNet
-from limbeck.models.detection.presets import PRESETS
+from limbeck.presets import PRESETS
 from tests import small
 from tests.models.detection.tiny import tiny
 

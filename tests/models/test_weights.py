@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torchvision.models import detection
 
-from limbeck.checkpoints import detectron2, mmdetection
+from limbeck.checkpoints.libraries import detectron2, mmdetection
 from limbeck.models import (
     BasicBlocks,
     Classifier,

@@ -13,8 +13,8 @@ from limbeck.checkpoints.checkpoint import (
     open_checkpoint,
     with_std,
 )
-from limbeck.checkpoints.files import Contents, read_file
-from limbeck.checkpoints.parts import merged
+from limbeck.checkpoints.reading.files import Contents, read_file
+from limbeck.checkpoints.reading.parts import merged
 from limbeck.checkpoints.writing import contiguous, write_checkpoint
 
 __all__ = [

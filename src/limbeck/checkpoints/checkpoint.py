@@ -30,18 +30,12 @@ from torchvision.models.detection import (
     RetinaNet_ResNet50_FPN_Weights,
 )
 
-from limbeck.checkpoints import (
-    backbones,
-    darknet,
-    detectron2,
-    fgfi,
-    mmdetection,
-    torchvision,
-)
 from limbeck.checkpoints.architecture import Kind, architecture, kind_of
-from limbeck.checkpoints.configs import Stated, stated_in
-from limbeck.checkpoints.downloads import fetch, is_url
-from limbeck.checkpoints.files import Contents, read_file
+from limbeck.checkpoints.libraries import darknet, detectron2, fgfi, mmdetection, torchvision
+from limbeck.checkpoints.libraries import trunks as backbones
+from limbeck.checkpoints.libraries.stated import Stated, stated_in
+from limbeck.checkpoints.reading.downloads import fetch, is_url
+from limbeck.checkpoints.reading.files import Contents, read_file
 from limbeck.checkpoints.tensors import Tensors, scaled_input
 
 Library = Literal["torchvision", "detectron2", "mmdetection", "fgfi"]
@@ -76,7 +70,7 @@ class Checkpoint:
         kind: of the network: limbeck's class of detector, or a trunk or classifier.
         tensors: under torchvision's names, in the rows and columns that limbeck's model with these
             ``arguments`` has; without names in darknet's files, see
-            :mod:`limbeck.checkpoints.darknet`.
+            :mod:`limbeck.checkpoints.libraries.darknet`.
         arguments: of that model's constructor; those alone that the file determines.
         classes: names of the foreground classes, where the file has them.
         contents: the file itself; none for a student.

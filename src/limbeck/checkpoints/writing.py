@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_STD
 
-from limbeck.checkpoints import backbones, detectron2, fgfi, mmdetection, torchvision
 from limbeck.checkpoints.checkpoint import Checkpoint, Library, Style, with_std
-from limbeck.checkpoints.configs import MetaArchitecture
-from limbeck.checkpoints.pickles import write_pickle
+from limbeck.checkpoints.libraries import detectron2, fgfi, mmdetection, torchvision
+from limbeck.checkpoints.libraries import trunks as backbones
+from limbeck.checkpoints.libraries.mmdetection_written import detectron2_config, mmdetection_config
+from limbeck.checkpoints.libraries.stated import MetaArchitecture
+from limbeck.checkpoints.reading.pickles import write_pickle
 from limbeck.checkpoints.tensors import COCO_IDS, Tensors
-from limbeck.checkpoints.written_configs import detectron2_config, mmdetection_config
 
 _SUFFIXES = {
     "torchvision": (".pth", ".pt", ".safetensors"),

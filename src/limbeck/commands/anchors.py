@@ -12,8 +12,8 @@ from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
-from limbeck.models.detection import shuffledet, yolov2
-from limbeck.models.detection.yolov2 import VOC_ANCHORS
+from limbeck.models.detection.grid import shuffledet, yolov2
+from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
 
 _OF_VOC = yolov2.IMAGE_SIZE  # what VOC's anchors are for
 _USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # of students that do not state it, else as YOLOv2

@@ -25,10 +25,10 @@ from limbeck.checkpoints import (
 from limbeck.checkpoints.writing import style_of
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
-from limbeck.models.anchors import retinanet_sizes, rpn_sizes
 from limbeck.models.build import Build
-from limbeck.models.detection.presets import PRESETS, PresetName
+from limbeck.models.detection.parts.anchors import retinanet_sizes, rpn_sizes
 from limbeck.models.student import CARD, read_student
+from limbeck.presets import PRESETS, PresetName
 from limbeck.report.agreement import agreement
 
 Format = Literal["torchvision", "detectron2", "mmdetection", "fgfi", "limbeck"]

@@ -18,9 +18,10 @@ from jsonargparse import ArgumentParser
 from rich.table import Table
 from torch import nn
 
-from limbeck.checkpoints import Contents, darknet, library_of, open_checkpoint, read_file
+from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.checkpoint import SUFFIXES
+from limbeck.checkpoints.libraries import darknet
 from limbeck.commands.overlays import draw_overlays
 from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks

@@ -10,15 +10,9 @@ import timm
 from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
-from limbeck.checkpoints import (
-    Checkpoint,
-    Kind,
-    darknet,
-    is_file_source,
-    open_checkpoint,
-    with_std,
-)
+from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
 from limbeck.checkpoints.checkpoint import WITHOUT_EPS, with_eps
+from limbeck.checkpoints.libraries import darknet
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.state_dicts import load_strictly

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from limbeck.distillation import Distillation
-from limbeck.models.anchors import unsuited_side
+from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.schedules import Schedule
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.models import BasicBlocks, FasterRCNN, RetinaNet
-from limbeck.models.detection.presets import PRESETS
+from limbeck.presets import PRESETS
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
 NAMES = list(PRESETS)

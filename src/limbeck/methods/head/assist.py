@@ -14,9 +14,9 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from limbeck.methods.base import Side
 from limbeck.methods.head.places import class_count, pyramid_levels
 from limbeck.methods.head.regions import Regions
-from limbeck.models.detection.heads import BoxPredictor
-from limbeck.models.detection.roi_align import ROI_SIZE, RoIAlign
-from limbeck.models.detection.roi_heads import DELTA_WEIGHTS, l1_losses
+from limbeck.models.detection.parts.heads import BoxPredictor
+from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
+from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, l1_losses
 from limbeck.transfer import transfer_weights
 
 LEVELS = 4  # of the student's pyramid, from the finest on

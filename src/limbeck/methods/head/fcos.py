@@ -11,7 +11,7 @@ from torchvision.models.detection.fcos import FCOSHead
 from limbeck.methods.base import Side
 from limbeck.methods.head.akd import squared_error
 from limbeck.methods.head.places import class_count, pyramid_levels
-from limbeck.models.anchors import ExactAnchorGenerator
+from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
 from limbeck.models.precision import in_full_precision
 
 FCOS_PARTS = ("fcos.classification", "fcos.bbox_regression", "fcos.bbox_ctrness")

@@ -19,9 +19,9 @@ from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.places import pyramid_levels
 from limbeck.methods.head.proposals import foreground, unused_columns
 from limbeck.methods.head.regions import labelled
-from limbeck.models.detection.dense_losses import summed_losses
-from limbeck.models.detection.heads import RetinaNetHead
-from limbeck.models.detection.matcher import assign
+from limbeck.models.detection.parts.dense_losses import summed_losses
+from limbeck.models.detection.parts.heads import RetinaNetHead
+from limbeck.models.detection.parts.matcher import assign
 from limbeck.models.precision import in_full_precision
 
 ANCHOR = 4  # smallest anchor of a RetinaNet's level, strides

@@ -1,10 +1,10 @@
 """Detectors: torchvision's own, with light backbones, few levels and short heads."""
 
-from limbeck.models.detection.faster_rcnn import FasterRCNN
-from limbeck.models.detection.faster_rcnn_c4 import FasterRCNNC4
-from limbeck.models.detection.retinanet import RetinaNet
-from limbeck.models.detection.shuffledet import ShuffleDet
-from limbeck.models.detection.ssd import SSD
-from limbeck.models.detection.yolov2 import YOLOv2
+from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
+from limbeck.models.detection.grid.shuffledet import ShuffleDet
+from limbeck.models.detection.grid.yolov2 import YOLOv2
+from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
+from limbeck.models.detection.pyramid.retinanet import RetinaNet
+from limbeck.models.detection.ssd.ssd import SSD
 
 __all__ = ["SSD", "FasterRCNN", "FasterRCNNC4", "RetinaNet", "ShuffleDet", "YOLOv2"]

@@ -1,0 +1,94 @@
+"""RetinaNet and Faster R-CNN of mmdetection 2 and 3, on ResNet or MobileNetV2 and FPN.
+
+Anchors are ordered as in torchvision; background is the box head's last class, and has no boxes.
+Versions 1.x had background first, and a RetinaNet of such a version cannot be told by its names:
+``meta`` in its file says the version.
+"""
+
+from collections.abc import Iterable
+
+from limbeck.checkpoints.libraries.rules import Rule, Table, numbers, prefixed
+from limbeck.checkpoints.libraries.trunks import mmdetection_mobilenet_v2, mmdetection_resnet
+from limbeck.checkpoints.tensors import (
+    BACKGROUND_BOXES,
+    BACKGROUND_FIRST,
+    BGR,
+    SAME,
+    Tensors,
+    check_box_rows,
+    with_counters,
+)
+
+_MARKS = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")
+_VERSION_1 = "bbox_head.fc_cls.weight"  # later versions have it inside roi_head
+_ADVICE = (
+    "Expected mmdetection's RetinaNet or Faster R-CNN on a ResNet or MobileNetV2 with FPN, without "
+    "normalisation in pyramid and heads, and without further heads."
+)
+
+
+def recognises(names: Iterable[str]) -> bool:
+    """Whether these are names of a detector of mmdetection."""
+    return any(name.startswith(_MARKS) for name in names)
+
+
+def read(tensors: Tensors, *, bgr: bool) -> Tensors:
+    """To torchvision's names and order of classes; RetinaNet with K columns.
+
+    Args:
+        tensors: of a whole detector.
+        bgr: it was trained on BGR images, as those of the style "caffe" are.
+
+    Raises:
+        ValueError: It holds something else, too, its shapes are not such a detector's, or it is a
+            Faster R-CNN of version 1.x.
+    """
+    if _VERSION_1 in tensors:
+        raise ValueError(
+            f"{_VERSION_1} is a name of mmdetection 1.x, whose classes have another order. Convert "
+            "the file with mmdetection's tools/model_converters/upgrade_model_version.py first."
+        )
+    laterals = numbers(tensors, "neck.lateral_convs.{i}.conv.weight")
+    ours = _table(len(laterals), bgr).to_ours(tensors)
+    check_box_rows(ours, "mmdetection")
+    return ours
+
+
+def write(tensors: Tensors, *, bgr: bool) -> Tensors:
+    """The inverse of :func:`read`, which ends at the same bits.
+
+    Args:
+        tensors: of a whole detector, with torchvision's names and RetinaNet's K columns.
+        bgr: it will be given BGR images.
+
+    Raises:
+        ValueError: mmdetection has no such detector.
+    """
+    laterals = numbers(tensors, "backbone.fpn.inner_blocks.{i}.0.weight")
+    return with_counters(_table(len(laterals), bgr).to_theirs(tensors))
+
+
+def _table(laterals: int, bgr: bool) -> Table:
+    """Of a detector whose trunk gives so many levels to the pyramid."""
+    first = BGR if bgr else SAME
+    rules = [
+        *prefixed(mmdetection_resnet(first), "backbone.", "backbone.body."),
+        *prefixed(mmdetection_mobilenet_v2(first), "backbone.", "backbone.body."),
+        Rule("neck.lateral_convs.{i}.conv", "backbone.fpn.inner_blocks.{i}.0"),
+        Rule(f"neck.fpn_convs.{laterals}.conv", "backbone.fpn.extra_blocks.p6"),
+        Rule(f"neck.fpn_convs.{laterals + 1}.conv", "backbone.fpn.extra_blocks.p7"),
+        Rule("neck.fpn_convs.{i}.conv", "backbone.fpn.layer_blocks.{i}.0"),
+        # RetinaNet
+        Rule("bbox_head.cls_convs.{i}.conv", "head.classification_head.conv.{i}.0"),
+        Rule("bbox_head.reg_convs.{i}.conv", "head.regression_head.conv.{i}.0"),
+        Rule("bbox_head.retina_cls", "head.classification_head.cls_logits"),
+        Rule("bbox_head.retina_reg", "head.regression_head.bbox_reg"),
+        # Faster R-CNN
+        Rule("rpn_head.rpn_conv", "rpn.head.conv.0.0"),
+        Rule("rpn_head.rpn_cls", "rpn.head.cls_logits"),
+        Rule("rpn_head.rpn_reg", "rpn.head.bbox_pred"),
+        Rule("roi_head.bbox_head.shared_fcs.{i-6}", "roi_heads.box_head.fc{i}"),
+        Rule("roi_head.bbox_head.fc_cls", "roi_heads.box_predictor.cls_score", BACKGROUND_FIRST),
+        Rule("roi_head.bbox_head.fc_reg", "roi_heads.box_predictor.bbox_pred", BACKGROUND_BOXES),
+    ]
+    return Table("mmdetection", rules, advice=_ADVICE)

@@ -1,0 +1,335 @@
+"""Configurations for Detectron2 and mmdetection, to be kept beside a converted checkpoint.
+
+They build the network that the weights are of, and run it as limbeck does. What the other library
+has no words for stands in comments at their beginning.
+"""
+
+from collections.abc import Mapping, Sequence
+from pprint import pformat
+from typing import Any
+
+import numpy as np
+import yaml
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments, comments
+from limbeck.checkpoints.libraries.stated import MetaArchitecture
+
+_D2_NORMS = {"frozen": "FrozenBN", "affine": "FrozenBN", "trained": "BN", "synchronised": "SyncBN"}
+
+
+def detectron2_config(
+    arch: MetaArchitecture,
+    arguments: Mapping[str, Any],
+    *,
+    bgr: bool = False,
+    classes: Sequence[str] = (),
+) -> str:
+    """``config.yaml`` for Detectron2's ``cfg.merge_from_file``.
+
+    Args:
+        arch: the detector.
+        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
+            those that are missing or None have limbeck's defaults.
+        bgr: the checkpoint's first convolution takes BGR images.
+        classes: names of the foreground classes, for which Detectron2 has no place: a comment.
+
+    Raises:
+        ValueError: Detectron2 has no such backbone.
+    """
+    detector = DetectorArguments(arch, arguments)
+    if detector.depth is None:
+        raise ValueError("backbone='mobilenet_v2': Detectron2 has residual networks alone.")
+    first, last = detector.levels
+    body = [f"res{level}" for level in range(first, 6)]
+    model = {
+        "META_ARCHITECTURE": "RetinaNet" if arch == "retinanet" else "GeneralizedRCNN",
+        "PIXEL_MEAN": detector.colours("mean", IMAGENET_DEFAULT_MEAN, bgr=bgr),
+        "PIXEL_STD": detector.colours("std", IMAGENET_DEFAULT_STD, bgr=bgr),
+        "BACKBONE": {
+            "NAME": f"build_{'retinanet_' if arch == 'retinanet' else ''}resnet_fpn_backbone",
+            "FREEZE_AT": detector.of("frozen_stages", 0),
+        },
+        "RESNETS": {
+            "DEPTH": detector.depth,
+            "NORM": _D2_NORMS[detector.of("norm", "frozen")],
+            "STRIDE_IN_1X1": detector.of("stride_in_1x1", False),
+            "RES2_OUT_CHANNELS": 64 if detector.depth < 50 else 256,
+            "OUT_FEATURES": body,
+        },
+        "FPN": {"IN_FEATURES": [*body], "OUT_CHANNELS": detector.of("fpn_channels", 256)},
+        "ANCHOR_GENERATOR": {
+            "SIZES": detector.anchor_sizes,
+            "ASPECT_RATIOS": [detector.aspect_ratios],
+        },
+        **(_d2_retinanet(detector) if arch == "retinanet" else _d2_faster_rcnn(detector)),
+    }
+    config = {
+        "VERSION": 2,
+        "MODEL": model,
+        "INPUT": {
+            "FORMAT": "BGR" if bgr else "RGB",
+            "MIN_SIZE_TEST": detector.of("min_size", 800),
+            "MAX_SIZE_TEST": detector.of("max_size", 1333),
+        },
+        "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
+    }
+    unsaid = [f"classes: {', '.join(classes)}"] if classes else []
+    if arch == "retinanet" and last < 7:
+        unsaid.append(f"the pyramid ends at P{last}; Detectron2 adds P6 and P7, unused")
+    elif arch == "retinanet" and detector.from_p5:
+        unsaid.append('P6 is computed from P5: LastLevelP6P7(..., in_feature="p5")')
+    if arch == "retinanet" and not detector.relu_before_p7:
+        unsaid.append("there is no ReLU between P6 and P7")
+    if detector.of("last_norm", None):
+        unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
+    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
+    return comments(detector, "detectron2", unsaid) + text
+
+
+def _d2_retinanet(detector: DetectorArguments) -> dict[str, Any]:
+    first, last = detector.levels
+    return {
+        "RETINANET": {
+            "NUM_CLASSES": detector.arguments["num_classes"],
+            "IN_FEATURES": [f"p{level}" for level in range(first, last + 1)],
+            "NUM_CONVS": detector.of("head_depth", 4),
+            "SCORE_THRESH_TEST": detector.of("score_threshold", 0.05),
+            "NMS_THRESH_TEST": detector.of("nms_threshold", 0.5),
+            "TOPK_CANDIDATES_TEST": detector.of("topk_candidates", 1000),
+        }
+    }
+
+
+def _d2_faster_rcnn(detector: DetectorArguments) -> dict[str, Any]:
+    first, last = detector.levels
+    return {
+        "RPN": {
+            "IN_FEATURES": [f"p{level}" for level in range(first, last + 1)],
+            "PRE_NMS_TOPK_TRAIN": 2000,
+            "PRE_NMS_TOPK_TEST": 1000,
+            "POST_NMS_TOPK_TRAIN": 1000 if detector.aligned else 2000,
+            "POST_NMS_TOPK_TEST": 1000,
+        },
+        "ROI_HEADS": {
+            "NAME": "StandardROIHeads",
+            "NUM_CLASSES": detector.arguments["num_classes"],
+            "IN_FEATURES": [f"p{level}" for level in range(first, min(last, 5) + 1)],
+            "SCORE_THRESH_TEST": detector.of("score_threshold", 0.05),
+            "NMS_THRESH_TEST": detector.of("nms_threshold", 0.5),
+        },
+        "ROI_BOX_HEAD": {
+            "NAME": "FastRCNNConvFCHead",
+            "NUM_FC": 2,
+            "FC_DIM": detector.of("box_head_channels", 1024),
+            "POOLER_RESOLUTION": 7,
+            "POOLER_TYPE": "ROIAlignV2" if detector.aligned else "ROIAlign",
+            "POOLER_SAMPLING_RATIO": 0 if detector.aligned else 2,
+        },
+    }
+
+
+def mmdetection_config(
+    arch: MetaArchitecture,
+    arguments: Mapping[str, Any],
+    *,
+    bgr: bool = False,
+    classes: Sequence[str] = (),
+) -> str:
+    """A configuration of mmdetection 3, Python text, for ``init_detector`` and tests.
+
+    Args:
+        arch: the detector.
+        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
+            those that are missing or None have limbeck's defaults.
+        bgr: the checkpoint's first convolution takes BGR images.
+        classes: names of the foreground classes.
+
+    Raises:
+        ValueError: mmdetection has no such backbone, or no such anchors.
+    """
+    detector = DetectorArguments(arch, arguments)
+    model = {
+        "type": "RetinaNet" if arch == "retinanet" else "FasterRCNN",
+        "data_preprocessor": {
+            "type": "DetDataPreprocessor",
+            "mean": detector.colours("mean", IMAGENET_DEFAULT_MEAN, bgr=bgr),
+            "std": detector.colours("std", IMAGENET_DEFAULT_STD, bgr=bgr),
+            "bgr_to_rgb": not bgr,
+            "pad_size_divisor": 32,
+        },
+        "backbone": _mm_backbone(detector),
+        "neck": _mm_neck(detector),
+        **(_mm_retinanet(detector) if arch == "retinanet" else _mm_faster_rcnn(detector)),
+    }
+    scale = (detector.of("max_size", 1333), detector.of("min_size", 800))
+    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    pipeline = [
+        {"type": "LoadImageFromFile"},
+        {"type": "Resize", "scale": scale, "keep_ratio": True},
+        {"type": "PackDetInputs", "meta_keys": keys},
+    ]
+    config = {
+        "default_scope": "mmdet",
+        "model": model,
+        "test_pipeline": pipeline,
+        "test_dataloader": {"dataset": {"pipeline": pipeline}},
+    }
+    config |= {"metainfo": {"classes": tuple(classes)}} if classes else {}
+    unsaid = ["losses and the data of a training: this is for tests"]
+    unsaid += _mm_sizes_unsaid(detector, model)
+    if detector.of("last_norm", None):
+        unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
+    text = "".join(f"{k} = {pformat(v, width=96, sort_dicts=False)}\n" for k, v in config.items())
+    return comments(detector, "mmdetection", unsaid) + text
+
+
+def _mm_backbone(detector: DetectorArguments) -> dict[str, Any]:
+    norm = {"type": "BN", "requires_grad": detector.of("norm", "frozen") != "frozen"}
+    if detector.depth is None:
+        leaky = {"act_cfg": {"type": "LeakyReLU", "negative_slope": 0.1}}
+        plain = {"type": "MobileNetV2", "out_indices": (1, 2, 4, 7), "norm_cfg": norm}
+        return plain | leaky if detector.of("activation", None) else plain
+    return {
+        "type": "ResNet",
+        "depth": detector.depth,
+        "num_stages": 4,
+        "out_indices": (0, 1, 2, 3),
+        "frozen_stages": detector.of("frozen_stages", 0) - 1,  # -1 is none, 0 the stem
+        "norm_cfg": norm,
+        "norm_eval": detector.of("norm", "frozen") in ("frozen", "affine"),
+        "style": "caffe" if detector.of("stride_in_1x1", False) else "pytorch",
+    }
+
+
+def _mm_neck(detector: DetectorArguments) -> dict[str, Any]:
+    first, last = detector.levels
+    if detector.depth is None:
+        channels = [24, 32, 96, 1280]
+    else:
+        channels = [(64 if detector.depth < 50 else 256) * 2**k for k in range(4)]
+    neck = {
+        "type": "FPN",
+        "in_channels": channels,
+        "out_channels": detector.of("fpn_channels", 256),
+        "start_level": first - 2,
+        "num_outs": last - first + 1,
+    }
+    if detector.arch == "retinanet" and last > 5:
+        neck["add_extra_convs"] = "on_output" if detector.from_p5 else "on_input"
+        neck["relu_before_extra_convs"] = detector.relu_before_p7
+    return neck
+
+
+def _mm_anchors(detector: DetectorArguments) -> dict[str, Any]:
+    """Sizes of a level are its stride, or another base, times scales that all levels share."""
+    first, last = detector.levels
+    sizes = detector.anchor_sizes
+    strides = [2**level for level in range(first, last + 1)]
+    generator = {
+        "type": "AnchorGenerator",
+        "ratios": detector.aspect_ratios,
+        "strides": strides,
+    }
+    scales = _scales(sizes, strides)
+    if scales is not None:
+        return generator | {"scales": scales}
+    bases = [of_level[0] for of_level in sizes]
+    scales = _scales(sizes, bases)
+    if scales is None:
+        raise ValueError(
+            f"anchor_sizes={sizes}: mmdetection has the same scales on all levels, and these are "
+            f"none that differ by less than a pixel."
+        )
+    return generator | {"scales": scales, "base_sizes": bases}
+
+
+def _scales(sizes: Sequence[Sequence[float]], bases: Sequence[float]) -> list[float] | None:
+    """What all levels' sizes are of their bases, but for rounding to whole pixels."""
+    scales = [size / bases[-1] for size in sizes[-1]]  # rounding matters least in the largest
+    for of_level, base in zip(sizes, bases, strict=True):
+        if len(of_level) != len(scales):
+            return None
+        if any(abs(base * s - size) >= 1 for s, size in zip(scales, of_level, strict=True)):
+            return None
+    return scales
+
+
+def _mm_sizes_unsaid(detector: DetectorArguments, model: Mapping[str, Any]) -> list[str]:
+    """The anchors' sizes, where mmdetection's are not quite those."""
+    head = model["bbox_head" if detector.arch == "retinanet" else "rpn_head"]
+    generator = head["anchor_generator"]
+    bases = generator.get("base_sizes", generator["strides"])
+    sizes = detector.anchor_sizes
+    made = [[base * scale for scale in generator["scales"]] for base in bases]
+    same = all(np.allclose(a, b, rtol=1e-9, atol=0) for a, b in zip(made, sizes, strict=True))
+    return [] if same else [f"anchor sizes: {sizes}"]
+
+
+def _mm_retinanet(detector: DetectorArguments) -> dict[str, Any]:
+    channels = detector.of("fpn_channels", 256)
+    return {
+        "bbox_head": {
+            "type": "RetinaHead",
+            "num_classes": detector.arguments["num_classes"],
+            "in_channels": channels,
+            "stacked_convs": detector.of("head_depth", 4),
+            "feat_channels": channels,
+            "anchor_generator": _mm_anchors(detector),
+        },
+        "test_cfg": {
+            "nms_pre": detector.of("topk_candidates", 1000),
+            "min_bbox_size": 0,
+            **_mm_last_nms(detector),
+        },
+    }
+
+
+def _mm_faster_rcnn(detector: DetectorArguments) -> dict[str, Any]:
+    channels = detector.of("fpn_channels", 256)
+    first, last = detector.levels
+    layer = {"type": "RoIAlign", "output_size": 7}
+    aligned = {"sampling_ratio": 0} if detector.aligned else {"sampling_ratio": 2, "aligned": False}
+    return {
+        "rpn_head": {
+            "type": "RPNHead",
+            "in_channels": channels,
+            "feat_channels": channels,
+            "anchor_generator": _mm_anchors(detector),
+        },
+        "roi_head": {
+            "type": "StandardRoIHead",
+            "bbox_roi_extractor": {
+                "type": "SingleRoIExtractor",
+                "roi_layer": layer | aligned,
+                "out_channels": channels,
+                "featmap_strides": [2**level for level in range(first, min(last, 5) + 1)],
+                "finest_scale": 14 * 2**first,
+            },
+            "bbox_head": {
+                "type": "Shared2FCBBoxHead",
+                "in_channels": channels,
+                "fc_out_channels": detector.of("box_head_channels", 1024),
+                "roi_feat_size": 7,
+                "num_classes": detector.arguments["num_classes"],
+                "reg_class_agnostic": False,
+            },
+        },
+        "test_cfg": {
+            "rpn": {
+                "nms_pre": 1000,
+                "max_per_img": 1000,
+                "nms": {"type": "nms", "iou_threshold": 0.7},
+                "min_bbox_size": 0,
+            },
+            "rcnn": _mm_last_nms(detector),
+        },
+    }
+
+
+def _mm_last_nms(detector: DetectorArguments) -> dict[str, Any]:
+    return {
+        "score_thr": detector.of("score_threshold", 0.05),
+        "nms": {"type": "nms", "iou_threshold": detector.of("nms_threshold", 0.5)},
+        "max_per_img": detector.detections,
+    }

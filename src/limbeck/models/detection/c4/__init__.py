@@ -1,0 +1,1 @@
+"""Faster R-CNN on one map of stride 16, without a feature pyramid."""

@@ -1,0 +1,83 @@
+"""Boxes whose last pixel counts: the arithmetic of the first Faster R-CNN, on exclusive boxes.
+
+There a box (x1, y1, x2, y2) contains the pixels x2 and y2, and is x2 - x1 + 1 wide. Here boxes are
+limbeck's, exclusive: **an exclusive box is the inclusive one with 1 added to x2 and y2**. Widths,
+centres, areas, IoU, NMS and encoding are then torchvision's own. Three things differ:
+
+* a decoded box is one pixel larger than its deltas say: the original forgets the -1 in x2 and y2;
+* a clipped box keeps at least the pixels at the image's border;
+* what is read from a map for a box, or scaled, begins and ends at the inclusive coordinates.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import box_iou
+
+from limbeck.models.detection.parts.box_coder import Weights
+
+
+def inclusive(boxes: Tensor) -> Tensor:
+    """(..., 4) exclusive boxes -> inclusive ones."""
+    return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+
+
+def exclusive(boxes: Tensor) -> Tensor:
+    """(..., 4) inclusive boxes -> exclusive ones."""
+    return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+
+
+class InclusiveBoxCoder(BoxCoder):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's ``BoxCoder`` without a bound of growth; decoded boxes are a pixel larger.
+
+    Args:
+        weights: multiply (dx, dy, dw, dh) of what a head has to predict.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights, bbox_xform_clip=math.inf)
+
+    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
+        """(N, 4 * K) deltas from (N, 4) boxes, xyxy -> (N, 4 * K) boxes."""
+        decoded: Tensor = super().decode_single(rel_codes, boxes)
+        return exclusive(decoded.reshape(-1, 4)).reshape(decoded.shape)
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Clip boxes (..., 4) to pixels of an image of (height, width); none becomes empty."""
+    height, width = size
+    least = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    most = boxes.new_tensor([width - 1, height - 1, width, height])
+    return boxes.clamp(least, most)
+
+
+def is_pixel(boxes: Tensor) -> Tensor:
+    """(N, 4) -> (N,): whether a box is one pixel, which the original takes for padding."""
+    return (boxes[:, 2:] - boxes[:, :2] == 1).all(dim=1)
+
+
+def iou(truth: Tensor, boxes: Tensor) -> Tensor:
+    """IoU (M, N) of (M, 4) and (N, 4): 0 for a truth of one pixel, -1 for such a box."""
+    overlaps: Tensor = box_iou(truth, boxes)
+    overlaps = overlaps.masked_fill(is_pixel(truth)[:, None], 0.0)
+    return overlaps.masked_fill(is_pixel(boxes), -1.0)
+
+
+class OverlappingMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's ``Matcher``, whose best anchors of a box have to overlap it.
+
+    Args:
+        high: IoU from which an anchor is positive.
+        low: IoU below which it is negative; between the two it is ignored.
+    """
+
+    def __init__(self, high: float, low: float) -> None:
+        super().__init__(high, low, allow_low_quality_matches=True)
+
+    def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, iou: Tensor) -> None:
+        """Overwrite ``matches`` (N,) where ``iou`` (M, N) is the best of its row."""
+        best = iou.amax(dim=1, keepdim=True)
+        tied = torch.any((iou == best) & (best > 0), dim=0)
+        matches[tied] = all_matches[tied]

@@ -1,0 +1,1 @@
+"""Detectors on one map, each of whose cells predicts boxes for its own anchors."""

@@ -1,0 +1,328 @@
+"""ShuffleDet of Fine-grained Feature Imitation (Wang et al., CVPR 2019) for KITTI.
+
+A ShuffleNet with SqueezeDet's head and loss (Wu et al., arXiv:1612.01051): every anchor has a class
+distribution of its own, a confidence, which learns the IoU of its box, and a box.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import box_iou
+
+from limbeck.frame import Extent
+from limbeck.models import shufflenet_v1
+from limbeck.models.build import Build
+from limbeck.models.detection.grid.anchors import GridAnchors
+from limbeck.models.detection.grid.detector import (
+    Found,
+    GridBackbone,
+    GridDetector,
+    Predictions,
+    Targets,
+    fixed_size_transform,
+    iou,
+    settle,
+)
+from limbeck.models.norms import Norm, convert_norms
+from limbeck.models.shufflenet_v1 import Unit
+from limbeck.models.weights import open_weights
+
+IMAGE_SIZE = (384, 1248)  # (height, width), pixels
+# (width, height), pixels, for images of that size.
+KITTI_ANCHORS = (
+    (36.0, 37.0), (366.0, 174.0), (115.0, 59.0), (162.0, 87.0), (38.0, 90.0), (258.0, 173.0),
+    (224.0, 108.0), (78.0, 170.0), (72.0, 43.0),
+)  # fmt: skip
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+_USUAL = {"image_size": IMAGE_SIZE, "anchor_shapes": KITTI_ANCHORS, "mean": MEAN, "std": STD}
+LEVEL = 4  # the map's stride is 2**4 pixels
+_ADDED = 768  # channels of the last unit at width 1
+_CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
+_BLOCK = 64  # objects of an image that are compared with all anchors at a time
+_NEVER = -1e30  # a logit that takes no part
+
+
+class ShuffleDet(GridDetector):
+    """ShuffleDet: see :class:`limbeck.models.detection.grid.detector.GridDetector` for its use.
+
+    Args:
+        width: factor on the channels; published are 1 (the teacher), 0.5 and 0.25.
+        num_classes: foreground classes; labels count from 1. There is no class for the background.
+        weights: what :func:`limbeck.models.load_weights` takes: a student's folder, or the file of
+            a ``Classifier`` of ``limbeck:shufflenet_v1``, which fills stem and groups. None:
+            initialised afresh.
+        image_size: (height, width) in evaluation mode, pixels; none: as the weights say, otherwise
+            384 x 1248.
+        anchor_shapes: (width, height) of the anchors, pixels, at that size; none: as the weights
+            say, otherwise the published ones for KITTI.
+        stem_channels: none: as published, 16 at width 1 and 24 otherwise.
+        norm: of the batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
+        dropout: probability, before the head.
+        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise as
+            published, ImageNet's as Caffe has it.
+        std: likewise, 1/255.
+        nms_threshold: IoU above which the lower of two detections of a class is dropped.
+        topk_candidates: anchors of an image that enter NMS, each with its best class.
+        detections_per_class: of an image, at most.
+
+    Raises:
+        ValueError: An argument does not suit; it is named.
+    """
+
+    backbone: "Backbone"
+
+    def __init__(
+        self,
+        width: float,
+        num_classes: int,
+        *,
+        weights: str | Path | None = None,
+        image_size: Extent | None = None,
+        anchor_shapes: Sequence[Sequence[float]] | None = None,
+        stem_channels: int | None = None,
+        norm: Norm = "trained",
+        dropout: float = 0.5,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        nms_threshold: float = 0.4,
+        topk_candidates: int = 64,
+        detections_per_class: int = 50,
+    ) -> None:
+        arguments, opened = dict(locals()), open_weights(weights)
+        given = settle(opened, arguments, _USUAL)
+        build = Build.of("limbeck.models.ShuffleDet", given)
+        super().__init__()
+        height, columns = given["image_size"]
+        self.image_size = (height, columns)
+        self.transform = fixed_size_transform(
+            self.image_size, 2**LEVEL, given["mean"], given["std"]
+        )
+        self.anchor_generator = SpreadAnchors(given["anchor_shapes"])
+        self.backbone = Backbone(width, stem_channels)
+        shufflenet_v1.initialise(self.backbone)
+        convert_norms(self.backbone, norm)
+        per_cell = len(self.anchor_generator.shapes)
+        head = nn.Conv2d(self.backbone.out_channels, per_cell * (num_classes + 5), 3, padding=1)
+        nn.init.trunc_normal_(head.weight, std=1e-4, a=-2e-4, b=2e-4)
+        assert head.bias is not None
+        nn.init.zeros_(head.bias)
+        self.head = nn.Sequential(nn.Dropout(dropout), head)
+        self.nms_threshold = nms_threshold
+        self.topk_candidates = topk_candidates
+        self.detections_per_class = detections_per_class
+        self.complete("", build, (LEVEL,), opened)
+
+    def split(self, predicted: Tensor) -> Predictions:
+        """(B, channels, H, W): all anchors' classes, then their confidences, then their boxes."""
+        count, per_cell = len(predicted), len(self.anchor_generator.shapes)
+        by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
+        sizes = [per_cell * self.num_classes, per_cell, per_cell * 4]
+        logits, confidence, deltas = torch.split(by_cell, sizes, dim=-1)
+        return Predictions(
+            logits.reshape(count, -1, self.num_classes),
+            confidence.reshape(count, -1),
+            deltas.reshape(count, -1, 4),
+        )
+
+    def decode(
+        self, predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (B, N, 4), clipped to the frame, and scores (B, N, classes)."""
+        boxes = decoded(predictions.deltas, anchors)
+        edge = boxes.new_tensor([extent[1] - 1, extent[0] - 1]).repeat(2)
+        sure = predictions.confidence.sigmoid()
+        return boxes.clamp(min=0).minimum(edge), predictions.logits.softmax(-1) * sure[..., None]
+
+    def compute_loss(
+        self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> dict[str, Tensor]:
+        """SqueezeDet's three losses (section 3.3 there), with the published weights.
+
+        With n anchors that were given an object, N of each of the B images: the binary
+        cross-entropy of each class's probability, summed over the n and divided by n; the squared
+        error of the confidence, whose target is the IoU of the decoded box, or 0 without an
+        object, weighted by 75 / n and 100 / (N - n), summed and divided by B; and 5 / n times the
+        squared error of the deltas. A batch without objects has the second alone.
+        """
+        return self.losses(Assigned.of(targets, anchors), predictions, anchors, extent)
+
+    def losses(
+        self, given: "Assigned", predictions: Predictions, anchors: Tensor, extent: Extent
+    ) -> dict[str, Tensor]:
+        """The same with objects that have their anchors."""
+        images, (image, anchor, boxes, labels) = len(predictions.logits), given
+        count, others = max(1, len(anchor)), max(1, len(anchors) - len(anchor))
+        chosen = Predictions(*(each[image, anchor] for each in predictions))
+        errors = chosen.deltas - encoded(boxes, anchors[anchor])
+        found, _ = self.decode(chosen, anchors[anchor], extent)
+        # The original's decoded boxes have a pixel more on the right and below.
+        found = found.detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
+
+        sure = predictions.confidence.sigmoid()  # (B, N)
+        sure_of_objects = sure[image, anchor]
+        right = (iou(found, boxes) - sure_of_objects).square().sum()
+        wrong = sure.square().sum() - sure_of_objects.square().sum()
+        return {
+            "classification": _class_loss(chosen.logits, labels).sum() / count,
+            "confidence": (_CONFIDENCE / count * right + _NO_OBJECT / others * wrong) / images,
+            "bbox_regression": _BOX / count * errors.square().sum(),
+        }
+
+    def candidates(self, boxes: Tensor, scores: Tensor) -> Found:
+        """The anchors whose best class scores highest, whatever the score."""
+        best, column = scores.max(dim=1)
+        best, order = best.topk(min(self.topk_candidates, len(best)))
+        return {"boxes": boxes[order], "scores": best, "labels": column[order] + 1}
+
+    def suppress(self, found: Found, content: Sequence[int]) -> Found:
+        """Non-maximum suppression, and so many of each class at most."""
+        found = super().suppress(found, content)
+        of_class = F.one_hot(found["labels"], self.num_classes + 1)
+        rank = (of_class.cumsum(dim=0) * of_class).sum(dim=1)  # from 1, best first
+        return {n: value[rank <= self.detections_per_class] for n, value in found.items()}
+
+    def without_limbeck(self) -> None:
+        """No other library has this network."""
+
+
+class Backbone(GridBackbone):
+    """Stem, three groups, and ``added3``: a unit of the same width and one without shortcut.
+
+    Args:
+        width: factor on the channels.
+        stem_channels: none: as published.
+    """
+
+    def __init__(self, width: float, stem_channels: int | None) -> None:
+        super().__init__()
+        layers = OrderedDict(shufflenet_v1.trunk(width, stem_channels).named_children())
+        inputs = round(shufflenet_v1.WIDTHS[-1] * width)
+        quantum = 4 * shufflenet_v1.GROUPS  # its branch has a quarter, in groups
+        self.out_channels = round(_ADDED * width / quantum) * quantum
+        added = Unit(inputs, self.out_channels, shortcut=False)
+        layers["added3"] = nn.Sequential(Unit(inputs, inputs), added)
+        self.features = nn.Sequential(layers)
+
+    @property
+    def trunk(self) -> nn.Module:
+        """Stem and groups, which ImageNet's classifier has, too."""
+        names = [name for name, _ in self.features.named_children() if name != "added3"]
+        return nn.Sequential(OrderedDict((n, self.features.get_submodule(n)) for n in names))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""
+        feature: Tensor = self.features(images)
+        return feature
+
+
+class Assigned(NamedTuple):
+    """The M objects of a batch, each with an anchor of its own.
+
+    Attributes:
+        image: which image of the batch, (M,).
+        anchor: which of its anchors, (M,).
+        boxes: xyxy in the network's frame, (M, 4).
+        labels: counting from 0, (M,).
+    """
+
+    image: Tensor
+    anchor: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets, anchors: Tensor) -> "Assigned":
+        """The objects of the targets, an image after the other."""
+        chosen = assign([target["boxes"] for target in targets], anchors)
+        return cls(
+            torch.cat([torch.full_like(each, number) for number, each in enumerate(chosen)]),
+            torch.cat(chosen),
+            torch.cat([target["boxes"] for target in targets]),
+            torch.cat([target["labels"] for target in targets]) - 1,
+        )
+
+
+class SpreadAnchors(GridAnchors):
+    """Anchors whose centres divide the image's side into one part more than there are cells."""
+
+    def centres(self, cells: int, side: int) -> Tensor:
+        """``(i + 1) * side / (cells + 1)``."""
+        return torch.arange(1, cells + 1, dtype=torch.float64) * side / (cells + 1)
+
+
+def safe_exp(x: Tensor) -> Tensor:
+    """``exp(x)`` up to 1, and its tangent there beyond."""
+    return torch.where(x > 1, torch.e * x, x.clamp(max=1).exp())
+
+
+def encoded(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Deltas (M, 4) of boxes from anchors, both (M, 4), xyxy."""
+    centres, sides = _centre_form(boxes)
+    anchor_centres, anchor_sides = _centre_form(anchors)
+    shifts = (centres - anchor_centres) / anchor_sides
+    return torch.cat([shifts, (sides / anchor_sides).log()], dim=-1)
+
+
+def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes (..., N, 4), xyxy, from deltas (..., N, 4) and anchors (N, 4)."""
+    anchor_centres, anchor_sides = _centre_form(anchors)
+    centres = anchor_centres + deltas[..., :2] * anchor_sides
+    half = safe_exp(deltas[..., 2:]) * anchor_sides / 2
+    return torch.cat([centres - half, centres + half], dim=-1)
+
+
+def assign(boxes: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
+    """An anchor of its own for each box, in their order: indices (M,) of the anchors (N, 4).
+
+    The one of greatest IoU of those that are left; where none of them overlaps the box, the one
+    that is nearest in distance of centre and sides.
+
+    Args:
+        boxes: (M, 4) of each image.
+        anchors: (N, 4), the same for all.
+    """
+    padded = nn.utils.rnn.pad_sequence(list(boxes), batch_first=True)  # (B, G, 4), 0 at the end
+    chosen = torch.zeros_like(padded[..., 0], dtype=torch.long)
+    taken = anchors.new_zeros(len(padded), len(anchors), dtype=torch.bool)
+    for start in range(0, padded.shape[1], _BLOCK):
+        overlaps, distances = _compared(padded[:, start : start + _BLOCK], anchors)
+        for turn in range(overlaps.shape[1]):
+            overlap = overlaps[:, turn].masked_fill(taken, 0)
+            nearness = -distances[:, turn].masked_fill(taken, torch.inf)
+            rank = torch.where((overlap > 0).any(dim=1, keepdim=True), overlap, nearness)
+            best = rank.argmax(dim=1, keepdim=True)
+            taken.scatter_(1, best, True)
+            chosen[:, start + turn] = best[:, 0]
+    return [of_image[: len(own)] for of_image, own in zip(chosen, boxes, strict=True)]
+
+
+def _compared(boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU, and distance of centre and sides, (B, G, N) each: of boxes (B, G, 4), anchors (N, 4)."""
+    flat = boxes.flatten(0, 1)
+    overlaps = box_iou(flat, anchors).view(*boxes.shape[:2], len(anchors))
+    distances = torch.cdist(
+        torch.cat(_centre_form(flat), dim=1),
+        torch.cat(_centre_form(anchors), dim=1),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
+    return overlaps, distances.view_as(overlaps)
+
+
+def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sides, each (..., 2)."""
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return (first + last) / 2, last - first
+
+
+def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of each of the softmax's probabilities: (n, C), (n,) -> (n, C)."""
+    total = logits.logsumexp(dim=1, keepdim=True)
+    alone = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    rest = logits[:, None].masked_fill(alone, _NEVER).logsumexp(dim=2)  # all classes but one
+    return -torch.where(alone[labels], logits - total, rest - total)

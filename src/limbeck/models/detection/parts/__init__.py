@@ -1,0 +1,1 @@
+"""The parts that several families of detectors share."""

@@ -1,0 +1,87 @@
+"""The region proposal network with the habits of a preset."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection import rpn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from limbeck.models.detection.parts.box_coder import box_coder
+from limbeck.models.detection.parts.heads import RPNHead
+from limbeck.models.detection.parts.matcher import IGNORED, assign, matcher
+from limbeck.presets import Preset
+
+_SAMPLES = 256  # anchors of each image that the losses are computed of
+
+
+class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  # untyped
+    """torchvision's (Ren et al., arXiv 1506.01497), with the preset's matching and losses.
+
+    Args:
+        anchor_generator: of the pyramid's levels.
+        head: on the pyramid.
+        preset: of the detector.
+    """
+
+    def __init__(self, anchor_generator: AnchorGenerator, head: RPNHead, preset: Preset) -> None:
+        super().__init__(
+            anchor_generator,
+            head,
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=_SAMPLES,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": preset.rpn_proposals, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        self.preset = preset
+        self.min_size = preset.rpn_min_size
+        self.proposal_matcher = matcher(preset, 0.7, 0.3, least=0.3)
+        self.box_coder = box_coder(preset, (1.0, 1.0, 1.0, 1.0))
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """For each image: 1, 0 or, ignored, -1 for every anchor (N,); its ground truth (N, 4)."""
+        labels, boxes = [], []
+        for of_image, target in zip(anchors, targets, strict=True):
+            matched = assign(self.proposal_matcher, target, of_image)
+            labels.append((matched >= 0).float().masked_fill(matched == IGNORED, -1.0))
+            truth = target["boxes"]
+            boxes.append(truth[matched.clamp(min=0)] if len(truth) else torch.zeros_like(of_image))
+        return labels, boxes
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Losses of objectness and of boxes over a random sample of the anchors.
+
+        Args:
+            objectness: (B * N, 1) logits.
+            pred_bbox_deltas: (B * N, 4).
+            labels: what :meth:`assign_targets_to_anchors` gives.
+            regression_targets: (N, 4) of each image.
+        """
+        if self.preset.box_loss == "smooth_l1":
+            losses: tuple[Tensor, Tensor] = super().compute_loss(
+                objectness, pred_bbox_deltas, labels, regression_targets
+            )
+            return losses
+        positives, negatives = self.fg_bg_sampler(labels)
+        positive, negative = torch.cat(positives).bool(), torch.cat(negatives).bool()
+        sampled = positive | negative
+        target = torch.cat(regression_targets)[positive]
+        box_loss = F.l1_loss(pred_bbox_deltas[positive], target, reduction="sum")
+        objectness_loss = F.binary_cross_entropy_with_logits(
+            objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="sum"
+        )
+        # mmdetection counts at least one positive and one negative an image.
+        count: Tensor | int = _SAMPLES * len(labels)
+        if self.preset.rpn_normaliser == "sampled":
+            count = torch.stack([mask.sum() for mask in positives + negatives]).clamp(min=1).sum()
+        return objectness_loss / count, box_loss / count

@@ -1,0 +1,1 @@
+"""Detectors on a feature pyramid: RetinaNet and Faster R-CNN."""

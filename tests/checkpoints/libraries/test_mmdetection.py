@@ -1,0 +1,106 @@
+"""mmdetection's detectors: what was not written down with its reference models."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
+from limbeck.checkpoints.libraries import trunks as backbones
+from limbeck.models import FasterRCNN, RetinaNet
+from tests.checkpoints.manifests import Manifest, assert_same, counted_like, manifests
+
+
+def tiny(kind: type, backbone: str = "resnet18", **arguments) -> dict[str, torch.Tensor]:
+    """The tensors of a detector of five classes."""
+    with torch.device("meta"):
+        model = kind(backbone, 5, preset="mmdetection", fpn_channels=8, **arguments)
+    return counted_like(model)
+
+
+@manifests(mmdetection)
+def test_names_are_recognised(manifest: Manifest, shared: Path) -> None:
+    theirs = manifest.theirs(shared)
+    assert mmdetection.recognises(theirs)
+    assert not detectron2.recognises(theirs)
+    assert not torchvision.recognises(theirs)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stem"),
+    [("resnet18", "backbone.conv1.weight"), ("mobilenet_v2", "backbone.conv1.conv.weight")],
+)
+def test_only_the_first_convolution_knows_of_bgr(backbone: str, stem: str) -> None:
+    ours = tiny(RetinaNet, backbone)
+    rgb, bgr = (mmdetection.write(ours, bgr=flag) for flag in (False, True))
+    assert [k for k in rgb if not torch.equal(rgb[k], bgr[k])] == [stem]
+    assert torch.equal(rgb[stem][:, [2, 1, 0]], bgr[stem])
+
+
+@pytest.mark.parametrize(("levels", "p6"), [((3, 7), 3), ((2, 7), 4), ((5, 7), 1)])
+def test_extra_levels_follow_the_others(levels: tuple[int, int], p6: int) -> None:
+    ours = tiny(RetinaNet, levels=levels)
+    theirs = mmdetection.write(ours, bgr=False)
+    for name, number in (("p6", p6), ("p7", p6 + 1)):
+        expected = ours[f"backbone.fpn.extra_blocks.{name}.weight"]
+        assert torch.equal(theirs[f"neck.fpn_convs.{number}.conv.weight"], expected)
+    assert mmdetection.read(theirs, bgr=False).keys() >= ours.keys()
+
+
+def test_counters_are_kept_and_begin_at_0() -> None:
+    ours = tiny(RetinaNet, norm="trained")
+    counter = "backbone.layer3.1.bn2.num_batches_tracked"
+    written = mmdetection.write(ours, bgr=False)
+    assert written[counter] == ours["backbone.body.layer3.1.bn2.num_batches_tracked"]
+    begun = mmdetection.write(tiny(RetinaNet), bgr=False)
+    assert begun.keys() == written.keys()
+    assert begun[counter] == 0
+
+
+def test_version_1_is_refused() -> None:
+    theirs = mmdetection.write(tiny(FasterRCNN), bgr=False)
+    old = {name.removeprefix("roi_head."): value for name, value in theirs.items()}
+    with pytest.raises(ValueError, match=r"1\.x, whose classes .*/upgrade_model_version\.py first"):
+        mmdetection.read(old, bgr=False)
+
+
+def test_boxes_of_the_background_are_refused() -> None:
+    theirs = mmdetection.write(tiny(FasterRCNN), bgr=False)
+    for name in ("weight", "bias"):
+        key = f"roi_head.bbox_head.fc_reg.{name}"
+        theirs[key] = torch.cat([theirs[key], theirs[key][:4]])
+    with pytest.raises(ValueError, match="24 rows of boxes for 6 rows of classes: expected 20"):
+        mmdetection.read(theirs, bgr=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bbox_head.cls_convs.0.gn.weight",
+        "neck.lateral_convs.0.bn.weight",
+        "backbone.layer2.0.conv2_offset.weight",
+        "backbone.layer1.1.expand_conv.conv.weight",  # MobileNetV2 has one block there
+        "ema_backbone_conv1_weight",
+    ],
+)
+def test_what_is_not_in_the_table_is_refused(name: str) -> None:
+    theirs = mmdetection.write(tiny(RetinaNet), bgr=False) | {name: torch.zeros(1)}
+    with pytest.raises(
+        ValueError, match=r"(?s)^1 of \d+ tensors .* without normalisation"
+    ) as error:
+        mmdetection.read(theirs, bgr=False)
+    assert name in str(error.value)
+
+
+def test_the_trunk_of_a_detector_is_read_as_a_classifiers(shared: Path) -> None:
+    for name in ("mmdet_retinanet_r18_fpn", "mmdet_retinanet_mobilenet_v2_fpn"):
+        manifest = Manifest(name, mmdetection)
+        trunk = {k: v for k, v in manifest.theirs(shared).items() if k.startswith("backbone.")}
+        whole = manifest.read(manifest.theirs(shared))
+        inside = "features." if "mobilenet" in name else ""
+        expected = {
+            inside + k.removeprefix("backbone.body."): v
+            for k, v in whole.items()
+            if k.startswith("backbone.body.")
+        }
+        assert_same(backbones.read(trunk, bgr=False), expected)

@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from limbeck.models import RetinaNet
+from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, assign, matcher
+from limbeck.presets import PRESETS
+from tests.models.detection.tiny import NAMES, nothing, tiny
+from tests.models.scramble import photographs, targets
+
+# Anchors 0 and 1 lie on the first box; anchor 1 is also the second box's best one.
+BOXES = torch.tensor([[0.0, 0, 40, 40], [0, 0, 20, 80]])
+ANCHORS = torch.tensor([[0.0, 0, 40, 40], [0, 0, 30, 40], [100, 100, 140, 140]])
+
+
+@pytest.mark.parametrize(("preset", "expected"), list(zip(NAMES, [0, 0, 1], strict=True)))
+def test_whose_the_best_anchor_is(preset: str, expected: int) -> None:
+    match = assign(matcher(PRESETS[preset], 0.5, 0.4, least=0.0), {"boxes": BOXES}, ANCHORS)
+    assert match.tolist() == [0, expected, -1]
+
+
+def test_a_later_box_takes_the_anchor_and_a_bad_one_gets_none() -> None:
+    twice = torch.cat([BOXES[:1], BOXES[:1]])
+    of_mmdetection = matcher(PRESETS["mmdetection"], 0.5, 0.4, least=0.0)
+    assert assign(of_mmdetection, {"boxes": twice}, ANCHORS).tolist() == [1, 0, -1]
+    strict = matcher(PRESETS["mmdetection"], 0.7, 0.3, least=0.9)
+    assert assign(strict, {"boxes": BOXES}, ANCHORS).tolist() == [0, 0, -1]
+
+
+def test_anchors_outside_the_padding_of_their_image_are_ignored() -> None:
+    model = tiny(RetinaNet, "mmdetection", levels=(3, 5)).train()
+    batch, in_frame = model.transform(photographs((96, 96), (40, 90)), [*targets(1), nothing()])
+    assert [target[PADDED_SIZE].tolist() for target in in_frame] == [[96, 96], [64, 96]]
+    maps = [torch.zeros(2, 8, 96 // s, 96 // s) for s in model.strides]
+    anchors = model.anchor_generator(batch, maps)
+    matched = [
+        assign(model.proposal_matcher, target, of_image).split(
+            [9 * (96 // s) ** 2 for s in (8, 16, 32)]
+        )
+        for target, of_image in zip(in_frame, anchors, strict=True)
+    ]
+    for level, stride in zip(matched[1], model.strides, strict=True):
+        inside = torch.arange(96 // stride) * stride < 64
+        rows = (level.view(96 // stride, -1) == IGNORED).all(dim=1)
+        assert torch.equal(rows, ~inside)
+        assert (level.view(96 // stride, -1)[inside] != IGNORED).all()
+    assert not (matched[0][0].view(12, -1) == IGNORED).all(dim=1).any()  # nothing is padded there
+
+
+def test_padding_counts_with_the_other_presets() -> None:
+    for preset in ("torchvision", "detectron2"):
+        _, in_frame = tiny(RetinaNet, preset).train().transform(photographs((64, 64)), targets(1))
+        assert in_frame[0].keys() == {"boxes", "labels"}
