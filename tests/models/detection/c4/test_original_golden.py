@@ -9,8 +9,8 @@ from torch import Tensor
 
 from limbeck.models import BasicBlocks, FasterRCNNC4
 from limbeck.models.detection.c4 import pooling as single_map_pooling
+from limbeck.models.detection.c4.anchors import IntegerAnchorGenerator
 from limbeck.models.detection.c4.inclusive_boxes import clip, exclusive, inclusive, iou
-from limbeck.models.detection.parts.anchors import IntegerAnchorGenerator
 from limbeck.models.detection.parts.matcher import PADDED_SIZE
 from limbeck.models.detection.parts.roi_heads import l1_losses
 from tests.models.detection.c4.reference import detect, original_tensors

@@ -15,6 +15,7 @@ from torchvision.models import detection
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import Build
+from limbeck.models.detection.c4.anchors import IntegerAnchorGenerator
 from limbeck.models.detection.c4.original import (
     FGFIRegionProposalNetwork,
     FGFIRoIHeads,
@@ -32,7 +33,7 @@ from limbeck.models.detection.c4.trunks import (
     trunk_and_head_of_classifier,
 )
 from limbeck.models.detection.detector import Detector
-from limbeck.models.detection.parts.anchors import IntegerAnchorGenerator, anchor_generator
+from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.heads import BoxPredictor, ClassAgnosticBoxPredictor, RPNHead
 from limbeck.models.detection.parts.roi_align import RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck.frame import fixed_size
 
@@ -62,39 +62,6 @@ class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
         return anchors
 
 
-class IntegerAnchorGenerator(ExactAnchorGenerator):
-    """Anchors of the first Faster R-CNN, on one map of stride 16.
-
-    A window of 16 x 16 pixels is brought to each ratio and rounded, then scaled to each size; it
-    is centred on the middle of the cell. These are the original's inclusive boxes with 1 added to
-    x2 and y2: ``(-84, -40, 99, 55)`` there is ``(-84, -40, 100, 56)`` here.
-
-    Args:
-        sizes: of the anchors, pixels.
-        aspect_ratios: height / width.
-    """
-
-    def __init__(self, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
-        super().__init__([4], (tuple(sizes),), (tuple(aspect_ratios),))
-
-    def generate_anchors(
-        self,
-        scales: Sequence[float],
-        aspect_ratios: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | None = None,
-    ) -> Tensor:
-        """Anchors of the cell at the origin, (A, 4): ratios outside, sizes inside."""
-        windows = [(round(16 / math.sqrt(ratio)), ratio) for ratio in aspect_ratios]
-        sides = [
-            (width * size / 16, round(width * ratio) * size / 16)
-            for width, ratio in windows
-            for size in scales
-        ]
-        half = torch.tensor(sides, dtype=dtype, device=device) / 2
-        return torch.cat([8 - half, 8 + half], dim=1)
-
-
 def retinanet_sizes(levels: Sequence[int], *, rounded: bool = True) -> Sizes:
     """RetinaNet's anchors: three sizes an octave, 32 to 50.8 pixels at level 3.
 
@@ -140,50 +107,6 @@ def anchor_generator(
     if rounded:
         return FullPrecisionAnchorGenerator(per_level, per_level_ratios)
     return ExactAnchorGenerator(levels, per_level, per_level_ratios)
-
-
-class FullPrecisionDefaultBoxGenerator(DefaultBoxGenerator):  # type: ignore[misc]  # untyped
-    """torchvision's generator of SSD's default boxes, in full precision whatever the maps."""
-
-    def _grid_default_boxes(
-        self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        full = torch.promote_types(dtype, torch.float32)
-        boxes: Tensor = super()._grid_default_boxes(grid_sizes, image_size, full)
-        return boxes
-
-
-def default_boxes(
-    levels: int,
-    scales: Sequence[float],
-    ratios: Sequence[Sequence[float]],
-    steps: Sequence[float] | None,
-) -> FullPrecisionDefaultBoxGenerator:
-    """A generator of SSD's default boxes, after its numbers were checked against each other.
-
-    Args:
-        levels: how many there are.
-        scales: sides of the boxes as parts of the image's, one for each level and one more.
-        ratios: of each level, beside 1, each of them also the other way round.
-        steps: from box to box at each level, pixels; none: as many as the map has cells.
-
-    Raises:
-        ValueError: Not one of them for each level.
-    """
-    found = {"scales": (scales, levels + 1), "aspect_ratios": (ratios, levels)}
-    found |= {} if steps is None else {"steps": (steps, levels)}
-    for name, (values, expected) in found.items():
-        if len(values) != expected:
-            more = " and one more" if expected > levels else ""
-            raise ValueError(
-                f"{name}={list(values)}: expected {expected}, one for each of the {levels} levels"
-                f"{more}."
-            )
-    return FullPrecisionDefaultBoxGenerator(
-        [list(of_level) for of_level in ratios],
-        scales=list(scales),
-        steps=None if steps is None else list(steps),
-    )
 
 
 def coarsest_stride(model: nn.Module) -> int | None:

@@ -16,9 +16,9 @@ from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import assign, matcher
-from limbeck.models.detection.parts.plain import retinanet_code
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, Layout, layout_of
+from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import Numerics, P6From, settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks

@@ -8,9 +8,7 @@ from torchvision.models import detection
 
 from limbeck.models.build import Build
 from limbeck.models.detection.detector import Detector
-from limbeck.models.detection.parts.anchors import default_boxes
 from limbeck.models.detection.parts.heads import SSDHead, SSDLiteHead
-from limbeck.models.detection.parts.plain import ssd_code
 from limbeck.models.detection.ssd.backbones import (
     LITE_NORM,
     VGG16,
@@ -18,7 +16,9 @@ from limbeck.models.detection.ssd.backbones import (
     MapNorm,
     MobileNetV3,
 )
+from limbeck.models.detection.ssd.boxes import default_boxes
 from limbeck.models.detection.ssd.defaults import Settled, name_of, settle
+from limbeck.models.detection.ssd.plain import ssd_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
 from limbeck.presets import preset_of

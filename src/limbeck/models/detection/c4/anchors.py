@@ -1,0 +1,42 @@
+"""Anchors of the first Faster R-CNN, in whole pixels."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
+
+
+class IntegerAnchorGenerator(ExactAnchorGenerator):
+    """Anchors of the first Faster R-CNN, on one map of stride 16.
+
+    A window of 16 x 16 pixels is brought to each ratio and rounded, then scaled to each size; it
+    is centred on the middle of the cell. These are the original's inclusive boxes with 1 added to
+    x2 and y2: ``(-84, -40, 99, 55)`` there is ``(-84, -40, 100, 56)`` here.
+
+    Args:
+        sizes: of the anchors, pixels.
+        aspect_ratios: height / width.
+    """
+
+    def __init__(self, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
+        super().__init__([4], (tuple(sizes),), (tuple(aspect_ratios),))
+
+    def generate_anchors(
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Anchors of the cell at the origin, (A, 4): ratios outside, sizes inside."""
+        windows = [(round(16 / math.sqrt(ratio)), ratio) for ratio in aspect_ratios]
+        sides = [
+            (width * size / 16, round(width * ratio) * size / 16)
+            for width, ratio in windows
+            for size in scales
+        ]
+        half = torch.tensor(sides, dtype=dtype, device=device) / 2
+        return torch.cat([8 - half, 8 + half], dim=1)
