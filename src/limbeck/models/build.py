@@ -1,14 +1,16 @@
-"""How a model was built: a constructor's name and its arguments, as they stand in YAML and JSON."""
+"""How a model was built: its class and its arguments, as they stand in YAML and JSON."""
 
 import dataclasses
 import inspect
 import json
+import operator
 import pkgutil
+import sys
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -23,30 +25,57 @@ class Build:
     """A class, or a function that returns a module, and its arguments.
 
     Attributes:
-        class_path: the dotted name, ``limbeck.models.RetinaNet``, ``torchvision.models.resnet18``.
-        init_args: its keyword arguments, plain JSON values.
+        class_path: The dotted name, such as ``limbeck.models.RetinaNet`` or
+            ``torchvision.models.resnet18``.
+        init_args: The keyword arguments, plain JSON values. Tuples become lists, and dataclasses
+            become mappings.
+
+    Raises:
+        ValueError: An argument cannot be written as JSON.
     """
 
     class_path: str
     init_args: dict[str, Any]
 
     def __post_init__(self) -> None:
-        # Tuples become lists and dataclasses mappings here, as they will in the file.
-        plain = json.loads(json.dumps(self.init_args, default=dataclasses.asdict))
+        plain = {name: self._plain(name, value) for name, value in self.init_args.items()}
         object.__setattr__(self, "init_args", plain)
 
+    def _plain(self, name: str, value: Any) -> Any:
+        try:
+            return plain_value(value)
+        except TypeError:
+            raise ValueError(
+                f"the argument {name!r} of {self.class_path} is a {type(value).__name__}, which "
+                "JSON cannot hold. Let the class take numbers, strings, lists, mappings or "
+                "limbeck.models.BasicBlocks, or pass build=Build(class_path, init_args) of another."
+            ) from None
+
     @classmethod
-    def of(cls, class_path: str, arguments: Mapping[str, Any]) -> "Build":
-        """From the ``locals()`` of a constructor at its first line; ``weights`` is left out."""
-        kept = {k: v for k, v in arguments.items() if k not in ("self", "__class__", "weights")}
-        return cls(class_path, kept)
+    def of(cls, made: type[nn.Module], arguments: Mapping[str, Any]) -> "Build":
+        """The build of a class, under the name by which it is imported again.
+
+        Args:
+            made: The class of the model, of limbeck's or of anybody else's.
+            arguments: The keyword arguments of its constructor.
+
+        Returns:
+            A build whose ``class_path`` is the shortest name that means the class.
+
+        Raises:
+            ValueError: The class cannot be imported by a name, or an argument is no JSON value.
+        """
+        return cls(_importable_name(made), dict(arguments))
 
     def make(self, *, trust: bool = False) -> nn.Module:
         """Build the model, with fresh weights.
 
         Args:
-            trust: run any class or function; otherwise only modules, and functions annotated to
-                return one, of limbeck, torchvision and timm.
+            trust: Run any class or function. Otherwise only modules, and functions that are
+                annotated to return one, of limbeck, torchvision and timm are run.
+
+        Returns:
+            The model.
 
         Raises:
             ValueError: ``class_path`` does not exist, or is not trusted.
@@ -87,14 +116,58 @@ class Build:
 class LimbeckModel(nn.Module, ABC):
     """A module that knows how it was built, and which published weights are its own.
 
+    A class derived from one of limbeck's models knows it, too: it is kept, and loaded again, as
+    what it is, with the arguments that its own constructor got.
+
     Attributes:
-        build: the constructor and its arguments, less the weights.
-        published: models whose published weights fit this one or its trunk, the trunk's first:
+        numerics: The arguments without which the same weights give other outputs, each with its
+            usual value: the one that counts where neither the user nor the weights say another.
+            ``None`` stands for the value that the preset has under that name or, where it has
+            none, for what the constructor computes. What a class has no argument for, it says here
+            alone. A student's weights are only loaded where these are equal.
+        arguments: Every argument that limbeck's own constructor got, settled, as plain JSON values,
+            less the weights.
+        published: The models whose published weights fit this one or its trunk, the trunk's first:
             ``torchvision:resnet50``, ``timm:resnet18``.
     """
 
-    build: Build
+    numerics: ClassVar[Mapping[str, Any]] = {}
+    arguments: dict[str, Any]
     published: tuple[str, ...]
+    _constructed_with: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note what the constructor of the model's own class is called with."""
+        model = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **kwargs)
+        model.__dict__["_constructed_with"] = _named(bound)
+        return model
+
+    @property
+    def build(self) -> Build:
+        """The class of this model, whoever's it is, and the arguments of its constructor.
+
+        Raises:
+            ValueError: The class cannot be imported by a name, or its arguments cannot be written
+                as JSON.
+        """
+        if self.is_limbecks:
+            return Build.of(type(self), self.arguments)
+        given = self._constructed_with
+        # What was left open was settled by limbeck's constructor, if that has such an argument.
+        open_ones = [n for n in inspect.signature(type(self)).parameters if given.get(n) is None]
+        settled = {n: self.arguments[n] for n in open_ones if self.arguments.get(n) is not None}
+        return Build.of(type(self), given | settled)
+
+    @property
+    def is_limbecks(self) -> bool:
+        """Whether the class of this model is one of limbeck's, and not derived from one."""
+        return _is_limbecks(type(self))
+
+    @property
+    def base(self) -> type[nn.Module]:
+        """The class of limbeck's that this model is of, or is derived from."""
+        return next(parent for parent in type(self).__mro__ if _is_limbecks(parent))
 
     @abstractmethod
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
@@ -107,6 +180,50 @@ class LimbeckModel(nn.Module, ABC):
     @abstractmethod
     def without_limbeck(self) -> str | None:
         """Python that builds and loads :meth:`plain` without limbeck, where that is possible."""
+
+
+def plain_value(value: Any) -> Any:
+    """A value as JSON gives it back: tuples become lists, dataclasses become mappings.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+    """
+    return json.loads(json.dumps(value, default=dataclasses.asdict))
+
+
+def _named(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """The arguments of a constructor's call by their names, less the model and its weights."""
+    _, *parameters = bound.signature.parameters.values()
+    named: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.name in bound.arguments:
+            value = bound.arguments[parameter.name]
+            named |= value if parameter.kind is parameter.VAR_KEYWORD else {parameter.name: value}
+    named.pop("weights", None)
+    return named
+
+
+def _importable_name(made: type) -> str:
+    """The shortest dotted name that means a class: a package may hand on what a module holds."""
+    find = operator.attrgetter(made.__qualname__)
+    parts = made.__module__.split(".")
+    for depth in range(1, len(parts) + 1):
+        module = ".".join(parts[:depth])
+        try:
+            found = find(sys.modules[module])
+        except (AttributeError, KeyError):
+            continue
+        if found is made and module != "__main__":
+            return f"{module}.{made.__qualname__}"
+    raise ValueError(
+        f"{made.__qualname__} of {made.__module__} cannot be imported by a name, so a student of "
+        "it could not be loaded again. Define the class at the top level of a module that can be "
+        "imported, or pass build=Build(class_path, init_args)."
+    )
+
+
+def _is_limbecks(made: type) -> bool:
+    return made.__module__.partition(".")[0] == "limbeck"
 
 
 def _takes_basic_blocks(target: Any, argument: str) -> bool:

@@ -4,7 +4,7 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import timm
 import torch
@@ -13,7 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.build import Build, LimbeckModel
+from limbeck.models.build import LimbeckModel, plain_value
 from limbeck.models.darknet19 import Darknet19
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
@@ -51,6 +51,7 @@ class Classifier(LimbeckModel):
         ValueError: No library has a network of that name, or it does not take the arguments.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {"mean": None, "std": None, "stride_in_1x1": False}
     mean: Tensor
     std: Tensor
 
@@ -73,17 +74,8 @@ class Classifier(LimbeckModel):
         published = getattr(plain, "pretrained_cfg", {})
         mean = mean or published.get("mean", IMAGENET_DEFAULT_MEAN)
         std = std or published.get("std", IMAGENET_DEFAULT_STD)
-        self.build = Build(
-            "limbeck.models.Classifier",
-            {
-                "network": network,
-                "num_classes": num_classes,
-                "arguments": arguments,
-                "mean": mean,
-                "std": std,
-                "norm": norm,
-            },
-        )
+        settled = {"network": network, "num_classes": num_classes, "arguments": arguments}
+        self.arguments = plain_value(settled | {"mean": mean, "std": std, "norm": norm})
         self.published = (network,) if isinstance(network, str) else ()
         self.num_classes = num_classes
         self.network = convert_norms(plain, norm)
@@ -119,7 +111,7 @@ class Classifier(LimbeckModel):
         library, _, name = next(iter(self.published), "").partition(":")
         if library not in ("torchvision", "timm"):
             return None
-        given = "".join(f", {k}={v!r}" for k, v in self.build.init_args["arguments"].items())
+        given = "".join(f", {k}={v!r}" for k, v in self.arguments["arguments"].items())
         maker = {"torchvision": "torchvision.models.get_model", "timm": "timm.create_model"}
         return (
             f"import torch, {library}\n"
@@ -127,8 +119,8 @@ class Classifier(LimbeckModel):
             f"model = {maker[library]}({name!r}, num_classes={self.num_classes}{given})\n"
             'model.load_state_dict(load_file("student.safetensors"))\n'
             "model.eval()  # logits = model((images - mean) / std)\n"
-            f"mean = torch.tensor({self.build.init_args['mean']})[:, None, None]\n"
-            f"std = torch.tensor({self.build.init_args['std']})[:, None, None]\n"
+            f"mean = torch.tensor({self.arguments['mean']})[:, None, None]\n"
+            f"std = torch.tensor({self.arguments['std']})[:, None, None]\n"
         )
 
 

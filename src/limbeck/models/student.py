@@ -50,15 +50,10 @@ def save_student(
             are not as many names as classes.
     """
     model = unwrap(model)
-    build = build or getattr(model, "build", None)
-    if not isinstance(build, Build):
-        raise ValueError(
-            f"how to build {type(model).__name__} is not known, so it could not be loaded again. "
-            "Pass build=Build(class_path, init_args)."
-        )
+    build, made = _checked_build(model, build)
     _check_classes(model, classes)
-    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in _tensors(model).items()}
-    _check_build(build, tensors)
+    state = _kept_part(model, made).state_dict()
+    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"{WEIGHTS}.part")
@@ -82,10 +77,10 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     card, tensors = read_student(folder)
     build = Build(**card["build"])
     model = build.make(trust=trust)
-    part = model.plain() if isinstance(model, LimbeckModel) else model
+    part = _kept_part(model, model)
     advice = f"{CARD} and {WEIGHTS} are not of one student. Save the student anew."
     load_strictly(part, tensors, str(Path(folder) / WEIGHTS), advice)
-    if not hasattr(model, "build"):
+    if not isinstance(model, LimbeckModel) and not hasattr(model, "build"):
         model.build = build  # type: ignore[assignment]  # a plain attribute
     if card["classes"]:
         model.classes = tuple(card["classes"])  # type: ignore[assignment]  # a plain attribute
@@ -114,6 +109,30 @@ def read_student(folder: str | Path) -> tuple[dict[str, Any], Tensors]:
     return card, load_file(folder / WEIGHTS)
 
 
+def network_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The class of limbeck's that a student is of or is derived from, and its arguments.
+
+    Args:
+        card: What ``student.json`` says.
+
+    Returns:
+        ``class_path`` and ``init_args``; those of the student's own class, where that is another
+        library's.
+    """
+    network: dict[str, Any] = card.get("base") or card["build"]
+    return network
+
+
+def _kept_part(model: nn.Module, made: nn.Module) -> nn.Module:
+    """The part of a model whose tensors are kept, given what its build makes.
+
+    Of limbeck's own models this is the plain network, as other libraries know it. A class that was
+    derived from one may hold more, and is kept whole.
+    """
+    plain = isinstance(made, LimbeckModel) and made.is_limbecks
+    return model.plain() if plain and isinstance(model, LimbeckModel) else model
+
+
 def _card(
     model: nn.Module,
     build: Build,
@@ -121,25 +140,30 @@ def _card(
     sha256: str,
     metadata: Mapping[str, Any],
 ) -> dict[str, Any]:
-    own = model if isinstance(model, LimbeckModel) else None
-    return {
+    card: dict[str, Any] = {
         "format": FORMAT,
         "build": {"class_path": build.class_path, "init_args": build.init_args},
+    }
+    arguments, code = build.init_args, None
+    if isinstance(model, LimbeckModel):
+        arguments = model.arguments
+        if model.is_limbecks:
+            code = model.without_limbeck()
+        else:
+            base = Build.of(model.base, arguments)
+            card["base"] = {"class_path": base.class_path, "init_args": base.init_args}
+    return card | {
         "classes": list(classes),
         "input": {
             "images": "RGB, float, 0 to 1",
-            "mean": build.init_args.get("mean"),
-            "std": build.init_args.get("std"),
+            "mean": arguments.get("mean"),
+            "std": arguments.get("std"),
         },
-        "without_limbeck": own and own.without_limbeck(),
+        "without_limbeck": code,
         "weights": {"file": WEIGHTS, "sha256": sha256},
         "versions": {n: importlib.metadata.version(n) for n in ("limbeck", "torch", "torchvision")},
         "metadata": dict(metadata),
     }
-
-
-def _tensors(model: nn.Module) -> Tensors:
-    return (model.plain() if isinstance(model, LimbeckModel) else model).state_dict()
 
 
 def _check_classes(model: nn.Module, classes: Sequence[str]) -> None:
@@ -151,19 +175,61 @@ def _check_classes(model: nn.Module, classes: Sequence[str]) -> None:
         )
 
 
-def _check_build(build: Build, tensors: Tensors) -> None:
-    with torch.random.fork_rng(devices=[]):  # initialising a copy must not disturb a training run
-        made = _tensors(build.make(trust=True))
-    differing = sorted(_shapes(made) ^ _shapes(tensors))
+def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Module]:
+    """The build that was stated, or that the model knows, and what it makes: this model again."""
+    stated = build is not None
+    build = build or getattr(model, "build", None)
+    if not isinstance(build, Build):
+        raise ValueError(
+            f"how to build {type(model).__name__} is not known, so it could not be loaded again. "
+            "Pass build=Build(class_path, init_args)."
+        )
+    made = _made(build)
+    differing = sorted(_shapes(made, made) ^ _shapes(model, made))
     if differing:
         raise ValueError(
             f"{build.class_path} with the arguments in `build` makes another network: "
             f"{differing[:4]} differ. Pass the build that makes this model."
         )
+    if not stated:
+        _refuse_other_arguments(model, made)
+    return build, made
 
 
-def _shapes(tensors: Tensors) -> set[tuple[str, tuple[int, ...]]]:
+def _made(build: Build) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # initialising a copy must not disturb a training run
+        try:
+            return build.make(trust=True)
+        except Exception as error:  # whatever a constructor of the user's own raises
+            raise ValueError(
+                f"{build.class_path} cannot be built again with {build.init_args}: {error}. Let "
+                "its constructor take plain arguments that suffice, or pass "
+                "build=Build(class_path, init_args)."
+            ) from error
+
+
+def _refuse_other_arguments(model: nn.Module, made: nn.Module) -> None:
+    """Refuse a derived class that hands something else on to limbeck's constructor when rebuilt."""
+    if not isinstance(model, LimbeckModel) or not isinstance(made, LimbeckModel):
+        return
+    here, there = model.arguments, made.arguments
+    differing = [
+        f"{n} is {here[n]} here, {there.get(n)} there" for n in here if here[n] != there.get(n)
+    ]
+    if type(made) is not type(model):
+        differing.append(f"there it is a {type(made).__name__} of {type(made).__module__}")
+    if differing:
+        raise ValueError(
+            f"{type(model).__name__}, built again with the arguments that it got, is another "
+            f"model: {'; '.join(differing)}. So a student of it could not be loaded again. Let its "
+            "constructor take what differs (the weights may have decided it) and hand it on, or "
+            "pass build=Build(class_path, init_args)."
+        )
+
+
+def _shapes(model: nn.Module, made: nn.Module) -> set[tuple[str, tuple[int, ...]]]:
     # Frozen normalisations have no counter, and every loader takes or fills it.
+    tensors = _kept_part(model, made).state_dict()
     return {(k, tuple(v.shape)) for k, v in tensors.items() if "num_batches_tracked" not in k}
 
 

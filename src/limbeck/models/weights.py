@@ -1,6 +1,7 @@
 """Pretrained weights by source: a file of any of three libraries, a student, a published name."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +17,7 @@ from limbeck.checkpoints.libraries import darknet
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.student import read_student
+from limbeck.models.student import network_of, read_student
 
 log = logging.getLogger(__name__)
 
@@ -26,30 +27,9 @@ _ADVICE = (
     "Expected either this very model, or the ImageNet classifier whose trunk it has. Give weights "
     "of the same architecture and num_classes, or build the model as the weights were."
 )
-# Of a student's arguments, those without which its weights give other outputs.
-_NUMERICS = (
-    "preset",
-    "mean",
-    "std",
-    "stride_in_1x1",
-    "p6_from",
-    "relu_before_p7",
-    "activation",
-    "roi_aligned",
-    "anchor_sizes",
-    "anchor_shapes",
-    "aspect_ratios",
-    "passthrough",
-    "pooling",
-    "class_agnostic",
-    "scales",
-    "steps",
-    "reduced_tail",
-    "image_size",
-)
-# Of these, what may be given otherwise: std is folded in, and an SSD may be trained on in another.
+# The numerics that may be given otherwise than the weights have them: std is folded into the first
+# convolution, and a detector of one image size may be trained further at another.
 _FREE = ("std", "image_size")
-_NONE = {"stride_in_1x1": False}  # what a model does that has no such argument
 
 
 def open_weights(source: Source) -> Source:
@@ -64,19 +44,28 @@ def open_weights(source: Source) -> Source:
     if not Path(source).is_dir():
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
-    given = card["build"]["init_args"]
-    stated = {name: given[name] for name in _NUMERICS if given.get(name) is not None}
-    maker = card["build"]["class_path"].rpartition(".")[2]
+    network = network_of(card)
+    maker = network["class_path"].rpartition(".")[2]
     kind: Kind = maker if maker in get_args(Kind) else "trunk"
-    return Checkpoint(str(source), "limbeck", kind, tensors, stated)
+    return Checkpoint(str(source), "limbeck", kind, tensors, network["init_args"])
 
 
-def settled(weights: Source, name: str, given: Any, default: Any) -> Any:
-    """The value of a constructor's argument: as given, else as the weights have it."""
-    if given is not None:
-        return given
-    stated = weights.arguments.get(name) if isinstance(weights, Checkpoint) else None
-    return default if stated is None else stated
+def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
+    """What weights say of the arguments of a model that they are to be loaded into.
+
+    Args:
+        weights: The weights, opened.
+        numerics: The model's numerics. A student's folder has all arguments of its own model, of
+            which these alone concern another one.
+
+    Returns:
+        The arguments by name; empty for published weights, which say nothing.
+    """
+    if not isinstance(weights, Checkpoint):
+        return {}
+    if weights.library != "limbeck":
+        return weights.arguments
+    return {n: v for n, v in weights.arguments.items() if n in numerics and v is not None}
 
 
 def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
@@ -124,15 +113,15 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
         opened = _named(model, opened, where)
     if not isinstance(model, LimbeckModel):
         return opened.tensors
-    kind, given = type(model).__name__, model.build.init_args
+    kind = model.base.__name__
     if opened.kind not in ("trunk", "other", kind):
         raise ValueError(
             f"{where}: they are of a {opened.kind}. Expected a {kind}'s, or those of its trunk."
         )
-    here = {name: given.get(name, _NONE.get(name)) for name in (*given, *_NONE)}
+    here = {**model.numerics, **model.arguments}
     contradicted = [
         f"{name} is {stated} in the weights, {here[name]} here"
-        for name, stated in opened.arguments.items()
+        for name, stated in stated_by(opened, model.numerics).items()
         if name in here and name not in _FREE and not _same(stated, here[name])
     ]
     if contradicted:
@@ -140,7 +129,7 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
             f"{where}: their outputs would be others. " + "; ".join(contradicted) + ". Leave out "
             "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
         )
-    return with_std(opened, given.get("std"))
+    return with_std(opened, model.arguments.get("std"))
 
 
 def _named(model: nn.Module, opened: Checkpoint, where: str) -> Checkpoint:

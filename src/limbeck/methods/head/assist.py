@@ -40,9 +40,7 @@ class Assist(nn.Module):
     def __init__(self, levels: tuple[int, int], channels: int, classes: int, width: int) -> None:
         super().__init__()
         self.channels = channels
-        self.box_roi_pool = RoIAlign(
-            levels, aligned=True, sampling_ratio=0, canonical_level=levels[0] + 2
-        )
+        self.box_roi_pool = RoIAlign(levels, aligned=True, canonical_level=levels[0] + 2)
         self.box_head: nn.Module = TwoMLPHead(channels * ROI_SIZE**2, width)
         self.box_predictor = BoxPredictor(width, classes + 1)
         for name, parameter in self.named_parameters():

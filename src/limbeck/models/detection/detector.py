@@ -1,12 +1,13 @@
 """What limbeck's detectors have in common."""
 
 import logging
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.build import Build, LimbeckModel
+from limbeck.models.build import LimbeckModel, plain_value
 from limbeck.models.detection.parts.trunks import Layout
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
@@ -19,20 +20,29 @@ class Trunked(Protocol):
 
     @property
     def trunk(self) -> nn.Module:
-        """The part that :meth:`of_classifier` is for."""
+        """The part whose state dict :meth:`of_classifier` gives."""
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
-        """The trunk's state dict from the classifier's."""
+        """The trunk's state dict, from the state dict of the classifier that it belongs to."""
 
 
 class Detector(LimbeckModel):
     """The part of a detector that is about its backbone and its weights.
 
+    A detector's constructor settles its arguments with
+    :func:`limbeck.models.detection.settling.settle`, builds the network, and ends with
+    :meth:`complete`. In training mode a detector takes a list of images (3, H, W), RGB in [0, 1],
+    and their targets, as they come, and gives a dict of named losses: geometry belongs to the data
+    pipeline. In evaluation mode it resizes the images, and gives for each of them a dict of
+    ``boxes`` (N, 4), xyxy in the image's own pixels, ``scores`` (N,) and ``labels`` (N,), which
+    count from 1.
+
     Attributes:
-        backbone: the trunk and what makes further levels of its maps.
-        num_classes: foreground classes; labels count from 1.
-        levels: of the maps that the head sees, finest first.
-        preset: the library whose habits this detector has.
+        backbone: The trunk, and what makes further maps of it.
+        num_classes: The number of foreground classes.
+        levels: The levels of the maps that the head sees, finest first. Level k has a stride of
+            2**k pixels.
+        preset: The numerics of the library whose outputs and losses this detector gives.
     """
 
     backbone: Trunked
@@ -40,20 +50,24 @@ class Detector(LimbeckModel):
     num_classes: int
     levels: tuple[int, ...]
 
-    def complete(self, name: str, build: Build, levels: tuple[int, ...], weights: Source) -> None:
-        """The end of every detector's constructor.
+    def complete(
+        self, arguments: Mapping[str, Any], levels: tuple[int, ...], weights: Source, name: str = ""
+    ) -> None:
+        """Note how the detector was built, and load its weights: the end of every constructor.
 
         Args:
-            name: of torchvision's builder of such a detector, for a trunk of a name that is put
-                in: ``retinanet_{}_fpn``; empty where it has none.
-            build: the constructor and its arguments.
-            levels: of the maps, finest first.
-            weights: what the constructor was given, opened.
+            arguments: All arguments of limbeck's constructor, settled.
+            levels: The levels of the maps, finest first.
+            weights: The weights, opened. None: the detector stays as it was initialised.
+            name: The name of torchvision's builder of such a detector, into which the name of the
+                trunk is put, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no weights
+                of the whole detector.
         """
-        self.build, self.levels = build, levels
-        self.num_classes = build.init_args["num_classes"]
-        trunk = build.init_args.get("backbone")
+        self.arguments = plain_value(dict(arguments))
+        self.levels = levels
+        self.num_classes = arguments["num_classes"]
         self.published = ()
+        trunk = arguments.get("backbone")
         if isinstance(trunk, str):
             trunk = trunk.removeprefix("torchvision:")
             names = filter(None, (trunk, name.format(trunk)))
@@ -63,11 +77,11 @@ class Detector(LimbeckModel):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Stride of each level, pixels."""
+        """The stride of each level, in pixels."""
         return tuple(2**level for level in self.levels)
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The whole detector, or the trunk where the weights are an ImageNet classifier's."""
+        """The whole detector, or its trunk where the weights are an ImageNet classifier's."""
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
         trunk = self.backbone.of_classifier(tensors)
@@ -80,13 +94,16 @@ class Detector(LimbeckModel):
 
 
 def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tuple[int, ...]:
-    """The levels from first to last, checked.
+    """All levels from the first to the last one, after they were checked.
 
     Args:
-        layout: of the trunk.
-        levels: first and last.
-        extra: how many levels this detector adds above the trunk's, if any.
-        why: what gives those, for the error.
+        layout: The layout of the trunk.
+        levels: The first and the last level.
+        extra: The number of levels that this detector adds above the trunk's, if it adds any.
+        why: What makes these, for the error.
+
+    Returns:
+        The levels, finest first.
 
     Raises:
         ValueError: The trunk and the extra levels cannot give these.

@@ -1,89 +1,51 @@
-"""How one and the same weights are run: what the weights say of it, and what the user says."""
+"""A detector's arguments, of which none is left open: as given, as its weights say, or as usual."""
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
-from limbeck.models.detection.parts.trunks import Activation
-from limbeck.models.weights import Source, open_weights, settled
-from limbeck.presets import PRESETS, Pooling, Preset, preset_of
-
-P6From = Literal["P5", "C5"]
-
-
-@dataclass(frozen=True)
-class Numerics:
-    """Arguments of a detector that its weights may decide.
-
-    Attributes:
-        preset: the library whose habits the detector has.
-        habits: of that preset.
-        stride_in_1x1: of the trunk's bottlenecks.
-        mean: of the input channels.
-        std: likewise.
-        anchor_sizes: of each level, pixels; none: the preset's.
-        p6_from: what RetinaNet's P6 is computed from.
-        relu_before_p7: of RetinaNet.
-        roi_aligned: of Faster R-CNN: RoIAlign as in the presets detectron2 and mmdetection.
-        activation: of MobileNetV2; none: its own.
-        pooling: of regions of a Faster R-CNN on one map; none: RoIAlign.
-        class_agnostic: of a Faster R-CNN on one map: all classes share a region's box.
-    """
-
-    preset: str
-    habits: Preset
-    stride_in_1x1: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    anchor_sizes: Any
-    p6_from: P6From
-    relu_before_p7: bool
-    roi_aligned: bool
-    activation: Activation | None
-    pooling: Pooling | None
-    class_agnostic: bool
+from limbeck.models.build import LimbeckModel
+from limbeck.models.weights import Source, open_weights, stated_by
+from limbeck.presets import Preset, preset_of
 
 
 def settle(
-    arguments: Mapping[str, Any],
-    weights: Source,
-    presets: Mapping[Any, Preset] = PRESETS,
-) -> tuple[Source, Numerics, dict[str, Any]]:
-    """The weights, opened, and the arguments that agree with them.
+    detector: type[LimbeckModel],
+    scope: Mapping[str, Any],
+    usual: Mapping[str, Any] | None = None,
+    presets: Mapping[Any, Preset] | None = None,
+) -> tuple[Source, dict[str, Any]]:
+    """Open the weights of a detector, and settle the arguments that nobody gave.
 
     Args:
-        arguments: of a detector's constructor, none where the weights or the preset decide.
-        weights: what the constructor was given.
-        presets: that this detector has, by name.
+        detector: The class whose constructor calls this; it says its numerics.
+        scope: The names in that constructor and their values, ``locals()``. Only the constructor's
+            parameters are taken from it.
+        usual: The usual values of further arguments, or of numerics where they depend on another
+            argument, such as the backbone.
+        presets: The presets that the detector has, by name. One of them is chosen by the argument
+            ``preset``, and has the usual values of the numerics that are None otherwise.
 
     Returns:
-        The opened weights, what was settled, and all arguments.
+        The weights, opened, and all arguments less the weights.
 
     Raises:
-        ValueError: The weights say otherwise than an argument.
+        FileNotFoundError: There is no such file or folder of weights.
+        ValueError: The weights cannot be read, or there is no preset of that name.
     """
-    opened = open_weights(weights)
+    parameters = inspect.signature(detector.__init__).parameters
+    given = {name: scope[name] for name in parameters if name not in ("self", "weights")}
+    weights = open_weights(scope["weights"])
+    stated = stated_by(weights, detector.numerics)
+    usual = {**detector.numerics, **(usual or {})}
+    if presets is not None:
+        name = _first(given["preset"], stated.get("preset"), usual["preset"])
+        preset = preset_of(name, presets)
+        usual = {n: getattr(preset, n, None) if v is None else v for n, v in usual.items()}
+    settled = {n: _first(given[n], stated.get(n), v) for n, v in usual.items() if n in given}
+    return weights, given | settled
 
-    def agreed(name: str, default: Any) -> Any:
-        return settled(opened, name, arguments.get(name), default)
 
-    preset = agreed("preset", "torchvision")
-    habits = preset_of(preset, presets)
-    numerics = Numerics(
-        preset,
-        habits,
-        agreed("stride_in_1x1", False),
-        agreed("mean", IMAGENET_DEFAULT_MEAN),
-        agreed("std", IMAGENET_DEFAULT_STD),
-        agreed("anchor_sizes", None),
-        agreed("p6_from", habits.p6_from),
-        agreed("relu_before_p7", habits.relu_before_p7),
-        agreed("roi_aligned", habits.roi_aligned),
-        agreed("activation", None),
-        agreed("pooling", habits.pooling),
-        agreed("class_agnostic", False),
-    )
-    found = {name: value for name, value in vars(numerics).items() if name in arguments}
-    return opened, numerics, dict(arguments) | found
+def _first(*values: Any) -> Any:
+    """The first value that is not None."""
+    return next((value for value in values if value is not None), None)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
+from limbeck.models.detection.parts.anchors import ExactAnchorGenerator, anchor_generator
 
 
 class IntegerAnchorGenerator(ExactAnchorGenerator):
@@ -40,3 +41,20 @@ class IntegerAnchorGenerator(ExactAnchorGenerator):
         ]
         half = torch.tensor(sides, dtype=dtype, device=device) / 2
         return torch.cat([8 - half, 8 + half], dim=1)
+
+
+def integer_anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorGenerator:
+    """A generator of these anchors, after the sizes were checked as those of others are.
+
+    Args:
+        sizes: The sizes of the anchors in one tuple, in pixels.
+        ratios: The heights of the anchors over their widths.
+
+    Returns:
+        The generator.
+
+    Raises:
+        ValueError: There is not exactly one tuple of sizes.
+    """
+    anchor_generator([4], sizes, ratios)
+    return IntegerAnchorGenerator(sizes[0], ratios)

@@ -6,25 +6,17 @@ Feature Imitation (Wang et al., CVPR 2019), or a ResNet's C4 with its last stage
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from torchvision.models import detection
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.build import Build
-from limbeck.models.detection.c4.anchors import IntegerAnchorGenerator
-from limbeck.models.detection.c4.original import (
-    FGFIRegionProposalNetwork,
-    FGFIRoIHeads,
-    FGFITransform,
-    PairRPNHead,
-    initialise,
-)
 from limbeck.models.detection.c4.pooling import SingleMapPooling
-from limbeck.models.detection.c4.presets import C4_PRESETS, ONE_MAP, C4PresetName
+from limbeck.models.detection.c4.presets import C4_PRESETS, C4Preset, C4PresetName
 from limbeck.models.detection.c4.trunks import (
     LEVEL,
     C4Trunk,
@@ -33,12 +25,10 @@ from limbeck.models.detection.c4.trunks import (
     trunk_and_head_of_classifier,
 )
 from limbeck.models.detection.detector import Detector
-from limbeck.models.detection.parts.anchors import anchor_generator
-from limbeck.models.detection.parts.heads import BoxPredictor, ClassAgnosticBoxPredictor, RPNHead
+from limbeck.models.detection.parts.heads import BoxPredictor, ClassAgnosticBoxPredictor
 from limbeck.models.detection.parts.roi_align import RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
-from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.parts.trunks import Activation
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm
@@ -97,6 +87,18 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "preset": "torchvision",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "stride_in_1x1": False,
+        "activation": None,
+        "anchor_sizes": None,
+        "aspect_ratios": (0.5, 1.0, 2.0),
+        "roi_aligned": None,
+        "pooling": None,
+        "class_agnostic": False,
+    }
     backbone: C4Trunk  # type: ignore[assignment]  # no pyramid, and no body in it
     rpn: RegionProposalNetwork
     roi_heads: RoIHeads
@@ -126,80 +128,62 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         nms_threshold: float | None = None,
         detections_per_image: int = 100,
     ) -> None:
-        opened, numerics, arguments = settle(locals(), weights, C4_PRESETS)
-        build = Build.of("limbeck.models.FasterRCNNC4", arguments)
-        original = numerics.preset == "fgfi"
-        habits, usual = numerics.habits, ONE_MAP[numerics.preset]
+        opened, settled = settle(FasterRCNNC4, locals(), presets=C4_PRESETS)
+        numerics = C4_PRESETS[settled["preset"]]
         trunk, box_head, width, size = trunk_and_head(
             backbone,
             box_head_channels,
             norm=norm,
             frozen_stages=frozen_stages,
-            stride_in_1x1=numerics.stride_in_1x1,
-            activation=numerics.activation,
+            stride_in_1x1=settled["stride_in_1x1"],
+            activation=settled["activation"],
         )
-        sizes = numerics.anchor_sizes or [_SIZES]
-        anchors = anchor_generator([LEVEL], sizes, aspect_ratios, rounded=habits.rounded_anchors)
-        if original:
-            anchors = IntegerAnchorGenerator(sizes[0], aspect_ratios)
-        head = (PairRPNHead if original else RPNHead)(
-            trunk.out_channels, anchors.num_anchors_per_location()[0]
-        )
-        predictor = ClassAgnosticBoxPredictor if numerics.class_agnostic else BoxPredictor
+        anchors = numerics.anchors(settled["anchor_sizes"] or [_SIZES], aspect_ratios)
+        per_cell = anchors.num_anchors_per_location()[0]
+        predictor = ClassAgnosticBoxPredictor if settled["class_agnostic"] else BoxPredictor
         super().__init__(
             trunk,
-            min_size=min_size or usual.min_size,
-            max_size=max_size or usual.max_size,
-            image_mean=list(numerics.mean),
-            image_std=list(numerics.std),
+            min_size=min_size or numerics.min_size,
+            max_size=max_size or numerics.max_size,
+            image_mean=list(settled["mean"]),
+            image_std=list(settled["std"]),
             rpn_anchor_generator=anchors,
-            box_roi_pool=RoIAlign(
-                (LEVEL, LEVEL),
-                aligned=numerics.roi_aligned,
-                sampling_ratio=0 if numerics.roi_aligned else 2,
-                size=size,
-            ),
+            box_roi_pool=RoIAlign((LEVEL, LEVEL), aligned=settled["roi_aligned"], size=size),
             box_head=box_head,
             box_predictor=predictor(width, num_classes + 1),
-            rpn_head=head,
-            box_score_thresh=_given(score_threshold, usual.score_threshold),
-            box_nms_thresh=_given(nms_threshold, usual.nms_threshold),
+            rpn_head=numerics.rpn_head(trunk.out_channels, per_cell),
+            box_score_thresh=_either(score_threshold, numerics.score_threshold),
+            box_nms_thresh=_either(nms_threshold, numerics.nms_threshold),
             box_detections_per_img=detections_per_image,
             _skip_resize=True,
         )
-        self.preset = habits
-        self._give_habits(numerics.preset)
-        if numerics.pooling is not None:
-            self.roi_heads.box_roi_pool = SingleMapPooling(numerics.pooling, 2**LEVEL, size)
-        self.complete("", build, (LEVEL,), opened)
+        self.preset = numerics
+        self._take_parts(numerics)
+        if settled["pooling"] is not None:
+            self.roi_heads.box_roi_pool = SingleMapPooling(settled["pooling"], 2**LEVEL, size)
+        self.complete(settled, (LEVEL,), opened)
 
-    def _give_habits(self, preset: str) -> None:
-        """Replace torchvision's parts by those with the preset's habits."""
-        original, habits, usual = preset == "fgfi", self.preset, ONE_MAP[preset]
-        transform: Any = self.get_submodule("transform")
-        if habits.size_rounding == "nearest":
-            self.transform = (FGFITransform if original else ReferenceTransform)(
-                habits,
-                transform.min_size[0],
-                transform.max_size,
-                transform.image_mean,
-                transform.image_std,
-            )
+    def _take_parts(self, numerics: C4Preset) -> None:
+        """Replace torchvision's parts by those that have the preset's numerics."""
+        if numerics.transform is not None:
+            stock: Any = self.get_submodule("transform")
+            sides = stock.min_size[0], stock.max_size
+            colours = stock.image_mean, stock.image_std
+            self.transform = numerics.transform(numerics, *sides, *colours)
             self.transform.size_divisible = 1  # no levels have to fit together
-        if original:
-            initialise(self.roi_heads.box_predictor)
-        network = FGFIRegionProposalNetwork if original else RegionProposalNetwork
-        self.rpn = network(self.rpn.anchor_generator, self.rpn.head, habits)
+        if numerics.initialise is not None:
+            numerics.initialise(self.roi_heads.box_predictor)
+        self.rpn = numerics.rpn(self.rpn.anchor_generator, self.rpn.head, numerics)
         names = ("training", "testing")
-        self.rpn._pre_nms_top_n = dict(zip(names, usual.before_nms, strict=True))
-        self.rpn._post_nms_top_n = dict(zip(names, usual.proposals, strict=True))
-        self.roi_heads = (FGFIRoIHeads if original else RoIHeads)(self.roi_heads, habits)
+        self.rpn._pre_nms_top_n = dict(zip(names, numerics.before_nms, strict=True))
+        self.rpn._post_nms_top_n = dict(zip(names, numerics.proposals, strict=True))
+        self.roi_heads = numerics.roi_heads(self.roi_heads, numerics)
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
         """The whole detector, or trunk and box head where the weights are a classifier's."""
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
-        layout = c4_layout_of(_backbone(self.build))
+        layout = c4_layout_of(_backbone(self.arguments))
         part, own = trunk_and_head_of_classifier(
             layout, self.backbone, self.roi_heads.box_head, tensors
         )
@@ -211,10 +195,10 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         return None
 
 
-def _given(value: float | None, usual: float) -> float:
+def _either(value: float | None, usual: float) -> float:
     return usual if value is None else value
 
 
-def _backbone(build: Build) -> str | BasicBlocks:
-    given = build.init_args["backbone"]
-    return given if isinstance(given, str) else BasicBlocks(**given)
+def _backbone(arguments: Mapping[str, Any]) -> str | BasicBlocks:
+    stated = arguments["backbone"]
+    return stated if isinstance(stated, str) else BasicBlocks(**stated)

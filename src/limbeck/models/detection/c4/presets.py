@@ -1,4 +1,4 @@
-"""The habits of a Faster R-CNN on one map, without a feature pyramid.
+"""The numerics of a Faster R-CNN on one map, without a feature pyramid.
 
 Beside what :mod:`limbeck.presets` says of torchvision and detectron2:
 
@@ -28,54 +28,51 @@ of its files ``cfgs/vgg11.yml`` and ``cfgs/vgg16.yml``.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from limbeck.models.detection.c4.anchors import integer_anchors
+from limbeck.models.detection.c4.original import (
+    FGFIRegionProposalNetwork,
+    FGFIRoIHeads,
+    FGFITransform,
+    PairRPNHead,
+    initialise,
+)
+from limbeck.models.detection.c4.trunks import LEVEL
+from limbeck.models.detection.parts.anchors import anchor_generator
+from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
+from limbeck.models.detection.parts.roi_heads import RoIHeads
+from limbeck.models.detection.parts.rpn import RegionProposalNetwork
+from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.presets import PRESETS, Preset
 
 C4PresetName = Literal["torchvision", "detectron2", "fgfi"]
 
-_FGFI = Preset(
-    rounded_anchors=False,  # but its own, whose stride is exact
-    size_rounding="nearest",
-    antialias=False,
-    bounded_shrinking=False,
-    own_box_first=False,
-    ignore_padding=True,
-    p6_from="C5",
-    relu_before_p7=True,
-    unused_column=False,
-    loss_normaliser="image",
-    clip_before_nms=True,
-    drop_empty=False,
-    detections_per_image=100,
-    roi_aligned=False,
-    box_loss="smooth_l1",
-    rpn_normaliser="sampled",
-    rpn_proposals=2000,
-    rpn_min_size=torch.finfo(torch.float32).tiny,
-    pooling="align",
-)
-C4_PRESETS: dict[C4PresetName, Preset] = {
-    "torchvision": PRESETS["torchvision"],
-    "detectron2": PRESETS["detectron2"],
-    "fgfi": _FGFI,
-}
 
-
-@dataclass(frozen=True)
-class OneMap:
-    """What a preset says of detectors on one map alone.
+@dataclass(frozen=True, kw_only=True)
+class C4Preset(Preset):
+    """The numerics of a library's Faster R-CNN on one map, and the parts that have them.
 
     Attributes:
-        before_nms: of the RPN's boxes, how many of the best go into NMS: in training, otherwise.
-        proposals: how many remain: in training, otherwise.
-        min_size: shorter side of images in evaluation mode, pixels.
-        max_size: bound of the longer side, pixels.
-        score_threshold: detections need a higher score.
-        nms_threshold: of the detections of a class.
+        before_nms: How many of the RPN's best boxes enter NMS, in training and otherwise.
+        proposals: How many of these remain after NMS, in training and otherwise.
+        min_size: The shorter side of images in evaluation mode, in pixels.
+        max_size: The bound of their longer side, in pixels.
+        score_threshold: Detections need a higher score.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+        anchors: What makes the generator, from the sizes in one tuple and the aspect ratios.
+        transform: What resizes and batches images. None: torchvision's own, which pads the images
+            to multiples of 32 pixels; the others do not pad.
+        rpn_head: The class of the RPN's head.
+        rpn: The class of the RPN.
+        roi_heads: The class of the part that samples, scores and suppresses regions.
+        initialise: What gives the last layers their initial values. None: they keep torch's.
     """
 
     before_nms: tuple[int, int]
@@ -84,10 +81,60 @@ class OneMap:
     max_size: float = 1333
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
+    anchors: Callable[[Sequence[Sequence[float]], Sequence[float]], AnchorGenerator]
+    transform: type[ReferenceTransform] | None
+    rpn_head: type[RPNHead] = RPNHead
+    rpn: type[RegionProposalNetwork] = RegionProposalNetwork
+    roi_heads: type[RoIHeads] = RoIHeads
+    initialise: Callable[[BoxPredictor], object] | None = None
 
 
-ONE_MAP: dict[str, OneMap] = {
-    "torchvision": OneMap((2000, 1000), (2000, 1000)),
-    "detectron2": OneMap((12000, 6000), (2000, 1000)),
-    "fgfi": OneMap((12000, 6000), (2000, 300), 600, math.inf, 0.0, 0.3),
+C4_PRESETS: dict[C4PresetName, C4Preset] = {
+    "torchvision": C4Preset(
+        **vars(PRESETS["torchvision"]),
+        before_nms=(2000, 1000),
+        proposals=(2000, 1000),
+        anchors=partial(anchor_generator, [LEVEL], rounded=True),
+        transform=None,
+    ),
+    "detectron2": C4Preset(
+        **vars(PRESETS["detectron2"]),
+        before_nms=(12000, 6000),
+        proposals=(2000, 1000),
+        anchors=partial(anchor_generator, [LEVEL], rounded=False),
+        transform=ReferenceTransform,
+    ),
+    "fgfi": C4Preset(
+        rounded_anchors=False,  # but its own, whose stride is exact
+        size_rounding="nearest",
+        antialias=False,
+        bounded_shrinking=False,
+        own_box_first=False,
+        ignore_padding=True,
+        p6_from="C5",
+        relu_before_p7=True,
+        unused_column=False,
+        loss_normaliser="image",
+        clip_before_nms=True,
+        drop_empty=False,
+        detections_per_image=100,
+        roi_aligned=False,
+        box_loss="smooth_l1",
+        rpn_normaliser="sampled",
+        rpn_proposals=2000,
+        rpn_min_size=torch.finfo(torch.float32).tiny,
+        pooling="align",
+        before_nms=(12000, 6000),
+        proposals=(2000, 300),
+        min_size=600,
+        max_size=math.inf,
+        score_threshold=0.0,
+        nms_threshold=0.3,
+        anchors=integer_anchors,
+        transform=FGFITransform,
+        rpn_head=PairRPNHead,
+        rpn=FGFIRegionProposalNetwork,
+        roi_heads=FGFIRoIHeads,
+        initialise=initialise,
+    ),
 }

@@ -1,7 +1,7 @@
 """Detectors of one map, each of whose cells predicts boxes for its anchors and how sure it is."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,7 +15,6 @@ from limbeck.frame import Extent
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.grid.anchors import GridAnchors
 from limbeck.models.precision import in_full_precision
-from limbeck.models.weights import Source, settled
 
 Targets = list[dict[str, Tensor]]
 Found = dict[str, Tensor]
@@ -202,17 +201,6 @@ def fixed_size_transform(
         fixed_size=(width, height),
         _skip_resize=True,
     )
-
-
-def settle(opened: Source, arguments: dict[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """A constructor's arguments, of which none is open: as given, as the weights say, or as usual.
-
-    Args:
-        opened: the weights.
-        arguments: of the constructor.
-        usual: what an argument is where neither says it.
-    """
-    return arguments | {n: settled(opened, n, arguments[n], value) for n, value in usual.items()}
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:

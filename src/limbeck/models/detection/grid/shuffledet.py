@@ -5,9 +5,9 @@ distribution of its own, a confidence, which learns the IoU of its box, and a bo
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,6 @@ from torchvision.ops import box_iou
 
 from limbeck.frame import Extent
 from limbeck.models import shufflenet_v1
-from limbeck.models.build import Build
 from limbeck.models.detection.grid.anchors import GridAnchors
 from limbeck.models.detection.grid.detector import (
     Found,
@@ -26,11 +25,10 @@ from limbeck.models.detection.grid.detector import (
     Targets,
     fixed_size_transform,
     iou,
-    settle,
 )
+from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.shufflenet_v1 import Unit
-from limbeck.models.weights import open_weights
 
 IMAGE_SIZE = (384, 1248)  # (height, width), pixels
 # (width, height), pixels, for images of that size.
@@ -40,7 +38,6 @@ KITTI_ANCHORS = (
 )  # fmt: skip
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
-_USUAL = {"image_size": IMAGE_SIZE, "anchor_shapes": KITTI_ANCHORS, "mean": MEAN, "std": STD}
 LEVEL = 4  # the map's stride is 2**4 pixels
 _ADDED = 768  # channels of the last unit at width 1
 _CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
@@ -75,6 +72,12 @@ class ShuffleDet(GridDetector):
         ValueError: An argument does not suit; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "mean": MEAN,
+        "std": STD,
+        "image_size": IMAGE_SIZE,
+        "anchor_shapes": KITTI_ANCHORS,
+    }
     backbone: "Backbone"
 
     def __init__(
@@ -94,16 +97,14 @@ class ShuffleDet(GridDetector):
         topk_candidates: int = 64,
         detections_per_class: int = 50,
     ) -> None:
-        arguments, opened = dict(locals()), open_weights(weights)
-        given = settle(opened, arguments, _USUAL)
-        build = Build.of("limbeck.models.ShuffleDet", given)
+        opened, settled = settle(ShuffleDet, locals())
         super().__init__()
-        height, columns = given["image_size"]
+        height, columns = settled["image_size"]
         self.image_size = (height, columns)
         self.transform = fixed_size_transform(
-            self.image_size, 2**LEVEL, given["mean"], given["std"]
+            self.image_size, 2**LEVEL, settled["mean"], settled["std"]
         )
-        self.anchor_generator = SpreadAnchors(given["anchor_shapes"])
+        self.anchor_generator = SpreadAnchors(settled["anchor_shapes"])
         self.backbone = Backbone(width, stem_channels)
         shufflenet_v1.initialise(self.backbone)
         convert_norms(self.backbone, norm)
@@ -116,7 +117,7 @@ class ShuffleDet(GridDetector):
         self.nms_threshold = nms_threshold
         self.topk_candidates = topk_candidates
         self.detections_per_class = detections_per_class
-        self.complete("", build, (LEVEL,), opened)
+        self.complete(settled, (LEVEL,), opened)
 
     def split(self, predicted: Tensor) -> Predictions:
         """(B, channels, H, W): all anchors' classes, then their confidences, then their boxes."""

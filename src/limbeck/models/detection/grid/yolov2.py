@@ -9,9 +9,9 @@ learns the IoU of that box, and a distribution over the classes. With the offset
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.frame import Extent
 from limbeck.models import darknet19
-from limbeck.models.build import Build
 from limbeck.models.darknet19 import STAGES, convolution, scaled
 from limbeck.models.detection.grid.anchors import GridAnchors
 from limbeck.models.detection.grid.detector import (
@@ -31,10 +30,9 @@ from limbeck.models.detection.grid.detector import (
     Targets,
     fixed_size_transform,
     iou,
-    settle,
 )
+from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm, convert_norms
-from limbeck.models.weights import open_weights
 
 Passthrough = Literal["darknet", "space_to_depth"]
 
@@ -44,13 +42,6 @@ VOC_ANCHORS = (
     (42.3072, 55.4064), (102.168, 128.30208), (161.78784, 259.16544), (303.07584, 154.89696),
     (359.5648, 320.2272),
 )  # fmt: skip
-_USUAL = {
-    "image_size": IMAGE_SIZE,
-    "anchor_shapes": VOC_ANCHORS,
-    "passthrough": "space_to_depth",
-    "mean": (0.0, 0.0, 0.0),
-    "std": (1.0, 1.0, 1.0),
-}
 LEVEL = 5  # the map's stride is 2**5 pixels
 _STRIDE = 2**LEVEL
 _PASSED = 64  # channels that are passed on from stride 16, at width 1
@@ -93,6 +84,13 @@ class YOLOv2(GridDetector):
         ValueError: An argument does not suit; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "image_size": IMAGE_SIZE,
+        "anchor_shapes": VOC_ANCHORS,
+        "passthrough": "space_to_depth",
+    }
     backbone: "Backbone"
     seen: Tensor
 
@@ -113,15 +111,15 @@ class YOLOv2(GridDetector):
         topk_candidates: int = 1000,
         detections_per_image: int = 300,
     ) -> None:
-        arguments, opened = dict(locals()), open_weights(weights)
-        given = settle(opened, arguments, _USUAL)
-        build = Build.of("limbeck.models.YOLOv2", given)
+        opened, settled = settle(YOLOv2, locals())
         super().__init__()
-        height, columns = given["image_size"]
+        height, columns = settled["image_size"]
         self.image_size = (height, columns)
-        self.transform = fixed_size_transform(self.image_size, _STRIDE, given["mean"], given["std"])
-        self.anchor_generator = CellAnchors(given["anchor_shapes"])
-        self.backbone = Backbone(width, given["passthrough"])
+        self.transform = fixed_size_transform(
+            self.image_size, _STRIDE, settled["mean"], settled["std"]
+        )
+        self.anchor_generator = CellAnchors(settled["anchor_shapes"])
+        self.backbone = Backbone(width, settled["passthrough"])
         darknet19.initialise(self.backbone)
         convert_norms(self.backbone, norm)
         per_cell = len(self.anchor_generator.shapes)
@@ -135,7 +133,7 @@ class YOLOv2(GridDetector):
         self.nms_threshold = nms_threshold
         self.topk_candidates = topk_candidates
         self.detections_per_image = detections_per_image
-        self.complete("", build, (LEVEL,), opened)
+        self.complete(settled, (LEVEL,), opened)
 
     def split(self, predicted: Tensor) -> Predictions:
         """(B, channels, H, W): of each anchor in turn x, y, w, h, the object and the classes."""

@@ -20,10 +20,11 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
 
     Args:
         levels: first and last one.
-        aligned: correct the half pixel by which the original RoIAlign is off.
-        sampling_ratio: samples in each direction of a bin; 0: as many as pixels.
-        size: of the pooled regions.
-        canonical_level: of regions of 224 pixels.
+        aligned: Correct the half pixel by which the original RoIAlign is off, and take as many
+            samples of a bin as it has pixels, as detectron2 and mmdetection do. Otherwise 2 x 2
+            samples are taken of each bin, as torchvision does.
+        size: The height and the width of the pooled regions.
+        canonical_level: The level from which a region of 224 x 224 pixels is read.
     """
 
     def __init__(
@@ -31,13 +32,12 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
         levels: tuple[int, int],
         *,
         aligned: bool,
-        sampling_ratio: int,
         size: int = ROI_SIZE,
         canonical_level: int = 4,
     ) -> None:
         first, last = levels
         names = [str(index) for index in range(last - first + 1)]
-        super().__init__(names, size, sampling_ratio, canonical_level=canonical_level)
+        super().__init__(names, size, 0 if aligned else 2, canonical_level=canonical_level)
         self.aligned = aligned
         self.scales = [2.0**-level for level in range(first, last + 1)]
         self.map_levels = initLevelMapper(first, last, canonical_level=canonical_level)

@@ -3,14 +3,15 @@
 torchvision's, with its parts as arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.models import detection
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from limbeck.models.build import Build
 from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator, rpn_sizes
 from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
@@ -23,7 +24,7 @@ from limbeck.models.detection.pyramid.plain import faster_rcnn_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PresetName
+from limbeck.presets import PRESETS, PresetName
 
 _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
@@ -70,6 +71,16 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "preset": "torchvision",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "stride_in_1x1": False,
+        "activation": None,
+        "anchor_sizes": None,
+        "aspect_ratios": (0.5, 1.0, 2.0),
+        "roi_aligned": None,
+    }
     backbone: Backbone
     rpn: RegionProposalNetwork
     roi_heads: RoIHeads
@@ -99,14 +110,13 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
     ) -> None:
-        opened, numerics, arguments = settle(locals(), weights)
-        build = Build.of("limbeck.models.FasterRCNN", arguments)
-        habits = numerics.habits
+        opened, settled = settle(FasterRCNN, locals(), presets=PRESETS)
+        numerics = PRESETS[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 1, _EXTRA)
         extra = LastLevelMaxPool() if levels[1] > layout.top else None
-        sizes = numerics.anchor_sizes or rpn_sizes(pyramid_levels)
-        rounded = habits.rounded_anchors
+        sizes = settled["anchor_sizes"] or rpn_sizes(pyramid_levels)
+        rounded = numerics.rounded_anchors
         anchors = anchor_generator(pyramid_levels, sizes, aspect_ratios, rounded=rounded)
         fpn = Backbone(
             backbone,
@@ -115,21 +125,19 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
             extra,
             norm=norm,
             frozen_stages=frozen_stages,
-            stride_in_1x1=numerics.stride_in_1x1,
-            activation=numerics.activation,
+            stride_in_1x1=settled["stride_in_1x1"],
+            activation=settled["activation"],
         )
-        pooled_levels = levels[0], min(levels[1], layout.top)
+        colours = list(settled["mean"]), list(settled["std"])
         super().__init__(
             fpn,
             min_size=min_size,
             max_size=max_size,
-            image_mean=list(numerics.mean),
-            image_std=list(numerics.std),
+            image_mean=colours[0],
+            image_std=colours[1],
             rpn_anchor_generator=anchors,
             box_roi_pool=RoIAlign(
-                pooled_levels,
-                aligned=numerics.roi_aligned,
-                sampling_ratio=0 if numerics.roi_aligned else 2,
+                (levels[0], min(levels[1], layout.top)), aligned=settled["roi_aligned"]
             ),
             box_head=TwoMLPHead(fpn_channels * ROI_SIZE**2, box_head_channels),
             box_predictor=BoxPredictor(box_head_channels, num_classes + 1),
@@ -139,13 +147,12 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
             box_detections_per_img=detections_per_image,
             _skip_resize=True,
         )
-        self.preset = habits
-        self.rpn = RegionProposalNetwork(anchors, self.rpn.head, habits)
-        self.roi_heads = RoIHeads(self.roi_heads, habits)
-        if habits.size_rounding == "nearest":
-            mean_and_std = list(numerics.mean), list(numerics.std)
-            self.transform = ReferenceTransform(habits, min_size, max_size, *mean_and_std)
-        self.complete("fasterrcnn_{}_fpn", build, pyramid_levels, opened)
+        self.preset = numerics
+        self.rpn = RegionProposalNetwork(anchors, self.rpn.head, numerics)
+        self.roi_heads = RoIHeads(self.roi_heads, numerics)
+        if numerics.size_rounding == "nearest":
+            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+        self.complete(settled, pyramid_levels, opened, "fasterrcnn_{}_fpn")
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

@@ -23,7 +23,7 @@ def retinanet_code(model: Any) -> str | None:
     """Build and load a RetinaNet; None where torchvision alone cannot make it."""
     if not _is_stock(model):
         return None
-    given = model.build.init_args
+    given = model.arguments
     channels, columns = given["fpn_channels"], model.num_classes + 1
     extra = model.backbone.fpn.extra_blocks
     p6 = extra.p6.in_channels if extra else channels
@@ -53,7 +53,7 @@ def faster_rcnn_code(model: Any) -> str | None:
     """Build and load a Faster R-CNN; None where torchvision alone cannot make it."""
     if not _is_stock(model):
         return None
-    given = model.build.init_args
+    given = model.arguments
     names = list(model.backbone.body.return_layers.values())
     width = given["box_head_channels"]
     return (
@@ -75,14 +75,14 @@ model = detection.FasterRCNN(
 
 
 def _is_stock(model: Any) -> bool:
-    given = model.build.init_args
+    given = model.arguments
     changed = given["stride_in_1x1"] or given.get("last_norm") or given["activation"]
     changed = changed or given.get("roi_aligned") or not given.get("relu_before_p7", True)
     return given["preset"] == "torchvision" and not changed and bool(model.published)
 
 
 def _backbone(model: Any, extra: str) -> str:
-    given, backbone = model.build.init_args, model.backbone
+    given, backbone = model.arguments, model.backbone
     inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
     trunk = f"torchvision.models.get_model({given['backbone'].removeprefix('torchvision:')!r})"
     code = (

@@ -1,15 +1,15 @@
 """RetinaNet (Lin et al., arXiv 1708.02002): torchvision's, with its parts as arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.models import detection
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from limbeck.models.build import Build
 from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator, retinanet_sizes
 from limbeck.models.detection.parts.box_coder import box_coder
@@ -19,14 +19,16 @@ from limbeck.models.detection.parts.matcher import assign, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, Layout, layout_of
 from limbeck.models.detection.pyramid.plain import retinanet_code
-from limbeck.models.detection.settling import Numerics, P6From, settle
+from limbeck.models.detection.settling import settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PresetName
+from limbeck.presets import PRESETS, PresetName
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
 _MOMENTUM = 0.9  # of detectron2's running mean of positives, and what it begins with
 _FIRST_MEAN = 100.0
+
+P6From = Literal["P5", "C5"]
 
 
 class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvision is untyped
@@ -80,6 +82,17 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "preset": "torchvision",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "stride_in_1x1": False,
+        "activation": None,
+        "anchor_sizes": None,
+        "aspect_ratios": (0.5, 1.0, 2.0),
+        "p6_from": None,
+        "relu_before_p7": None,
+    }
     backbone: Backbone
     loss_normaliser: Tensor  # with detectron2's preset alone
     score_thresh: float
@@ -113,16 +126,15 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         detections_per_image: int | None = None,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, numerics, arguments = settle(locals(), weights)
-        build = Build.of("limbeck.models.RetinaNet", arguments)
-        habits = numerics.habits
+        opened, settled = settle(RetinaNet, locals(), presets=PRESETS)
+        numerics = PRESETS[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)
-        extra = _extra_levels(numerics, layout, fpn_channels) if levels[1] > layout.top else None
-        rounded = habits.rounded_anchors
-        sizes = numerics.anchor_sizes or retinanet_sizes(pyramid_levels, rounded=rounded)
+        extra = _extra_levels(settled, layout) if levels[1] > layout.top else None
+        rounded = numerics.rounded_anchors
+        sizes = settled["anchor_sizes"] or retinanet_sizes(pyramid_levels, rounded=rounded)
         anchors = anchor_generator(pyramid_levels, sizes, aspect_ratios, rounded=rounded)
-        columns = num_classes + 1 if habits.unused_column else num_classes
+        columns = num_classes + 1 if numerics.unused_column else num_classes
         fpn = Backbone(
             backbone,
             levels,
@@ -131,36 +143,35 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             norm=norm,
             frozen_stages=frozen_stages,
             last_norm=last_norm,
-            stride_in_1x1=numerics.stride_in_1x1,
-            activation=numerics.activation,
+            stride_in_1x1=settled["stride_in_1x1"],
+            activation=settled["activation"],
         )
         per_cell = anchors.num_anchors_per_location()[0]
-        default = habits.detections_per_image
-        detections = default if detections_per_image is None else detections_per_image
+        colours = list(settled["mean"]), list(settled["std"])
+        detections = numerics.detections_per_image
         super().__init__(
             fpn,
             columns,
             min_size=min_size,
             max_size=max_size,
-            image_mean=list(numerics.mean),
-            image_std=list(numerics.std),
+            image_mean=colours[0],
+            image_std=colours[1],
             anchor_generator=anchors,
             head=RetinaNetHead(fpn_channels, per_cell, columns, head_depth),
-            proposal_matcher=matcher(habits, 0.5, 0.4, least=0.0),
+            proposal_matcher=matcher(numerics, 0.5, 0.4, least=0.0),
             score_thresh=score_threshold,
             nms_thresh=nms_threshold,
-            detections_per_img=detections,
+            detections_per_img=detections if detections_per_image is None else detections_per_image,
             topk_candidates=topk_candidates,
             _skip_resize=True,
         )
-        self.preset = habits
-        self.box_coder = box_coder(habits, (1.0, 1.0, 1.0, 1.0))
-        if habits.size_rounding == "nearest":
-            mean_and_std = list(numerics.mean), list(numerics.std)
-            self.transform = ReferenceTransform(habits, min_size, max_size, *mean_and_std)
-        if habits.loss_normaliser == "running_mean":
+        self.preset = numerics
+        self.box_coder = box_coder(numerics, (1.0, 1.0, 1.0, 1.0))
+        if numerics.size_rounding == "nearest":
+            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+        if numerics.loss_normaliser == "running_mean":
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
-        self.complete("retinanet_{}_fpn", build, pyramid_levels, opened)
+        self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")
 
     def compute_loss(
         self,
@@ -259,7 +270,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         return retinanet_code(self)
 
 
-def _extra_levels(numerics: Numerics, layout: Layout, channels: int) -> P6P7:
-    from_p5 = numerics.p6_from == "P5"
+def _extra_levels(settled: Mapping[str, Any], layout: Layout) -> P6P7:
+    channels, from_p5 = settled["fpn_channels"], settled["p6_from"] == "P5"
     in_channels = channels if from_p5 else layout.stages[-1].channels
-    return P6P7(in_channels, channels, from_p5=from_p5, relu=numerics.relu_before_p7)
+    return P6P7(in_channels, channels, from_p5=from_p5, relu=settled["relu_before_p7"])

@@ -6,9 +6,11 @@ from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from limbeck.checkpoints import Checkpoint
+from limbeck.checkpoints import Checkpoint, is_file_source
+from limbeck.models.build import LimbeckModel
+from limbeck.models.detection.settling import settle
 from limbeck.models.resnet import BasicBlocks
-from limbeck.models.weights import Source, open_weights, settled
+from limbeck.models.weights import Source
 
 _VGG16 = {
     "levels": (3, 8),
@@ -35,12 +37,30 @@ _MOBILENET_V3 = {
     "detections_per_image": 300,
     "topk_candidates": 300,
 }
-_LIGHT = _VGG16 | {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+_LIGHT = _VGG16 | {
+    "scales": None,  # evenly spaced over the levels
+    "aspect_ratios": None,  # 2 and 3 at every level
+    "mean": IMAGENET_DEFAULT_MEAN,
+    "std": IMAGENET_DEFAULT_STD,
+}
 _SSD300_STEPS = (8, 16, 32, 64, 100, 300)
 _LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision's generator
 STOCK = {"vgg16": _VGG16, "mobilenet_v3_large": _MOBILENET_V3}
 # What only a trunk's published weights can be: these are of whole networks.
 _WHOLE = ("torchvision:COCO_V1", "torchvision:DEFAULT")
+
+
+_AS_THEY_ARE = (
+    "steps",
+    "lite",
+    "reduced_tail",
+    "mean",
+    "std",
+    "score_threshold",
+    "nms_threshold",
+    "detections_per_image",
+    "topk_candidates",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,7 @@ class Settled:
 
     @property
     def count(self) -> int:
-        """Of the levels."""
+        """The number of levels."""
         return self.levels[1] - self.levels[0] + 1
 
 
@@ -72,60 +92,54 @@ def name_of(backbone: str | BasicBlocks) -> str:
     return backbone.removeprefix("torchvision:") if isinstance(backbone, str) else ""
 
 
-def settle(arguments: Mapping[str, Any], weights: Source) -> tuple[Source, Settled, dict[str, Any]]:
-    """The weights, opened, and the arguments that agree with them.
+def settled(
+    detector: type[LimbeckModel], scope: Mapping[str, Any]
+) -> tuple[Source, Settled, dict[str, Any]]:
+    """Open the weights of an SSD, and settle its arguments.
 
     Args:
-        arguments: of the constructor, none where the weights or the backbone decide.
-        weights: what the constructor was given.
+        detector: The class whose constructor calls this.
+        scope: The names in that constructor and their values, ``locals()``.
 
     Returns:
-        The opened weights, what was settled, and all arguments.
+        The weights, opened; what was settled; and all arguments less the weights.
 
     Raises:
         ValueError: torchvision's backbone has other levels, or heads of the other kind; or the
             file of a VGG16 does not say how its images were normalised.
     """
-    name = name_of(arguments["backbone"])
+    name, weights = name_of(scope["backbone"]), scope["weights"]
     if name == "vgg16" and weights == "torchvision:backbone":
         # Those of SSD's authors, whose input is not scaled; as torchvision's own SSD300.
         weights = "torchvision:IMAGENET1K_FEATURES"
-    opened = open_weights(weights)
+    opened, arguments = settle(detector, {**scope, "weights": weights}, _usual(name, weights))
     if name == "vgg16":
-        _check_colours(arguments, opened)
-    usual: dict[str, Any] = dict(STOCK.get(name, _LIGHT))
-    if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
-        usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-    if isinstance(opened, str) and opened not in _WHOLE:
-        usual["reduced_tail"] = False  # torchvision's ImageNet weights are of the whole tail
-
-    def agreed(argument: str, default: Any = None) -> Any:
-        return settled(opened, argument, arguments[argument], usual.get(argument, default))
-
-    levels, size = tuple(agreed("levels")), tuple(agreed("image_size"))
+        _check_colours(scope, opened)
+    levels, size = tuple(arguments["levels"]), tuple(arguments["image_size"])
     count = levels[1] - levels[0] + 1
-    if name not in STOCK:
-        usual |= {"scales": _linear(count), "aspect_ratios": ((2, 3),) * count}
-    steps = _SSD300_STEPS if name == "vgg16" and size == (300, 300) else None
-    ratios = agreed("aspect_ratios", ((2, 3),) * count)
+    if arguments["steps"] is None and name == "vgg16" and size == (300, 300):
+        arguments["steps"] = _SSD300_STEPS
+    ratios = arguments["aspect_ratios"] or ((2, 3),) * count
     found = Settled(
         levels=levels,
         image_size=size,
-        scales=tuple(agreed("scales")),
+        scales=tuple(arguments["scales"] or _linear(count)),
         aspect_ratios=tuple(tuple(of_level) for of_level in ratios),
-        steps=agreed("steps", steps),
-        lite=agreed("lite", False),
-        reduced_tail=agreed("reduced_tail", False),
-        mean=agreed("mean"),
-        std=agreed("std"),
-        score_threshold=agreed("score_threshold"),
-        nms_threshold=agreed("nms_threshold"),
-        detections_per_image=agreed("detections_per_image"),
-        topk_candidates=agreed("topk_candidates"),
+        **{n: arguments[n] for n in _AS_THEY_ARE},
     )
     if name in STOCK:
         _check_stock(name, found, arguments["extra_channels"])
-    return opened, found, dict(arguments) | vars(found)
+    return opened, found, arguments | vars(found)
+
+
+def _usual(name: str, weights: Any) -> dict[str, Any]:
+    """The usual values for a backbone and for what published weights of it were trained with."""
+    usual: dict[str, Any] = {"lite": False, "reduced_tail": False} | STOCK.get(name, _LIGHT)
+    if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
+        usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    if isinstance(weights, str) and not is_file_source(weights) and weights not in _WHOLE:
+        usual["reduced_tail"] = False  # torchvision's ImageNet weights are of the whole tail
+    return usual
 
 
 def _linear(count: int) -> tuple[float, ...]:
@@ -140,7 +154,7 @@ def _check_colours(arguments: Mapping[str, Any], opened: Source) -> None:
     """Of a VGG16: its weights are in use for images divided by 1/255 or by ImageNet's deviation."""
     if not isinstance(opened, Checkpoint) or opened.kind != "trunk":
         return
-    if any(settled(opened, each, arguments[each], None) is None for each in ("mean", "std")):
+    if any(arguments[each] is None and each not in opened.arguments for each in ("mean", "std")):
         raise ValueError(
             f"weights={opened.source!r}: a file of a VGG16 does not say how its images were "
             f"normalised. Give mean={list(IMAGENET_DEFAULT_MEAN)} and "

@@ -36,7 +36,7 @@ head = ssdlite.SSDLiteHead(channels, boxes.num_anchors_per_location(), {columns}
 
 def ssd_code(model: Any) -> str | None:
     """Build and load an SSD; None where torchvision alone cannot make it."""
-    given, columns = model.build.init_args, model.num_classes + 1
+    given, columns = model.arguments, model.num_classes + 1
     name = str(given["backbone"]).removeprefix("torchvision:")
     if name not in _BACKBONES:
         return None

@@ -1,12 +1,12 @@
 """SSD (Liu et al., arXiv 1512.02325): torchvision's, over its own backbones and light ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import nn
 from torchvision.models import detection
 
-from limbeck.models.build import Build
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.parts.heads import SSDHead, SSDLiteHead
 from limbeck.models.detection.ssd.backbones import (
@@ -17,7 +17,7 @@ from limbeck.models.detection.ssd.backbones import (
     MobileNetV3,
 )
 from limbeck.models.detection.ssd.boxes import default_boxes
-from limbeck.models.detection.ssd.defaults import Settled, name_of, settle
+from limbeck.models.detection.ssd.defaults import Settled, name_of, settled
 from limbeck.models.detection.ssd.plain import ssd_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
@@ -79,6 +79,17 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         ValueError: An argument does not suit the backbone or the weights; it is named.
     """
 
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "mean": None,
+        "std": None,
+        "image_size": None,
+        "scales": None,
+        "aspect_ratios": None,
+        "steps": None,
+        "reduced_tail": None,
+        "stride_in_1x1": False,
+    }
+
     def __init__(
         self,
         backbone: str | BasicBlocks,
@@ -102,8 +113,7 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         detections_per_image: int | None = None,
         topk_candidates: int | None = None,
     ) -> None:
-        opened, given, arguments = settle(locals(), weights)
-        build = Build.of("limbeck.models.SSD", arguments)
+        opened, given, arguments = settled(SSD, locals())
         boxes = default_boxes(given.count, given.scales, given.aspect_ratios, given.steps)
         maps = _backbone(backbone, given, extra_channels, norm, frozen_stages)
         height, width = given.image_size
@@ -125,7 +135,7 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         )
         self.preset = preset_of("torchvision")
         every_level = tuple(range(given.levels[0], given.levels[1] + 1))
-        self.complete(_BUILDERS.get(name_of(backbone), ""), build, every_level, opened)
+        self.complete(arguments, every_level, opened, _BUILDERS.get(name_of(backbone), ""))
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""
