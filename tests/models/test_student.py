@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,146 @@ def test_a_build_that_was_edited_does_not_fit(classifier, tmp_path: Path) -> Non
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no student: expected student.json"):
         load_student(tmp_path)
+
+
+# -- classes that are derived from limbeck's ------------------------------------------------------
+
+
+class Faint(RetinaNet):
+    """The same constructor; detections that are half as sure."""
+
+    def postprocess_detections(self, *args):
+        found = super().postprocess_detections(*args)
+        return [each | {"scores": each["scores"] / 2} for each in found]
+
+
+class Narrow(RetinaNet):
+    """A constructor of its own, and a layer more than limbeck's."""
+
+    def __init__(self, classes: int, preset: str | None = None, weights=None) -> None:
+        super().__init__(BLOCKS, classes, levels=(3, 4), preset=preset, weights=weights, **SMALL)
+        self.extra = nn.Linear(2, 3)
+
+
+class Forgetful(RetinaNet):
+    """Hands no preset on, which the weights may decide."""
+
+    def __init__(self, weights=None) -> None:
+        super().__init__(BLOCKS, 2, levels=(3, 4), weights=weights, **SMALL)
+
+
+class Scaled(Classifier):
+    """Keeps a parameter outside of the plain network; its arguments come as keywords."""
+
+    def __init__(self, **arguments) -> None:
+        super().__init__(BLOCKS, **arguments)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return super().forward(images) * self.scale
+
+
+def test_a_derived_class_comes_back_as_itself_and_only_when_trusted(tmp_path: Path) -> None:
+    model = scramble(Faint(BLOCKS, 2, levels=(3, 4), norm="trained", **SMALL))
+    save_student(model, tmp_path)
+    with pytest.raises(ValueError, match=r"'tests.models.test_student.Faint'.*trust=True"):
+        load_student(tmp_path)
+    again = load_student(tmp_path, trust=True)
+    assert type(again) is Faint
+    assert same_detections(again, model, photographs((50, 64))) > 10
+
+
+def test_a_constructor_of_its_own_gets_its_own_arguments_again(tmp_path: Path) -> None:
+    model = scramble(Narrow(2, preset="mmdetection"))
+    save_student(model, tmp_path)
+    card = json.loads((tmp_path / "student.json").read_text())
+    assert card["build"]["init_args"] == {"classes": 2, "preset": "mmdetection"}
+    assert card["base"]["class_path"] == "limbeck.models.RetinaNet"
+    assert card["base"]["init_args"]["fpn_channels"] == 8
+    assert card["without_limbeck"] is None
+    again = load_student(tmp_path, trust=True)
+    assert type(again) is Narrow
+    assert torch.equal(again.extra.weight, model.extra.weight)
+    assert again.arguments == model.arguments
+    assert again.build == model.build
+
+
+def test_what_a_derived_class_holds_beside_the_plain_network_is_kept(tmp_path: Path) -> None:
+    model = Scaled(num_classes=3).eval()
+    nn.init.constant_(model.scale, 2.5)
+    save_student(model, tmp_path)
+    again = load_student(tmp_path, trust=True)
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=0)
+
+
+def test_what_the_weights_decided_has_to_be_handed_on(tmp_path: Path) -> None:
+    teacher = RetinaNet(BLOCKS, 2, levels=(3, 4), preset="mmdetection", **SMALL)
+    save_student(teacher, tmp_path / "teacher")
+    model = Forgetful(weights=tmp_path / "teacher")
+    assert model.arguments["preset"] == "mmdetection"
+    message = r"Forgetful, built again.*preset is mmdetection here, torchvision there"
+    with pytest.raises(ValueError, match=message):
+        save_student(model, tmp_path / "student")
+    assert not (tmp_path / "student").exists()
+
+
+def test_an_argument_that_was_left_open_is_kept_as_the_weights_settled_it(tmp_path: Path) -> None:
+    teacher = RetinaNet(BLOCKS, 2, levels=(3, 4), preset="detectron2", **SMALL)
+    save_student(teacher, tmp_path / "teacher")
+    model = Narrow(2, weights=tmp_path / "teacher")
+    assert model.build.init_args == {"classes": 2, "preset": "detectron2"}
+    save_student(model, tmp_path / "student")
+    again = load_student(tmp_path / "student", trust=True)
+    assert again.arguments["preset"] == "detectron2"
+
+
+def test_weights_of_a_derived_class_go_into_limbecks_and_are_compared(tmp_path: Path) -> None:
+    model = scramble(Faint(BLOCKS, 2, levels=(3, 4), preset="mmdetection", **SMALL))
+    save_student(model, tmp_path)
+    plain = RetinaNet(BLOCKS, 2, levels=(3, 4), weights=tmp_path, **SMALL)
+    assert plain.arguments["preset"] == "mmdetection"
+    with pytest.raises(ValueError, match="preset is mmdetection in the weights, torchvision here"):
+        RetinaNet(BLOCKS, 2, levels=(3, 4), preset="torchvision", weights=tmp_path, **SMALL)
+
+
+def test_a_class_that_cannot_be_imported_is_refused(tmp_path: Path) -> None:
+    class Local(Classifier):
+        pass
+
+    with pytest.raises(ValueError, match=r"Local of tests.models.test_student cannot be imported"):
+        save_student(Local(BLOCKS, 3), tmp_path)
+
+
+def test_a_constructor_with_arguments_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    model = Hooked(torch.relu)
+    with pytest.raises(ValueError, match=r"argument 'hook' of .*Hooked is a builtin_function"):
+        save_student(model, tmp_path)
+    stated = Build("limbeck.models.Classifier", {"network": vars(BLOCKS), "num_classes": 3})
+    save_student(model, tmp_path, build=stated)
+    assert type(load_student(tmp_path)) is Classifier
+
+
+class Hooked(Classifier):
+    """Takes a function."""
+
+    def __init__(self, hook) -> None:
+        super().__init__(BLOCKS, 3)
+        self.hook = hook
+
+
+def test_a_copy_knows_its_build_too() -> None:
+    model = Narrow(2)
+    assert copy.deepcopy(model).build == model.build
+    assert pickle.loads(pickle.dumps(model)).build == model.build
+
+
+def test_a_card_that_was_written_before_classes_were_told_apart_still_loads(tmp_path: Path) -> None:
+    model = scramble(RetinaNet(BLOCKS, 2, levels=(3, 4), norm="trained", **SMALL))
+    save_student(model, tmp_path)
+    card = json.loads((tmp_path / "student.json").read_text())
+    assert "base" not in card  # limbeck's own classes are written as ever
+    assert set(card) == {
+        "format", "build", "classes", "input", "without_limbeck", "weights", "versions", "metadata"
+    }  # fmt: skip
+    assert type(load_student(tmp_path)) is RetinaNet

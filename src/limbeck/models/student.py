@@ -185,14 +185,14 @@ def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Mod
             "Pass build=Build(class_path, init_args)."
         )
     made = _made(build)
+    if not stated:
+        _refuse_other_arguments(model, made)
     differing = sorted(_shapes(made, made) ^ _shapes(model, made))
     if differing:
         raise ValueError(
             f"{build.class_path} with the arguments in `build` makes another network: "
             f"{differing[:4]} differ. Pass the build that makes this model."
         )
-    if not stated:
-        _refuse_other_arguments(model, made)
     return build, made
 
 
