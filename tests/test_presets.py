@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck import Taps, landmarks
 from limbeck.frame import network_frame
 from limbeck.models import RetinaNet, load_student, save_student
-from limbeck.presets import PRESETS
+from limbeck.presets import PRESETS, differences
 from tests.models.detection.tiny import NAMES, every_detector, every_preset, nothing, tiny
 from tests.models.scramble import photographs, same_detections, scramble, targets
 
@@ -192,3 +192,54 @@ def test_an_explicit_argument_wins(preset: str, expected: int) -> None:
     sizes = tuple((2.0**k + 0.5,) for k in range(5, 10))
     model = tiny(RetinaNet, preset, anchor_sizes=sizes)
     assert model.anchor_generator.sizes == sizes
+
+
+# -- what a preset does otherwise than another library, in words -----------------------------------
+
+ROUNDED = "anchors are whole pixels, and their stride is image // grid"
+SIZES = "sides of a resized image are rounded down"
+FILTER = "images are resized with antialiasing"
+NO_FILTER = "images are resized without antialiasing"
+BOUND = "boxes shrink by 16 / 1000 at most"
+NO_BOUND = "boxes may shrink by more than 16 / 1000"
+CLIPPED = "boxes are clipped before NMS"
+CLIPPED_LAST = "boxes are clipped after NMS"
+EMPTY = "boxes that clipping emptied are kept"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "retinanet", "faster_rcnn"),
+    [
+        (
+            "torchvision",
+            "detectron2",
+            [ROUNDED, SIZES, NO_FILTER, CLIPPED, EMPTY],
+            [ROUNDED, SIZES, NO_FILTER],
+        ),
+        (
+            "torchvision",
+            "mmdetection",
+            [ROUNDED, SIZES, NO_BOUND, EMPTY],
+            [ROUNDED, SIZES, NO_BOUND],
+        ),
+        ("detectron2", "mmdetection", [FILTER, NO_BOUND, CLIPPED_LAST], [FILTER, NO_BOUND]),
+        ("mmdetection", "detectron2", [NO_FILTER, BOUND, CLIPPED], [NO_FILTER, BOUND]),
+        ("detectron2", "detectron2", [], []),
+    ],
+)
+def test_differences_are_said_from_the_table(ours, theirs, retinanet, faster_rcnn) -> None:
+    presets = PRESETS[ours], PRESETS[theirs]
+    assert differences(*presets, "RetinaNet") == retinanet
+    assert differences(*presets, "FasterRCNN") == faster_rcnn
+
+
+def test_every_value_of_a_field_has_its_sentence() -> None:
+    """Each preset has something to say of every other one, in both directions."""
+    for ours in PRESETS.values():
+        for theirs in PRESETS.values():
+            for kind in ("RetinaNet", "FasterRCNN"):
+                assert bool(differences(ours, theirs, kind)) is (ours is not theirs)
+
+
+def test_the_smallest_side_of_a_proposal_is_the_smallest_normal_number() -> None:
+    assert PRESETS["detectron2"].rpn_min_size == torch.finfo(torch.float32).tiny

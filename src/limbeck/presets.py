@@ -1,7 +1,7 @@
 """What torchvision, detectron2 and mmdetection do differently in one and the same detector.
 
 The weights of any of the three run in these networks, and give that library's outputs and losses,
-only with that library's habits. Read from detectron2 at commit 02b5c4e, mmdetection 2.20 and 3.3
+only with that library's numerics. Read from detectron2 at commit 02b5c4e, mmdetection 2.20 and 3.3
 (their COCO base configurations) and torchvision 0.29. Where those two versions of mmdetection
 differ, this is 3.3: version 2.20 kept RetinaNet's empty boxes.
 
@@ -53,58 +53,120 @@ reference outputs. Properties of a checkpoint, not of a library, are arguments o
 ``mean``, ``std``, ``stride_in_1x1``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
-
-import torch
 
 PresetName = Literal["torchvision", "detectron2", "mmdetection"]
 Pooling = Literal["align", "crop", "pool"]
+Sizes = tuple[tuple[float, ...], ...]
+
+FASTER_RCNN_DETECTIONS = 100  # per image, in all three libraries
+_RETINANET, _FASTER_RCNN = "RetinaNet", "FasterRCNN"
+_BOTH = (_RETINANET, _FASTER_RCNN)
+_TINY = 2.0**-126  # the smallest normal float32: torch.finfo(torch.float32).tiny
+
+
+def _outputs(*kinds: str, said: Mapping[Any, str] | None = None) -> Mapping[str, Any]:
+    """Metadata of a field that acts on the outputs of these detectors, and not on losses alone.
+
+    ``said`` is a sentence for each value, for configurations of libraries that have no words for
+    it; a field without sentences is an argument of the detector, which they have words for.
+    """
+    return {"kinds": kinds, "said": said or {}}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The habits of one library, see the tables above.
+    """The numerics of one library, see the tables above.
 
     Attributes:
-        rounded_anchors: base anchors are rounded, and the stride is ``image // grid``.
-        size_rounding: of a resized image's sides.
-        antialias: while an image is made smaller.
-        bounded_shrinking: dw and dh are clamped from below as they are from above.
-        own_box_first: a box's best anchor goes to that box, whatever other box fits it better.
-        ignore_padding: anchors outside an image's own padded area are neither positive nor
-            negative.
-        p6_from: what P6 of RetinaNet is computed from.
-        relu_before_p7: of RetinaNet.
-        unused_column: RetinaNet's class column 0 is never used.
-        loss_normaliser: what divides RetinaNet's losses.
-        clip_before_nms: RetinaNet's boxes are clipped to the image before NMS; otherwise after.
-        drop_empty: boxes of RetinaNet that clipping emptied are dropped.
-        detections_per_image: RetinaNet's default.
-        roi_aligned: RoIAlign's half pixel is corrected, and it takes as many samples as pixels;
-            otherwise 2 x 2 samples a bin.
-        box_loss: of the RPN and of the box head.
-        rpn_normaliser: what divides the RPN's losses: the sampled anchors, or how many should be.
-        rpn_proposals: of the RPN in training, after NMS.
-        rpn_min_size: sides of proposals, pixels. Never 0: an empty box would pass, and has no IoU.
-        pooling: of regions of one map, where it is not RoIAlign.
+        rounded_anchors: Whether base anchors are rounded, and the stride is ``image // grid``.
+        size_rounding: How the sides of a resized image are brought to whole pixels.
+        antialias: Whether a filter against aliasing is used while an image is made smaller.
+        bounded_shrinking: Whether dw and dh are clamped from below as they are from above.
+        own_box_first: Whether a box's best anchor goes to that box, whatever other box fits that
+            anchor better.
+        ignore_padding: Whether anchors outside an image's own padded area are ignored by the
+            losses. Otherwise they are negatives.
+        p6_from: The map that P6 of RetinaNet is computed from.
+        relu_before_p7: Whether RetinaNet has a ReLU between P6 and P7.
+        unused_column: Whether column 0 of RetinaNet's classes is never used.
+        loss_normaliser: What RetinaNet's losses are divided by.
+        clip_before_nms: Whether RetinaNet's boxes are clipped to the image before NMS. Otherwise
+            they are clipped after it.
+        drop_empty: Whether boxes of RetinaNet that clipping emptied are dropped.
+        detections_per_image: How many detections RetinaNet gives for an image at most, by default.
+        roi_aligned: Whether RoIAlign's half pixel is corrected, with as many samples as a bin has
+            pixels. Otherwise it is not, with 2 x 2 samples a bin.
+        box_loss: The loss of boxes in the RPN and in the box head.
+        rpn_normaliser: What the RPN's losses are divided by: the anchors that were sampled, or the
+            number that should have been.
+        rpn_proposals: How many proposals the RPN gives in training, after NMS.
+        rpn_min_size: The least side of a proposal in pixels. It is never 0: an empty box would
+            pass, and has no IoU.
+        pooling: How regions of a single map are pooled. None: RoIAlign.
     """
 
-    rounded_anchors: bool
-    size_rounding: Literal["down", "nearest"]
-    antialias: bool
-    bounded_shrinking: bool
+    rounded_anchors: bool = field(
+        metadata=_outputs(
+            *_BOTH,
+            said={
+                True: "anchors are whole pixels, and their stride is image // grid",
+                False: "anchors are as computed, and their stride is 2**level",
+            },
+        )
+    )
+    size_rounding: Literal["down", "nearest"] = field(
+        metadata=_outputs(
+            *_BOTH,
+            said={
+                "down": "sides of a resized image are rounded down",
+                "nearest": "sides of a resized image are rounded to the nearest pixel",
+            },
+        )
+    )
+    antialias: bool = field(
+        metadata=_outputs(
+            *_BOTH,
+            said={
+                True: "images are resized with antialiasing",
+                False: "images are resized without antialiasing",
+            },
+        )
+    )
+    bounded_shrinking: bool = field(
+        metadata=_outputs(
+            *_BOTH,
+            said={
+                True: "boxes shrink by 16 / 1000 at most",
+                False: "boxes may shrink by more than 16 / 1000",
+            },
+        )
+    )
     own_box_first: bool
     ignore_padding: bool
     p6_from: Literal["P5", "C5"]
-    relu_before_p7: bool
+    relu_before_p7: bool = field(metadata=_outputs(_RETINANET))
     unused_column: bool
     loss_normaliser: Literal["image", "running_mean", "batch"]
-    clip_before_nms: bool
-    drop_empty: bool
+    clip_before_nms: bool = field(
+        metadata=_outputs(
+            _RETINANET,
+            said={True: "boxes are clipped before NMS", False: "boxes are clipped after NMS"},
+        )
+    )
+    drop_empty: bool = field(
+        metadata=_outputs(
+            _RETINANET,
+            said={
+                True: "boxes that clipping emptied are dropped",
+                False: "boxes that clipping emptied are kept",
+            },
+        )
+    )
     detections_per_image: int
-    roi_aligned: bool
+    roi_aligned: bool = field(metadata=_outputs(_FASTER_RCNN))
     box_loss: Literal["smooth_l1", "l1"]
     rpn_normaliser: Literal["sampled", "quota"]
     rpn_proposals: int
@@ -151,7 +213,7 @@ PRESETS: dict[PresetName, Preset] = {
         box_loss="l1",
         rpn_normaliser="quota",
         rpn_proposals=1000,
-        rpn_min_size=torch.finfo(torch.float32).tiny,
+        rpn_min_size=_TINY,
     ),
     "mmdetection": Preset(
         rounded_anchors=False,
@@ -171,18 +233,84 @@ PRESETS: dict[PresetName, Preset] = {
         box_loss="l1",
         rpn_normaliser="sampled",
         rpn_proposals=1000,
-        rpn_min_size=torch.finfo(torch.float32).tiny,
+        rpn_min_size=_TINY,
     ),
 }
 
 
 def preset_of(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
-    """The preset of that name, out of those that a detector has.
+    """The preset of a name, out of those that a detector has.
+
+    Args:
+        name: The name of the preset.
+        presets: The presets of the detector by their names.
+
+    Returns:
+        The preset.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no preset of that name.
     """
     if name not in presets:
         other = " FasterRCNNC4 alone has that one." if name == "fgfi" else ""
         raise ValueError(f"preset={name!r}: expected one of {', '.join(presets)}.{other}")
     return presets[name]
+
+
+def numerics_of_outputs(kind: str) -> dict[str, Mapping[Any, str]]:
+    """The fields of a preset that act on a detector's outputs, and not on its losses alone.
+
+    Args:
+        kind: The detector, ``RetinaNet`` or ``FasterRCNN``.
+
+    Returns:
+        For each field its sentences by value; none where the detector has an argument of that name.
+    """
+    return {
+        each.name: each.metadata["said"]
+        for each in fields(Preset)
+        if kind in each.metadata.get("kinds", ())
+    }
+
+
+def differences(ours: Preset, theirs: Preset, kind: str) -> list[str]:
+    """What a detector computes otherwise than another library's, beside its arguments.
+
+    Args:
+        ours: The preset that the detector has.
+        theirs: The preset of the other library.
+        kind: The detector, ``RetinaNet`` or ``FasterRCNN``.
+
+    Returns:
+        A sentence for each difference, which says what ``ours`` does.
+    """
+    return [
+        said[getattr(ours, name)]
+        for name, said in numerics_of_outputs(kind).items()
+        if said and getattr(ours, name) != getattr(theirs, name)
+    ]
+
+
+def detections_of(preset: Preset, kind: str) -> int:
+    """How many detections a ``RetinaNet`` or ``FasterRCNN`` gives for an image at most, usually."""
+    return preset.detections_per_image if kind == _RETINANET else FASTER_RCNN_DETECTIONS
+
+
+def retinanet_sizes(levels: Iterable[int], *, rounded: bool = True) -> Sizes:
+    """The sizes of RetinaNet's anchors: three an octave, 32 to 50.8 pixels at level 3.
+
+    Args:
+        levels: The levels of the pyramid. Level k has a stride of 2**k pixels.
+        rounded: Whether the sizes are rounded down to integers, as torchvision's are.
+
+    Returns:
+        The sizes of each level, in pixels.
+    """
+    octaves = (1.0, 2 ** (1.0 / 3), 2 ** (2.0 / 3))
+    exact = [[4 * 2**level * octave for octave in octaves] for level in levels]
+    return tuple(tuple(int(s) if rounded else s for s in of_level) for of_level in exact)
+
+
+def rpn_sizes(levels: Iterable[int]) -> Sizes:
+    """The sizes of Faster R-CNN's anchors: one for each level, 32 pixels at level 2."""
+    return tuple((8 * 2**level,) for level in levels)

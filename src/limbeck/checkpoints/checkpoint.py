@@ -17,7 +17,7 @@ deviation that detectron2's older files hold.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,7 +33,9 @@ from torchvision.models.detection import (
 from limbeck.checkpoints.architecture import Kind, architecture, kind_of
 from limbeck.checkpoints.libraries import darknet, detectron2, fgfi, mmdetection, torchvision
 from limbeck.checkpoints.libraries import trunks as backbones
-from limbeck.checkpoints.libraries.stated import Stated, stated_in
+from limbeck.checkpoints.libraries.detectron2_config import stated_by_detectron2
+from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_meta
+from limbeck.checkpoints.libraries.stated import Stated
 from limbeck.checkpoints.reading.downloads import fetch, is_url
 from limbeck.checkpoints.reading.files import Contents, read_file
 from limbeck.checkpoints.tensors import Tensors, scaled_input
@@ -217,6 +219,22 @@ def _read_torchvision(source: str, contents: Contents) -> Checkpoint:
     habits = {"preset": "torchvision", "stride_in_1x1": False}  # SSD is torchvision's alone
     arguments = network.arguments | (habits if network.kind != "SSD" else {})
     return Checkpoint(source, "torchvision", network.kind, tensors, arguments, contents=contents)
+
+
+def stated_in(contents: Contents) -> Stated:
+    """What the configuration says that is in a checkpoint (mmdetection) or beside it (Detectron2).
+
+    Raises:
+        ValueError: It cannot be read, is of mmdetection 1, or says what limbeck's detectors cannot
+            be; the key is named.
+    """
+    meta = contents.metadata.get("meta")
+    if isinstance(meta, Mapping):
+        return stated_by_meta(meta)
+    for beside in (contents.path.with_suffix(".yaml"), contents.path.with_name("config.yaml")):
+        if beside.is_file():
+            return stated_by_detectron2(beside.read_text(encoding="utf-8"), str(beside))
+    return Stated()
 
 
 def _inputs(

@@ -12,7 +12,8 @@ from timm.data import IMAGENET_DEFAULT_STD
 from limbeck.checkpoints.checkpoint import Checkpoint, Library, Style, with_std
 from limbeck.checkpoints.libraries import detectron2, fgfi, mmdetection, torchvision
 from limbeck.checkpoints.libraries import trunks as backbones
-from limbeck.checkpoints.libraries.mmdetection_written import detectron2_config, mmdetection_config
+from limbeck.checkpoints.libraries.detectron2_config import detectron2_config
+from limbeck.checkpoints.libraries.mmdetection_written import mmdetection_config
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
 from limbeck.checkpoints.reading.pickles import write_pickle
 from limbeck.checkpoints.tensors import COCO_IDS, Tensors

@@ -26,9 +26,15 @@ from limbeck.checkpoints.writing import style_of
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
-from limbeck.models.detection.parts.anchors import retinanet_sizes, rpn_sizes
 from limbeck.models.student import CARD, read_student
-from limbeck.presets import PRESETS, PresetName
+from limbeck.presets import (
+    PRESETS,
+    PresetName,
+    detections_of,
+    numerics_of_outputs,
+    retinanet_sizes,
+    rpn_sizes,
+)
 from limbeck.report.agreement import agreement
 
 Format = Literal["torchvision", "detectron2", "mmdetection", "fgfi", "limbeck"]
@@ -38,12 +44,6 @@ _MAKERS: dict[Kind, str] = {
     "FasterRCNNC4": "limbeck.models.FasterRCNNC4",
     "SSD": "limbeck.models.SSD",
     "trunk": "limbeck.models.Classifier",
-}
-# Of the presets, what acts on outputs and not on losses.
-_OF_BOTH = ("rounded_anchors", "size_rounding", "antialias", "bounded_shrinking")
-_HABITS = {
-    "RetinaNet": (*_OF_BOTH, "relu_before_p7", "clip_before_nms", "drop_empty"),
-    "FasterRCNN": (*_OF_BOTH, "roi_aligned"),
 }
 # Of these, what the written configuration says.
 _SAID: dict[str, tuple[str, ...]] = {
@@ -84,7 +84,6 @@ _OF_SSD = (
     "detections_per_image",
     "topk_candidates",
 )
-_MOST = {"RetinaNet": 300, "FasterRCNN": 100}  # detections of an image
 _BY_SUFFIX: dict[str, Format] = {".safetensors": "torchvision", ".pkl": "detectron2", "": "limbeck"}
 
 
@@ -205,7 +204,8 @@ def _told(checkpoint: Checkpoint) -> dict[str, Any]:
         levels = range(given["levels"][0], given["levels"][1] + 1)
         retinanet = checkpoint.kind == "RetinaNet"
         sizes = retinanet_sizes(levels, rounded=False) if retinanet else rpn_sizes(levels)
-        usual |= {"anchor_sizes": sizes, "detections_per_image": _MOST[checkpoint.kind]}
+        most = detections_of(PRESETS["torchvision"], checkpoint.kind)
+        usual |= {"anchor_sizes": sizes, "detections_per_image": most}
     told = {
         name: given[name]
         for name, value in usual.items()
@@ -259,11 +259,11 @@ def differences(checkpoint: Checkpoint, to: Format) -> list[str]:
     ours: PresetName | None = checkpoint.arguments.get("preset")
     if ours is None or to == "fgfi":
         return lines
-    for habit in _HABITS[checkpoint.kind]:
-        here = checkpoint.arguments.get(habit, getattr(PRESETS[ours], habit))
-        there = getattr(PRESETS[to], habit)
-        if here != there and habit not in _SAID[to]:
-            lines.append(f"{habit} is {here} in {ours}, {there} in {to}")
+    for name in numerics_of_outputs(checkpoint.kind):
+        here = checkpoint.arguments.get(name, getattr(PRESETS[ours], name))
+        there = getattr(PRESETS[to], name)
+        if here != there and name not in _SAID[to]:
+            lines.append(f"{name} is {here} in {ours}, {there} in {to}")
     return lines
 
 

@@ -8,38 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
+from limbeck.presets import (
+    PRESETS,
+    Preset,
+    PresetName,
+    detections_of,
+    differences,
+    preset_of,
+    retinanet_sizes,
+    rpn_sizes,
+)
 
 _DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 _MOBILENET_V2 = "mobilenet_v2"
 
-# By (the detector's preset, the library that is to run it).
-_ROUNDED = "anchors are whole pixels, and their stride is image // grid"
-_SIZES = "sides of a resized image are rounded down"
-_FILTER = "images are resized with antialiasing"
-_NO_FILTER = "images are resized without antialiasing"
-_BOUND = "boxes shrink by 16 / 1000 at most"
-_NO_BOUND = "boxes may shrink by more than 16 / 1000"
-_CLIPPED = "boxes are clipped before NMS"
-_CLIPPED_LAST = "boxes are clipped after NMS"
-_EMPTY = "boxes that clipping emptied are kept"
-_HABITS: dict[tuple[str, str], dict[MetaArchitecture, tuple[str, ...]]] = {
-    ("torchvision", "detectron2"): {
-        "retinanet": (_ROUNDED, _SIZES, _NO_FILTER, _CLIPPED, _EMPTY),
-        "faster_rcnn": (_ROUNDED, _SIZES, _NO_FILTER),
-    },
-    ("torchvision", "mmdetection"): {
-        "retinanet": (_ROUNDED, _SIZES, _NO_BOUND, _EMPTY),
-        "faster_rcnn": (_ROUNDED, _SIZES, _NO_BOUND),
-    },
-    ("detectron2", "mmdetection"): {
-        "retinanet": (_FILTER, _NO_BOUND, _CLIPPED_LAST),
-        "faster_rcnn": (_FILTER, _NO_BOUND),
-    },
-    ("mmdetection", "detectron2"): {
-        "retinanet": (_NO_FILTER, _BOUND, _CLIPPED),
-        "faster_rcnn": (_NO_FILTER, _BOUND),
-    },
-}
+_KINDS = {"retinanet": "RetinaNet", "faster_rcnn": "FasterRCNN"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +46,9 @@ class DetectorArguments:
         return default if value is None else value
 
     @property
-    def preset(self) -> str:
-        """The library whose habits the detector has."""
-        return str(self.of("preset", "torchvision"))
+    def preset(self) -> Preset:
+        """The numerics that the detector has."""
+        return preset_of(self.of("preset", "torchvision"))
 
     @property
     def depth(self) -> int | None:
@@ -80,41 +63,42 @@ class DetectorArguments:
 
     @property
     def anchor_sizes(self) -> list[list[float]]:
-        """Of each level, pixels."""
+        """The sizes of each level's anchors, in pixels."""
         first, last = self.levels
-        octaves = (4.0, 4 * 2 ** (1.0 / 3), 4 * 2 ** (2.0 / 3))
-        scales = octaves if self.arch == "retinanet" else (8.0,)
-        exact = [[scale * 2**level for scale in scales] for level in range(first, last + 1)]
-        if self.preset == "torchvision":
-            exact = [[float(int(size)) for size in of_level] for of_level in exact]
-        return [[float(size) for size in of_level] for of_level in self.of("anchor_sizes", exact)]
+        levels = range(first, last + 1)
+        rounded = self.preset.rounded_anchors
+        usual = (
+            retinanet_sizes(levels, rounded=rounded)
+            if self.arch == "retinanet"
+            else rpn_sizes(levels)
+        )
+        return [[float(size) for size in of_level] for of_level in self.of("anchor_sizes", usual)]
 
     @property
     def aspect_ratios(self) -> list[float]:
-        """Height / width."""
+        """The ratios of the anchors, height / width."""
         return [float(ratio) for ratio in self.of("aspect_ratios", (0.5, 1.0, 2.0))]
 
     @property
     def from_p5(self) -> bool:
-        """P6 of RetinaNet is computed from P5; otherwise from C5."""
-        default = "P5" if self.preset == "torchvision" else "C5"
-        return bool(self.of("p6_from", default) == "P5")
+        """Whether P6 of RetinaNet is computed from P5. Otherwise it is computed from C5."""
+        return bool(self.of("p6_from", self.preset.p6_from) == "P5")
 
     @property
     def relu_before_p7(self) -> bool:
-        """Of RetinaNet."""
-        return bool(self.of("relu_before_p7", self.preset != "mmdetection"))
+        """Whether RetinaNet has a ReLU between P6 and P7."""
+        return bool(self.of("relu_before_p7", self.preset.relu_before_p7))
 
     @property
     def detections(self) -> int:
-        """Of an image, at most."""
-        many = self.preset == "torchvision" and self.arch == "retinanet"
-        return int(self.of("detections_per_image", 300 if many else 100))
+        """How many detections an image has at most."""
+        usual = detections_of(self.preset, _KINDS[self.arch])
+        return int(self.of("detections_per_image", usual))
 
     @property
     def aligned(self) -> bool:
-        """RoIAlign's half pixel, and samples as many as pixels."""
-        return bool(self.of("roi_aligned", self.preset != "torchvision"))
+        """Whether RoIAlign's half pixel is corrected, with as many samples as pixels."""
+        return bool(self.of("roi_aligned", self.preset.roi_aligned))
 
     def colours(self, name: str, default: Sequence[float], *, bgr: bool) -> list[float]:
         """``mean`` or ``std`` for images in [0, 255]."""
@@ -122,9 +106,18 @@ class DetectorArguments:
         return values[::-1] if bgr else values
 
 
-def comments(detector: DetectorArguments, library: str, unsaid: Sequence[str]) -> str:
-    """Lines that begin a configuration for ``library``: what it has no words for."""
-    habits = _HABITS.get((detector.preset, library), {}).get(detector.arch, ())
-    lines = ["Beside weights that limbeck converted. What cannot be said here:", *habits, *unsaid]
+def comments(detector: DetectorArguments, library: PresetName, unsaid: Sequence[str]) -> str:
+    """The lines that begin a configuration: what its library has no words for.
+
+    Args:
+        detector: The detector that the configuration is written for.
+        library: The library that will read the configuration.
+        unsaid: What this detector has beside its preset, and the library has no words for.
+
+    Returns:
+        The lines, each a comment.
+    """
+    numerics = differences(detector.preset, PRESETS[library], _KINDS[detector.arch])
+    lines = ["Beside weights that limbeck converted. What cannot be said here:", *numerics, *unsaid]
     lines = lines if len(lines) > 1 else ["Beside weights that limbeck converted."]
     return "".join(f"# {line}\n" for line in lines)

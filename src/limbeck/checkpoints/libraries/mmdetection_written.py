@@ -1,7 +1,7 @@
-"""Configurations for Detectron2 and mmdetection, to be kept beside a converted checkpoint.
+"""Configurations for mmdetection, to be kept in a converted checkpoint and beside it.
 
-They build the network that the weights are of, and run it as limbeck does. What the other library
-has no words for stands in comments at their beginning.
+They build the network that the weights are of, and run it as limbeck does. What mmdetection has no
+words for stands in comments at their beginning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,124 +9,10 @@ from pprint import pformat
 from typing import Any
 
 import numpy as np
-import yaml
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments, comments
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
-
-_D2_NORMS = {"frozen": "FrozenBN", "affine": "FrozenBN", "trained": "BN", "synchronised": "SyncBN"}
-
-
-def detectron2_config(
-    arch: MetaArchitecture,
-    arguments: Mapping[str, Any],
-    *,
-    bgr: bool = False,
-    classes: Sequence[str] = (),
-) -> str:
-    """``config.yaml`` for Detectron2's ``cfg.merge_from_file``.
-
-    Args:
-        arch: the detector.
-        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
-            those that are missing or None have limbeck's defaults.
-        bgr: the checkpoint's first convolution takes BGR images.
-        classes: names of the foreground classes, for which Detectron2 has no place: a comment.
-
-    Raises:
-        ValueError: Detectron2 has no such backbone.
-    """
-    detector = DetectorArguments(arch, arguments)
-    if detector.depth is None:
-        raise ValueError("backbone='mobilenet_v2': Detectron2 has residual networks alone.")
-    first, last = detector.levels
-    body = [f"res{level}" for level in range(first, 6)]
-    model = {
-        "META_ARCHITECTURE": "RetinaNet" if arch == "retinanet" else "GeneralizedRCNN",
-        "PIXEL_MEAN": detector.colours("mean", IMAGENET_DEFAULT_MEAN, bgr=bgr),
-        "PIXEL_STD": detector.colours("std", IMAGENET_DEFAULT_STD, bgr=bgr),
-        "BACKBONE": {
-            "NAME": f"build_{'retinanet_' if arch == 'retinanet' else ''}resnet_fpn_backbone",
-            "FREEZE_AT": detector.of("frozen_stages", 0),
-        },
-        "RESNETS": {
-            "DEPTH": detector.depth,
-            "NORM": _D2_NORMS[detector.of("norm", "frozen")],
-            "STRIDE_IN_1X1": detector.of("stride_in_1x1", False),
-            "RES2_OUT_CHANNELS": 64 if detector.depth < 50 else 256,
-            "OUT_FEATURES": body,
-        },
-        "FPN": {"IN_FEATURES": [*body], "OUT_CHANNELS": detector.of("fpn_channels", 256)},
-        "ANCHOR_GENERATOR": {
-            "SIZES": detector.anchor_sizes,
-            "ASPECT_RATIOS": [detector.aspect_ratios],
-        },
-        **(_d2_retinanet(detector) if arch == "retinanet" else _d2_faster_rcnn(detector)),
-    }
-    config = {
-        "VERSION": 2,
-        "MODEL": model,
-        "INPUT": {
-            "FORMAT": "BGR" if bgr else "RGB",
-            "MIN_SIZE_TEST": detector.of("min_size", 800),
-            "MAX_SIZE_TEST": detector.of("max_size", 1333),
-        },
-        "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
-    }
-    unsaid = [f"classes: {', '.join(classes)}"] if classes else []
-    if arch == "retinanet" and last < 7:
-        unsaid.append(f"the pyramid ends at P{last}; Detectron2 adds P6 and P7, unused")
-    elif arch == "retinanet" and detector.from_p5:
-        unsaid.append('P6 is computed from P5: LastLevelP6P7(..., in_feature="p5")')
-    if arch == "retinanet" and not detector.relu_before_p7:
-        unsaid.append("there is no ReLU between P6 and P7")
-    if detector.of("last_norm", None):
-        unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
-    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
-    return comments(detector, "detectron2", unsaid) + text
-
-
-def _d2_retinanet(detector: DetectorArguments) -> dict[str, Any]:
-    first, last = detector.levels
-    return {
-        "RETINANET": {
-            "NUM_CLASSES": detector.arguments["num_classes"],
-            "IN_FEATURES": [f"p{level}" for level in range(first, last + 1)],
-            "NUM_CONVS": detector.of("head_depth", 4),
-            "SCORE_THRESH_TEST": detector.of("score_threshold", 0.05),
-            "NMS_THRESH_TEST": detector.of("nms_threshold", 0.5),
-            "TOPK_CANDIDATES_TEST": detector.of("topk_candidates", 1000),
-        }
-    }
-
-
-def _d2_faster_rcnn(detector: DetectorArguments) -> dict[str, Any]:
-    first, last = detector.levels
-    return {
-        "RPN": {
-            "IN_FEATURES": [f"p{level}" for level in range(first, last + 1)],
-            "PRE_NMS_TOPK_TRAIN": 2000,
-            "PRE_NMS_TOPK_TEST": 1000,
-            "POST_NMS_TOPK_TRAIN": 1000 if detector.aligned else 2000,
-            "POST_NMS_TOPK_TEST": 1000,
-        },
-        "ROI_HEADS": {
-            "NAME": "StandardROIHeads",
-            "NUM_CLASSES": detector.arguments["num_classes"],
-            "IN_FEATURES": [f"p{level}" for level in range(first, min(last, 5) + 1)],
-            "SCORE_THRESH_TEST": detector.of("score_threshold", 0.05),
-            "NMS_THRESH_TEST": detector.of("nms_threshold", 0.5),
-        },
-        "ROI_BOX_HEAD": {
-            "NAME": "FastRCNNConvFCHead",
-            "NUM_FC": 2,
-            "FC_DIM": detector.of("box_head_channels", 1024),
-            "POOLER_RESOLUTION": 7,
-            "POOLER_TYPE": "ROIAlignV2" if detector.aligned else "ROIAlign",
-            "POOLER_SAMPLING_RATIO": 0 if detector.aligned else 2,
-        },
-    }
 
 
 def mmdetection_config(

@@ -8,10 +8,9 @@ from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.models.detection.parts.anchors import (
     anchor_generator,
     coarsest_stride,
-    retinanet_sizes,
-    rpn_sizes,
     unsuited_side,
 )
+from limbeck.presets import retinanet_sizes, rpn_sizes
 
 TINY = BasicBlocks((1, 1, 1, 1), (4, 4, 4, 4))
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck.frame import fixed_size
-
-Sizes = tuple[tuple[float, ...], ...]
+from limbeck.presets import Sizes
 
 
 class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
@@ -60,23 +59,6 @@ class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
         exact = [[2**level, 2**level] for level in self.levels]
         anchors: list[Tensor] = super().grid_anchors(grid_sizes, exact)
         return anchors
-
-
-def retinanet_sizes(levels: Sequence[int], *, rounded: bool = True) -> Sizes:
-    """RetinaNet's anchors: three sizes an octave, 32 to 50.8 pixels at level 3.
-
-    Args:
-        levels: of the pyramid.
-        rounded: down to integers, as torchvision's are.
-    """
-    octaves = (1.0, 2 ** (1.0 / 3), 2 ** (2.0 / 3))
-    exact = [[4 * 2**level * octave for octave in octaves] for level in levels]
-    return tuple(tuple(int(s) if rounded else s for s in of_level) for of_level in exact)
-
-
-def rpn_sizes(levels: Sequence[int]) -> Sizes:
-    """Faster R-CNN's anchors: one size a level, 32 pixels at level 2."""
-    return tuple((8 * 2**level,) for level in levels)
 
 
 def anchor_generator(

@@ -13,7 +13,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from limbeck.models.detection.detector import Detector, pyramid
-from limbeck.models.detection.parts.anchors import anchor_generator, rpn_sizes
+from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads
@@ -24,7 +24,7 @@ from limbeck.models.detection.pyramid.plain import faster_rcnn_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PRESETS, PresetName
+from limbeck.presets import PRESETS, PresetName, rpn_sizes
 
 _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 

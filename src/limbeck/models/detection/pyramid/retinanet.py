@@ -11,7 +11,7 @@ from torchvision.models import detection
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.models.detection.detector import Detector, pyramid
-from limbeck.models.detection.parts.anchors import anchor_generator, retinanet_sizes
+from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
@@ -22,7 +22,7 @@ from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PRESETS, PresetName
+from limbeck.presets import PRESETS, PresetName, retinanet_sizes
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
 _MOMENTUM = 0.9  # of detectron2's running mean of positives, and what it begins with

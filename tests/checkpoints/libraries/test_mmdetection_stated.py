@@ -1,0 +1,108 @@
+"""mmdetection's configuration, read as data."""
+
+from pathlib import Path
+
+import pytest
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_mmdetection
+from limbeck.checkpoints.libraries.stated import Stated
+from tests.checkpoints.libraries.configurations import (
+    MMDETECTION_2,
+    MMDETECTION_3,
+    ONE,
+    RETINANET_SIZES,
+    close,
+)
+
+
+def test_mmdetection_3() -> None:
+    found = stated_by_mmdetection(MMDETECTION_3, ("cat", "dog"))
+    assert found == Stated(
+        meta_arch="retinanet",
+        stride_in_1x1=True,
+        bgr=True,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=ONE,
+        num_classes=20,
+        classes=("cat", "dog"),
+        anchor_sizes=found.anchor_sizes,
+        aspect_ratios=(0.5, 1.0, 2.0),
+        p6_from="P5",
+        relu_before_p7=False,
+        min_size=600,
+        max_size=1000,
+        score_threshold=0.1,
+        nms_threshold=0.6,
+        detections_per_image=100,
+        frozen_stages=2,
+    )
+    assert found.anchor_sizes is not None
+    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+
+
+def test_mmdetection_2() -> None:
+    assert stated_by_mmdetection(MMDETECTION_2) == Stated(
+        meta_arch="faster_rcnn",
+        stride_in_1x1=False,
+        bgr=False,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        num_classes=3,
+        anchor_sizes=((32,), (64,), (128,), (256,), (512,)),
+        aspect_ratios=(0.5, 1.0),
+        min_size=800,
+        max_size=1333,
+        score_threshold=0.05,
+        nms_threshold=0.5,
+        detections_per_image=50,
+        frozen_stages=0,
+    )
+
+
+def test_mmdetection_text_is_not_run(tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    text = f"""
+import os
+os.system('touch {touched}')
+x = open({str(touched)!r}, 'w')
+model = dict(
+    type='RetinaNet',
+    backbone=dict(type='ResNet', depth=(lambda: 50)(), style='pytorch'),
+    bbox_head=dict(num_classes=len(classes), anchor_generator=None),
+    test_cfg={{'score_thr': 0.3, **dict(max_per_img=7), open('x'): 1}})
+"""
+    found = stated_by_mmdetection(text)
+    assert found == Stated(
+        meta_arch="retinanet", stride_in_1x1=False, score_threshold=0.3, detections_per_image=7
+    )
+    assert not touched.exists()
+
+
+def test_mmdetection_names_that_double_end() -> None:
+    doubled = "".join(f"s{i + 1} = dict(type='T', transforms=[s{i}, s{i}])\n" for i in range(60))
+    text = f"s0 = dict(type='T')\n{doubled}test_pipeline = [s60]\n"
+    assert stated_by_mmdetection(text) == Stated()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = dict(", "no Python"),
+        ("model = " + "[" * 5000 + "]" * 5000, "no Python"),
+        (MMDETECTION_3.replace("'on_output'", "'on_lateral'"), "is 'on_lateral'"),
+        (MMDETECTION_3.replace("type='AnchorGenerator'", "type='LegacyAnchorGenerator'"), "anchor"),
+        (MMDETECTION_3.replace("num_classes=20", "num_classes='20'"), "is '20', expected int"),
+        (MMDETECTION_3.replace("strides=[8,", "strides=[None,"), "strides is .* expected numbers"),
+    ],
+)
+def test_mmdetection_configurations_that_do_not_fit(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        stated_by_mmdetection(text)
+
+
+def test_other_detectors_say_what_they_can() -> None:
+    text = MMDETECTION_3.replace("mmdet.RetinaNet", "SSD").replace("AnchorG", "SSDAnchorG")
+    found = stated_by_mmdetection(text)
+    assert (found.meta_arch, found.anchor_sizes, found.p6_from) == (None, None, None)
+    assert found.mean == IMAGENET_DEFAULT_MEAN

@@ -1,0 +1,33 @@
+"""mmdetection's configuration as it is written, and read back."""
+
+from typing import Any
+
+import pytest
+
+from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_mmdetection
+from limbeck.checkpoints.libraries.mmdetection_written import mmdetection_config
+from tests.checkpoints.libraries.configurations import RETINANET, RETINANET_SIZES, close, expected
+
+
+@pytest.mark.parametrize("bgr", [True, False])
+def test_what_is_written_for_mmdetection_reads_back(bgr: bool) -> None:
+    text = mmdetection_config("retinanet", RETINANET, bgr=bgr, classes=("a", "b", "c"))
+    found = stated_by_mmdetection(text)
+    assert found == expected(found, bgr=bgr)
+    assert found.anchor_sizes is not None
+    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+    made: dict[str, Any] = {}
+    exec(text, made)
+    assert made["metainfo"] == {"classes": ("a", "b", "c")}
+    assert made["model"]["neck"]["in_channels"] == [256, 512, 1024, 2048]
+    assert made["model"]["neck"]["start_level"] == 1
+
+
+def test_anchors_that_are_not_four_strides() -> None:
+    sizes = [[10, 20], [20, 40], [40, 80], [80, 160], [100, 200]]
+    text = mmdetection_config("retinanet", RETINANET | {"anchor_sizes": sizes})
+    found = stated_by_mmdetection(text).anchor_sizes
+    assert found == tuple(tuple(float(s) for s in row) for row in sizes)
+    sizes[0] = [10, 30]
+    with pytest.raises(ValueError, match="the same scales on all levels"):
+        mmdetection_config("retinanet", RETINANET | {"anchor_sizes": sizes})
