@@ -220,8 +220,8 @@ def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
         ['student/cross_entropy', 'KD/logits']
         >>> found.terms[1].level < 1000.0  # the weight that makes KD as strong as the task
         True
-        >>> found.advice()
-        ['KD/logits has 9... of the gradient: it drowns the task. A weight of ...']
+        >>> print(found.advice()[0])
+        KD/logits has 9... of the gradient: it drowns the task. A weight of ...
     """
     with _undisturbed(pair), torch.enable_grad():
         losses = pair(images, targets)
