@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from limbeck import Distillation, Taps
 from limbeck.methods import MGD
-from limbeck.methods.mgd.matching import assign, channel_distances
+from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from measuring import CPU, Step, conditions, interleaved, ratios, spread, write
 from step_ratio import CLASSES, HEAD, Row, classifier, distilled, inference, line, training_step
 
@@ -114,11 +114,11 @@ def update_lines(batch: int, rounds: int) -> Iterator[str]:
         count = teachers // channels
         matching = [
             lambda c=cost, k=count, f=match: f(c, k)
-            for match in (assign, plain_matching, published_matching)
+            for match in (cheapest_columns, plain_matching, published_matching)
         ]
         yield compared(f"match, {name}", matching, rounds)
         sparse = [
-            lambda c=cost: assign(c, 1),
+            lambda c=cost: cheapest_columns(c, 1),
             lambda c=cost: linear_sum_assignment(c),
             lambda c=cost: published_matching(padded(c), 1),
         ]

@@ -1,57 +1,70 @@
 """Distillation: student, teacher and methods in one module that returns named losses."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rich
 import torch
 from torch import Tensor, nn
 
-from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
-from limbeck.frame import network_frame, same_frame
-from limbeck.landmarks import landmarks, unwrap
+from limbeck.dry_pass import evaluation
 from limbeck.losses import Losses, refuse_half, student_losses
-from limbeck.methods.base import Images, Method, Side, Step, Targets
+from limbeck.methods.base import Images, Method, Targets
+from limbeck.pair import Pair
 from limbeck.schedules import Weight, as_schedule
-from limbeck.taps import Taps
-from limbeck.transfer import checksum, transfer_weights
+from limbeck.transfer import checksum
 from limbeck.wiring import Wiring, check
 
 StudentLoss = Callable[[Any, Any], Mapping[str, Tensor]]
 
 
-class Distillation(nn.Module):
+class Distillation(Pair):
     """A student, the teacher it learns from, and the methods by which it does.
 
     One call with a batch runs the teacher as far as its last tap, then the student, and returns
-    every loss by name::
-
-        pair = Distillation(student, teacher, [methods.FitNet(["fpn"])])
-        optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
-        pair.check(images, targets, optimizer)
-        for images, targets in loader:
-            losses = pair(images, targets)
-            losses.total.backward(); optimizer.step(); optimizer.zero_grad()
-            pair.advance()
-
-    The teacher is frozen: no gradient, evaluation mode always, absent from the optimizer and from
-    the state dict (a checksum of it goes in). Wrap the whole module in DDP, never the student.
+    every loss by name. The teacher is frozen: it takes no gradient, stays in evaluation mode, and
+    is absent from the optimizer and from the state dict (which holds a checksum of it). Wrap the
+    whole module in DDP, never the student.
 
     Args:
-        student: any module. In training mode a detector takes ``(images, targets)`` and returns
-            a mapping of losses; a classifier takes ``images`` and returns logits.
-        teacher: any module, or None (plain training, or methods without a teacher).
-        methods: by a name of the user's choice; a sequence gets the class names, numbered when
-            they repeat.
-        transfer: ``{student's submodule: teacher's}``, copied once, here; strict.
-        student_weight: weight of the student's own losses.
-        student_loss: ``(outputs, targets) -> {name: loss}`` for students that give something else.
-        example: images for the dry pass that sizes the adapters, for models that refuse 128 px:
-            (B, 3, H, W), or a list of (3, H, W).
+        student: Any module. In training mode a detector takes ``(images, targets)`` and returns
+            a mapping of losses; a classifier takes ``images`` and returns logits (B, K).
+        teacher: Any module, or None for plain training and for methods without a teacher.
+        methods: The methods by a name of the user's choice. The methods of a sequence go by the
+            names of their classes, numbered where a name repeats.
+        transfer: Submodules of the student whose weights are copied once, here, from the teacher's:
+            ``{student's submodule: teacher's}``. Names and shapes have to be equal.
+        student_weight: The weight of the student's own losses: a number or a schedule.
+        student_loss: ``(outputs, targets) -> {name: loss}``, for students that return neither
+            losses nor logits.
+        example: The images of the dry pass that sizes the adapters, for models that refuse 128 px:
+            (B, 3, H, W), or a list of (3, H, W). Default (None): one black image of 128 px, or of
+            the size that the student takes.
 
     Raises:
-        ValueError: a pair that does not fit, with both names and shapes.
-        limbeck.TapError: a place that does not exist.
+        ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
+            names and shapes of both are said.
+        limbeck.TapError: A place does not exist.
+
+    Example:
+        A training loop of one's own:
+
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+        >>> from limbeck import Distillation, methods
+        >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
+        >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
+        >>> pair = Distillation(student, teacher, [methods.KD(), methods.FitNet(["C4"])])
+        >>> optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
+        >>> for _ in range(2):
+        ...     images, targets = torch.rand(2, 3, 64, 64), torch.tensor([0, 3])
+        ...     losses = pair(images, targets)
+        ...     losses.total.backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        ...     pair.advance()
+        >>> list(losses)
+        ['student/cross_entropy', 'KD/logits', 'FitNet/C4']
     """
 
     def __init__(
@@ -65,178 +78,43 @@ class Distillation(nn.Module):
         student_loss: StudentLoss = student_losses,
         example: Images | None = None,
     ) -> None:
-        super().__init__()
-        if unwrap(student) is not student:
-            raise ValueError(
-                f"the student is wrapped ({type(student).__name__}). Pass the plain module, and "
-                "wrap or compile the whole Distillation."
-            )
-        self.student = student
-        self.teacher = None if teacher is None else unwrap(teacher).requires_grad_(False).eval()
-        # Read by DDP: the frozen teacher is neither broadcast nor reduced.
-        self._ddp_params_and_buffers_to_ignore = self.teacher_names()
-        self.methods = nn.ModuleDict(name_methods(methods))
+        super().__init__(student, teacher, methods, transfer=transfer, example=example)
         self.student_weight = as_schedule(student_weight)
         self.student_loss = student_loss
-        self.number = 0
         self._checksum: str | None = None
-        if transfer:
-            transfer_weights(student, self._needed_teacher("transfer"), transfer)
-        for _, method in self._methods():
-            method.connect(self.student, self.teacher)
-        self._student_taps = self._tap(student, "student_taps")
-        self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
-        self._setup(example)
         self.register_state_dict_post_hook(_leave_teacher_out)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_forgive_teacher)  # type: ignore[no-untyped-call]
 
-    def _methods(self) -> Iterator[tuple[str, Method]]:
-        for name in self.methods:
-            yield name, self._method(name)
-
-    def _method(self, name: str) -> Method:
-        method = self.methods[name]
-        assert isinstance(method, Method)
-        return method
-
-    def _needed_teacher(self, wanted_by: str) -> nn.Module:
-        if self.teacher is None:
-            raise ValueError(f"{wanted_by} needs a teacher, and the Distillation has none")
-        return self.teacher
-
-    def _tap(self, model: nn.Module, side: str) -> Taps:
-        taps = {
-            f"{name} {tap_name}": tap
-            for name, method in self._methods()
-            for tap_name, tap in getattr(method, side).items()
-        }
-        if "frame" in landmarks(model) and (taps or side == "student_taps"):
-            taps["frame"] = "frame"
-        return Taps(model, taps, stop_early=side == "teacher_taps")
-
-    # -- the dry pass ---------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _setup(self, example: Images | None) -> None:
-        device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
-        images = tiny_batch(self.student, device) if example is None else example
-        student, teacher = {}, {}
-        with (
-            explained_dry_pass(images),
-            evaluation(self.student, self.teacher),
-            network_frame(self.student, self.teacher),
-        ):
-            if self._teacher_taps is not None and self._teacher_taps.taps:
-                teacher = self._teacher_taps.learn(lambda: self._needed_teacher("a tap")(images))
-            if self._student_taps.taps:
-                student = self._student_taps.learn(lambda: self.student(images))
-        for name, method in self._methods():
-            try:
-                method.setup(self._step(name, images, None, (None, student), (None, teacher)))
-            except ValueError as error:
-                raise ValueError(f"method {name!r}: {error}") from error
-            method.to(device)
-
-    # -- one step -------------------------------------------------------------------------------
+    # -- losses ---------------------------------------------------------------------------------
 
     def forward(self, images: Images, targets: Targets) -> Losses:
-        """The losses of one batch.
+        """Run both models on one batch and compute every loss.
 
         Args:
-            images: raw RGB in [0, 1], (B, 3, H, W), or a list of (3, H, W) for detectors, in the
+            images: Raw RGB in [0, 1], (B, 3, H, W), or for detectors a list of (3, H, W) in the
                 network's frame: nothing resizes them any more.
-            targets: class indices (B,), or a dict of ``boxes`` (xyxy, pixels) and ``labels``
-                (from 1) an image.
+            targets: Class indices (B,), or for detectors a dict of ``boxes`` (xyxy, pixels) and
+                ``labels`` (from 1) for each image.
+
+        Returns:
+            The student's own losses as ``student/<name>``, and the methods' as
+            ``<method>/<part>``.
+
+        Raises:
+            TypeError: A method computed a loss in half precision, or the student returned neither
+                losses nor logits.
         """
-        outputs, steps = self._run(images, targets)
+        outputs, steps = self.run(images, targets)
         weight = self.student_weight.at(self.number)
         own = self.student_loss(outputs, targets)
         raw = {f"student/{part}": loss.float() for part, loss in own.items()}
         weights = dict.fromkeys(raw, weight)
-        for name, method in self._methods():
+        for name, method in self.named_methods():
             parts = {f"{name}/{part}": loss for part, loss in method(steps[name]).items()}
             refuse_half(parts)
             raw |= parts
             weights |= {f"{name}/{p}": w for p, w in method.weights_at(self.number).items()}
         return Losses(raw, weights)
-
-    def _run(self, images: Images, targets: Targets) -> tuple[Any, dict[str, Step]]:
-        """Run both models, the teacher first: the student's outputs, and each method's step."""
-        with network_frame(self.student, self.teacher):
-            taught = self._teach(images)
-            labelled = self.student.training and isinstance(targets, list)
-            inputs = (images, targets) if labelled else (images,)
-            learnt = self._student_taps.read(lambda: self.student(*inputs))
-        frame = learnt[1].get("frame")
-        if frame is not None:
-            same_frame(frame, taught[1].get("frame"))
-            targets = targets if frame.targets is None else frame.targets
-        steps = {name: self._step(name, images, targets, learnt, taught) for name in self.methods}
-        return learnt[0], steps
-
-    def _teach(self, images: Images) -> tuple[Any, dict[str, Any]]:
-        """Run the teacher as far as its last tap; not at all when nothing is tapped."""
-        taps = self._teacher_taps
-        if taps is None or not taps.taps:
-            return None, {}
-        teacher = self._needed_teacher("a tap")
-        if teacher.training:  # somebody called .train() on the teacher itself
-            teacher.eval()
-        # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
-        with torch.no_grad():
-            return taps.read(lambda: teacher(images))
-
-    def _step(
-        self,
-        name: str,
-        images: Images,
-        targets: Targets,
-        learnt: tuple[Any, dict[str, Any]],
-        taught: tuple[Any, dict[str, Any]],
-    ) -> Step:
-        method, teacher = self.methods[name], self.teacher
-
-        def side(model: nn.Module, taps: Any, seen: tuple[Any, dict[str, Any]]) -> Side:
-            return Side(model, {tap: seen[1][f"{name} {tap}"] for tap in taps}, seen[0])
-
-        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        return Step(
-            images=images,
-            targets=targets,
-            student=side(self.student, method.student_taps, learnt),
-            teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
-            number=self.number,
-            world_size=world,
-        )
-
-    def advance(self) -> None:
-        """Count one optimizer step: schedules move on."""
-        self.number += 1
-
-    @torch.no_grad()
-    def observe(self, images: Images, targets: Targets, name: str | None = None) -> None:
-        """Show one calibration batch to a method, or to all that have a calibration."""
-        with evaluation(self.student, self.teacher):
-            _, steps = self._run(images, targets)
-            for calibrated in self._calibrated(name):
-                self._method(calibrated).observe(steps[calibrated])
-
-    def solve(self, name: str | None = None) -> None:
-        """Finish the calibration of a method, or of all that have one."""
-        for calibrated in self._calibrated(name):
-            self._method(calibrated).solve()
-
-    @torch.no_grad()
-    def overlays(self, images: Images, targets: Targets, name: str) -> dict[str, list[Tensor]]:
-        """What a method can show of a batch, by name: (h, w) from 0 to 1 for each image."""
-        with evaluation(self.student, self.teacher):
-            _, steps = self._run(images, targets)
-            return self._method(name).overlays(steps[name])
-
-    def _calibrated(self, name: str | None) -> list[str]:
-        if name is not None:
-            return [name]
-        return [name for name, method in self._methods() if method.calibration is not None]
 
     def check(
         self,
@@ -246,37 +124,65 @@ class Distillation(nn.Module):
     ) -> Wiring:
         """Refuse a distillation that is not alive, and print who is connected to whom.
 
-        Runs one batch and changes nothing; see :func:`limbeck.wiring.check` for what is refused.
+        One batch is run, and nothing is changed by it. :func:`limbeck.wiring.check` does the same
+        without printing, and says what is refused.
+
+        Args:
+            images: The images of one batch, as :meth:`forward` takes them.
+            targets: The targets of that batch.
+            optimizer: The optimizer that is to train the pair. Default (None): it is not known
+                yet, and nothing is said about what it holds.
+
+        Returns:
+            The table that was printed.
         """
         wiring = check(self, images, targets, optimizer)
         rich.get_console().print(wiring)
         return wiring
 
-    # -- what is trained, saved and frozen ------------------------------------------------------
+    # -- calibration and pictures ---------------------------------------------------------------
 
-    def named_trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters of the student and of the methods that take a gradient, by name."""
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad and not name.startswith("teacher."):
-                yield name, parameter
+    @torch.no_grad()
+    def observe(self, images: Images, targets: Targets, name: str | None = None) -> None:
+        """Show one calibration batch to the methods that have a calibration.
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """The student's and the adapters' parameters, never the teacher's."""
-        return [parameter for _, parameter in self.named_trainable_parameters()]
+        Args:
+            images: The images of one batch, as :meth:`forward` takes them.
+            targets: The targets of that batch.
+            name: The only method that is to see it. Default (None): all that have a calibration.
+        """
+        with evaluation(self.student, self.teacher):
+            _, steps = self.run(images, targets)
+            for calibrated in self._calibrated(name):
+                self.method(calibrated).observe(steps[calibrated])
 
-    def teacher_names(self) -> list[str]:
-        """Names of the teacher's parameters and buffers, for checkpoints and DDP to leave alone."""
-        if self.teacher is None:
-            return []
-        names = self.teacher.state_dict(keep_vars=True) | dict(self.teacher.named_buffers())
-        return [f"teacher.{name}" for name in names]
+    def solve(self, name: str | None = None) -> None:
+        """Finish the calibration of one method, or of all that have one."""
+        for calibrated in self._calibrated(name):
+            self.method(calibrated).solve()
 
-    def train(self, mode: bool = True) -> "Distillation":
-        """Training or evaluation mode of student and methods; the teacher stays in evaluation."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
+    def _calibrated(self, name: str | None) -> list[str]:
+        if name is not None:
+            return [name]
+        return [name for name, method in self.named_methods() if method.calibration is not None]
+
+    @torch.no_grad()
+    def overlays(self, images: Images, targets: Targets, name: str) -> dict[str, list[Tensor]]:
+        """What a method can draw over the images of a batch.
+
+        Args:
+            images: The images of one batch, as :meth:`forward` takes them.
+            targets: The targets of that batch.
+            name: The name of the method.
+
+        Returns:
+            By the name of each drawing, one map (h, w) from 0 to 1 for each image.
+        """
+        with evaluation(self.student, self.teacher):
+            _, steps = self.run(images, targets)
+            return self.method(name).overlays(steps[name])
+
+    # -- what is saved --------------------------------------------------------------------------
 
     def get_extra_state(self) -> dict[str, Any]:
         """The step count and the teacher's checksum."""
@@ -285,7 +191,7 @@ class Distillation(nn.Module):
         return {"number": self.number, "teacher": self._checksum}
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the step count; refuse the state of a distillation by another teacher."""
+        """Take the step count, and refuse the state of a distillation by another teacher."""
         found = self.get_extra_state()["teacher"]
         if state["teacher"] != found:
             raise ValueError(
@@ -293,26 +199,6 @@ class Distillation(nn.Module):
                 f"{state['teacher']}, the present teacher's have {found}. Load the same weights."
             )
         self.number = state["number"]
-
-    def close(self) -> None:
-        """Remove every hook from student and teacher."""
-        self._student_taps.close()
-        if self._teacher_taps is not None:
-            self._teacher_taps.close()
-
-
-def name_methods(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
-    """Methods by name: their own, or the class names, numbered from the second on."""
-    if isinstance(methods, Mapping):
-        if "student" in methods:
-            raise ValueError("'student' names the student's own losses; call the method otherwise")
-        return dict(methods)
-    named: dict[str, Method] = {}
-    for method in methods:
-        name = type(method).__name__
-        earlier = sum(type(other) is type(method) for other in named.values())
-        named[f"{name}{earlier + 1}" if earlier else name] = method
-    return named
 
 
 def _leave_teacher_out(module: nn.Module, state: Any, prefix: str, _: Any) -> None:
@@ -322,7 +208,7 @@ def _leave_teacher_out(module: nn.Module, state: Any, prefix: str, _: Any) -> No
 
 
 def _forgive_teacher(module: nn.Module, incompatible: Any) -> None:
-    """The teacher is not in a checkpoint: its names are no missing keys."""
+    """Take the teacher's names off the missing keys: it is in no checkpoint."""
     assert isinstance(module, Distillation)
     names = tuple(module.teacher_names())
     missing = incompatible.missing_keys

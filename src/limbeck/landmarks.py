@@ -86,10 +86,26 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def landmarks(model: nn.Module) -> Places:
-    """The places of ``model`` that go by the field's names.
+    """The places of a model that go by the field's names.
+
+    A method takes them for its places, and so does :class:`limbeck.Taps`. Any other place goes by
+    its path, as :class:`limbeck.Tap` writes it.
+
+    Args:
+        model: A classifier or a detector; DDP, DataParallel and ``torch.compile`` are looked
+            through.
 
     Returns:
-        ``{name: Tap}``; empty for a model of a family that is not known. A path always works too.
+        ``{name: Tap}``; empty for a model of a family that is not known.
+
+    Example:
+        >>> from torchvision.models.resnet import BasicBlock, ResNet
+        >>> from limbeck import landmarks
+        >>> places = landmarks(ResNet(BasicBlock, [1, 1, 1, 1]))
+        >>> list(places)
+        ['C2', 'C2.pre', 'C3', 'C3.pre', 'C4', 'C4.pre', 'C5', 'C5.pre', 'logits']
+        >>> print(places["C4.pre"])
+        layer3.0.relu:input
     """
     model = unwrap(model)
     found: Places = {}
@@ -99,7 +115,28 @@ def landmarks(model: nn.Module) -> Places:
 
 
 def register_family(family: Family) -> None:
-    """Teach limbeck a family of models: ``family(model)`` gives ``{name: Tap}``, or ``{}``."""
+    """Teach limbeck where the landmarks of a family of models are.
+
+    Args:
+        family: ``family(model)`` gives ``{name: Tap}`` for a model that it knows, and ``{}`` for
+            all others. Where several families give the same name, the last one registered is
+            heard.
+
+    Example:
+        >>> from torch import nn
+        >>> from limbeck import Tap, landmarks, register_family
+        >>> class Chain(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.ReLU())
+        >>> def chain(model):
+        ...     if not isinstance(model, Chain):
+        ...         return {}
+        ...     return {"C2": Tap("layers"), "C2.pre": Tap("layers.1", "input")}
+        >>> register_family(chain)
+        >>> list(landmarks(Chain()))
+        ['C2', 'C2.pre']
+    """
     _families.append(family)
 
 

@@ -24,7 +24,13 @@ class TapError(RuntimeError):
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of a module looked like, for taps whose meaning needs more than its output."""
+    """One call of a module, for taps whose meaning needs more than the output.
+
+    Attributes:
+        module: The module that was called.
+        args: The positional arguments that it was called with.
+        output: What it returned.
+    """
 
     module: nn.Module
     args: tuple[Any, ...]
@@ -33,21 +39,21 @@ class Call:
 
 @dataclass(frozen=True)
 class Tap:
-    """One place in a model.
+    """One place in a model that is read.
 
-    Written ``path[:input|:output][[calls]][/key...]``: ``backbone.fpn``,
+    It is written ``path[:input|:output][[calls]][/key...]``: ``backbone.fpn``,
     ``backbone.body.layer4.2.relu:input``, ``head.classification_head.conv[*]`` (every call, a
-    list: a RetinaNet tower runs once a level), ``backbone/p6`` (one item of a dict or a tuple).
+    list: a RetinaNet's tower runs once a level), ``backbone/p6`` (one item of a dict or a tuple).
     An empty path is the model itself.
 
     Attributes:
-        path: module path, as in ``model.get_submodule``.
-        side: the module's ``input`` (its only argument, or the tuple of them), its ``output``,
-            or the whole ``call`` (a :class:`Call`).
-        calls: which call's value, counted from 0 or from the end; None for all, as a list.
-        keys: items to pick from the value, one after the other.
-        select: a small function applied to the value after ``keys``.
-        kind: the type of the value: one tensor; a list over levels; ``anchors[image][level]``;
+        path: The path of the module, as in ``model.get_submodule``.
+        side: What is read of the module: its ``input`` (its only argument, or the tuple of them),
+            its ``output``, or the whole ``call`` (a :class:`Call`).
+        calls: Which call's value is read, counted from 0 or from the end. None: all, as a list.
+        keys: The items to pick from the value, one after the other.
+        select: A small function that is applied to the value after ``keys``.
+        kind: The type of the value: one tensor; a list over levels; ``anchors[image][level]``;
             a :class:`limbeck.frame.Frame`; logits (B, K).
     """
 
@@ -60,7 +66,7 @@ class Tap:
 
     @classmethod
     def parse(cls, written: str) -> "Tap":
-        """The tap that ``written`` names; raises :class:`TapError` when it is malformed."""
+        """The tap that a string names; raises :class:`TapError` when it is malformed."""
         match = _WRITTEN.fullmatch(written)
         if match is None:
             raise TapError(
@@ -81,7 +87,7 @@ class Tap:
         return (self.path or "<model>") + side + calls + "".join(f"/{key}" for key in self.keys)
 
     def pick(self, value: Any) -> Any:
-        """The part of a module's raw value that this tap is about."""
+        """The part of a module's raw value that this tap reads."""
         for key in self.keys:
             value = _item(value, key, self)
         return value if self.select is None else self.select(value)
@@ -102,7 +108,7 @@ def _item(value: Any, key: str, tap: Tap) -> Any:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with every tensor in its lists, tuples and mappings replaced."""
+    """The value with ``function`` applied to every tensor in its lists, tuples and mappings."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -114,7 +120,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in the lists, tuples and mappings of ``value``, in order."""
+    """Every tensor in the lists, tuples and mappings of a value, in their order."""
     found: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:

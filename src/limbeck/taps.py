@@ -1,4 +1,4 @@
-"""Reading a running model: hooks that are installed once and inert unless a step is recorded."""
+"""Taps read a running model, by hooks that are installed once and inert unless it is recorded."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,12 @@ from limbeck.landmarks import resolve, unwrap
 from limbeck.tap import Call, Tap, TapError, map_tensors, tensors_in
 
 
-class Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose taps have all fired
-    """Ends a forward pass."""
+class Stop(Exception):  # noqa: N818 - not an error
+    """Ends a forward pass whose taps have all fired."""
 
 
 class _Reader:
-    """What one tap has caught in the current forward pass."""
+    """Gathers what one tap catches in the current forward pass."""
 
     def __init__(self, tap: Tap, module: nn.Module) -> None:
         self.tap = tap
@@ -92,27 +92,32 @@ class _Reader:
 class Taps:
     """Reads named places of a model while it runs.
 
-    Ad hoc, leaving nothing behind even after an exception::
-
-        with limbeck.Taps(model, ["backbone.fpn", "C4.pre"], stop_early=True) as seen:
-            model(images)
-        seen["C4.pre"]
-
-    or, as :class:`limbeck.Distillation` does, installed once (before anything is compiled) and
-    used through :meth:`read`, step after step.
+    In a ``with`` block it leaves nothing behind, even after an exception. As
+    :class:`limbeck.Distillation` uses it, it is installed once (before anything is compiled) and
+    read through :meth:`read`, step after step.
 
     Args:
-        model: any module; DDP and DataParallel wrappers are looked through.
-        taps: landmarks, paths or :class:`Tap`, by the name under which the value is wanted; a
-            sequence of strings goes by those strings.
-        stop_early: end the forward pass as soon as the last tap has fired: after the calls that
-            :meth:`learn` counted; in a ``with`` block, where nothing has been counted, when the
-            outermost modules that hold the tapped ones have returned once (with ``[*]``: never).
-            The block ends there too.
+        model: Any module; DDP and DataParallel wrappers are looked through.
+        taps: Landmarks, paths or :class:`Tap`, by the name under which each value is wanted. The
+            strings of a sequence are the names themselves.
+        stop_early: End the forward pass as soon as the last tap has fired: after the calls that
+            :meth:`learn` counted. In a ``with`` block, where nothing has been counted, it ends when
+            the outermost modules that hold the tapped ones have returned once (with ``[*]``:
+            never), and the block ends there too.
 
     Raises:
-        TapError: when a path does not exist (the nearest ones are named), a tap caught nothing,
-            or the model has been compiled before the taps were installed.
+        TapError: A path does not exist (the nearest ones are named), a tap caught nothing, or the
+            model was compiled before the taps were installed.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, ResNet
+        >>> from limbeck import Taps
+        >>> model = ResNet(BasicBlock, [1, 1, 1, 1])
+        >>> with Taps(model, ["C4.pre", "layer2.0.conv1"], stop_early=True) as seen:
+        ...     logits = model(torch.rand(2, 3, 64, 64))
+        >>> seen["C4.pre"].shape
+        torch.Size([2, 256, 4, 4])
     """
 
     def __init__(
@@ -184,10 +189,13 @@ class Taps:
             raise Stop
 
     def learn(self, forward: Callable[[], Any]) -> dict[str, Any]:
-        """One whole forward pass that learns how often each tap fires and what is overwritten.
+        """Run one whole forward pass, and learn how often each tap fires and what is overwritten.
+
+        Args:
+            forward: Runs the model once.
 
         Returns:
-            The values by name (copies).
+            Copies of the values by name.
         """
         for reader in self._readers.values():
             reader.expected, reader.copies = None, True
@@ -203,10 +211,17 @@ class Taps:
         return values
 
     def read(self, forward: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
-        """Run ``forward`` and read the taps.
+        """Run the model and read the taps.
+
+        Args:
+            forward: Runs the model once.
 
         Returns:
-            What ``forward`` returned (None when it was stopped early) and the values by name.
+            What ``forward`` returned (None when it was stopped early), and the values by name.
+
+        Raises:
+            TapError: A tap did not fire as often as :meth:`learn` counted, or its value was
+                overwritten after it was read.
         """
         try:
             output, stopped = self._record(forward)
@@ -246,7 +261,7 @@ class Taps:
         return self._seen
 
     def _finish_with_owner(self, reader: _Reader) -> None:
-        """Hold a last call for made when the outermost module around it has returned."""
+        """Take the last call for the last when the outermost module around it has returned."""
         if reader.tap.calls is None or reader.tap.calls >= 0:
             return
         owner = self.model.get_submodule(reader.tap.path.partition(".")[0])

@@ -1,23 +1,19 @@
-"""Alive, or refused: what is checked before the first optimizer step, and how terms balance."""
-
-from __future__ import annotations
+"""What is checked before the first optimizer step, and how the terms of a loss balance."""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from limbeck.methods.base import Images, Method, Targets
+from limbeck.methods.base import Images, Method, Step, Targets
+from limbeck.pair import Pair
 from limbeck.tap import tensors_in
-
-if TYPE_CHECKING:
-    from limbeck.distillation import Distillation
 
 
 class NotAliveError(RuntimeError):
@@ -26,7 +22,17 @@ class NotAliveError(RuntimeError):
 
 @dataclass(frozen=True)
 class Connection:
-    """One line of the wiring table: a student's place, the teacher's, and what joins them."""
+    """One line of the wiring table: a student's place, the teacher's, and what joins them.
+
+    Attributes:
+        method: The name of the method.
+        teacher_tap: The place in the teacher; ``-`` where the method reads none there.
+        teacher_shape: The shape of the teacher's value, and how many more tensors it has.
+        student_tap: The place in the student; ``-`` where the method reads none there.
+        student_shape: The shape of the student's value, and how many more tensors it has.
+        adapter: What brings the student's value to the teacher's shape; ``-`` where nothing does.
+        weight: The present weights of the losses of this place, or of the whole method.
+    """
 
     method: str
     teacher_tap: str
@@ -43,12 +49,13 @@ class Term:
 
     Attributes:
         name: ``student/<name>`` or ``<method>/<part>``.
-        raw: its value without weight.
-        weighted: its value with the present weight.
-        gradient: L2 norm of the weighted term's gradient over the student's parameters.
+        raw: The value of the term without its weight.
+        weighted: The value of the term with its present weight.
+        gradient: The L2 norm of the weighted term's gradient over the student's parameters.
         share: ``gradient`` over the sum of all terms' gradients.
-        level: the weight at which its gradient is as large as those of the student's own losses
-            together, whatever its present weight; None for those losses, and without a gradient.
+        level: The weight at which the term's gradient is as large as those of the student's own
+            losses together, whatever its present weight. None for those losses themselves, and for
+            a term without a gradient.
     """
 
     name: str
@@ -61,7 +68,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Wiring:
-    """What :meth:`limbeck.Distillation.check` found: who is connected to whom."""
+    """What :func:`check` found: who is connected to whom. It prints as a table.
+
+    Attributes:
+        connections: The lines of the table, method by method.
+    """
 
     connections: tuple[Connection, ...]
 
@@ -77,7 +88,11 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Balance:
-    """How the terms of a loss compare on one batch."""
+    """What :func:`balance` found: how the terms of a loss compare. It prints as a table.
+
+    Attributes:
+        terms: The student's own terms, then those of the methods.
+    """
 
     terms: tuple[Term, ...]
 
@@ -94,7 +109,7 @@ class Balance:
         return _plain(self.__rich__())
 
     def advice(self) -> list[str]:
-        """A suggestion for every distillation term that does nothing, or drowns the task."""
+        """A suggestion for every distillation term that does nothing or drowns the task."""
         lines = []
         for t in self.terms:
             if t.gradient and t.level and not 0.01 <= t.share <= 0.9:
@@ -113,19 +128,48 @@ def _plain(table: Table) -> str:
 
 
 def check(
-    pair: Distillation,
+    pair: Pair,
     images: Images,
     targets: Targets,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Wiring:
-    """Run one batch and refuse a distillation that is not alive; nothing is changed by it.
+    """Run one batch and refuse a distillation in which something has no effect.
+
+    Call it before the first step of a training loop of your own; ``limbeck fit`` does. Nothing is
+    changed by it: modes, statistics of norms, gradients and the random state are as before.
+
+    Args:
+        pair: The distillation.
+        images: The images of one batch, as the distillation takes them.
+        targets: The targets of that batch.
+        optimizer: The optimizer that is to train the pair. Default (None): it is not known yet,
+            and nothing is said about what it holds.
+
+    Returns:
+        Who is connected to whom, with shapes and adapters.
 
     Raises:
-        NotAliveError: a loss part that is not connected to the student (unweighted: a warm-up
-            weight of 0 is no excuse), a teacher that would be trained, or a parameter of an
-            adapter that the optimizer does not hold.
-        limbeck.TapError: a tap that caught nothing.
-        ValueError: student and teacher see different frames.
+        NotAliveError: A part of a loss is not connected to the student (whatever its weight: a
+            warm-up from 0 is no excuse), a teacher would be trained, or the optimizer lacks a
+            parameter of the student or of an adapter.
+        limbeck.TapError: A tap caught nothing.
+        ValueError: The student and the teacher see the images in different frames.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+        >>> from limbeck import Distillation, methods
+        >>> from limbeck.wiring import check
+        >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
+        >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
+        >>> pair = Distillation(student, teacher, {"hint": methods.FitNet(["C4"])})
+        >>> batch = torch.rand(2, 3, 64, 64), torch.tensor([0, 3])
+        >>> check(pair, *batch).connections[0].adapter
+        'conv 1x1 256 to 1024'
+        >>> forgetful = torch.optim.SGD(student.parameters(), lr=0.01)
+        >>> check(pair, *batch, forgetful)
+        Traceback (most recent call last):
+        limbeck.wiring.NotAliveError: 2 trainable parameters are not in the optimizer, ...
     """
     if not any(parameter.requires_grad for parameter in pair.student.parameters()):
         raise NotAliveError(
@@ -135,19 +179,50 @@ def check(
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
     with _undisturbed(pair), torch.enable_grad():
-        _, steps = pair._run(images, targets)
+        _, steps = pair.run(images, targets)
         parameters = [p for p in pair.student.parameters() if p.requires_grad]
-        for name, method in pair._methods():
+        for name, method in pair.named_methods():
             for part, loss in method(steps[name]).items():
                 if part not in method.weights:
                     raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
                 _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
-        connections = [c for name, m in pair._methods() for c in _connect(name, m, steps[name])]
+        connections = [
+            c for name, m in pair.named_methods() for c in _connect(name, m, steps[name])
+        ]
     return Wiring(tuple(connections))
 
 
-def balance(pair: Distillation, images: Images, targets: Targets) -> Balance:
-    """Size and gradient share of every term on one batch; nothing is changed by it."""
+def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
+    """Measure the size and the share of the gradient of every loss term on one batch.
+
+    Call it after some steps, when the adapters pass a gradient on, to find weights by which a
+    method neither does nothing nor drowns the task. Nothing is changed by it: modes, statistics of
+    norms, gradients and the random state are as before.
+
+    Args:
+        pair: The distillation.
+        images: The images of one batch, as the distillation takes them.
+        targets: The targets of that batch.
+
+    Returns:
+        Every term with its gradient, and advice on weights.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+        >>> from limbeck import Distillation, methods
+        >>> from limbeck.wiring import balance
+        >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
+        >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
+        >>> pair = Distillation(student, teacher, [methods.KD(weight=1000.0)])
+        >>> found = balance(pair, torch.rand(2, 3, 64, 64), torch.tensor([0, 3]))
+        >>> [term.name for term in found.terms]
+        ['student/cross_entropy', 'KD/logits']
+        >>> found.terms[1].level < 1000.0  # the weight that makes KD as strong as the task
+        True
+        >>> print(found.advice()[0])
+        KD/logits has 9... of the gradient: it drowns the task. A weight of ...
+    """
     with _undisturbed(pair), torch.enable_grad():
         losses = pair(images, targets)
         parameters = [p for p in pair.student.parameters() if p.requires_grad]
@@ -183,7 +258,7 @@ def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
     return torch.stack(norms).norm().item() if norms else 0.0
 
 
-def _refuse_trained_teacher(pair: Distillation, optimizer: torch.optim.Optimizer | None) -> None:
+def _refuse_trained_teacher(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:
     if pair.teacher is None:
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer else ()
@@ -196,9 +271,7 @@ def _refuse_trained_teacher(pair: Distillation, optimizer: torch.optim.Optimizer
             )
 
 
-def _refuse_forgotten_parameters(
-    pair: Distillation, optimizer: torch.optim.Optimizer | None
-) -> None:
+def _refuse_forgotten_parameters(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:
     if optimizer is None:
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -225,7 +298,7 @@ def _refuse_unconnected(
         )
 
 
-def _connect(name: str, method: Method, step: Any) -> Iterator[Connection]:
+def _connect(name: str, method: Method, step: Step) -> Iterator[Connection]:
     weights = method.weights_at(step.number)
     teacher = step.teacher.features if step.teacher is not None else {}
     for tap_name in dict.fromkeys([*method.student_taps, *method.teacher_taps]):
@@ -259,10 +332,10 @@ def _describe(adapter: nn.Module) -> str:
 
 
 @contextmanager
-def _undisturbed(pair: Distillation) -> Iterator[None]:
-    """Training mode within; modes, buffers (norm statistics) and random state restored after.
+def _undisturbed(pair: Pair) -> Iterator[None]:
+    """Within, the pair is in training mode; after, modes, buffers and random state are as before.
 
-    Runs eagerly: a compiled graph has one backward pass, not one for each term.
+    Compiled models run eagerly: a compiled graph has one backward pass, not one for each term.
     """
     modes = {module: module.training for module in pair.modules()}
     buffers = [

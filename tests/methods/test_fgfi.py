@@ -115,7 +115,7 @@ def test_on_a_pyramid_and_on_some_of_its_levels() -> None:
     loss = whole(*batch).raw["it/imitation"]
     assert loss > 0
     # The adapter gives nearly nothing at first: half the masked mean of the teacher's squares.
-    _, steps = whole._run(*batch)
+    _, steps = whole.run(*batch)
     masks = method.masks(steps["it"])
     maps = steps["it"].teacher.by_level(["maps"])
     squares = sum((maps[k].square().sum(1) * masks[k]).sum() for k in masks)
@@ -123,7 +123,7 @@ def test_on_a_pyramid_and_on_some_of_its_levels() -> None:
     torch.testing.assert_close(loss, squares / positions / 2, rtol=0.05, atol=0)
     some = pair_of(FineGrainedImitation(["P4", "P3"]), student, teacher)
     assert some.methods["it"].anchors_of == {"P4": 1, "P3": 0}
-    _, steps = some._run(*batch)
+    _, steps = some.run(*batch)
     chosen = some.methods["it"].masks(steps["it"])
     assert torch.equal(chosen["P4"], masks["maps.1"])
     assert torch.equal(chosen["P3"], masks["maps.0"])

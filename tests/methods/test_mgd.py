@@ -19,7 +19,7 @@ from limbeck import Distillation
 from limbeck.methods import KD, MGD
 from limbeck.methods.base import Calibration, Epochs, Side, Step, Steps
 from limbeck.methods.mgd.margins import margin_of
-from limbeck.methods.mgd.matching import assign, channel_distances
+from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from limbeck.methods.mgd.method import Stage
 from limbeck.methods.mgd.reducers import REDUCERS, guides
 from tests import small
@@ -101,7 +101,7 @@ def costs(draw):
 def test_the_assignment_is_the_cheapest_there_is(drawn):
     cost, count = drawn
     channels, teachers = cost.shape
-    flow = assign(cost, count)
+    flow = cheapest_columns(cost, count)
     assert flow.shape == (channels, count)
     assert len(set(flow.flatten().tolist())) == channels * count
     copies = np.tile(np.arange(channels), count)

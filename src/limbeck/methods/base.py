@@ -1,7 +1,7 @@
-"""What a published method to distil is made of."""
+"""What a published way to distil is made of, and what it sees of a step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from limbeck.tap import Tap
 
 Images = Tensor | list[Tensor]
 Targets = Tensor | list[dict[str, Tensor]] | None
+Places = Sequence[str] | Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Side:
     """One model during a step.
 
     Attributes:
-        model: the teacher or the student.
-        features: the values of the method's taps on it, by the method's own names; the
-            teacher's are detached.
-        outputs: what its forward returned; None where it was stopped early.
+        model: The teacher or the student.
+        features: The values of the method's taps on the model, by the method's own names. Those of
+            the teacher have no gradient.
+        outputs: What the model's forward returned; None where it was stopped early.
     """
 
     model: nn.Module
@@ -31,7 +32,14 @@ class Side:
     outputs: Any = None
 
     def by_level(self, taps: Iterable[str]) -> dict[str, Tensor]:
-        """Features by tap, and by tap and number (``fpn.0``) where one is a list over levels."""
+        """Features by tap, or by tap and number (``fpn.0``) where a feature is a list over levels.
+
+        Args:
+            taps: The names of taps whose values are tensors, or lists or mappings of tensors.
+
+        Returns:
+            One tensor by name.
+        """
         levels: dict[str, Tensor] = {}
         for tap in taps:
             feature = self.features[tap]
@@ -45,16 +53,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Step:
-    """What a method sees.
+    """What a method sees of one batch.
 
     Attributes:
-        images: the raw batch that both models got: (B, 3, H, W), or a list of (3, H, W).
-        targets: class indices (B,), or one dict of ``boxes`` and ``labels`` an image, in the
-            network's frame; None in the dry pass.
-        student: the student's side.
-        teacher: the teacher's side; None without a teacher.
-        number: optimizer steps taken so far.
-        world_size: number of processes.
+        images: The raw batch that both models got: (B, 3, H, W), or a list of (3, H, W).
+        targets: Class indices (B,), or for each image one dict of ``boxes`` and ``labels`` in the
+            network's frame. None in the dry pass.
+        student: The student's side.
+        teacher: The teacher's side; None without a teacher.
+        number: How many optimizer steps have been taken so far.
+        world_size: The number of processes.
     """
 
     images: Images
@@ -66,10 +74,10 @@ class Step:
 
     @property
     def global_batch(self) -> int | Tensor:
-        """Images in the batch over all processes, which may have different numbers of them.
+        """How many images the batch has over all processes, which may have different numbers.
 
-        With several processes a scalar tensor, for which they are asked: one all-reduce, that all
-        of them have to take part in, and no wait for the device.
+        With several processes it is a scalar tensor, the outcome of one all-reduce: all processes
+        have to ask for it, and none of them waits for the device.
         """
         count = len(self.images)
         if self.world_size == 1:
@@ -80,7 +88,7 @@ class Step:
 
     @property
     def taught(self) -> Side:
-        """The teacher's side, for methods that cannot do without; raises when there is none."""
+        """The teacher's side; a ValueError where there is no teacher."""
         if self.teacher is None:
             raise ValueError("this method needs a teacher, and the Distillation has none")
         return self.teacher
@@ -88,14 +96,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Epochs:
-    """Before training, then after ``every`` epochs."""
+    """Before training, and then after every so many epochs.
+
+    Attributes:
+        every: The number of epochs.
+    """
 
     every: int
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Before training, then at multiples of ``every``, from ``slow_from`` on of ``slow_every``."""
+    """Before training, and then at multiples of a number of optimizer steps.
+
+    Attributes:
+        every: The number of steps.
+        slow_from: The step from which ``slow_every`` holds instead. None: never.
+        slow_every: The number of steps from then on.
+    """
 
     every: int
     slow_from: int | None = None
@@ -107,9 +125,9 @@ class Calibration:
     """When and on what a method that is calibrated over many batches observes them.
 
     Attributes:
-        when: in epochs, or in optimizer steps.
-        images: how many images are observed.
-        transform: the data's transform for them.
+        when: How often, in epochs or in optimizer steps.
+        images: How many images are observed.
+        transform: Which of the data's two transforms the images go through.
     """
 
     when: Epochs | Steps
@@ -133,41 +151,87 @@ class Method(nn.Module, ABC):
     precision.
 
     Attributes:
-        student_taps: wanted places of the student by a name of the method's choice: landmarks,
-            paths or :class:`limbeck.Tap`.
-        teacher_taps: the same of the teacher.
-        weights: the weight of each part of the loss. Complete after :meth:`setup`.
-        normaliser: whether losses are divided by what this process has of the batch, or by all of
-            it, as the published form has it. With ``global``, DDP's mean over the processes is the
-            mean over the global batch, however unequal their parts are.
-        calibration: None, or when to call :meth:`observe` over many batches and then
-            :meth:`solve`.
+        student_taps: The places of the student that the method reads, by a name of its own choice:
+            landmarks, paths or :class:`limbeck.Tap`.
+        teacher_taps: The places of the teacher, in the same way.
+        weights: The weight of each part of the loss. It is complete after :meth:`setup`.
+        normaliser: Whether losses are divided by what this process has of the batch (``local``), or
+            by all of it (``global``), as the published form has it. With ``global``, DDP's mean
+            over the processes is the mean over the global batch, however unequal their parts are.
+        calibration: When to call :meth:`observe` over many batches and then :meth:`solve`. None:
+            the method has no calibration.
+
+    Example:
+        A method of one's own, which matches the mean of one map:
+
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, ResNet
+        >>> from limbeck import Distillation
+        >>> from limbeck.methods import Method
+        >>> class MeanMatching(Method):
+        ...     def __init__(self, place="C4", weight=1.0):
+        ...         super().__init__()
+        ...         self.student_taps = {"map": place}
+        ...         self.teacher_taps = {"map": place}
+        ...         self.weights = {"mean": weight}
+        ...
+        ...     def forward(self, step):
+        ...         student = step.student.features["map"].float().mean()
+        ...         teacher = step.taught.features["map"].float().mean()
+        ...         return {"mean": (student - teacher) ** 2}
+        >>> models = [ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4) for _ in range(2)]
+        >>> pair = Distillation(*models, [MeanMatching()])
+        >>> list(pair(torch.rand(2, 3, 64, 64), torch.tensor([0, 3])))
+        ['student/cross_entropy', 'MeanMatching/mean']
     """
 
+    student_taps: Mapping[str, Tap | str]
+    teacher_taps: Mapping[str, Tap | str]
+    weights: Mapping[str, Weight]
     normaliser: Literal["local", "global"] = "local"
     calibration: Calibration | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.student_taps: Mapping[str, Tap | str] = {}
-        self.teacher_taps: Mapping[str, Tap | str] = {}
-        self.weights: Mapping[str, Weight] = {}
+        self.student_taps = {}
+        self.teacher_taps = {}
+        self.weights = {}
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Choose :attr:`student_taps` and :attr:`teacher_taps`, where they depend on the models.
+        """Choose :attr:`student_taps` and :attr:`teacher_taps` where they depend on the models.
 
-        Called once, before :meth:`setup`; a ValueError says what the pair lacks.
+        It is called once, before :meth:`setup`. A ValueError refuses the pair, and says what it
+        lacks.
+
+        Args:
+            student: The student.
+            teacher: The teacher; None without one.
         """
 
     def setup(self, step: Step) -> None:
-        """Size adapters from the features of one tiny dry pass (no targets, evaluation mode)."""
+        """Size the adapters from the features of one tiny dry pass.
+
+        Args:
+            step: The dry pass: both models in evaluation mode, no targets, no gradient.
+        """
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """The unweighted losses by part, scalars computed in float32 whatever the autocast."""
+        """The losses of one batch.
+
+        Args:
+            step: What the method sees of the batch.
+
+        Returns:
+            The unweighted losses by part, scalars computed in float32 whatever the autocast.
+        """
 
     def observe(self, step: Step) -> None:
-        """Take one calibration batch in (both models in evaluation mode, no gradient)."""
+        """Take one calibration batch in.
+
+        Args:
+            step: The batch: both models in evaluation mode, no gradient.
+        """
 
     def solve(self) -> None:
         """Finish a calibration: turn what was observed into what :meth:`forward` needs."""
@@ -183,3 +247,42 @@ class Method(nn.Module, ABC):
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name, for the wiring table."""
         return None
+
+
+def paired(places: Places) -> dict[str, str]:
+    """The student's places and the teacher's, as a method's constructor takes them.
+
+    Args:
+        places: Places that both models have, such as ``["C4", "C5"]``, or
+            ``{student's place: teacher's place}``.
+
+    Returns:
+        ``{student's place: teacher's place}``.
+
+    Raises:
+        TypeError: It is one string, which would be read letter by letter.
+    """
+    if isinstance(places, str):
+        raise TypeError(f"places={places!r} is a string; expected a list of places: [{places!r}]")
+    return dict(places) if isinstance(places, Mapping) else {place: place for place in places}
+
+
+class PlaceModules(nn.ModuleDict):
+    """Modules by the place that they belong to, such as the adapters of a method.
+
+    A place may have dots in its name (``C4.pre``, ``fpn.0``) and a module may not: ``C4_pre`` is
+    what parameters and checkpoints call it.
+    """
+
+    def __getitem__(self, place: str) -> nn.Module:
+        return super().__getitem__(place.replace(".", "_"))
+
+    def __setitem__(self, place: str, module: nn.Module) -> None:
+        super().__setitem__(place.replace(".", "_"), module)
+
+    def __contains__(self, place: str) -> bool:
+        return super().__contains__(place.replace(".", "_"))
+
+    def at(self, place: str) -> nn.Module | None:
+        """The module of a place, or of its first level where the place is a list over levels."""
+        return next((self[name] for name in (place, f"{place}.0") if name in self), None)

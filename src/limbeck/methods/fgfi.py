@@ -17,7 +17,7 @@ wherever it is. On a pyramid, of which the paper has none, :data:`LevelRule` say
 at which level.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import Method, Step
+from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
 
 LevelRule = Literal["own_best", "overall_best", "canonical"]
@@ -43,30 +43,31 @@ class FineGrainedImitation(Method):
     balance that training shows 20 steps after it sets in says which weight that is.
 
     Args:
-        places: maps of both models on whose positions the student has anchors: ``["maps"]``, every
-            level that it has; some of them, such as ``["P3", "P4"]``; or, where the names differ,
-            ``{student's place: teacher's place}``.
-        weight: of the loss; the published one is ``LateStart(0.01, 400)``.
-        factor: psi. 0 marks every position that an anchor on a box has, 1 none.
-        level_rule: ``own_best``: at every level the best of that level's anchors decides for each
-            box; ``overall_best``: the best one of all levels; ``canonical``: a box counts at one
-            level alone, by its size (Lin et al., arXiv:1612.03144, equation 1), the nearest one
+        places: The maps of both models on whose positions the student has anchors: ``["maps"]``,
+            which is every level that it has; some of them, such as ``["P3", "P4"]``; or, where the
+            names differ, ``{student's place: teacher's place}``.
+        weight: The weight of the loss; the published one is ``LateStart(0.01, 400)``.
+        factor: psi. 0 marks every position that has an anchor on a box, 1 marks none.
+        level_rule: Which anchors decide for a box. ``own_best``: at every level the best one of
+            that level; ``overall_best``: the best one of all levels; ``canonical``: a box counts at
+            one level alone, by its size (Lin et al., arXiv:1612.03144, equation 1), the nearest one
             that there is, and there as in ``own_best``.
-        kernel_size: of the adapter's convolution.
-        activation: after it; ``leaky_relu`` (of slope 0.1) or None for teachers whose maps have
-            negative values, which a ReLU cannot reach.
-        resize: how the teacher's map is brought to the student's height and width where their
-            strides differ: ``area`` (mean over the cells that fall together) or ``bilinear``; None:
-            it is refused.
+        kernel_size: The kernel of the adapter's convolution, odd.
+        activation: What follows the convolution; ``leaky_relu`` (of slope 0.1) or None for teachers
+            whose maps have negative values, which a ReLU cannot reach.
+        resize: How the teacher's map is brought to the student's height and width where their
+            strides differ: ``area`` (the mean over the cells that fall together) or ``bilinear``.
+            Default (None): such a pair is refused.
 
     Raises:
-        ValueError: there is no place, or ``factor``, ``level_rule`` or ``activation`` is none of
+        ValueError: There is no place, or ``factor``, ``level_rule`` or ``activation`` is none of
             these.
+        TypeError: ``places`` is one string.
     """
 
     def __init__(
         self,
-        places: Sequence[str] | Mapping[str, str] = ("maps",),
+        places: Places = ("maps",),
         weight: Weight = 0.01,
         factor: float = 0.5,
         level_rule: LevelRule = "own_best",
@@ -85,20 +86,20 @@ class FineGrainedImitation(Method):
                 f"activation={activation!r}: expected one of {', '.join(get_args(Activation))}, or "
                 "None"
             )
-        pairs = places if isinstance(places, Mapping) else {place: place for place in places}
+        pairs = paired(places)
         if not pairs:
             raise ValueError("places is empty: name one, such as P4, or leave it out for all maps")
         self.places = tuple(pairs)
         own = {"all maps": "maps", "all anchors": "anchors", "input frame": "frame"}
         self.student_taps = dict(zip(pairs, pairs, strict=True)) | own
-        self.teacher_taps = dict(pairs)
+        self.teacher_taps = pairs
         self.weights = {"imitation": weight}
         self.factor = factor
         self.level_rule = level_rule
         self.kernel_size = kernel_size
         self.activation = activation
         self.resize = resize
-        self.adapters = nn.ModuleDict()
+        self.adapters = PlaceModules()
         self.anchors_of: dict[str, int] = {}
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
@@ -110,7 +111,7 @@ class FineGrainedImitation(Method):
             )
 
     def setup(self, step: Step) -> None:
-        """One adapter for each map, and which level's anchors lie on it."""
+        """Make one adapter for each map, and find which level's anchors lie on it."""
         student, teacher = (s.by_level(self.places) for s in (step.student, step.taught))
         if student.keys() != teacher.keys():
             raise ValueError(
@@ -125,7 +126,7 @@ class FineGrainedImitation(Method):
                 convolution = adapters.convolution(feature, taught, self.kernel_size)
             except ValueError as error:
                 raise ValueError(f"FineGrainedImitation at {level}: {error}") from None
-            self.adapters[_key(level)] = _adapter(convolution, self.activation)
+            self.adapters[level] = _adapter(convolution, self.activation)
             self.anchors_of[level] = _level_of(level, feature, maps)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -168,12 +169,11 @@ class FineGrainedImitation(Method):
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on that map, or on its first level."""
-        names = (_key(student_tap), _key(f"{student_tap}.0"))
-        return next((self.adapters[name] for name in names if name in self.adapters), None)
+        return self.adapters.at(student_tap)
 
     def _adapted(self, level: str, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
         """The adapted feature where it is imitated, (P, C): nothing else is used of it."""
-        adapter = self.adapters[_key(level)]
+        adapter = self.adapters[level]
         if isinstance(adapter, nn.Conv2d):
             return adapters.convolved_at(adapter, feature, where)
         convolution, activation = adapter.children()
@@ -205,19 +205,19 @@ def imitation_masks(
     """The positions near the objects of one image, section 3.2.
 
     Args:
-        anchors: (H * W * K, 4) of each level, position by position, xyxy, pixels.
-        grids: (H, W) of each level.
-        boxes: (G, 4), xyxy, pixels, exclusive. One of a single pixel or less marks nothing, as in
-            the original.
+        anchors: The anchors of each level, (H * W * K, 4), position by position, xyxy, pixels.
+        grids: The (H, W) of each level.
+        boxes: The boxes g, (G, 4), xyxy, pixels, exclusive. A box of a single pixel or less marks
+            nothing, as in the original.
         factor: psi.
-        level_rule: see :class:`FineGrainedImitation`.
-        strides: of each level, pixels; for the rule ``canonical``.
+        level_rule: Which anchors decide for a box, see :class:`FineGrainedImitation`.
+        strides: The stride of each level, pixels, for the rule ``canonical``.
 
     Returns:
         A mask (H, W) for each level, boolean.
 
     Raises:
-        ValueError: the rule is ``canonical``, and there is not one stride for each level.
+        ValueError: The rule is ``canonical``, and there is not one stride for each level.
     """
     if level_rule == "canonical" and len(strides) != len(grids):
         raise ValueError(f"strides={strides}: canonical needs one for each of {len(grids)} levels")
@@ -234,7 +234,7 @@ def imitation_masks(
             peaks = peaks.amax(dim=0).expand_as(peaks)
         counted = (block[:, 2:] - block[:, :2] > 1).any(dim=1)
         if level_rule == "canonical":
-            counted = counted & _assigned(block, strides)
+            counted = counted & _at_canonical_level(block, strides)
         thresholds = (factor * peaks).masked_fill(~counted, torch.inf)
         for mask, iou, threshold in zip(found, best, thresholds, strict=True):
             mask |= (iou > threshold[:, None]).any(dim=0)
@@ -242,7 +242,7 @@ def imitation_masks(
 
 
 def _best_iou(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """At every position the best IoU over its anchors: (4, K, P), (G, 4) -> (G, P)."""
+    """The best IoU over the anchors of every position: (4, K, P) and (G, 4) to (G, P)."""
     x1, y1, x2, y2 = anchors
     left, top, right, bottom = boxes.T[:, :, None, None]
     width = torch.minimum(x2, right).sub_(torch.maximum(x1, left)).clamp_(min=0)
@@ -252,8 +252,11 @@ def _best_iou(anchors: Tensor, boxes: Tensor) -> Tensor:
     return common.div_(areas.sub_(common)).amax(dim=1)
 
 
-def _assigned(boxes: Tensor, strides: Sequence[float]) -> Tensor:
-    """Whether a box belongs to a level, (levels, G): equation 1 of the FPN, nearest level."""
+def _at_canonical_level(boxes: Tensor, strides: Sequence[float]) -> Tensor:
+    """Whether each level is the nearest one to what equation 1 of the FPN says of a box.
+
+    The boxes are (G, 4), and what is said of them is (levels, G).
+    """
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
     wanted = torch.floor(4 + torch.log2(sides / 224 + 1e-6))
     there = torch.tensor(strides, device=boxes.device).log2().round()
@@ -262,18 +265,13 @@ def _assigned(boxes: Tensor, strides: Sequence[float]) -> Tensor:
 
 
 def _adapter(convolution: nn.Conv2d, activation: Activation | None) -> nn.Module:
-    """With the original's initial weights: N(0, 1) wrapped into (-2, 2), times 1e-4."""
+    """The adapter r, with the original's initial weights: N(0, 1) wrapped into (-2, 2), by 1e-4."""
     with torch.no_grad():
         convolution.weight.normal_().fmod_(2).mul_(1e-4)
     if activation is None:
         return convolution
     after = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(0.1, inplace=True)
     return nn.Sequential(convolution, after)
-
-
-def _key(level: str) -> str:
-    """A module's name holds no dots."""
-    return level.replace(".", "_")
 
 
 def _grid(feature: Tensor) -> Grid:

@@ -9,14 +9,13 @@ the teacher's hint T, and
 The paper sums and halves over one layer and trains it as a first stage; here, as in today's
 practice and in the FitNet baseline of HEAD (ECCV 2022, the repository's ``configs/fitnet``), the
 loss is the mean, stands beside the task's losses throughout, and takes any number of places. A
-place that is a list over levels (an FPN) gets one adapter a level, and the levels' losses are
-summed. HEAD's baseline is ``FitNet(["fpn"])`` with ``transfer={"head": "head"}``.
+place that is a list over levels (an FPN) gets one adapter for each level, and the levels' losses
+are summed. HEAD's baseline is ``FitNet(["fpn"])`` with ``transfer={"head": "head"}``.
 
 With ``normalise`` a level's loss is divided by the variance of T over the batch, so that a weight
 means the same in every network: 1 is the loss of always predicting the mean.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Method, Step
+from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
 
 
@@ -32,31 +31,35 @@ class FitNet(Method):
     """Mean squared error between adapted student features and the teacher's.
 
     Args:
-        places: places that both models have, such as ``["fpn"]`` or ``["C4", "C5"]``; or, where
+        places: Places that both models have, such as ``["fpn"]`` or ``["C4", "C5"]``; or, where
             they differ, ``{student's place: teacher's place}``.
-        weight: weight of every part.
-        adapter: ``conv`` (1x1, for maps), ``linear`` (for vectors), or ``none`` (equal shapes).
-        normalise: divide each level's loss by the variance of the teacher's feature.
+        weight: The weight of every part: a number or a schedule.
+        adapter: What brings the student's feature to the teacher's shape: ``conv`` (1x1, for maps),
+            ``linear`` (for vectors), or ``none`` (for equal shapes).
+        normalise: Whether each level's loss is divided by the variance of the teacher's feature.
+
+    Raises:
+        TypeError: ``places`` is one string.
     """
 
     def __init__(
         self,
-        places: Sequence[str] | Mapping[str, str],
+        places: Places,
         weight: Weight = 1.0,
         adapter: Literal["conv", "linear", "none"] = "conv",
         normalise: bool = False,
     ) -> None:
         super().__init__()
-        pairs = places if isinstance(places, Mapping) else {place: place for place in places}
+        pairs = paired(places)
         self.student_taps = dict(zip(pairs, pairs, strict=True))
-        self.teacher_taps = dict(pairs)
+        self.teacher_taps = pairs
         self.weight = weight
         self.adapter = adapter
         self.normalise = normalise
-        self.adapters = nn.ModuleDict()
+        self.adapters = PlaceModules()
 
     def setup(self, step: Step) -> None:
-        """One adapter for each level of each place."""
+        """Make one adapter for each level of each place."""
         student = step.student.by_level(self.student_taps)
         teacher = step.taught.by_level(self.teacher_taps)
         if student.keys() != teacher.keys():
@@ -66,7 +69,7 @@ class FitNet(Method):
             )
         for level, feature in student.items():
             try:
-                self.adapters[_key(level)] = self._adapter(feature, teacher[level])
+                self.adapters[level] = self._adapter(feature, teacher[level])
             except ValueError as error:
                 raise ValueError(f"FitNet at {level}: {error}") from None
         self.weights = dict.fromkeys(student, self.weight)
@@ -84,10 +87,10 @@ class FitNet(Method):
         return nn.Identity()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """One loss a level."""
+        """One loss for each level, by the level's name."""
         teacher = step.taught.by_level(self.teacher_taps)
         return {
-            level: self._loss(self.adapters[_key(level)](feature), teacher[level])
+            level: self._loss(self.adapters[level](feature), teacher[level])
             for level, feature in step.student.by_level(self.student_taps).items()
         }
 
@@ -101,12 +104,4 @@ class FitNet(Method):
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level."""
-        for level in (student_tap, f"{student_tap}.0"):
-            if _key(level) in self.adapters:
-                return self.adapters[_key(level)]
-        return None
-
-
-def _key(level: str) -> str:
-    """A module's name holds no dots."""
-    return level.replace(".", "_")
+        return self.adapters.at(student_tap)

@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from limbeck.distillation import Distillation
 from limbeck.models.detection.parts.anchors import unsuited_side
+from limbeck.pair import Pair
 from limbeck.schedules import Schedule
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
@@ -93,9 +93,9 @@ class BalanceReport(L.Callback):
         self.reported = state_dict["reported"]
 
 
-def _late(pair: Distillation, number: int) -> bool:
+def _late(pair: Pair, number: int) -> bool:
     """Whether, after so many steps, a term that is scheduled for later has not set in."""
-    weights = [weight for _, method in pair._methods() for weight in method.weights.values()]
+    weights = [weight for _, method in pair.named_methods() for weight in method.weights.values()]
     return any(w.at(0) == 0 == w.at(number) for w in weights if isinstance(w, Schedule))
 
 

@@ -43,7 +43,7 @@ class MatchingPictures(L.Callback):
         if not calibrated:
             return
         images, targets = batch
-        _, steps = module.pair._run(images[:1], targets[:1])
+        _, steps = module.pair.run(images[:1], targets[:1])
         for name, method in calibrated:
             for place in method.places:
                 stem = f"{name}_{place.replace('.', '_')}"

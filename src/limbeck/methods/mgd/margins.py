@@ -11,7 +11,7 @@ from limbeck.tap import TapError
 
 
 def norm_before(teacher: nn.Module, place: str) -> nn.Module | None:
-    """The norm that ends the place; None where none does, as in an FPN's levels."""
+    """The norm that ends a place of the teacher; None where none does, as in an FPN's levels."""
     tap = resolve(teacher, place)
     if tap.keys or tap.select:  # an item of an output that many modules had a part in
         return None
@@ -28,10 +28,10 @@ def margin_of(norm: nn.Module | None) -> Tensor:
     (gamma 0) has the limit of both: beta where negative, else 0.
 
     Args:
-        norm: any norm; what lacks a gain or a shift, or is None, has 1 and 0.
+        norm: Any norm. A gain that it lacks is 1, a shift that it lacks is 0; None lacks both.
 
     Returns:
-        (C,), float32; a scalar without gains.
+        The margin of each channel, (C,), float32; a scalar where there are no gains.
     """
     weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
     gamma = torch.ones(()).double() if weight is None else weight.detach().double().abs()
@@ -47,9 +47,9 @@ def partial_distance(student: Tensor, target: Tensor, margin: Tensor) -> Tensor:
     """Squared distance to the target above its margin, but not from below to a negative one.
 
     Args:
-        student: (B, S, H, W).
-        target: (B, S, H, W).
-        margin: (1, S, 1, 1).
+        student: s, the student's map behind its norm, (B, S, H, W).
+        target: The reduced teacher's map, (B, S, H, W).
+        margin: m, the reduced margins, (1, S, 1, 1).
 
     Returns:
         A scalar, the sum over all elements.

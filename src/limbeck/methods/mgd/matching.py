@@ -4,7 +4,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -12,11 +11,11 @@ def channel_distances(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared distances between channels of length 1, summed over images.
 
     Args:
-        student: (B, S, H, W).
-        teacher: (B, T, H, W).
+        student: The student's map, (B, S, H, W).
+        teacher: The teacher's map, (B, T, H, W).
 
     Returns:
-        (S, T), from 0 to 4 an image; 2 where a channel is all zero.
+        (S, T): for each image from 0 to 4, and 2 where a channel is all zero.
     """
     with torch.autocast(student.device.type, enabled=False):
         s, t = (F.normalize(x.float().flatten(2), dim=2) for x in (student, teacher))  # (B, C, HW)
@@ -25,16 +24,18 @@ def channel_distances(student: Tensor, teacher: Tensor) -> Tensor:
         return torch.addbmm(twice, s, t.transpose(1, 2), alpha=-2)
 
 
-def assign(cost: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The assignment of least cost that gives each row ``count`` columns of its own.
+def cheapest_columns(cost: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The assignment of least cost that gives each row as many columns of its own.
 
     Args:
-        cost: (S, T) with T >= S * count.
-        count: k.
+        cost: The cost of each pair, (S, T) with T >= S * count.
+        count: k, the number of columns of each row.
 
     Returns:
-        Columns of each row in ascending order, (S, k).
+        The columns of each row in ascending order, (S, k).
     """
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
     # As rows, students are fewer than teachers, as the solver wants it; on features of networks
     # that was mostly the faster way round where they are as many, too.
     _, teachers = linear_sum_assignment(np.tile(cost, (count, 1)))

@@ -1,15 +1,24 @@
 """The method: its places, its calibration and its losses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
 
 from limbeck.adapters import same_map
-from limbeck.methods.base import Calibration, Epochs, Method, Step, Steps
+from limbeck.methods.base import (
+    Calibration,
+    Epochs,
+    Method,
+    PlaceModules,
+    Places,
+    Step,
+    Steps,
+    paired,
+)
 from limbeck.methods.mgd.margins import margin_of, norm_before, partial_distance
-from limbeck.methods.mgd.matching import assign, channel_distances
+from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from limbeck.methods.mgd.reducers import REDUCERS, Reducer, guides
 
 Norm = Literal["batch", "group", "synchronised"]
@@ -20,34 +29,45 @@ GROUPS = 32  # of a group norm
 class MGD(Method):
     """Matching Guided Distillation.
 
-    It has to be calibrated before the first step, and is again every other epoch: training does
-    both. In a loop of one's own, show batches to :meth:`limbeck.Distillation.observe` and call
-    its ``solve()``. What was found is saved in checkpoints.
+    It has to be calibrated before the first step, and again every other epoch: training does both.
+    In a loop of one's own, show batches to :meth:`limbeck.Distillation.observe` and then call its
+    ``solve()``. What was found is saved in checkpoints.
 
     Args:
-        places: places that both models have; or, where they differ,
-            ``{student's place: teacher's place}``. Before the activation, as ``C4.pre``.
-        reducer: what is made of the teacher channels that guide one student channel.
-        stage_weights: of the places, in their order; None for 1 at the last and half of the next
-            one's at each before it.
-        factor: what all weights are divided by.
-        norm: the student's norm at each place: a batch norm, one over all processes, or a group
-            norm of 32 groups.
-        remainder: which T mod S teacher channels guide nobody: those that cost most, or the last
+        places: Places that both models have; or, where they differ,
+            ``{student's place: teacher's place}``. A place is to lie before the activation, as
+            ``C4.pre`` does.
+        reducer: What is made of the teacher channels that guide one student channel.
+        stage_weights: The weights of the places, in their order. Default (None): 1 at the last
+            place, and at each before it half of the next one's.
+        factor: What all weights are divided by.
+        norm: The student's norm at each place: a batch norm, a batch norm over all processes, or a
+            group norm of 32 groups.
+        remainder: Which T mod S teacher channels guide nobody: those that cost most, or the last
             ones by index, as in the published code. ``sm`` always chooses by cost.
-        every_epochs: how often the flow is found anew.
-        every_steps: the same in optimizer steps, instead.
-        slow_from: step from which ``slow_every`` holds instead of ``every_steps``.
-        slow_every: in optimizer steps.
-        images: how many images the flow is found on.
-        transform: the data's transform for them.
+        every_epochs: How often the flow is found anew, in epochs.
+        every_steps: How often the flow is found anew, in optimizer steps. Default (None): in
+            epochs.
+        slow_from: The optimizer step from which ``slow_every`` holds instead of ``every_steps``.
+            Default (None): never.
+        slow_every: How often the flow is found anew from then on, in optimizer steps.
+        images: How many images the flow is found on.
+        transform: Which of the data's two transforms these images go through.
+
+    Attributes:
+        normaliser: ``global``: the loss is divided by the images of all processes.
+
+    Raises:
+        ValueError: ``reducer``, ``norm`` or ``remainder`` is none of these, or there is not one
+            stage weight for each place.
+        TypeError: ``places`` is one string.
     """
 
     normaliser = "global"
 
     def __init__(
         self,
-        places: Sequence[str] | Mapping[str, str] = ("C2.pre", "C3.pre", "C4.pre", "C5.pre"),
+        places: Places = ("C2.pre", "C3.pre", "C4.pre", "C5.pre"),
         reducer: Reducer = "amp",
         stage_weights: Sequence[float] | None = None,
         factor: float = 1e4,
@@ -70,7 +90,7 @@ class MGD(Method):
                 raise ValueError(
                     f"MGD: {name} is {value!r}; there are {', '.join(get_args(known))}"
                 )
-        pairs = places if isinstance(places, Mapping) else {place: place for place in places}
+        pairs = paired(places)
         halves = [0.5**i for i in reversed(range(len(pairs)))]
         shares = halves if stage_weights is None else stage_weights
         if len(shares) != len(pairs):
@@ -78,7 +98,7 @@ class MGD(Method):
                 f"MGD has {len(pairs)} places ({', '.join(pairs)}) and {len(shares)} "
                 "stage_weights. Give one a place, in the places' order."
             )
-        self.places = dict(pairs)
+        self.places = pairs
         self.student_taps = dict(zip(pairs, pairs, strict=True))
         self.teacher_taps = self.places
         self.weights = {place: w / factor for place, w in zip(pairs, shares, strict=True)}
@@ -87,15 +107,15 @@ class MGD(Method):
         self.remainder = remainder
         steps = None if every_steps is None else Steps(every_steps, slow_from, slow_every)
         self.calibration = Calibration(steps or Epochs(every_epochs), images, transform)
-        self.stages = nn.ModuleDict()
+        self.stages = PlaceModules()
         self.found_on = 0  # images, for the present flow; 0 while there is none
         self.observed = 0  # images since then, in this process
 
     def setup(self, step: Step) -> None:
-        """A stage for each place, and the teacher's margins."""
+        """Make a stage for each place, and take the teacher's margins."""
         for place, taught in self.places.items():
             try:
-                self.stages[_key(place)] = self._new_stage(
+                self.stages[place] = self._new_stage(
                     step.student.features[place], step.taught.features[place]
                 )
                 self._take_margin(place, step)
@@ -132,12 +152,12 @@ class MGD(Method):
         stage.margin.copy_(margin)
 
     def _stage(self, place: str) -> "Stage":
-        stage = self.stages[_key(place)]
+        stage = self.stages[place]
         assert isinstance(stage, Stage)
         return stage
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """One distance a place, divided by the images of the global batch."""
+        """One distance for each place, divided by the images of the global batch."""
         if not self.found_on:
             raise RuntimeError(
                 "MGD has no flow yet: which teacher channels guide which student channel is found "
@@ -155,8 +175,12 @@ class MGD(Method):
     def matched(self, step: Step, place: str) -> tuple[Tensor, Tensor, Tensor]:
         """What is compared at one of the student's places, for whoever wants to look at it.
 
+        Args:
+            step: One step of the pair.
+            place: The student's place.
+
         Returns:
-            The student's map behind its norm and the teacher's reduced one, (B, S, H, W) both, and
+            The student's map behind its norm and the teacher's reduced map, (B, S, H, W) both, and
             the teacher channels that guide each student channel, (S, k).
         """
         stage = self._stage(place)
@@ -166,7 +190,7 @@ class MGD(Method):
 
     @torch.no_grad()
     def observe(self, step: Step) -> None:
-        """Add one batch to the costs; the first one also takes the teacher's present margins."""
+        """Add one batch to the costs, and with the first one take the teacher's present margins."""
         for place, student in step.student.features.items():
             if not self.observed:  # the teacher's weights may have been loaded after setup
                 self._take_margin(place, step)
@@ -177,7 +201,11 @@ class MGD(Method):
     def solve(self) -> None:
         """Find the flow by what all processes have observed since the last time.
 
-        The first process solves and tells the others: then they agree, however they compute.
+        The first process solves and tells the others, so that they agree however they compute.
+
+        Raises:
+            RuntimeError: No image has been observed since the last time.
+            ValueError: A feature was not finite.
         """
         costs = {place: self._stage(place).take_cost() for place in self.places}
         images = next(iter(costs.values())).new_tensor(self.observed)
@@ -205,7 +233,7 @@ class MGD(Method):
     def _match(self, cost: Tensor, count: int) -> Tensor:
         if self.remainder == "index" and self.reducer != "sm":
             cost = cost[:, : len(cost) * count]
-        return torch.from_numpy(assign(cost.cpu().numpy(), count))
+        return torch.from_numpy(cheapest_columns(cost.cpu().numpy(), count))
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The student's norm at that place."""
@@ -216,19 +244,25 @@ class MGD(Method):
         return {"images": self.found_on}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """A checkpoint from before the first calibration holds no flow."""
+        """Take that number; in a checkpoint from before the first calibration it is 0."""
         self.found_on = state["images"]
 
 
 class Stage(nn.Module):
     """One place: the student's norm there, the flow, and the teacher's margins.
 
+    Args:
+        norm: The norm over the student's S channels.
+        flow: The shape of the flow, S and k.
+        teachers: T, the number of the teacher's channels.
+
     Attributes:
-        norm: over the student's S channels.
-        flow: teacher channels that guide each student channel, (S, k).
-        margin: of each teacher channel, (T,).
+        norm: The norm over the student's S channels.
+        flow: The teacher channels that guide each student channel, (S, k), int64.
+        margin: The margin of each teacher channel, (T,).
     """
 
+    norm: nn.Module
     flow: Tensor
     margin: Tensor
 
@@ -241,25 +275,25 @@ class Stage(nn.Module):
         self.cost: Tensor | None = None
 
     def forward(self, student: Tensor, teacher: Tensor, reducer: Reducer) -> Tensor:
-        """The distance of one batch, a scalar."""
+        """The distance L of one batch, a scalar, from (B, S, H, W) and (B, T, H, W)."""
         return partial_distance(*self.matched(student, teacher, reducer))
 
     def matched(
         self, student: Tensor, teacher: Tensor, reducer: Reducer
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The student's map behind its norm, what guides it, and the margin of that."""
+        """The student's map s behind its norm, and the reduced teacher's map with its margin m."""
         reduce_feature, reduce_margin = REDUCERS[reducer]
         target = reduce_feature(guides(teacher, self.flow))  # (B, S, H, W)
         margin = reduce_margin(guides(self.margin[None, :, None, None], self.flow))  # (1, S, 1, 1)
         return self.norm(student).float(), target.float(), margin
 
     def observe(self, student: Tensor, teacher: Tensor) -> None:
-        """Add one batch to the cost: of the student's feature as it is, not behind the norm."""
+        """Add one batch to the cost D, of the student's feature as it is, not behind the norm."""
         cost = channel_distances(student, teacher).double()
         self.cost = cost if self.cost is None else self.cost.add_(cost)
 
     def take_cost(self) -> Tensor:
-        """The sum over the images observed since the last time, (S, T), float64."""
+        """The sum D over the images observed since the last time, (S, T), float64."""
         cost, self.cost = self.cost, None
         if cost is None:  # this process had no part of the images
             return self.margin.new_zeros(len(self.flow), len(self.margin), dtype=torch.float64)
@@ -277,8 +311,3 @@ def _new_norm(kind: Norm, channels: int) -> nn.Module:
             "norm 'batch' or 'synchronised'."
         )
     return nn.GroupNorm(GROUPS, channels)
-
-
-def _key(place: str) -> str:
-    """A module's name holds no dots."""
-    return place.replace(".", "_")

@@ -1,4 +1,4 @@
-"""One map, and one margin, of the k teacher channels that guide a student channel."""
+"""The reduction of the k teacher channels that guide a student channel to one map and margin."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -10,7 +10,7 @@ Reducer = Literal["amp", "sp", "sp_mean", "rd", "sm"]
 
 
 def guides(values: Tensor, flow: Tensor) -> Tensor:
-    """What guides each student channel: (B, T, H, W) by the flow (S, k) to (B, k, S, H, W)."""
+    """The channels that guide each student channel: (B, T, H, W), (S, k) to (B, k, S, H, W)."""
     chosen = values.index_select(1, flow.T.flatten())
     return chosen.unflatten(1, flow.T.shape)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -30,16 +30,16 @@ def random_member(values: Tensor) -> Tensor:
 
 
 def maximum(values: Tensor) -> Tensor:
-    """The largest: (B, k, ...) to (B, ...)."""
+    """The largest value: (B, k, ...) to (B, ...)."""
     return values.amax(1)
 
 
 def mean(values: Tensor) -> Tensor:
-    """The mean: (B, k, ...) to (B, ...)."""
+    """The mean of the values: (B, k, ...) to (B, ...)."""
     return values.mean(1)
 
 
-# Of the features, and of the margins.
+# How features are reduced, and how margins are.
 REDUCERS: dict[Reducer, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "amp": (absolute_max, mean),
     "sp": (maximum, maximum),

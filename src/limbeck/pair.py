@@ -1,0 +1,263 @@
+"""The pair: a student and the teacher it learns from, read while they run.
+
+It is what a distillation stands on, and all that has to be known in order to look at one: the
+models, the methods by name, their taps, one step of both models, what is trained and what is not.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
+from limbeck.frame import network_frame, same_frame
+from limbeck.landmarks import landmarks, unwrap
+from limbeck.losses import Losses
+from limbeck.methods.base import Images, Method, Side, Step, Targets
+from limbeck.tap import Tap
+from limbeck.taps import Taps
+from limbeck.transfer import transfer_weights
+
+# What one model returned, and the values of its taps by "<method's name> <tap's name>".
+Seen = tuple[Any, dict[str, Any]]
+
+
+class Pair(nn.Module, ABC):
+    """A student, a frozen teacher, and the methods that read both.
+
+    A subclass says in :meth:`forward` which losses a batch has. This class connects the methods to
+    the models, sizes their adapters in a dry pass, and runs both models with the taps installed.
+
+    Args:
+        student: Any module. In training mode a detector takes ``(images, targets)``, a classifier
+            takes ``images``.
+        teacher: Any module, or None where no method needs one. It is frozen here: it takes no
+            gradient and stays in evaluation mode.
+        methods: The methods by a name of the user's choice. The methods of a sequence go by the
+            names of their classes, numbered where a name repeats.
+        transfer: Submodules of the student whose weights are copied once, here, from the teacher's:
+            ``{student's submodule: teacher's}``. Names and shapes have to be equal.
+        example: The images of the dry pass, (B, 3, H, W) or a list of (3, H, W). Default (None):
+            one black image of 128 px, or of the size that the student takes.
+
+    Attributes:
+        number: How many optimizer steps have been taken, by which schedules go.
+
+    Raises:
+        ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
+            names and shapes of both are said.
+        limbeck.TapError: A place does not exist.
+    """
+
+    number: int
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None = None,
+        methods: Mapping[str, Method] | Sequence[Method] = (),
+        *,
+        transfer: Mapping[str, str] | None = None,
+        example: Images | None = None,
+    ) -> None:
+        super().__init__()
+        if unwrap(student) is not student:
+            raise ValueError(
+                f"the student is wrapped ({type(student).__name__}). Pass the plain module, and "
+                "wrap or compile the whole Distillation."
+            )
+        self.student = student
+        self.teacher = None if teacher is None else unwrap(teacher).requires_grad_(False).eval()
+        # Read by DDP: the frozen teacher is neither broadcast nor reduced.
+        self._ddp_params_and_buffers_to_ignore = self.teacher_names()
+        self.methods = nn.ModuleDict(_by_name(methods))
+        self.number = 0
+        if transfer:
+            transfer_weights(student, self._needed_teacher("transfer"), transfer)
+        for _, method in self.named_methods():
+            method.connect(self.student, self.teacher)
+        self._student_taps = self._tap(student, "student_taps")
+        self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
+        self._setup(example)
+
+    def named_methods(self) -> Iterator[tuple[str, Method]]:
+        """Every method with its name, in the order in which they were given."""
+        for name in self.methods:
+            yield name, self.method(name)
+
+    def method(self, name: str) -> Method:
+        """The method of that name."""
+        method = self.methods[name]
+        assert isinstance(method, Method)
+        return method
+
+    def _needed_teacher(self, wanted_by: str) -> nn.Module:
+        if self.teacher is None:
+            raise ValueError(f"{wanted_by} needs a teacher, and the Distillation has none")
+        return self.teacher
+
+    # -- taps and the dry pass ------------------------------------------------------------------
+
+    def _tap(self, model: nn.Module, side: str) -> Taps:
+        taps: dict[str, Tap | str] = {
+            f"{name} {tap_name}": tap
+            for name, method in self.named_methods()
+            for tap_name, tap in getattr(method, side).items()
+        }
+        if "frame" in landmarks(model) and (taps or side == "student_taps"):
+            taps["frame"] = "frame"
+        return Taps(model, taps, stop_early=side == "teacher_taps")
+
+    @torch.no_grad()
+    def _setup(self, example: Images | None) -> None:
+        """Run both models once on a tiny batch, from which the methods size their adapters."""
+        device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
+        images = tiny_batch(self.student, device) if example is None else example
+        student, teacher = {}, {}
+        with (
+            explained_dry_pass(images),
+            evaluation(self.student, self.teacher),
+            network_frame(self.student, self.teacher),
+        ):
+            if self._teacher_taps is not None and self._teacher_taps.taps:
+                teacher = self._teacher_taps.learn(lambda: self._needed_teacher("a tap")(images))
+            if self._student_taps.taps:
+                student = self._student_taps.learn(lambda: self.student(images))
+        for name, method in self.named_methods():
+            try:
+                method.setup(self._step(name, images, None, (None, student), (None, teacher)))
+            except ValueError as error:
+                raise ValueError(f"method {name!r}: {error}") from error
+            method.to(device)
+
+    def close(self) -> None:
+        """Remove every hook from the student and the teacher."""
+        self._student_taps.close()
+        if self._teacher_taps is not None:
+            self._teacher_taps.close()
+
+    # -- one step -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, images: Images, targets: Targets) -> Losses:
+        """The losses of one batch by name."""
+
+    def run(self, images: Images, targets: Targets) -> tuple[Any, dict[str, Step]]:
+        """Run both models on one batch, and give every method what it sees of them.
+
+        The teacher runs first, without gradient and only as far as its last tap, and not at all
+        where no method taps it. Then the student runs, in whichever mode it is. No loss is
+        computed: call a method with its step for that, or the pair for all of them.
+
+        Args:
+            images: Raw RGB in [0, 1], (B, 3, H, W), or for detectors a list of (3, H, W) in the
+                network's frame: nothing resizes them any more.
+            targets: Class indices (B,), or for detectors a dict of ``boxes`` (xyxy, pixels) and
+                ``labels`` (from 1) for each image. A detector in training mode is called with them.
+
+        Returns:
+            What the student returned, and the step of each method by the method's name.
+
+        Raises:
+            limbeck.TapError: A tap caught nothing, or not what it caught in the dry pass.
+            ValueError: The student and the teacher see the images in different frames.
+
+        Example:
+            Read the features that a method compares:
+
+            >>> import torch
+            >>> from torchvision.models.resnet import BasicBlock, ResNet
+            >>> from limbeck import Distillation, methods
+            >>> models = [ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4) for _ in range(2)]
+            >>> pair = Distillation(*models, {"hint": methods.FitNet(["C4"])})
+            >>> logits, steps = pair.run(torch.rand(2, 3, 64, 64), torch.tensor([0, 3]))
+            >>> steps["hint"].student.features["C4"].shape
+            torch.Size([2, 256, 4, 4])
+        """
+        with network_frame(self.student, self.teacher):
+            taught = self._teach(images)
+            labelled = self.student.training and isinstance(targets, list)
+            inputs = (images, targets) if labelled else (images,)
+            learnt = self._student_taps.read(lambda: self.student(*inputs))
+        frame = learnt[1].get("frame")
+        if frame is not None:
+            same_frame(frame, taught[1].get("frame"))
+            targets = targets if frame.targets is None else frame.targets
+        steps = {name: self._step(name, images, targets, learnt, taught) for name in self.methods}
+        return learnt[0], steps
+
+    def _teach(self, images: Images) -> Seen:
+        """Run the teacher as far as its last tap; not at all when nothing is tapped."""
+        taps = self._teacher_taps
+        if taps is None or not taps.taps:
+            return None, {}
+        teacher = self._needed_teacher("a tap")
+        if teacher.training:  # somebody called .train() on the teacher itself
+            teacher.eval()
+        # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
+        with torch.no_grad():
+            return taps.read(lambda: teacher(images))
+
+    def _step(
+        self, name: str, images: Images, targets: Targets, learnt: Seen, taught: Seen
+    ) -> Step:
+        method, teacher = self.methods[name], self.teacher
+
+        def side(model: nn.Module, taps: Any, seen: Seen) -> Side:
+            return Side(model, {tap: seen[1][f"{name} {tap}"] for tap in taps}, seen[0])
+
+        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        return Step(
+            images=images,
+            targets=targets,
+            student=side(self.student, method.student_taps, learnt),
+            teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
+            number=self.number,
+            world_size=world,
+        )
+
+    def advance(self) -> None:
+        """Count one optimizer step, so that schedules move on."""
+        self.number += 1
+
+    # -- what is trained and what is frozen -----------------------------------------------------
+
+    def named_trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters of the student and of the methods that take a gradient, by name."""
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad and not name.startswith("teacher."):
+                yield name, parameter
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters that an optimizer is to hold: the student's and the methods'."""
+        return [parameter for _, parameter in self.named_trainable_parameters()]
+
+    def teacher_names(self) -> list[str]:
+        """Names of the teacher's parameters and buffers, for checkpoints and DDP to leave alone."""
+        if self.teacher is None:
+            return []
+        names = self.teacher.state_dict(keep_vars=True) | dict(self.teacher.named_buffers())
+        return [f"teacher.{name}" for name in names]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the student and the methods to training or evaluation mode, the teacher never."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+
+def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
+    """Methods by the names that were given, or by their classes', numbered from the second on."""
+    if isinstance(methods, Mapping):
+        if "student" in methods:
+            raise ValueError("'student' names the student's own losses; call the method otherwise")
+        return dict(methods)
+    named: dict[str, Method] = {}
+    for method in methods:
+        name = type(method).__name__
+        earlier = sum(type(other) is type(method) for other in named.values())
+        named[f"{name}{earlier + 1}" if earlier else name] = method
+    return named
