@@ -68,7 +68,7 @@ import torch, torchvision
 
 STEPS = ("import limbeck.landmarks", "from limbeck import landmarks", "import limbeck.taps",
          "from limbeck import Distillation", "import limbeck; limbeck.landmarks")
-for steps in permutations(STEPS, 3):
+for steps in permutations(STEPS, 2):
     for name in [name for name in sys.modules if name.partition(".")[0] == "limbeck"]:
         del sys.modules[name]
     for step in steps:
