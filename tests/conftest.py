@@ -12,13 +12,15 @@ import pytest
 import torch
 from torchvision.models import vgg
 
+from limbeck.commands import VERBS
 from limbeck.models.detection.c4 import trunks as c4_trunks
 
 torch.set_num_threads(1)
 
 # What tests start as processes are forks of one server that has these: importing takes seconds.
+_VERBS = [verb.module for verb in VERBS]
 multiprocessing.set_forkserver_preload(
-    ["limbeck.cli", "limbeck.commands", "pytest", "hypothesis", "scipy.stats", "torch._dynamo"]
+    ["limbeck.cli", *_VERBS, "pytest", "hypothesis", "scipy.stats", "torch._dynamo"]
 )
 
 # How long an example takes says how busy the machine is.

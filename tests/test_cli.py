@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import limbeck
 from limbeck import cli
+from limbeck.commands import VERBS, quieten_libraries
 from tests.commands import tiny
 
 
@@ -19,8 +21,38 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     tiny.limbeck(*words)
     said = capsys.readouterr().out
-    for verb in ("fit", "validate", "predict", "inspect", "anchors", "recipes", "quickstart"):
-        assert f"\n  {verb} " in said
+    for verb in VERBS:
+        assert f"\n  {verb.name:<10}  {verb.help}\n" in said
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.limbeck("--version")
+    assert capsys.readouterr().out == f"limbeck {limbeck.__version__}\n"
+
+
+TORCHLESS = """
+import contextlib, sys
+from limbeck.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+assert not {"torch", "lightning", "timm", "numpy", "scipy", "matplotlib"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "recipes list", "recipes --help", "recipes show no", "fitt"]
+)
+def test_what_needs_no_torch_does_not_wait_for_it(words: str) -> None:
+    command = [sys.executable, "-c", TORCHLESS, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["limbeck", "limbeck.cli"])
+def test_the_command_is_a_module_too(module: str) -> None:
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"limbeck {limbeck.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +61,7 @@ def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[s
         ("fit", "--model.student_weight"),
         ("validate", "--ckpt_path"),
         ("predict", "--threshold"),
+        ("convert", "--from"),
         ("inspect", "--depth"),
         ("anchors", "--count"),
         ("recipes", "copy"),
@@ -69,7 +102,7 @@ def test_an_unknown_option_of_any_verb_is_refused(capsys: pytest.CaptureFixture[
 
 
 def test_what_is_not_limbeck_s_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limbeck.commands.run", lambda _: int("three"))
+    monkeypatch.setattr("limbeck.cli.run", lambda _: int("three"))
     with pytest.raises(ValueError, match="three"):
         tiny.limbeck("recipes", "list")
 
@@ -80,8 +113,20 @@ def test_limbeck_speaks_and_the_libraries_only_warn() -> None:
         cli.speak()  # a second time adds nothing
         assert len(logging.getLogger("limbeck").handlers) == 1
         assert logging.getLogger("limbeck.training").isEnabledFor(logging.INFO)
+    quieten_libraries()
     for library in ("lightning.pytorch", "lightning.fabric"):
         assert not logging.getLogger(library).isEnabledFor(logging.INFO)
+
+
+@pytest.mark.parametrize(("variable", "rank"), [("LOCAL_RANK", "1"), ("RANK", "0")])
+def test_of_several_processes_the_first_speaks(
+    variable: str, rank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, rank)
+    with tiny.logging_restored():
+        cli.speak()
+        assert logging.getLogger("limbeck").isEnabledFor(logging.INFO) == (rank == "0")
+        assert logging.getLogger("limbeck").isEnabledFor(logging.ERROR)
 
 
 def test_as_a_program_of_its_own() -> None:

@@ -1,4 +1,3 @@
-import importlib
 import json
 from pathlib import Path
 
@@ -6,11 +5,11 @@ import pytest
 import torch
 import yaml
 
+from limbeck.commands import quickstart as verb
 from limbeck.commands import recipes
 from limbeck.models import load_student
 from tests.commands import tiny
 
-verb = importlib.import_module("limbeck.commands.quickstart")  # the package has a function of it
 RUNS = ("teacher", "plain", "plain_equal_time", "distilled")
 
 

@@ -1,87 +1,92 @@
-"""The verbs of the command line."""
+"""The verbs of the command line. The module of a verb is imported when the verb is run."""
 
 import logging
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, get_args
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
 
-from jsonargparse import ArgumentParser, auto_cli
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from limbeck.commands import recipes
-from limbeck.commands.anchors import anchors
-from limbeck.commands.convert import Format, convert
-from limbeck.commands.fit import train
-from limbeck.commands.inspect import inspect
-from limbeck.commands.predict import predict
-from limbeck.commands.quickstart import quickstart
+class Verb(NamedTuple):
+    """A word that may follow ``limbeck``.
 
-log = logging.getLogger(__name__)
+    Attributes:
+        name: The word.
+        help: One line for ``limbeck --help``.
+        module: The module with a function ``run(arguments)``, where the first argument is the verb.
+    """
 
-_VERBS: Mapping[str, Callable[..., Any] | dict[str, Any]] = {
-    "recipes": {"list": recipes.show_all, "show": recipes.show, "copy": recipes.copy},
-    "quickstart": quickstart,
-}
+    name: str
+    help: str
+    module: str
+
+
+VERBS = (
+    Verb("fit", "train a student, taught or plain, as a recipe states it", "limbeck.commands.fit"),
+    Verb(
+        "validate",
+        "measure a recipe's student (and teacher) on its validation data",
+        "limbeck.commands.fit",
+    ),
+    Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
+    Verb(
+        "convert",
+        "write weights in another library's format, and compare the outputs",
+        "limbeck.commands.convert",
+    ),
+    Verb(
+        "inspect",
+        "landmarks and tappable paths of a model, a recipe or a weights file",
+        "limbeck.commands.inspect",
+    ),
+    Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),
+    Verb(
+        "recipes",
+        "list, show and copy the recipes that come with limbeck",
+        "limbeck.commands.recipes",
+    ),
+    Verb(
+        "quickstart",
+        "distil a detector on generated images, in minutes, and show what was gained",
+        "limbeck.commands.quickstart",
+    ),
+)
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck`` with these arguments.
 
+    Args:
+        arguments: A verb, and what follows it.
+
     Raises:
-        ValueError: there is no such verb.
+        ValueError: There is no such verb.
     """
-    verb, *rest = arguments
-    if verb in ("fit", "validate"):
-        try:
-            train(arguments)
-        except SIGTERMException:
-            log.warning("Ended by SIGTERM, after a checkpoint: `limbeck fit --resume` goes on.")
-            raise SystemExit(128 + signal.SIGTERM) from None
-    elif verb == "predict":
-        predict(**predict_parser().parse_args(rest).as_dict())
-    elif verb == "inspect":
-        inspect(**inspect_parser().parse_args(rest).as_dict())
-    elif verb == "convert":
-        convert(**convert_parser().parse_args(rest).as_dict())
-    elif verb == "anchors":
-        anchors(**anchors_parser().parse_args(rest).as_dict())
-    elif verb in _VERBS:
-        auto_cli(_VERBS[verb], args=rest, prog=f"limbeck {verb}", allow_abbrev=False)
-    else:
-        known = ", ".join(["fit", "validate", "predict", "convert", "inspect", "anchors", *_VERBS])
-        raise ValueError(f"no verb {verb!r}. There are: {known}.")
+    modules = {verb.name: verb.module for verb in VERBS}
+    if arguments[0] not in modules:
+        raise ValueError(f"no verb {arguments[0]!r}. There are: {', '.join(modules)}.")
+    module = import_module(modules[arguments[0]])
+    quieten_libraries()  # after the import, in which Lightning sets its own level
+    module.run(arguments)
 
 
-def predict_parser() -> ArgumentParser:
-    """The images are as many words as the user gives, which ``auto_cli`` cannot say."""
-    parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
-    parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
-    return parser
+def quieten_libraries() -> None:
+    """Show of the libraries underneath the warnings that matter to the user, and nothing else."""
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    for message in _FOR_DEVELOPERS:
+        warnings.filterwarnings("ignore", message=message)
 
 
-def inspect_parser() -> ArgumentParser:
-    """The targets are as many words as the user gives, as with ``predict``."""
-    parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
-    parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
-    parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
-    return parser
-
-
-def anchors_parser() -> ArgumentParser:
-    """The recipes are as many words as the user gives, as with ``inspect``."""
-    parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
-    parser.add_argument("recipe", nargs="+", type=str, help="recipes, laid over each other")
-    parser.add_function_arguments(anchors, skip={"recipe"}, as_positional=True)
-    return parser
-
-
-def convert_parser() -> ArgumentParser:
-    """``--from`` is a word that Python keeps for itself, which ``auto_cli`` cannot say."""
-    parser = ArgumentParser(prog="limbeck convert", allow_abbrev=False)
-    ends = {"source_format": "--from", "target_format": "--to"}
-    parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
-    for name, flag in ends.items():
-        parser.add_argument(flag, dest=name, choices=get_args(Format), help=f"the {name}")
-    return parser
+# What the libraries tell each other, and not the user.
+_FOR_DEVELOPERS = (
+    "LightningCLI's args parameter",
+    ".*isinstance.treespec, LeafSpec.* is deprecated",
+    ".*does not have many workers",
+    "The number of training batches",
+    ".*ModelCheckpoint.*dirpath.*exists and is not empty",
+    "Checkpoint directory",
+    "Experiment logs directory",
+    "It is recommended to use .self.log",  # scores are those of all processes already
+    r"Found \d+ module\(s\) in eval mode",
+)

@@ -19,6 +19,18 @@ _OF_VOC = yolov2.IMAGE_SIZE  # what VOC's anchors are for
 _USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # of students that do not state it, else as YOLOv2
 
 
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck anchors``. Its recipes are any number of words.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
+    parser.add_argument("recipe", nargs="+", type=str, help="recipes, laid over each other")
+    parser.add_function_arguments(anchors, skip={"recipe"}, as_positional=True)
+    anchors(**parser.parse_args(arguments[1:]).as_dict())
+
+
 def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | None = None) -> None:
     """Find anchor shapes for the training data of recipes, as YOLOv2's authors did.
 

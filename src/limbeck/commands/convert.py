@@ -1,13 +1,15 @@
 """``limbeck convert``: weights of one library as another one's, and the proof that they are."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import rich
 import torch
+from jsonargparse import ArgumentParser
 from rich.table import Table
 from timm.data import IMAGENET_DEFAULT_MEAN
 from torch import nn
@@ -85,6 +87,20 @@ _OF_SSD = (
     "topk_candidates",
 )
 _BY_SUFFIX: dict[str, Format] = {".safetensors": "torchvision", ".pkl": "detectron2", "": "limbeck"}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck convert``. Its ``--from`` is a word that Python keeps for itself.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    parser = ArgumentParser(prog="limbeck convert", allow_abbrev=False)
+    ends = {"source_format": "--from", "target_format": "--to"}
+    parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
+    for name, flag in ends.items():
+        parser.add_argument(flag, dest=name, choices=get_args(Format), help=f"the {name}")
+    convert(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def convert(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.table import Table as RichTable
 from torch import distributed
 
@@ -290,6 +292,19 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
     if distributed.is_initialized():
         distributed.destroy_process_group()  # or its threads may abort the process as it exits
     return cli
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck fit`` or ``limbeck validate``; SIGTERM ends it with the usual exit code.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    try:
+        train(arguments)
+    except SIGTERMException:
+        log.warning("Ended by SIGTERM, after a checkpoint: `limbeck fit --resume` goes on.")
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:

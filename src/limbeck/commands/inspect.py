@@ -1,7 +1,7 @@
 """``limbeck inspect``: where a model can be tapped, and what is in a weights file."""
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -30,6 +30,18 @@ from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 
 RECIPES = (".yaml", ".yml")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck inspect``. Its targets are any number of words.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
+    parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
+    parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
+    inspect(**parser.parse_args(arguments[1:]).as_dict())
 
 
 @dataclass(frozen=True)

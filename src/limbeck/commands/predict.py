@@ -3,11 +3,12 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
 from torchvision.io import write_png
@@ -23,6 +24,18 @@ from limbeck.report.style import COLOURS
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck predict``. Its images are any number of words.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
+    parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    predict(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def predict(

@@ -10,6 +10,7 @@ from typing import Any
 
 import rich
 import torch
+from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from limbeck.commands.fit import train
@@ -54,6 +55,15 @@ class Run:
         summary = json.loads((folder / "summary.json").read_text())
         timing = summary["training_seconds"]
         return cls(folder, summary["scores"]["student"], timing["wall"], timing["cpu"])
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck quickstart``.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    auto_cli(quickstart, args=arguments[1:], prog="limbeck quickstart", allow_abbrev=False)
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:

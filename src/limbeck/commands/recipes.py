@@ -1,12 +1,24 @@
 """``limbeck recipes``: the recipes that come with limbeck."""
 
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import rich
+from jsonargparse import auto_cli
 from rich.syntax import Syntax
 from rich.table import Table
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck recipes``.
+
+    Args:
+        arguments: The verb, and what follows it.
+    """
+    verbs = {"list": show_all, "show": show, "copy": copy}
+    auto_cli(verbs, args=arguments[1:], prog="limbeck recipes", allow_abbrev=False)
 
 
 def folder() -> Path:

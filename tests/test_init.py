@@ -1,0 +1,88 @@
+import ast
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import limbeck
+
+HEAVY = ("torch", "torchvision", "lightning", "timm", "scipy", "matplotlib", "rich", "numpy")
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def imported(code: str, names: tuple[str, ...]) -> set[str]:
+    """Which of the modules a fresh interpreter has imported after the code."""
+    return set(run(f"{code}\nimport sys\nprint(*sys.modules.keys() & {set(names)})").split())
+
+
+def test_the_tour_of_the_public_names_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    families = sys.modules["limbeck.landmarks"]
+    monkeypatch.setattr(families, "_families", list(families._families))  # the tour adds one
+    torch.manual_seed(0)
+    assert not doctest.testmod(limbeck, optionflags=doctest.ELLIPSIS).failed
+
+
+def test_the_tour_shows_every_public_name() -> None:
+    examples = doctest.DocTestParser().get_examples(limbeck.__doc__ or "")
+    words = set(re.findall(r"\w+", " ".join(one.source + (one.exc_msg or "") for one in examples)))
+    assert words >= set(limbeck.__all__)
+
+
+def test_type_checkers_and_people_are_told_the_same_names() -> None:
+    tree = ast.parse(Path(limbeck.__file__).read_text())
+    (block,) = (one for one in tree.body if ast.unparse(one).startswith("if TYPE_CHECKING"))
+    lines = [line for line in ast.walk(block) if isinstance(line, ast.ImportFrom)]
+    told = {name.name for line in lines for name in line.names}
+    assert told == set(limbeck.__all__)
+    assert set(limbeck.__all__) <= set(dir(limbeck))
+    for name in limbeck.__all__:
+        assert getattr(limbeck, name).__doc__
+
+
+def test_a_name_that_is_not_there_is_refused() -> None:
+    with pytest.raises(AttributeError, match="module 'limbeck' has no attribute 'Distilation'"):
+        limbeck.Distilation  # noqa: B018
+
+
+def test_everything_comes_with_a_star() -> None:
+    scope: dict[str, object] = {}
+    exec("from limbeck import *", scope)
+    assert scope.keys() == {*limbeck.__all__, "__builtins__"}
+
+
+# Torch is imported once: the orders are about limbeck's own modules.
+ORDERS = """
+import sys
+from itertools import permutations
+import torch, torchvision
+
+STEPS = ("import limbeck.landmarks", "from limbeck import landmarks", "import limbeck.taps",
+         "from limbeck import Distillation", "import limbeck; limbeck.landmarks")
+for steps in permutations(STEPS, 2):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "limbeck"]:
+        del sys.modules[name]
+    for step in steps:
+        exec(step, {})
+        limbeck = sys.modules["limbeck"]
+        module = sys.modules["limbeck.landmarks"]
+        assert limbeck.landmarks is module.landmarks, steps
+        assert callable(limbeck.landmarks), steps
+"""
+
+
+def test_landmarks_is_the_function_in_whatever_order_modules_are_imported() -> None:
+    run(ORDERS)
+
+
+def test_limbeck_itself_imports_nothing_heavy() -> None:
+    assert imported("import limbeck; dir(limbeck)", HEAVY) == set()
