@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.pytorch.utilities import rank_zero_only
 
+from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def export(module: Any, folder: Path) -> None:
         classes=module.data.classes,
         metadata={
             "task": module.data.task,
-            "augmentation": None if augmentation is None else asdict(augmentation),
+            "augmentation": None if augmentation is None else to_recipe(augmentation),
         },
     )
 
