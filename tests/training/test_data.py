@@ -358,7 +358,7 @@ class Fewer(Shapes):
         ),
         (
             lambda: module(augmentation=ClassificationAugmentation()),
-            r"is for classification, but the datasets are for detection.* limbeck\.data\.DetectionAugm",
+            r"is for classification, but .* for detection.* limbeck\.data\.DetectionAugmentation",
         ),
         (
             lambda: module(task="classification", augmentation=ShuffleDetAugmentation()),

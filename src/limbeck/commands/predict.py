@@ -14,7 +14,7 @@ from torchvision.io import write_png
 from torchvision.utils import draw_bounding_boxes
 
 from limbeck.data import ClassificationAugmentation
-from limbeck.data.augmentation import Transform, from_recipe, to_float
+from limbeck.data.augmentation import Augmentation, Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
@@ -109,7 +109,8 @@ def evaluation_transform(metadata: Mapping[str, Any], *, trust: bool = False) ->
     if stated and "class_path" in stated:
         return from_recipe(stated, trust=trust).evaluation()
     if stated and metadata.get("task") == "classification":
-        return ClassificationAugmentation(**stated).evaluation()  # a card without class paths
+        of_old: Augmentation = ClassificationAugmentation(**stated)  # cards had no class paths
+        return of_old.evaluation()
     return to_float()
 
 

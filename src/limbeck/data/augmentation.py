@@ -61,7 +61,7 @@ class Augmentation(ABC):
 
         ``limbeck predict`` calls it with an image that has no target.
         """
-        return v2.Compose([to_float()])
+        return to_float()
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, from which this augmentation can be built again.
@@ -86,9 +86,10 @@ class Augmentation(ABC):
         return {name: getattr(self, name) for name in names}
 
 
-def to_float() -> v2.Transform:
+def to_float() -> Transform:
     """The conversion to float32 in [0, 1], with which every transform ends."""
-    return v2.ToDtype(torch.float32, scale=True)
+    convert: Transform = v2.ToDtype(torch.float32, scale=True)
+    return convert
 
 
 def to_recipe(augmentation: Augmentation) -> dict[str, Any]:

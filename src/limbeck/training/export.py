@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
+from limbeck.training.scoring import headline_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
     timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
     summary = {
         "scores": module.scores,
-        "headline": module.headline(module.data),
+        "headline": headline_of(module.metrics["student"]),
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
     }
