@@ -14,7 +14,7 @@ def metric(request):
 
 
 def test_images_come_back_as_they_went_in(metric):
-    field = metric.optional_fields[0]
+    field = next(iter(metric.optional_fields))
     marked = truth(BOX, [1, 2, 3, 4], labels=[1, 2], **{field: torch.tensor([0, 1])})
     metric.update([found(scores=[]), found(BOX, scores=[0.25], labels=[2])], [truth(), marked])
     metric.update([found(BOX, BOX, scores=[0.5, 0.75])], [truth(BOX)])
@@ -92,7 +92,7 @@ def test_bad_input_is_named(metric, prediction, target, message):
 
 
 def test_a_field_of_another_length_is_named(metric):
-    field = metric.optional_fields[0]
+    field = next(iter(metric.optional_fields))
     with pytest.raises(ValueError, match=rf"targets\[0\]\['{field}'\] has shape \(2,\)"):
         metric.update([found(scores=[])], [truth(BOX, **{field: torch.ones(2)})])
 

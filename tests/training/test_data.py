@@ -358,11 +358,11 @@ class Fewer(Shapes):
         ),
         (
             lambda: module(augmentation=ClassificationAugmentation()),
-            "ClassificationAugmentation, .* give .*DetectionAugmentation or ShuffleDetAugmentation",
+            r"is for classification, but .* for detection.* limbeck\.data\.DetectionAugmentation",
         ),
         (
             lambda: module(task="classification", augmentation=ShuffleDetAugmentation()),
-            r"ShuffleDetAugmentation, .*; give a limbeck\.data\.ClassificationAugmentation",
+            r"ShuffleDetAugmentation, .* such as limbeck\.data\.ClassificationAugmentation",
         ),
         (lambda: module(batch_size=0), "batch_size is 0"),
         (lambda: module(eval_batch_size=0), "eval_batch_size 0"),

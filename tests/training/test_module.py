@@ -14,6 +14,7 @@ from limbeck.metrics import COCOAveragePrecision, VOCAveragePrecision
 from limbeck.schedules import WarmUp
 from limbeck.training.module import DistillationModule, within
 from limbeck.training.optimization import LearningRate
+from limbeck.training.scoring import headline_of
 from tests.training import tiny
 
 
@@ -236,8 +237,9 @@ def test_other_loaders_are_refused(tmp_path: Path) -> None:
 )
 def test_the_metric_of_a_detector(metric: str, kind: type, headline: str, tmp_path: Path) -> None:
     module = DistillationModule(tiny.detector(), metric=metric)
-    assert type(module.new_metric(tiny.shapes())) is kind
-    assert module.headline(tiny.shapes()) == headline
+    made = module.new_metric(tiny.shapes())
+    assert type(made) is kind
+    assert headline_of(made) == headline
     tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, limit_val_batches=1)
     assert headline in module.scores["student"]
 

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.table import Table as RichTable
 from torch import distributed
+from torchmetrics import Metric
 
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
@@ -28,6 +29,7 @@ from limbeck.training.export import write_summary
 from limbeck.training.logs import EarlierRows, Events, Rows
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import BestCheckpoint, LastCheckpoint, WholeCheckpoints
+from limbeck.training.scoring import headline_of, higher_is_better
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +129,9 @@ class LimbeckCLI(LightningCLI):
             if config["logger"] is not False:
                 callbacks.append(LearningRateMonitor("step"))
             if config["enable_checkpointing"] is not False:
-                monitor = f"val/{self.model.headline(self.datamodule)}"
+                metric = self.model.new_metric(self.datamodule)
                 every = self._get(self.config_init, "checkpoint_every")
-                callbacks += checkpoints(Path(root), monitor, every)
+                callbacks += checkpoints(Path(root), metric, every)
                 kwargs["plugins"] = [*as_list(config["plugins"]), WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
@@ -233,14 +235,14 @@ def build_of(student: Namespace) -> Build:
     return Build(student.class_path, {n: without.get(n, v) for n, v in arguments.items()})
 
 
-def checkpoints(root: Path, monitor: str, every: int) -> list[L.Callback]:
-    """The best by the headline score, and the last."""
+def checkpoints(root: Path, metric: Metric, every: int) -> list[L.Callback]:
+    """The callbacks that keep the best checkpoint by the metric's headline, and the last one."""
     last = root / LAST
     best = BestCheckpoint(
         dirpath=last.parent,
         filename="best",
-        monitor=monitor,
-        mode="max",
+        monitor=f"val/{headline_of(metric)}",
+        mode="max" if higher_is_better(metric) else "min",
         save_on_train_epoch_end=False,
         auto_insert_metric_name=False,
         enable_version_counter=False,

@@ -12,10 +12,10 @@ from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
 from torchvision.io import write_png
-from torchvision.transforms import v2
 from torchvision.utils import draw_bounding_boxes
 
 from limbeck.data import ClassificationAugmentation
+from limbeck.data.augmentation import Augmentation, Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
@@ -58,7 +58,7 @@ def predict(
     """
     model = load_student(student, trust=trust)
     card = json.loads((student / "student.json").read_text())
-    transform, classes = evaluation_transform(card["metadata"]), card["classes"]
+    transform, classes = evaluation_transform(card["metadata"], trust=trust), card["classes"]
     output.mkdir(parents=True, exist_ok=True)
     predictions, unreadable = {}, 0
     for path in image_files(images):
@@ -108,12 +108,23 @@ def image_files(paths: list[Path]) -> Iterator[Path]:
     return iter(found)
 
 
-def evaluation_transform(metadata: Mapping[str, Any]) -> v2.Transform:
-    """What the validation images went through when this student was measured."""
+def evaluation_transform(metadata: Mapping[str, Any], *, trust: bool = False) -> Transform:
+    """What the validation images went through when a student was measured.
+
+    Args:
+        metadata: What the student's card says under this name.
+        trust: Whether to build an augmentation that is not limbeck's own, whose code then runs.
+
+    Returns:
+        A transform of images (3, H, W), which it gives as float32 in [0, 1].
+    """
     stated = metadata.get("augmentation")
-    if metadata.get("task") == "classification" and stated:
-        return ClassificationAugmentation(**stated).evaluation()
-    return v2.ToDtype(torch.float32, scale=True)
+    if stated and "class_path" in stated:
+        return from_recipe(stated, trust=trust).evaluation()
+    if stated and metadata.get("task") == "classification":
+        of_old: Augmentation = ClassificationAugmentation(**stated)  # cards had no class paths
+        return of_old.evaluation()
+    return to_float()
 
 
 @torch.inference_mode()

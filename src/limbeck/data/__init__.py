@@ -1,5 +1,6 @@
 """Datasets in the layouts in which they are published, and what happens to their images."""
 
+from limbeck.data.augmentation import Augmentation
 from limbeck.data.base import VisionDataset
 from limbeck.data.coco import COCO
 from limbeck.data.concatenated import Concatenated
@@ -18,6 +19,7 @@ __all__ = [
     "COCO",
     "KITTI",
     "VOC",
+    "Augmentation",
     "ClassificationAugmentation",
     "Concatenated",
     "DetectionAugmentation",

@@ -7,6 +7,7 @@ same pixels. Normalisation belongs to each model. What leaves is float32 RGB in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,16 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from limbeck.data.augmentation import Augmentation, to_float
+from limbeck.data.base import Task
+
 GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
 
 Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class DetectionAugmentation:
+class DetectionAugmentation(Augmentation):
     """Augmentation of a detection dataset, as in torchvision's reference training.
 
     Evaluation changes nothing: a detector resizes for itself at test time.
@@ -48,6 +52,8 @@ class DetectionAugmentation:
         ValueError: ``long_side`` without a short side, sizes stated twice, or a probability outside
             [0, 1].
     """
+
+    task: ClassVar[Task] = "detection"
 
     short_sides: tuple[int, ...] | None = None
     short_side_range: tuple[int, int] | None = None
@@ -119,13 +125,9 @@ class DetectionAugmentation:
         """Takes and gives all that ``training`` made of a batch; None without ``sizes``."""
         return None if self.sizes is None else OneSize(self.sizes)
 
-    def evaluation(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
-        return v2.Compose([to_float()])
-
 
 @dataclass(frozen=True)
-class ShuffleDetAugmentation:
+class ShuffleDetAugmentation(Augmentation):
     """Augmentation of ShuffleDet on KITTI, as the authors of fine-grained imitation have it.
 
     In this order: brightness, contrast, saturation, drift, flip, resizing. Saturation is what they
@@ -145,6 +147,8 @@ class ShuffleDetAugmentation:
     Raises:
         ValueError: a size or a range is none, or ``flip`` is no probability.
     """
+
+    task: ClassVar[Task] = "detection"
 
     size: tuple[int, int] = (384, 1248)
     brightness: int = 50
@@ -178,13 +182,9 @@ class ShuffleDetAugmentation:
             ]
         )
 
-    def evaluation(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
-        return v2.Compose([to_float()])
-
 
 @dataclass(frozen=True)
-class ClassificationAugmentation:
+class ClassificationAugmentation(Augmentation):
     """Augmentation of a classification dataset, as it is common for ImageNet.
 
     Args:
@@ -198,6 +198,8 @@ class ClassificationAugmentation:
     Raises:
         ValueError: ``scale`` is no part of an area, or ``flip`` no probability.
     """
+
+    task: ClassVar[Task] = "classification"
 
     size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
@@ -317,11 +319,6 @@ def _per_object(sample: Sample) -> tuple[Tensor, ...]:
     """What has a row for each object, beside the boxes."""
     _, target = sample
     return tuple(rows for key, rows in target.items() if key not in ("boxes", "image_id"))
-
-
-def to_float() -> v2.Transform:
-    """To float32 in [0, 1], which every pipeline ends with."""
-    return v2.ToDtype(torch.float32, scale=True)
 
 
 def _check_probability(name: str, value: float) -> None:

@@ -1,5 +1,7 @@
 """Top-1 and top-5 accuracy."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -10,17 +12,19 @@ class TopKAccuracy(WrapperMetric):
     """Share of images whose class is the best one, or among the best five.
 
     Args:
-        num_classes: Number of classes K; top-5 is measured if there are more than 5.
+        classes: The names of the K classes, or K. Top-5 is measured if there are more than 5.
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
+    task = "classification"
     headline = "top1"
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, classes: Sequence[str] | int) -> None:
         super().__init__()
+        num_classes = classes if isinstance(classes, int) else len(classes)
         ks = [1, 5] if num_classes > 5 else [1]
         self.accuracies = MetricCollection(
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro") for k in ks},

@@ -1,14 +1,14 @@
 """COCO's average precision, as its evaluation server computes it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
-from limbeck.metrics.detections import DetectionMetric
+from limbeck.metrics.detections import DetectionMetric, Fields
 
 NAMES = {
     "AP": "map",
@@ -34,7 +34,7 @@ class COCOAveragePrecision(DetectionMetric):
     """
 
     headline = "AP"
-    optional_fields = ("iscrowd", "area")
+    optional_fields: ClassVar[Fields] = {"iscrowd": torch.long, "area": torch.float}
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
         super().__init__(classes)

@@ -15,10 +15,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 Boxes = dict[str, Tensor]
 
-PREDICTION = {"boxes": 4, "scores": 1, "labels": 1}  # field: columns
-TARGET = {"boxes": 4, "labels": 1}  # every metric needs these
-INTEGERS = {"labels", "iscrowd", "occlusion"}
-BOOLEANS = {"difficult", "easy", "medium", "hard"}
+Fields = Mapping[str, torch.dtype]
+
+PREDICTION: Fields = {"boxes": torch.float, "scores": torch.float, "labels": torch.long}
+TARGET: Fields = {"boxes": torch.float, "labels": torch.long}  # every metric needs these
 
 
 class DetectionMetric(Metric):
@@ -32,8 +32,9 @@ class DetectionMetric(Metric):
         classes: Class names; label ``i + 1`` is ``classes[i]``. ``None`` allows any label from 1.
     """
 
-    required_fields: ClassVar[Sequence[str]] = ()
-    optional_fields: ClassVar[Sequence[str]] = ()
+    task = "detection"
+    required_fields: ClassVar[Fields] = {}
+    optional_fields: ClassVar[Fields] = {}
     remedy: ClassVar[str] = ""
 
     is_differentiable = False
@@ -102,8 +103,8 @@ class DetectionMetric(Metric):
         )
         return predictions, targets
 
-    def _target_fields(self) -> dict[str, int]:
-        return TARGET | dict.fromkeys((*self.required_fields, *self.optional_fields), 1)
+    def _target_fields(self) -> Fields:
+        return {**TARGET, **self.required_fields, **self.optional_fields}
 
     def _tables(self) -> tuple[Boxes, Boxes]:
         predictions = _unpack(self.predictions, PREDICTION)
@@ -113,7 +114,7 @@ class DetectionMetric(Metric):
         """Predictions and targets of each image, (images, 2)."""
         return _joined(self.counts).long().view(-1, 2)
 
-    def _check(self, item: Mapping[str, Any], fields: Mapping[str, int], place: str) -> int:
+    def _check(self, item: Mapping[str, Any], fields: Fields, place: str) -> int:
         required = sorted(fields.keys() - set(self.optional_fields))
         for field in required:
             if field not in item:
@@ -123,7 +124,7 @@ class DetectionMetric(Metric):
                 )
         labels = item["labels"]
         for field in fields.keys() & item.keys():
-            expected = (len(labels), 4) if fields[field] == 4 else (len(labels),)
+            expected = (len(labels), 4) if field == "boxes" else (len(labels),)
             if item[field].shape != expected and item[field].numel() + len(labels) > 0:
                 raise ValueError(
                     f"{place}[{field!r}] has shape {tuple(item[field].shape)}; "
@@ -139,30 +140,30 @@ class DetectionMetric(Metric):
         return len(labels)
 
 
-def _pack(item: Boxes, fields: Mapping[str, int]) -> Tensor:
+def _pack(item: Boxes, fields: Fields) -> Tensor:
+    """The fields of one image as one float32 vector; a field that is absent is 0."""
     count = len(item["labels"])
     columns = [
-        item[field].detach().float().reshape(count, width)
+        item[field].detach().float().reshape(count, _width(field))
         if field in item
-        else torch.zeros(count, width, device=item["labels"].device)
-        for field, width in fields.items()
+        else torch.zeros(count, _width(field), device=item["labels"].device)
+        for field in fields
     ]
     return torch.cat(columns, dim=1).flatten()
 
 
-def _unpack(states: list[Tensor], fields: Mapping[str, int]) -> Boxes:
-    table = _joined(states).view(-1, sum(fields.values()))
-    columns = torch.split(table, list(fields.values()), dim=1)
+def _unpack(states: list[Tensor], fields: Fields) -> Boxes:
+    """The fields of all images, each in its own type."""
+    widths = [_width(field) for field in fields]
+    columns = torch.split(_joined(states).view(-1, sum(widths)), widths, dim=1)
     return {
-        field: column if field == "boxes" else column[:, 0].to(_dtype(field))
+        field: column if field == "boxes" else column[:, 0].to(fields[field])
         for field, column in zip(fields, columns, strict=True)
     }
 
 
-def _dtype(field: str) -> torch.dtype:
-    if field in INTEGERS:
-        return torch.long
-    return torch.bool if field in BOOLEANS else torch.float
+def _width(field: str) -> int:
+    return 4 if field == "boxes" else 1
 
 
 def _split(table: Boxes, counts: Tensor) -> list[Boxes]:

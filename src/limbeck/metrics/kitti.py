@@ -12,13 +12,13 @@ ICCV 2019.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from limbeck.metrics.detections import Boxes, DetectionMetric
+from limbeck.metrics.detections import Boxes, DetectionMetric, Fields
 
 RECALLS = 41  # 0, 1/40, ..., 1
 OVERLAPS = {"car": 0.7}
@@ -64,7 +64,11 @@ class KITTIAveragePrecision(DetectionMetric):
     """
 
     headline = "mAP"
-    optional_fields = ("iscrowd", "truncation", "occlusion")
+    optional_fields: ClassVar[Fields] = {
+        "iscrowd": torch.long,
+        "truncation": torch.float,
+        "occlusion": torch.long,
+    }
     classes: tuple[str, ...]
 
     def __init__(

@@ -5,14 +5,14 @@ The kit counts pixels inclusively from 1. Boxes here are exclusive and count fro
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from limbeck.metrics.detections import Boxes, DetectionMetric
+from limbeck.metrics.detections import Boxes, DetectionMetric, Fields
 
 RIGHT, WRONG, IGNORED = 1, 0, -1
 
@@ -33,7 +33,7 @@ class VOCAveragePrecision(DetectionMetric):
     """
 
     headline = "mAP"
-    optional_fields = ("difficult",)
+    optional_fields: ClassVar[Fields] = {"difficult": torch.bool}
     classes: tuple[str, ...]
 
     def __init__(

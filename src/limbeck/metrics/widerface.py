@@ -4,13 +4,14 @@ The program measures widths with "+ 1" on boxes that have none: so does the IoU 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from limbeck.metrics.detections import Boxes, DetectionMetric
+from limbeck.metrics.detections import Boxes, DetectionMetric, Fields
 from limbeck.metrics.voc import average_precision_area
 
 SETTINGS = ("easy", "medium", "hard")
@@ -33,7 +34,7 @@ class WIDERFaceAveragePrecision(DetectionMetric):
     """
 
     headline = "AP"
-    required_fields = SETTINGS
+    required_fields: ClassVar[Fields] = dict.fromkeys(SETTINGS, torch.bool)
     remedy = (
         "; give the dataset `ground_truth`, the folder of the evaluation's "
         "wider_{easy,medium,hard}_val.mat, which say which faces are counted"

@@ -17,6 +17,7 @@ from limbeck.pair import Pair
 from limbeck.schedules import Schedule
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
+from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.wiring import balance, check
 
 log = logging.getLogger(__name__)
@@ -190,9 +191,10 @@ class TeacherComparison(L.Callback):
         module: Any = pl_module
         if trainer.sanity_checking or self.warned or module.scores.keys() < {"student", "teacher"}:
             return
-        headline = module.headline(module.data)
+        metric = module.metrics["student"]
+        headline = headline_of(metric)
         student, teacher = (module.scores[side][headline] for side in ("student", "teacher"))
-        if student > teacher:
+        if student > teacher if higher_is_better(metric) else student < teacher:
             self.warned = True
             log.warning(
                 "the teacher (%s %.3f) is weaker than the student (%.3f) on the validation data: "

@@ -1,6 +1,6 @@
 """The data of a run, as Lightning wants it: one training set, one validation set, their loaders."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from limbeck.data import (
+    Augmentation,
     ClassificationAugmentation,
     DetectionAugmentation,
     ShuffleDetAugmentation,
     VisionDataset,
 )
+from limbeck.data.augmentation import Transform, to_float
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches
 from limbeck.data.sampling import (
@@ -25,12 +27,11 @@ from limbeck.data.sampling import (
     rank_and_world_size,
     sample_seed,
 )
-from limbeck.data.transforms import to_float
 
-AUGMENTATIONS = {
-    "detection": (DetectionAugmentation, ShuffleDetAugmentation),
-    "classification": (ClassificationAugmentation,),
-}
+# A recipe may state the arguments of the first three without a class path.
+StatedAugmentation = (
+    DetectionAugmentation | ShuffleDetAugmentation | ClassificationAugmentation | Augmentation
+)
 
 
 class TrainingLoader(DataLoader[Any]):
@@ -135,22 +136,14 @@ class DataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         workers: int = 2,
-        augmentation: DetectionAugmentation
-        | ShuffleDetAugmentation
-        | ClassificationAugmentation
-        | None = None,
+        augmentation: StatedAugmentation | None = None,
         group_by_aspect_ratio: bool = False,
         seed: int = 0,
         on_bad_sample: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         _check_alike(val, train)
-        if augmentation is not None and not isinstance(augmentation, AUGMENTATIONS[val.task]):
-            suited = " or ".join(one.__name__ for one in AUGMENTATIONS[val.task])
-            raise ValueError(
-                f"augmentation is a {type(augmentation).__name__}, the datasets are for "
-                f"{val.task}; give a limbeck.data.{suited}"
-            )
+        _check_task(augmentation, val.task)
         if eval_batch_size is None:
             eval_batch_size = batch_size
         if min(batch_size, eval_batch_size) < 1 or workers < 0 or seed < 0:
@@ -253,16 +246,14 @@ class DataModule(LightningDataModule):
 
     def _transforms(
         self, kind: Literal["training", "evaluation"]
-    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    ) -> tuple[Transform, Transform | None]:
         """Of samples, and of whole batches."""
         stated = self.augmentation
         if stated is None:
             return to_float(), None
         if kind == "evaluation":
             return stated.evaluation(), None
-        if isinstance(stated, DetectionAugmentation):
-            return stated.training(), stated.training_batch()
-        return stated.training(), None
+        return stated.training(), stated.training_batch()
 
     def _loader_options(self) -> dict[str, Any]:
         """Whole batches come from the dataset, so the loader itself makes none."""
@@ -297,6 +288,15 @@ def _flags(dataset: VisionDataset) -> Tensor:
 
 def _stated(order: dict[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in order.items())
+
+
+def _check_task(augmentation: Augmentation | None, task: Task) -> None:
+    if augmentation is not None and augmentation.task != task:
+        raise ValueError(
+            f"data.augmentation is a {type(augmentation).__name__}, which is for "
+            f"{augmentation.task}, but the datasets are for {task}. Give an augmentation for "
+            f"{task}, such as limbeck.data.{task.capitalize()}Augmentation."
+        )
 
 
 def _check_alike(val: VisionDataset, train: VisionDataset | None) -> None:

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +12,9 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.pytorch.utilities import rank_zero_only
 
+from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
+from limbeck.training.scoring import headline_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def export(module: Any, folder: Path) -> None:
         classes=module.data.classes,
         metadata={
             "task": module.data.task,
-            "augmentation": None if augmentation is None else asdict(augmentation),
+            "augmentation": None if augmentation is None else to_recipe(augmentation),
         },
     )
 
@@ -96,7 +97,7 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
     timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
     summary = {
         "scores": module.scores,
-        "headline": module.headline(module.data),
+        "headline": headline_of(module.metrics["student"]),
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
     }

@@ -1,9 +1,8 @@
 """The LightningModule: it drives a Distillation, and evaluates student and teacher alike."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -16,13 +15,6 @@ from limbeck.distillation import Distillation
 from limbeck.frame import takes_list
 from limbeck.losses import Losses
 from limbeck.methods.base import Method
-from limbeck.metrics import (
-    COCOAveragePrecision,
-    KITTIAveragePrecision,
-    TopKAccuracy,
-    VOCAveragePrecision,
-    WIDERFaceAveragePrecision,
-)
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.schedules import Schedule
 from limbeck.training import trunks
@@ -38,17 +30,13 @@ from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
+from limbeck.training.scoring import (
+    MetricName,
+    MetricOfClasses,
+    make_metric,
+    named_scores,
+)
 from limbeck.training.skipped import SkippedSamples
-
-MetricName = Literal["auto", "coco", "voc", "kitti", "kitti_2012", "widerface"]
-_DETECTION_METRICS: Mapping[MetricName, Callable[[Sequence[str]], Metric]] = {
-    "auto": COCOAveragePrecision,
-    "coco": COCOAveragePrecision,
-    "voc": VOCAveragePrecision,
-    "kitti": KITTIAveragePrecision,
-    "kitti_2012": partial(KITTIAveragePrecision, rules="2012"),
-    "widerface": WIDERFaceAveragePrecision,
-}
 
 
 class DistillationModule(L.LightningModule):
@@ -82,7 +70,7 @@ class DistillationModule(L.LightningModule):
         student_weight: float | Schedule = 1.0,
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen
         learning_rate: LearningRate = LearningRate(),  # noqa: B008 - frozen
-        metric: MetricName = "auto",
+        metric: MetricName | MetricOfClasses = "auto",
         moving_average: float | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -135,13 +123,7 @@ class DistillationModule(L.LightningModule):
 
     def new_metric(self, data: DataModule) -> Metric:
         """An empty metric for this data."""
-        if data.task == "classification":
-            return TopKAccuracy(len(data.classes))
-        return _DETECTION_METRICS[self.metric](data.classes)
-
-    def headline(self, data: DataModule) -> str:
-        """Name of the score that this data's task is judged by."""
-        return str(self.new_metric(data).headline)
+        return make_metric(self.metric, data.task, data.classes)
 
     # -- training -------------------------------------------------------------------------------
 
@@ -263,7 +245,7 @@ class DistillationModule(L.LightningModule):
         """Scores of the whole validation data."""
         for side in self._evaluated():
             metric: Any = self.metrics[side]
-            scores: dict[str, Tensor] = metric.compute()
+            scores = named_scores(metric)
             metric.reset()
             self.scores[side] = {name: float(value) for name, value in scores.items()}
             if side == "student":

@@ -1,7 +1,7 @@
 """Optimizers and learning rates, as a recipe states them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -116,6 +116,9 @@ def norm_parameters(model: nn.Module) -> set[int]:
     return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
 
 
+ShapeName = Literal["constant", "step", "cosine", "one_cycle"]
+
+
 @dataclass(frozen=True)
 class LearningRate:
     """How the learning rate moves over the run.
@@ -134,7 +137,7 @@ class LearningRate:
         end_factor: of ``cosine``, the factor that it ends at.
     """
 
-    shape: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
+    shape: ShapeName | Callable[[float], float] = "one_cycle"
     warm_up: float = 0.1
     warm_up_factor: float = 0.001
     interval: Literal["step", "epoch"] = "step"
@@ -179,12 +182,14 @@ class LearningRate:
     ) -> float:
         """Factor on the learning rate after ``step`` optimizer steps (not for ``one_cycle``)."""
         step -= step % every
+        done = min(1.0, max(0.0, step - warm_up) / max(1.0, total - warm_up))
         factor = 1.0
-        if self.shape == "step":
+        if callable(self.shape):
+            factor = float(self.shape(done))
+        elif self.shape == "step":
             factor = self.gamma ** sum(step >= milestone for milestone in milestones)
         elif self.shape == "cosine":
-            done = max(0.0, step - warm_up) / max(1.0, total - warm_up)
-            falling = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            falling = 0.5 * (1 + math.cos(math.pi * done))
             factor = self.end_factor + (1 - self.end_factor) * falling
         if step < warm_up:
             factor *= 1 - (1 - step / warm_up) * (1 - self.warm_up_factor)

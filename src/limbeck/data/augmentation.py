@@ -1,0 +1,162 @@
+"""The base class of every augmentation, and how one is written into a student's card and read."""
+
+import dataclasses
+import inspect
+import json
+import pkgutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torchvision.transforms import v2
+
+from limbeck.data.base import Task
+
+Transform = Callable[..., Any]
+
+
+class Augmentation(ABC):
+    """What happens to the images of a dataset on their way to the models.
+
+    A subclass is stated in a recipe as ``data.augmentation`` by its class path and arguments, and
+    in Python as an argument of :class:`limbeck.training.data.DataModule`. Its transforms are made
+    of ``torchvision.transforms.v2``, or are callables like those: they take and give
+    ``(image, target)`` as :class:`limbeck.data.VisionDataset` describes them, except that the
+    image that they give is float32 in [0, 1]. They draw their random numbers from torch's default
+    generator, which is seeded for each image. Normalisation belongs to the models.
+
+    Attributes:
+        task: The task of the datasets that it is made for, ``"detection"`` or
+            ``"classification"``.
+
+    Example:
+        >>> class Flipped(Augmentation):
+        ...     task = "classification"
+        ...
+        ...     def __init__(self, probability: float = 0.5) -> None:
+        ...         self.probability = probability
+        ...
+        ...     def training(self) -> Transform:
+        ...         return v2.Compose([v2.RandomHorizontalFlip(self.probability), to_float()])
+    """
+
+    task: ClassVar[Task]
+
+    @abstractmethod
+    def training(self) -> Transform:
+        """The transform of each training image with its target."""
+
+    def training_batch(self) -> Transform | None:
+        """The transform of all samples of a training batch, which follows that of each.
+
+        It takes the list of their ``(image, target)`` and gives such a list of the same length.
+        None (the default) leaves them as they are.
+        """
+        return None
+
+    def evaluation(self) -> Transform:
+        """The transform of each validation image, by default only the conversion to float32.
+
+        ``limbeck predict`` calls it with an image that has no target.
+        """
+        return to_float()
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, from which this augmentation can be built again.
+
+        They are read from the attributes of the same names, which a dataclass always has. A class
+        that keeps its arguments in another way overrides this method.
+
+        Returns:
+            The values by the names of the arguments. Each can be written as JSON.
+
+        Raises:
+            ValueError: An argument of the constructor is not kept as an attribute.
+        """
+        names = list(inspect.signature(type(self)).parameters)
+        unkept = [name for name in names if not hasattr(self, name)]
+        if unkept:
+            raise ValueError(
+                f"{type(self).__name__} does not keep its argument {unkept[0]!r} as an attribute "
+                "of this name, so the exported student could not say what it was measured with. "
+                "Keep it, or override the method `arguments`."
+            )
+        return {name: getattr(self, name) for name in names}
+
+
+def to_float() -> Transform:
+    """The conversion to float32 in [0, 1], with which every transform ends."""
+    convert: Transform = v2.ToDtype(torch.float32, scale=True)
+    return convert
+
+
+def to_recipe(augmentation: Augmentation) -> dict[str, Any]:
+    """An augmentation as a recipe states it.
+
+    Args:
+        augmentation: The augmentation to describe.
+
+    Returns:
+        Its ``class_path`` and ``init_args``, as plain JSON values.
+
+    Raises:
+        ValueError: Its arguments are not known, or cannot be written as JSON.
+    """
+    kind = type(augmentation)
+    arguments = augmentation.arguments()
+    try:
+        plain = json.loads(json.dumps(arguments, default=dataclasses.asdict))
+    except TypeError as error:
+        raise ValueError(
+            f"the arguments of {kind.__name__} cannot be written into the exported student "
+            f"({error}): {arguments}. Expected plain values; override the method `arguments` so "
+            "that it gives such."
+        ) from error
+    return {"class_path": _class_path(kind), "init_args": plain}
+
+
+def from_recipe(entry: Mapping[str, Any], *, trust: bool = False) -> Augmentation:
+    """The augmentation that :func:`to_recipe` has described.
+
+    Args:
+        entry: Its ``class_path`` and ``init_args``.
+        trust: Whether to build a class that is not limbeck's own, whose code then runs.
+
+    Returns:
+        A new augmentation.
+
+    Raises:
+        ValueError: The class does not exist, is no augmentation, or is not trusted.
+    """
+    path = entry["class_path"]
+    untrusted = ValueError(
+        f"the student was measured with the augmentation {path}, which is not limbeck's own. "
+        "Building it runs its code: pass --trust (in Python trust=True) if you trust whoever "
+        "wrote it."
+    )
+    if path.partition(".")[0] != "limbeck" and not trust:
+        raise untrusted
+    try:
+        kind = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the student was measured with the augmentation {path}, which cannot be imported "
+            f"({error}). Install its package, or add its folder to PYTHONPATH."
+        ) from error
+    if not (inspect.isclass(kind) and issubclass(kind, Augmentation)):
+        raise ValueError(f"{path} is no limbeck.data.Augmentation. Save the student anew.")
+    if kind.__module__.partition(".")[0] != "limbeck" and not trust:
+        raise untrusted
+    return kind(**entry["init_args"])
+
+
+def _class_path(kind: type) -> str:
+    """The shortest dotted name by which the class can be imported."""
+    parts = kind.__module__.split(".")
+    for length in range(1, len(parts)):
+        package = ".".join(parts[:length])
+        if getattr(sys.modules.get(package), kind.__name__, None) is kind:
+            return f"{package}.{kind.__name__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
