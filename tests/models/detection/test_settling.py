@@ -1,0 +1,180 @@
+import inspect
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from limbeck.models import (
+    SSD,
+    BasicBlocks,
+    Classifier,
+    FasterRCNN,
+    FasterRCNNC4,
+    RetinaNet,
+    ShuffleDet,
+    YOLOv2,
+    save_student,
+)
+from limbeck.models.build import LimbeckModel
+from limbeck.models.detection.settling import settle
+from limbeck.presets import PRESETS
+
+BLOCKS = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
+
+
+class Detector(LimbeckModel):
+    """A stand-in that is never built: settling reads its constructor and its numerics."""
+
+    numerics: ClassVar = {
+        "preset": "torchvision",
+        "mean": (0.5,) * 3,
+        "relu_before_p7": None,
+        "sizes": None,
+    }
+
+    def __init__(self, num_classes, preset=None, weights=None, mean=None, relu_before_p7=None):
+        raise NotImplementedError
+
+
+def settled(usual=None, **scope) -> dict:
+    """The arguments of a constructor that has locals beside them."""
+    arguments = dict.fromkeys(inspect.signature(Detector).parameters) | {"num_classes": 3}
+    return settle(Detector, {"self": object(), "a_local": 1} | arguments | scope, usual, PRESETS)[1]
+
+
+def test_what_nobody_says_is_as_usual_or_as_the_preset_has_it() -> None:
+    found = settled()
+    assert found == {
+        "num_classes": 3,
+        "preset": "torchvision",
+        "mean": (0.5,) * 3,
+        "relu_before_p7": True,
+    }
+    assert settled(preset="mmdetection")["relu_before_p7"] is False
+
+
+def test_what_is_given_goes_before_all_else_also_where_it_is_false() -> None:
+    found = settled(relu_before_p7=False, mean=(0.0,) * 3)
+    assert found["relu_before_p7"] is False
+    assert found["mean"] == (0.0,) * 3
+    assert settled({"mean": (0.25,) * 3})["mean"] == (0.25,) * 3
+
+
+def test_a_students_weights_decide_numerics_and_nothing_else(tmp_path: Path) -> None:
+    save_student(retinanet(preset="mmdetection", mean=(0.1, 0.2, 0.3), min_size=123), tmp_path)
+    found = settled(weights=tmp_path)
+    assert found["preset"] == "mmdetection"
+    assert found["relu_before_p7"] is False
+    assert found["mean"] == [0.1, 0.2, 0.3]
+    assert found["num_classes"] == 3  # the student has 2
+    assert settled(weights=tmp_path, preset="torchvision")["relu_before_p7"] is False
+
+
+def test_a_preset_that_there_is_not_is_named() -> None:
+    with pytest.raises(ValueError, match="preset='detectron': expected one of torchvision"):
+        settled(preset="detectron")
+
+
+def retinanet(**arguments) -> RetinaNet:
+    return RetinaNet(
+        BLOCKS, 2, **{"levels": (3, 7), "fpn_channels": 8, "head_depth": 1} | arguments
+    )
+
+
+def faster_rcnn(**arguments) -> FasterRCNN:
+    small = {"levels": (3, 6), "fpn_channels": 8, "box_head_channels": 8}
+    return FasterRCNN(BLOCKS, 2, **small | arguments)
+
+
+def c4(**arguments) -> FasterRCNNC4:
+    return FasterRCNNC4(BLOCKS, 2, **{"box_head_channels": 8} | arguments)
+
+
+def ssd(**arguments) -> SSD:
+    return SSD(BLOCKS, 2, **{"levels": (3, 5), "image_size": (64, 64)} | arguments)
+
+
+def shuffledet(**arguments) -> ShuffleDet:
+    return ShuffleDet(0.25, 2, **arguments)
+
+
+def yolov2(**arguments) -> YOLOv2:
+    return YOLOv2(0.0625, 2, **arguments)
+
+
+MAKERS = {
+    RetinaNet: retinanet,
+    FasterRCNN: faster_rcnn,
+    FasterRCNNC4: c4,
+    SSD: ssd,
+    ShuffleDet: shuffledet,
+    YOLOv2: yolov2,
+}
+OTHER = {  # of each of the numerics, a value that is not the usual one and leaves all shapes alone
+    "preset": "mmdetection",
+    "mean": (0.1, 0.2, 0.3),
+    "anchor_sizes": ((10.0, 20.0, 30.0),) * 5,
+    "aspect_ratios": (0.25, 1.0, 4.0),
+    "p6_from": "C5",
+    "relu_before_p7": False,
+    "roi_aligned": True,
+    "pooling": "crop",
+    "scales": (0.1, 0.2, 0.3, 0.4),
+    "steps": (9.0, 17.0, 33.0),
+    "anchor_shapes": ((10.0, 20.0),) * 9,
+    "passthrough": "darknet",
+}
+FOR_ONE = {  # where the value depends on the detector
+    (FasterRCNN, "anchor_sizes"): ((10.0,),) * 4,
+    (FasterRCNNC4, "anchor_sizes"): ((10.0, 20.0, 30.0),),
+    (FasterRCNNC4, "preset"): "detectron2",
+    (SSD, "aspect_ratios"): ((2.5, 3.0),) * 3,
+    (YOLOv2, "anchor_shapes"): ((10.0, 20.0),) * 5,
+}
+# Of numerics whose usual value is computed, a value to contradict the weights with.
+THIRD = {
+    (RetinaNet, "anchor_sizes"): ((15.0, 20.0, 30.0),) * 5,
+    (FasterRCNN, "anchor_sizes"): ((15.0,),) * 4,
+    (FasterRCNNC4, "anchor_sizes"): ((15.0, 20.0, 30.0),),
+    (FasterRCNNC4, "pooling"): "pool",
+    (SSD, "steps"): (8.0, 16.0, 32.0),
+}
+# Numerics without such a value: of other trunks, or with other shapes, which are refused by these;
+# and those that may be given otherwise than the weights have them.
+REST = {"stride_in_1x1", "activation", "class_agnostic", "reduced_tail", "std", "image_size"}
+
+
+def compared() -> list[tuple[type, str]]:
+    return [(kind, n) for kind in MAKERS for n in kind.numerics if n not in REST]
+
+
+@pytest.mark.parametrize(("kind", "name"), compared())
+def test_weights_are_taken_over_with_their_numerics_and_never_run_under_others(
+    kind: type, name: str, tmp_path: Path
+) -> None:
+    make, other = MAKERS[kind], FOR_ONE.get((kind, name), OTHER[name])
+    student, usual = make(**{name: other}), make()
+    assert student.arguments[name] != usual.arguments[name]
+    save_student(student, tmp_path)
+    given_by_default = inspect.signature(kind).parameters[name].default is not None
+    if not given_by_default:
+        assert make(weights=tmp_path).arguments[name] == student.arguments[name]
+    with pytest.raises(ValueError, match=f"{name} is .* in the weights"):
+        make(weights=tmp_path, **{name: THIRD.get((kind, name), usual.arguments[name])})
+
+
+# Arguments that decide the shapes of tensors, how a model is trained, or what is done with its
+# outputs: with other values the same weights still compute the same for every anchor and region.
+NOT_NUMERICS = {
+    "weights", "backbone", "network", "arguments", "width", "num_classes", "norm", "last_norm",
+    "levels", "fpn_channels", "head_depth", "box_head_channels", "extra_channels", "stem_channels",
+    "lite", "dropout", "frozen_stages", "min_size", "max_size", "score_threshold",
+    "nms_threshold", "detections_per_image", "detections_per_class", "topk_candidates",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*MAKERS, Classifier])
+def test_every_argument_is_one_of_the_numerics_or_known_to_be_none(kind: type) -> None:
+    """Who adds an argument to a model has to decide: otherwise weights would run under another."""
+    undecided = set(inspect.signature(kind).parameters) - set(kind.numerics) - NOT_NUMERICS
+    assert not undecided
