@@ -4,14 +4,14 @@ import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.commands import recipes
 from limbeck.commands.anchors import anchors
-from limbeck.commands.convert import Format, convert
+from limbeck.commands.convert import CHOICES, convert
 from limbeck.commands.fit import train
 from limbeck.commands.inspect import inspect
 from limbeck.commands.predict import predict
@@ -83,5 +83,5 @@ def convert_parser() -> ArgumentParser:
     ends = {"source_format": "--from", "target_format": "--to"}
     parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
     for name, flag in ends.items():
-        parser.add_argument(flag, dest=name, choices=get_args(Format), help=f"the {name}")
+        parser.add_argument(flag, dest=name, choices=CHOICES, help=f"the {name}")
     return parser

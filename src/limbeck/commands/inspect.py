@@ -1,7 +1,7 @@
 """``limbeck inspect``: where a model can be tapped, and what is in a weights file."""
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -20,8 +20,7 @@ from torch import nn
 
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
-from limbeck.checkpoints.checkpoint import SUFFIXES
-from limbeck.checkpoints.libraries import darknet
+from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.overlays import draw_overlays
 from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks
@@ -75,7 +74,7 @@ def inspect(
         images: how many are drawn, at most a batch.
     """
     for path in target:
-        if path.endswith((*SUFFIXES, *RECIPES, *darknet.SUFFIXES)) and not Path(path).is_file():
+        if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         draw_overlays(target, method, picture, images)
@@ -86,10 +85,12 @@ def inspect(
 
 def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
     console = rich.get_console()
-    if darknet.recognises(target):
-        console.print(numbers_table(Path(target)))
+    known = format_of_file(target)
+    if known is not None:
+        contents = known.load(Path(target))
+        console.print(rows_table(target, known.described(contents)))
         return
-    if Path(target).suffix in SUFFIXES:
+    if Path(target).suffix in STATE_DICT_SUFFIXES:
         contents = read_file(target)
         console.print(summary(contents))
         console.print(weights_table(contents))
@@ -217,7 +218,6 @@ def _describe(shapes: Any, size: tuple[int, int]) -> tuple[str, str]:
 
 def summary(contents: Contents) -> Table:
     """Whose file of weights it is, of what network, and what else it holds."""
-    table = Table(show_header=False, title=str(contents.path), title_justify="left")
     told = {
         "names of": library_of(contents.tensors) or "torchvision, or of a network of its own",
         "kept under": contents.container,
@@ -228,7 +228,13 @@ def summary(contents: Contents) -> Table:
         "left out": shorten(", ".join(contents.set_aside), 300),
         **{f"metadata: {k}": reprlib.repr(v) for k, v in contents.metadata.items()},
     }
-    for name, value in told.items():
+    return rows_table(str(contents.path), told)
+
+
+def rows_table(title: str, rows: Mapping[str, str]) -> Table:
+    """A table of names and values; empty values are left out."""
+    table = Table(show_header=False, title=title, title_justify="left")
+    for name, value in rows.items():
         if value:
             table.add_row(name, value)
     return table
@@ -252,17 +258,6 @@ def _network(contents: Contents) -> dict[str, str]:
         "classes": shorten(", ".join(found.classes), 300),
         f"as {found.library}'s": ", ".join(f"{name}={value}" for name, value in stated.items()),
     }
-
-
-def numbers_table(path: Path) -> Table:
-    """What the length of a file of darknet's says."""
-    tensors = darknet.read(path)
-    table = Table(show_header=False, title=str(path), title_justify="left")
-    table.add_row("file of", "darknet: numbers without names")
-    table.add_row("numbers", f"{len(tensors['values']):,}")
-    table.add_row("images seen", f"{tensors['seen'].item():,}")
-    table.add_row("network", darknet.described(tensors["values"]))
-    return table
 
 
 def weights_table(contents: Contents) -> Table:
