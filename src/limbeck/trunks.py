@@ -173,9 +173,3 @@ VGGS: dict[str, Trunk] = {
         *(64,) * 2, "M", *(128,) * 2, "M", *(256,) * 3, "M", *(512,) * 3, "M", *(512,) * 3, "M"
     ),
 }
-
-
-def known(backbone: str) -> Trunk | None:
-    """The trunk of a name, which may begin with ``torchvision:``; None if there is none."""
-    name = backbone.removeprefix("torchvision:")
-    return TRUNKS.get(name) or VGGS.get(name)

@@ -18,6 +18,7 @@ from limbeck.checkpoints.libraries.stated import (
     Stated,
     roi_aligned,
 )
+from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES
 
 # Where each detector has its head and its levels.
 _DETECTRON2: dict[str, tuple[MetaArchitecture | None, str, str]] = {
@@ -122,8 +123,8 @@ def detectron2_config(
         ValueError: Detectron2 has no such backbone.
     """
     detector = DetectorArguments(arch, arguments)
-    if detector.depth is None:
-        raise ValueError("backbone='mobilenet_v2': Detectron2 has residual networks alone.")
+    if detector.backbone not in DETECTRON2_BACKBONES:
+        raise ValueError(f"backbone={detector.backbone!r}: Detectron2 has residual networks alone.")
     first, last = detector.levels
     body = [f"res{level}" for level in range(first, 6)]
     model = {
@@ -135,10 +136,10 @@ def detectron2_config(
             "FREEZE_AT": detector.of("frozen_stages", 0),
         },
         "RESNETS": {
-            "DEPTH": detector.depth,
+            **DETECTRON2_BACKBONES[detector.backbone],
             "NORM": _D2_NORMS[detector.of("norm", "frozen")],
             "STRIDE_IN_1X1": detector.of("stride_in_1x1", False),
-            "RES2_OUT_CHANNELS": 64 if detector.depth < 50 else 256,
+            "RES2_OUT_CHANNELS": detector.channels[0],
             "OUT_FEATURES": body,
         },
         "FPN": {"IN_FEATURES": [*body], "OUT_CHANNELS": detector.of("fpn_channels", 256)},

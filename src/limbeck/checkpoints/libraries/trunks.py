@@ -17,9 +17,9 @@ hold normalisations as a scale and a shift alone: mean 0 and variance 1 - 1e-5 a
 detectron2 runs them (its ``FrozenBatchNorm2d``).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -34,6 +34,25 @@ from limbeck.checkpoints.tensors import (
 )
 
 Writable = Literal["detectron2", "mmdetection", "mmpretrain"]
+
+# What a configuration says of each trunk that its library has under a pyramid. Detectron2 has
+# residual networks alone.
+_DEPTHS = (18, 34, 50, 101, 152)
+DETECTRON2_BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    f"resnet{depth}": {"DEPTH": depth} for depth in _DEPTHS
+}
+MMDETECTION_BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    **{
+        f"resnet{depth}": {
+            "type": "ResNet",
+            "depth": depth,
+            "num_stages": 4,
+            "out_indices": (0, 1, 2, 3),
+        }
+        for depth in _DEPTHS
+    },
+    "mobilenet_v2": {"type": "MobileNetV2", "out_indices": (1, 2, 4, 7)},
+}
 
 _MOBILENET_V2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)  # of layer1 to layer7
 _VGG_STAGES = {8: (1, 1, 2, 2, 2), 10: (2,) * 5, 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
