@@ -50,17 +50,22 @@ def convert(
     """Write weights in another library's format.
 
     Args:
-        source: a file of weights, its address, or a student's folder.
-        target: the file to write; a folder for a student of limbeck's.
-        source_format: recognised by the names in the file where it is not given.
-        target_format: by the suffix of the target where it is not given: .pkl is detectron2's, a
-            folder limbeck's, .safetensors torchvision's.
-        style: of the source's trunk where it is not the usual one: caffe (BGR, standard deviation
-            1, stride in the 1x1 convolutions; usual in detectron2's ResNet-50 and 101) or pytorch.
-        part: of a file with several sets of weights, such as model_ema.
-        coco_ids: torchvision's side has the 91 identifiers of COCO for classes, the other side the
-            80 that occur.
-        check: an image on which the outputs of the source and of the target are compared.
+        source: A file of weights, its address, or a student's folder.
+        target: The file to write; a folder for a student of limbeck's.
+        source_format: The source's format. It is recognised by the names in the file where it is
+            not given.
+        target_format: The target's format. Where it is not given, the suffix of the target says it:
+            .pkl is detectron2's, a folder limbeck's, .safetensors torchvision's.
+        style: The style of the source's trunk where it is not the usual one: caffe (BGR, standard
+            deviation 1, stride in the 1x1 convolutions; usual in detectron2's ResNet-50 and 101) or
+            pytorch.
+        part: The part of a file with several sets of weights, such as model_ema.
+        coco_ids: Whether torchvision's side has the 91 identifiers of COCO for classes, and the
+            other side the 80 that occur.
+        check: An image on which the outputs of the source and of the target are compared.
+
+    Raises:
+        ValueError: The suffix of the target does not say its format, or nothing can be converted.
     """
     checkpoint = read_source(source, source_format, style, part)
     to = target_format or _format_of(target)
@@ -101,6 +106,15 @@ def read_source(
 ) -> Checkpoint:
     """A checkpoint with all arguments that its model needs.
 
+    Args:
+        source: A file of weights, its address, or a student's folder.
+        library: The name of the source's format. None: it is recognised.
+        style: The style of the source's trunk. None: the usual one.
+        part: The part of a file with several sets of weights. None: the weights themselves.
+
+    Returns:
+        The checkpoint.
+
     Raises:
         FileNotFoundError: There is no such file or student.
         ValueError: It cannot be read, or does not say how its model was built.
@@ -131,7 +145,17 @@ def _read_student(folder: str) -> Checkpoint:
 
 
 def read_target(source: Checkpoint, target: Path, to: str, coco_ids: bool) -> Checkpoint:
-    """What was written, with the arguments that its library has to be told beside it."""
+    """What was written, with the arguments that its library has to be told beside it.
+
+    Args:
+        source: The checkpoint that was converted.
+        target: The file or folder that was written.
+        to: The name of its format.
+        coco_ids: Whether torchvision's file has COCO's 91 identifiers for classes.
+
+    Returns:
+        The checkpoint of the target.
+    """
     if to == STUDENT:
         return _read_student(str(target))
     style = style_of(source) if source.kind == "trunk" else None
@@ -145,7 +169,7 @@ def read_target(source: Checkpoint, target: Path, to: str, coco_ids: bool) -> Ch
 
 
 def write_student(checkpoint: Checkpoint, folder: Path) -> list[Path]:
-    """Keep a checkpoint as a student of limbeck's."""
+    """Keep a checkpoint as a student of limbeck's in a folder, which is returned."""
     metadata = {"converted_from": f"{checkpoint.library}: {checkpoint.source}"}
     save_student(model_of(checkpoint), folder, classes=checkpoint.classes, metadata=metadata)
     return [folder]
@@ -153,6 +177,12 @@ def write_student(checkpoint: Checkpoint, folder: Path) -> list[Path]:
 
 def model_of(checkpoint: Checkpoint) -> nn.Module:
     """The model whose weights these are, with the numerics of their library.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        The model, in evaluation mode.
 
     Raises:
         ValueError: They are a trunk's alone.
@@ -170,6 +200,14 @@ def model_of(checkpoint: Checkpoint) -> nn.Module:
 
 def compare(source: nn.Module, target: nn.Module, image: Path) -> Table:
     """The largest differences of the outputs of two models on one image.
+
+    Args:
+        source: The model of the source.
+        target: The model of the target.
+        image: The path of the image.
+
+    Returns:
+        A table with a row for each output.
 
     Raises:
         ValueError: They differ by more than rounding before any threshold.

@@ -36,10 +36,10 @@ class Place:
     """A module that was called in a forward pass.
 
     Attributes:
-        path: module path.
-        kind: class name.
-        calls: how often it was called.
-        shapes: shapes of the tensors in its last output.
+        path: The path of the module.
+        kind: The name of its class.
+        calls: How often it was called.
+        shapes: The shapes of the tensors in its last output.
     """
 
     path: str
@@ -63,15 +63,18 @@ def inspect(
     `limbeck fit` gets them.
 
     Args:
-        target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
+        target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
             .ckpt, .safetensors, darknet's .weights), or a model by name
             (torchvision:retinanet_resnet50_fpn, resnet18, timm:mobilenetv3_large_100); or several.
-        size: height and width of the image that is run through the model, pixels; none: those that
-            an SSD brings every image to, 256 for other models.
-        depth: how many levels of module paths are listed.
-        method: of the recipes, by its name in them.
-        picture: the file that is written with --method.
-        images: how many are drawn, at most a batch.
+        size: The height and the width of the image that is run through the model, in pixels. None:
+            those that an SSD brings every image to, 256 for other models.
+        depth: How many levels of module paths are listed.
+        method: The name of a method in the recipes. None: models and files are shown.
+        picture: The file that is written with --method.
+        images: How many images are drawn, at most a batch.
+
+    Raises:
+        FileNotFoundError: There is no such file.
     """
     for path in target:
         if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
@@ -102,7 +105,17 @@ def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
 
 
 def models_of(target: str) -> dict[str, nn.Module]:
-    """The models that ``target`` names."""
+    """The models that a target names.
+
+    Args:
+        target: A recipe, an exported student's folder, or a model by name.
+
+    Returns:
+        The models by their names.
+
+    Raises:
+        ValueError: The target is none of these.
+    """
     if target.endswith(RECIPES):
         return models_in(Path(target))
     if (Path(target) / "student.json").is_file():
@@ -132,10 +145,14 @@ def models_in(recipe: Path) -> dict[str, nn.Module]:
 
 
 def run_once(model: nn.Module, size: tuple[int, int]) -> None:
-    """One black image of that size, in the network's frame.
+    """Run a model on one black image, in the network's frame.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image, in pixels.
 
     Raises:
-        ValueError: the model does not take it.
+        ValueError: The model does not take it.
     """
     height, width = size
     image = torch.zeros(3, height, width)
@@ -177,7 +194,16 @@ def _recording(model: nn.Module, found: dict[str, Place]) -> Iterator[None]:
 
 
 def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table:
-    """Name, tap, shape and stride of every landmark."""
+    """The name, tap, shape and stride of every landmark.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image that is run through it, in pixels.
+        title: The title of the table.
+
+    Returns:
+        The table.
+    """
     table = _table(title, "landmark", "tap", "value", "shape", "stride")
     known = landmarks(model)
     taps = Taps(model, known)
@@ -192,7 +218,17 @@ def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table
 
 
 def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) -> Table:
-    """Every tappable module path with its calls, shape and stride."""
+    """Every tappable module path with its calls, shape and stride.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image that is run through it, in pixels.
+        depth: How many levels of paths are listed.
+        title: The title of the table.
+
+    Returns:
+        The table.
+    """
     table = _table(title, "path", "module", "calls", "shape", "stride")
     for place in places(model, size):
         if place.path.count(".") < depth:
@@ -261,7 +297,7 @@ def _network(contents: Contents) -> dict[str, str]:
 
 
 def weights_table(contents: Contents) -> Table:
-    """Names, shapes and types of what a weights file holds."""
+    """The names, shapes and types of what a weights file holds."""
     state = contents.tensors
     count = sum(tensor.numel() for tensor in state.values())
     table = _table(f"{len(state)} tensors, {count / 1e6:.2f} M values", "name", "shape", "type")

@@ -29,7 +29,18 @@ _D2_NORMS = {"frozen": "FrozenBN", "affine": "FrozenBN", "trained": "BN", "synch
 
 
 def stated_by_detectron2(text: str, origin: str = "config.yaml") -> Stated:
-    """What a configuration of Detectron2's says, YAML; nothing if it is another program's."""
+    """What a configuration of Detectron2's says.
+
+    Args:
+        text: The text of the configuration, YAML.
+        origin: The file that it is from, for messages.
+
+    Returns:
+        What it says; nothing if it is another program's.
+
+    Raises:
+        ValueError: It is no YAML, or says what limbeck's detectors cannot be.
+    """
     try:
         # The loader is PyYAML's safe one; it gives None for every tag that is not plain.
         config = yaml.load(text, Loader=_PlainLoader)
@@ -113,11 +124,15 @@ def detectron2_config(
     """``config.yaml`` for Detectron2's ``cfg.merge_from_file``.
 
     Args:
-        arch: the detector.
-        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
-            those that are missing or None have limbeck's defaults.
-        bgr: the checkpoint's first convolution takes BGR images.
-        classes: names of the foreground classes, for which Detectron2 has no place: a comment.
+        arch: The detector.
+        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet` or
+            ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
+        bgr: Whether the checkpoint's first convolution takes BGR images.
+        classes: The names of the foreground classes. Detectron2 has no place for them: they stand
+            in a comment.
+
+    Returns:
+        The text of the configuration.
 
     Raises:
         ValueError: Detectron2 has no such backbone.

@@ -26,11 +26,14 @@ def mmdetection_config(
     """A configuration of mmdetection 3, Python text, for ``init_detector`` and tests.
 
     Args:
-        arch: the detector.
-        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
-            those that are missing or None have limbeck's defaults.
-        bgr: the checkpoint's first convolution takes BGR images.
-        classes: names of the foreground classes.
+        arch: The detector.
+        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet` or
+            ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
+        bgr: Whether the checkpoint's first convolution takes BGR images.
+        classes: The names of the foreground classes.
+
+    Returns:
+        The text of the configuration.
 
     Raises:
         ValueError: mmdetection has no such backbone, or no such anchors.

@@ -170,8 +170,6 @@ class VGG16(SSDFeatureExtractorVGG):  # type: ignore[misc]  # torchvision is unt
         ValueError: The images are too small, or there are not as many stages.
     """
 
-    out_channels = (512, 1024, 512, 256, 256, 256)
-
     def __init__(self, image_size: tuple[int, int], frozen_stages: int) -> None:
         if min(image_size) < _VGG16_SMALLEST:
             raise ValueError(
@@ -183,6 +181,7 @@ class VGG16(SSDFeatureExtractorVGG):  # type: ignore[misc]  # torchvision is unt
         pools = [i for i, module in enumerate(features) if isinstance(module, nn.MaxPool2d)]
         freeze_stages(features, _spans([0, *pools]), frozen_stages)
         super().__init__(features, highres=False)
+        self.out_channels = (512, 1024, 512, 256, 256, 256)
 
     @property
     def trunk(self) -> nn.Module:
