@@ -12,6 +12,7 @@ import pytest
 import torch
 from torchvision.models import vgg
 
+from limbeck import trunks
 from limbeck.commands import VERBS
 from limbeck.models.detection.c4 import trunks as c4_trunks
 
@@ -70,4 +71,7 @@ def narrow_vggs(monkeypatch: pytest.MonkeyPatch) -> None:
     for config, widths in vgg.cfgs.items():
         narrow = [width if width == "M" else width // 32 for width in widths]
         monkeypatch.setitem(vgg.cfgs, config, narrow)
+        for name, trunk in trunks.VGGS.items():
+            if [*trunk.config] == widths:
+                monkeypatch.setitem(trunks.VGGS, name, trunks.vgg(*narrow))
     monkeypatch.setattr(c4_trunks, "VGG_WIDTH", 32)

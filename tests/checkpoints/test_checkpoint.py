@@ -11,9 +11,7 @@ import torch
 from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from limbeck.checkpoints import checkpoint as module
-from limbeck.checkpoints import open_checkpoint, with_std
-from limbeck.checkpoints.checkpoint import is_file_source, library_of
+from limbeck.checkpoints import is_file_source, library_of, open_checkpoint, with_std
 from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from tests.checkpoints.manifests import Tensors, assert_same
 from tests.checkpoints.small import small_detector
@@ -275,7 +273,7 @@ def test_published_files_of_torchvision_without_eps_are_known_by_their_checksum(
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     assert_same(open_checkpoint(str(file)).tensors, stock)
     url = f"https://example.org/fasterrcnn-{checksum}.pth"
-    monkeypatch.setattr(module, "WITHOUT_EPS", (SimpleNamespace(url=url),))
+    monkeypatch.setattr(torchvision, "WITHOUT_EPS", (SimpleNamespace(url=url),))
     found = open_checkpoint(str(file)).tensors
     norm = "backbone.body.bn1."
     assert torch.equal(found[f"{norm}running_var"], stock[f"{norm}running_var"])

@@ -22,9 +22,9 @@ from limbeck.checkpoints import (
     write_checkpoint,
 )
 from limbeck.checkpoints.architecture import architecture
+from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.libraries import detectron2
 from limbeck.checkpoints.tensors import COCO_IDS
-from limbeck.checkpoints.writing import style_of
 from tests.checkpoints.manifests import Manifest, Tensors, assert_same, manifests
 from tests.checkpoints.small import small, small_detector
 from tests.models.detection.reference import file_of

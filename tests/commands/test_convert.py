@@ -356,7 +356,7 @@ def test_an_ssd_of_coco_goes_to_80_classes_and_back(
     bias = torch.load("91.pth", weights_only=True)[place].view(6, 91)
     assert torch.equal(bias[:, 1:12], model.state_dict()[place].view(6, 91)[:, 1:12])
     assert (bias[:, 12] == -100).all()  # a street sign, which no image shows
-    assert "which detectron2 does not have" in refused(capsys, "80", "80.pkl")
+    assert "is of the kind SSD, and detectron2 has none" in refused(capsys, "80", "80.pkl")
 
 
 # -- formats and refusals --------------------------------------------------------------------------

@@ -1,25 +1,23 @@
-"""Files of weights of torchvision, detectron2, mmdetection and FGFI, in and out.
+"""Files of weights of torchvision, detectron2, mmdetection, FGFI and darknet, in and out.
 
 FGFI is Fine-grained Feature Imitation (Wang et al., CVPR 2019), ``fgfi`` where a library is named.
 """
 
 from limbeck.checkpoints.architecture import Kind
-from limbeck.checkpoints.checkpoint import (
-    Checkpoint,
-    Library,
-    Style,
-    is_file_source,
-    library_of,
-    open_checkpoint,
-    with_std,
-)
+from limbeck.checkpoints.checkpoint import Checkpoint, Library, Style, with_std
+from limbeck.checkpoints.formats import FORMATS, library_of
+from limbeck.checkpoints.libraries.format import Format
+from limbeck.checkpoints.libraries.torchvision import contiguous
+from limbeck.checkpoints.opening import is_file_source, open_checkpoint
 from limbeck.checkpoints.reading.files import Contents, read_file
 from limbeck.checkpoints.reading.parts import merged
-from limbeck.checkpoints.writing import contiguous, write_checkpoint
+from limbeck.checkpoints.writing import write_checkpoint
 
 __all__ = [
+    "FORMATS",
     "Checkpoint",
     "Contents",
+    "Format",
     "Kind",
     "Library",
     "Style",

@@ -6,26 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from limbeck.checkpoints.tensors import Tensors
+from limbeck.trunks import TRUNKS, VGGS, residual_blocks
 
 Kind = Literal[
     "RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk", "other"
 ]
 
-_RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
-    ("basic", (2, 2, 2, 2)): "resnet18",
-    ("basic", (3, 4, 6, 3)): "resnet34",
-    ("bottleneck", (3, 4, 6, 3)): "resnet50",
-    ("bottleneck", (3, 4, 23, 3)): "resnet101",
-    ("bottleneck", (3, 8, 36, 3)): "resnet152",
-}
 _FCOS = "head.regression_head.bbox_ctrness."
 _REDUCED_TAIL = 480  # channels that MobileNetV3's last stage has in torchvision's SSDLite of COCO
 _SSD = "head.regression_head.module_list."
-_VGGS = {  # places of the convolutions
-    (0, 3, 6, 8, 11, 13, 16, 18): "vgg11",
-    (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28): "vgg16",
-}
-_MOBILENET_V2 = (24, 32, 96, 1280)  # channels of C2 to C5, which are the last block of each stride
 
 
 @dataclass(frozen=True)
@@ -33,10 +22,10 @@ class Architecture:
     """A network, and the arguments of limbeck's constructor that its tensors determine.
 
     Attributes:
-        kind: of limbeck's class; a trunk is a backbone without neck, or a whole classifier, and
-            others are detectors that are neither.
-        arguments: such as ``backbone``, ``num_classes``, ``levels``.
-        anchors: of each cell, of a detector.
+        kind: The name of limbeck's class. A ``trunk`` is a backbone without a neck, or a whole
+            classifier; ``other`` is a detector that limbeck does not have.
+        arguments: The arguments, such as ``backbone``, ``num_classes``, ``levels``.
+        anchors: The number of anchors of each cell. 0: the network has none, or they are not told.
     """
 
     kind: Kind
@@ -59,7 +48,13 @@ def kind_of(names: Iterable[str]) -> Kind:
 
 
 def architecture(tensors: Tensors) -> Architecture:
-    """The network of a state dict under torchvision's names; RetinaNet with K columns.
+    """The network that a state dict is of.
+
+    Args:
+        tensors: The state dict under torchvision's names, RetinaNet with K columns of classes.
+
+    Returns:
+        The network.
 
     Raises:
         ValueError: It is no RetinaNet, Faster R-CNN or SSD on a trunk of limbeck's, or no trunk.
@@ -89,34 +84,33 @@ def architecture(tensors: Tensors) -> Architecture:
 
 
 def trunk_of(tensors: Tensors) -> str:
-    """Torchvision's name of the trunk, for names with or without ``backbone.``, ``backbone.body.``.
+    """The name of the trunk among the tensors of a network, or of itself.
+
+    Args:
+        tensors: The tensors by torchvision's names, with or without ``backbone.`` or
+            ``backbone.body.`` before the trunk's.
+
+    Returns:
+        torchvision's name of the trunk.
 
     Raises:
         ValueError: No trunk that limbeck's detectors know has these tensors.
     """
     prefixes = ("backbone.body.", "backbone.", "")
     prefix = next(p for p in prefixes if any(n.startswith(p) for n in tensors))
-    names = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-    convolutions = {m[1] for n in names if (m := re.fullmatch(r"(?:features\.)?(\d+)\.weight", n))}
-    vgg = _VGGS.get(tuple(sorted(map(int, convolutions))))
-    if vgg:
-        return vgg
-    blocks = {m[0] for n in names if (m := re.match(r"layer(\d+)\.(\d+)\.", n))}
-    if blocks:
-        stages = [sum(b.startswith(f"layer{k}.") for b in blocks) for k in range(1, 5)]
-        shape = "bottleneck" if "layer1.0.conv3.weight" in names else "basic"
-        there = tuple(filter(None, stages))  # a pyramid may do without the last ones
-        for (kind, depths), name in _RESNETS.items():
-            if kind == shape and depths[: len(there)] == there:
-                return name
-        found = f"a residual network of {stages} {shape} blocks"
-    elif {"18.0.weight", "features.18.0.weight"} & names.keys():
-        return "mobilenet_v2"
-    else:
-        found = f"names such as {', '.join(list(names)[:3])}"
+    names = {n.removeprefix(prefix): v.shape for n, v in tensors.items() if n.startswith(prefix)}
+    trunks = {**VGGS, **TRUNKS}
+    for name, trunk in trunks.items():
+        if trunk.recognises({n.removeprefix(trunk.layout.prefix): s for n, s in names.items()}):
+            return name
+    stages, bottlenecks = residual_blocks(names)
+    found = f"names such as {', '.join(list(names)[:3])}"
+    if any(stages):
+        shape = "bottleneck" if bottlenecks else "basic"
+        found = f"a residual network of {list(stages)} {shape} blocks"
+    *first, last = {**TRUNKS, **VGGS}
     raise ValueError(
-        f"no known trunk: found {found}, expected {', '.join(_RESNETS.values())}, "
-        f"{', '.join(_VGGS.values())} or mobilenet_v2. "
+        f"no known trunk: found {found}, expected {', '.join(first)} or {last}. "
         "Build the model by hand and give it the file as weights."
     )
 
@@ -129,7 +123,8 @@ def _retinanet(tensors: Tensors) -> Architecture:
     columns = len(tensors["head.classification_head.cls_logits.bias"]) // anchors
     arguments: dict[str, Any] = {"num_classes": columns, "head_depth": depth}
     p6 = tensors.get("backbone.fpn.extra_blocks.p6.weight")
-    c5, p5 = _c_channels(tensors)[-1], pyramid["fpn_channels"]
+    *_, c5 = _channels(pyramid["backbone"], tensors).values()
+    p5 = pyramid["fpn_channels"]
     if p6 is not None and c5 != p5:  # otherwise its shape does not tell
         arguments |= {"p6_from": "P5" if p6.shape[1] == p5 else "C5"}
     return Architecture("RetinaNet", pyramid | arguments, anchors)
@@ -167,9 +162,10 @@ def _ssd(tensors: Tensors) -> dict[str, Any]:
     extra = [len(value) for name, value in tensors.items() if strided.fullmatch(name)]
     head = re.compile(r"head\.regression_head\.module_list\.\d+(\.1)?\.bias")
     count = sum(head.fullmatch(name) is not None for name in tensors)
-    top = 1 + len(_c_channels(tensors))
+    trunk = trunk_of(tensors)
+    top = max(_channels(trunk, tensors))
     arguments = {
-        "backbone": trunk_of(tensors),
+        "backbone": trunk,
         "num_classes": classes,
         "levels": (top + len(extra) - count + 1, top + len(extra)),
         "lite": lite,
@@ -185,23 +181,25 @@ def _pyramid(tensors: Tensors) -> dict[str, Any]:
         for name in sorted(tensors)
         if re.fullmatch(r"backbone\.fpn\.inner_blocks\.\d\.0\.weight", name)
     ]
-    widths = _c_channels(tensors)
-    first = 2 + widths.index(laterals[0]) if laterals and laterals[0] in widths else None
-    if first is None or tuple(laterals) != widths[first - 2 : first - 2 + len(laterals)]:
+    channels = _channels(trunk, tensors)
+    levels, widths = list(channels), list(channels.values())
+    start = widths.index(laterals[0]) if laterals and laterals[0] in widths else None
+    if start is None or laterals != widths[start : start + len(laterals)]:
         raise ValueError(
             f"the feature pyramid takes maps of {laterals} channels from a {trunk}, whose C2 to C5 "
-            f"have {list(widths)}. Expected successive ones of them."
+            f"have {widths}. Expected successive ones of them."
         )
-    last = first + len(laterals) - 1
+    first, last = levels[start], levels[start + len(laterals) - 1]
     extra = 2 if "backbone.fpn.extra_blocks.p7.weight" in tensors else 0
-    channels = len(tensors["backbone.fpn.layer_blocks.0.0.weight"])
-    return {"backbone": trunk, "levels": (first, last + extra), "fpn_channels": channels}
+    width = len(tensors["backbone.fpn.layer_blocks.0.0.weight"])
+    return {"backbone": trunk, "levels": (first, last + extra), "fpn_channels": width}
 
 
-def _c_channels(tensors: Tensors) -> tuple[int, ...]:
-    """Channels of the trunk's C2 to C5, or of those that there are."""
-    if "backbone.body.18.0.weight" in tensors:
-        return _MOBILENET_V2
-    last = 3 if "backbone.body.layer1.0.conv3.weight" in tensors else 2
-    names = (f"backbone.body.layer{k}.0.conv{last}.weight" for k in range(1, 5))
-    return tuple(len(tensors[name]) for name in names if name in tensors)
+def _channels(trunk: str, tensors: Tensors) -> dict[int, int]:
+    """The channels of the C-levels of a detector's trunk, by level, as far as there are stages."""
+    channels = {}
+    for stage in {**VGGS, **TRUNKS}[trunk].layout.stages:
+        if any(name.startswith(f"backbone.body.{stage.modules[-1]}.") for name in tensors):
+            output = tensors.get(f"backbone.body.{stage.output}.weight")
+            channels[stage.level] = stage.channels if output is None else len(output)
+    return channels

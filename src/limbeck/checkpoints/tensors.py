@@ -21,8 +21,8 @@ class Transform:
     """A change of values and the way back.
 
     Attributes:
-        to_ours: from another library's value to torchvision's.
-        to_theirs: back, bit for bit.
+        to_ours: The change from another library's value to torchvision's.
+        to_theirs: The way back, bit for bit.
     """
 
     to_ours: Callable[[Tensor], Tensor]
@@ -55,8 +55,11 @@ def size_major(sizes: int, ratios: int) -> Transform:
     """Anchors of a cell ordered by size, then ratio <-> by ratio, then size.
 
     Args:
-        sizes: of the anchors of a cell.
-        ratios: likewise.
+        sizes: The number of sizes of a cell's anchors.
+        ratios: The number of their aspect ratios.
+
+    Returns:
+        The change of the rows of a layer that has one or more for each anchor.
     """
     return Transform(
         lambda value: _grouped(value, sizes, ratios).transpose(0, 1).flatten(0, 2),
@@ -68,10 +71,14 @@ def slots(groups: int, count: int, used: Sequence[int], bias: float = UNUSED_LOG
     """``count`` classes, some of them never used <-> the used ones alone.
 
     Args:
-        groups: anchors, each with its own rows for all classes; 1 where there are none.
-        count: of their classes.
-        used: which of those are ours, in our order.
-        bias: of the unused ones on the way back, whose weights are 0.
+        groups: The number of anchors, each with its own rows for all classes; 1 where there are no
+            anchors.
+        count: The number of the other library's classes.
+        used: The places of our classes among those, in our order.
+        bias: The bias of unused classes on the way back, whose weights are 0.
+
+    Returns:
+        The change of the rows of a layer that scores classes.
     """
 
     def to_ours(value: Tensor) -> Tensor:
@@ -96,8 +103,11 @@ def check_box_rows(tensors: Tensors, library: str) -> None:
     """Raise ValueError unless Faster R-CNN, if this is one, has four box rows for each class row.
 
     Args:
-        tensors: with torchvision's names, background first.
-        library: that they were read from, for the error.
+        tensors: The tensors with torchvision's names, background first.
+        library: The library that they were read from, for the message.
+
+    Raises:
+        ValueError: There are more or fewer rows of boxes.
     """
     classes = tensors.get("roi_heads.box_predictor.cls_score.weight")
     boxes = tensors.get("roi_heads.box_predictor.bbox_pred.weight")
@@ -115,21 +125,25 @@ def scaled_input(weight: Tensor, from_std: Sequence[float], to_std: Sequence[flo
     Exact but for rounding. A mean cannot be folded so: the padding is 0 after normalisation.
 
     Args:
-        weight: (C, 3, k, k).
-        from_std: of the three input channels that it was trained with, in the weight's order.
-        to_std: that it is to be run with, on the same scale.
+        weight: The weight of the convolution, (C, 3, k, k).
+        from_std: The standard deviation of the three input channels that it was trained with, in
+            the weight's order.
+        to_std: The standard deviation that it is to be run with, on the same scale.
+
+    Returns:
+        The scaled weight, (C, 3, k, k).
     """
     scale = torch.tensor(to_std, dtype=torch.float64) / torch.tensor(from_std, dtype=torch.float64)
     return (weight.double() * scale.view(1, -1, 1, 1)).to(weight.dtype)
 
 
 def without_counters(tensors: Tensors) -> Tensors:
-    """Less ``num_batches_tracked``, for a library whose normalisations do not count."""
+    """The tensors less ``num_batches_tracked``, for a library that does not count batches."""
     return {k: v for k, v in tensors.items() if not k.endswith(".num_batches_tracked")}
 
 
 def with_counters(tensors: Tensors) -> Tensors:
-    """With ``num_batches_tracked`` after every ``running_var``, 0 where there was none."""
+    """The tensors with ``num_batches_tracked`` after each ``running_var``, 0 where it lacked."""
     full: Tensors = {}
     for name, value in tensors.items():
         full[name] = value

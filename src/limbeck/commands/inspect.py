@@ -1,7 +1,7 @@
 """``limbeck inspect``: where a model can be tapped, and what is in a weights file."""
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -20,8 +20,7 @@ from torch import nn
 
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
-from limbeck.checkpoints.checkpoint import SUFFIXES
-from limbeck.checkpoints.libraries import darknet
+from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.overlays import draw_overlays
 from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks
@@ -49,10 +48,10 @@ class Place:
     """A module that was called in a forward pass.
 
     Attributes:
-        path: module path.
-        kind: class name.
-        calls: how often it was called.
-        shapes: shapes of the tensors in its last output.
+        path: The path of the module.
+        kind: The name of its class.
+        calls: How often it was called.
+        shapes: The shapes of the tensors in its last output.
     """
 
     path: str
@@ -76,18 +75,21 @@ def inspect(
     `limbeck fit` gets them.
 
     Args:
-        target: a recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
+        target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
             .ckpt, .safetensors, darknet's .weights), or a model by name
             (torchvision:retinanet_resnet50_fpn, resnet18, timm:mobilenetv3_large_100); or several.
-        size: height and width of the image that is run through the model, pixels; none: those that
-            an SSD brings every image to, 256 for other models.
-        depth: how many levels of module paths are listed.
-        method: of the recipes, by its name in them.
-        picture: the file that is written with --method.
-        images: how many are drawn, at most a batch.
+        size: The height and the width of the image that is run through the model, in pixels. None:
+            those that an SSD brings every image to, 256 for other models.
+        depth: How many levels of module paths are listed.
+        method: The name of a method in the recipes. None: models and files are shown.
+        picture: The file that is written with --method.
+        images: How many images are drawn, at most a batch.
+
+    Raises:
+        FileNotFoundError: There is no such file.
     """
     for path in target:
-        if path.endswith((*SUFFIXES, *RECIPES, *darknet.SUFFIXES)) and not Path(path).is_file():
+        if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         draw_overlays(target, method, picture, images)
@@ -98,10 +100,12 @@ def inspect(
 
 def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
     console = rich.get_console()
-    if darknet.recognises(target):
-        console.print(numbers_table(Path(target)))
+    known = format_of_file(target)
+    if known is not None:
+        contents = known.load(Path(target))
+        console.print(rows_table(target, known.described(contents)))
         return
-    if Path(target).suffix in SUFFIXES:
+    if Path(target).suffix in STATE_DICT_SUFFIXES:
         contents = read_file(target)
         console.print(summary(contents))
         console.print(weights_table(contents))
@@ -113,7 +117,17 @@ def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
 
 
 def models_of(target: str) -> dict[str, nn.Module]:
-    """The models that ``target`` names."""
+    """The models that a target names.
+
+    Args:
+        target: A recipe, an exported student's folder, or a model by name.
+
+    Returns:
+        The models by their names.
+
+    Raises:
+        ValueError: The target is none of these.
+    """
     if target.endswith(RECIPES):
         return models_in(Path(target))
     if (Path(target) / "student.json").is_file():
@@ -143,10 +157,14 @@ def models_in(recipe: Path) -> dict[str, nn.Module]:
 
 
 def run_once(model: nn.Module, size: tuple[int, int]) -> None:
-    """One black image of that size, in the network's frame.
+    """Run a model on one black image, in the network's frame.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image, in pixels.
 
     Raises:
-        ValueError: the model does not take it.
+        ValueError: The model does not take it.
     """
     height, width = size
     image = torch.zeros(3, height, width)
@@ -188,7 +206,16 @@ def _recording(model: nn.Module, found: dict[str, Place]) -> Iterator[None]:
 
 
 def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table:
-    """Name, tap, shape and stride of every landmark."""
+    """The name, tap, shape and stride of every landmark.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image that is run through it, in pixels.
+        title: The title of the table.
+
+    Returns:
+        The table.
+    """
     table = _table(title, "landmark", "tap", "value", "shape", "stride")
     known = landmarks(model)
     taps = Taps(model, known)
@@ -203,7 +230,17 @@ def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table
 
 
 def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) -> Table:
-    """Every tappable module path with its calls, shape and stride."""
+    """Every tappable module path with its calls, shape and stride.
+
+    Args:
+        model: The model.
+        size: The height and the width of the image that is run through it, in pixels.
+        depth: How many levels of paths are listed.
+        title: The title of the table.
+
+    Returns:
+        The table.
+    """
     table = _table(title, "path", "module", "calls", "shape", "stride")
     for place in places(model, size):
         if place.path.count(".") < depth:
@@ -229,7 +266,6 @@ def _describe(shapes: Any, size: tuple[int, int]) -> tuple[str, str]:
 
 def summary(contents: Contents) -> Table:
     """Whose file of weights it is, of what network, and what else it holds."""
-    table = Table(show_header=False, title=str(contents.path), title_justify="left")
     told = {
         "names of": library_of(contents.tensors) or "torchvision, or of a network of its own",
         "kept under": contents.container,
@@ -240,7 +276,13 @@ def summary(contents: Contents) -> Table:
         "left out": shorten(", ".join(contents.set_aside), 300),
         **{f"metadata: {k}": reprlib.repr(v) for k, v in contents.metadata.items()},
     }
-    for name, value in told.items():
+    return rows_table(str(contents.path), told)
+
+
+def rows_table(title: str, rows: Mapping[str, str]) -> Table:
+    """A table of names and values; empty values are left out."""
+    table = Table(show_header=False, title=title, title_justify="left")
+    for name, value in rows.items():
         if value:
             table.add_row(name, value)
     return table
@@ -266,19 +308,8 @@ def _network(contents: Contents) -> dict[str, str]:
     }
 
 
-def numbers_table(path: Path) -> Table:
-    """What the length of a file of darknet's says."""
-    tensors = darknet.read(path)
-    table = Table(show_header=False, title=str(path), title_justify="left")
-    table.add_row("file of", "darknet: numbers without names")
-    table.add_row("numbers", f"{len(tensors['values']):,}")
-    table.add_row("images seen", f"{tensors['seen'].item():,}")
-    table.add_row("network", darknet.described(tensors["values"]))
-    return table
-
-
 def weights_table(contents: Contents) -> Table:
-    """Names, shapes and types of what a weights file holds."""
+    """The names, shapes and types of what a weights file holds."""
     state = contents.tensors
     count = sum(tensor.numel() for tensor in state.values())
     table = _table(f"{len(state)} tensors, {count / 1e6:.2f} M values", "name", "shape", "type")

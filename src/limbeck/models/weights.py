@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,8 +11,8 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
-from limbeck.checkpoints.checkpoint import WITHOUT_EPS, with_eps
-from limbeck.checkpoints.libraries import darknet
+from limbeck.checkpoints.formats import fitted
+from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.state_dicts import load_strictly
@@ -109,8 +108,7 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
 
 def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     """The tensors, after what is said about them was compared with the model's arguments."""
-    if opened.library == "darknet":
-        opened = _named(model, opened, where)
+    opened = fitted(opened, model.state_dict(), where)
     if not isinstance(model, LimbeckModel):
         return opened.tensors
     kind = model.base.__name__
@@ -130,15 +128,6 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
             "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
         )
     return with_std(opened, model.arguments.get("std"))
-
-
-def _named(model: nn.Module, opened: Checkpoint, where: str) -> Checkpoint:
-    """A file of darknet's, which is of whatever model it fits to the last number."""
-    tensors = darknet.named(opened.tensors, model.state_dict(), where)
-    arguments = dict(opened.arguments)
-    if "head.weight" not in tensors:  # a trunk's alone
-        arguments.pop("passthrough", None)
-    return replace(opened, kind="trunk", tensors=tensors, arguments=arguments)
 
 
 def _same(stated: Any, given: Any) -> bool:

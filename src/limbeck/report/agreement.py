@@ -15,12 +15,12 @@ _DENSE_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one output of two models.
+    """The difference of one output of two models.
 
     Attributes:
-        output: what it is.
-        largest: absolute.
-        scale: largest absolute value of the output itself.
+        output: The name of the output.
+        largest: The largest absolute difference.
+        scale: The largest absolute value of the output itself.
     """
 
     output: str
@@ -29,20 +29,20 @@ class Difference:
 
     @property
     def is_equal(self) -> bool:
-        """Within a ten-thousandth of the output's scale."""
+        """Whether the difference is within a ten-thousandth of the output's scale."""
         return self.largest <= _DENSE_TOLERANCE * self.scale
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two models on one image.
+    """How far two models agree on one image.
 
     Attributes:
-        dense: differences of what is computed before any threshold, in the first model's frame.
-        detections: of the first model.
-        matched: of those, with one of the second model's of the same class, a score within 0.001
-            and sides within half a pixel.
-        others: how many the second model has.
+        dense: The differences of what is computed before any threshold, in the first model's frame.
+        detections: The number of detections of the first model.
+        matched: The number of those that the second model has, too: of the same class, with a score
+            within 0.001 and sides within half a pixel.
+        others: The number of detections of the second model.
     """
 
     dense: tuple[Difference, ...]
@@ -62,9 +62,12 @@ def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
     """Compare two models of one kind, in evaluation mode.
 
     Args:
-        first: a RetinaNet, FasterRCNN, FasterRCNNC4, SSD or Classifier of limbeck's.
-        second: another.
-        image: RGB in [0, 1], (3, H, W).
+        first: A RetinaNet, FasterRCNN, FasterRCNNC4, SSD or Classifier of limbeck's.
+        second: Another model of the same kind.
+        image: The image, RGB in [0, 1], (3, H, W).
+
+    Returns:
+        The differences of their outputs.
 
     Raises:
         TypeError: The models are of different kinds, or of others.

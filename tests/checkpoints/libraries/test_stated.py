@@ -8,8 +8,9 @@ import torch
 import yaml
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from limbeck.checkpoints.checkpoint import stated_in
+from limbeck.checkpoints.libraries.detectron2 import Detectron2
 from limbeck.checkpoints.libraries.detectron2_config import detectron2_config, stated_by_detectron2
+from limbeck.checkpoints.libraries.mmdetection import MMDetection
 from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_mmdetection
 from limbeck.checkpoints.libraries.mmdetection_written import mmdetection_config
 from limbeck.checkpoints.libraries.stated import Stated
@@ -28,9 +29,11 @@ def test_configurations_are_found_in_a_checkpoint_and_beside_it(tmp_path: Path) 
 
     def stated(**beside: Any) -> Stated:
         torch.save({"state_dict": weights, **beside}, tmp_path / "kept.pth")
-        return stated_in(read_file(tmp_path / "kept.pth"))
+        contents = read_file(tmp_path / "kept.pth")
+        return MMDetection().stated(contents) if beside else Detectron2().stated(contents)
 
     assert stated() == Stated()
+    assert stated(meta={}) == Stated()
     three = {"cfg": MMDETECTION_3, "dataset_meta": {"classes": ("a", "b")}, "mmengine_version": "0"}
     assert stated(meta=three) == stated_by_mmdetection(MMDETECTION_3, ("a", "b"))
     two = {"config": MMDETECTION_2, "CLASSES": ["a"], "mmdet_version": "2.20.0+abc"}

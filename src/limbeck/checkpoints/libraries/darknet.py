@@ -8,18 +8,22 @@ of that, then its own weight; one without has its bias and its weight.
 So a file is of whatever network has as many numbers, and the network is needed to read it.
 """
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limbeck.checkpoints.architecture import Kind
-from limbeck.checkpoints.reading.files import refuse_other_kinds
+from limbeck.checkpoints.checkpoint import Checkpoint, Style
+from limbeck.checkpoints.libraries.format import Format
+from limbeck.checkpoints.reading.files import Contents, refuse_other_kinds
 from limbeck.checkpoints.tensors import Tensors
 
-SUFFIXES = (".weights", ".conv.23")
 # Numbers at width 1 of Darknet-19's 18 convolutions, of its classifier's last one (1000 classes),
 # of a YOLOv2 less its last convolution, and of each channel that this has.
 _TRUNK, _CLASSIFIER, _YOLOV2, _CHANNEL = 19_831_776, 1_025_000, 50_547_936, 1025
@@ -28,16 +32,17 @@ _NORM = ("bias", "weight", "running_mean", "running_var")
 _FEATURES = "backbone.features."
 
 
-def recognises(path: str | Path) -> bool:
-    """Whether a file is darknet's, by its name alone."""
-    return str(path).endswith(SUFFIXES)
-
-
 def read(path: Path) -> Tensors:
-    """The numbers in a file: ``values``, float32 (N,), and ``seen``, an int64 scalar.
+    """The numbers in a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``values``, float32 (N,), and ``seen``, an int64 scalar.
 
     Raises:
-        ValueError: it is empty, cut off, holds NaN or infinity, or is no file of darknet's.
+        ValueError: The file is empty, cut off, holds NaN or infinity, or is none of darknet's.
     """
     with path.open("rb") as file:
         head = file.read(512)
@@ -63,7 +68,7 @@ def read(path: Path) -> Tensors:
 
 
 def kind_of(values: Tensor) -> Kind:
-    """What a network of width 1 it would be, by its length; YOLOv2 for all that is no trunk."""
+    """The kind of a network of width 1 with so many numbers; YOLOv2 for all that is no trunk."""
     return "trunk" if len(values) in (_TRUNK, _TRUNK + _CLASSIFIER) else "YOLOv2"
 
 
@@ -93,16 +98,16 @@ def named(tensors: Tensors, own: Tensors, where: str) -> Tensors:
     """The numbers under the names of a network's state dict.
 
     Args:
-        tensors: what :func:`read` gave.
-        own: the state dict, whose convolutions stand in the order of the cfg.
-        where: the file and the model, for messages.
+        tensors: What :func:`read` gave.
+        own: The state dict, whose convolutions stand in the order of the cfg.
+        where: The file and the model, for messages.
 
     Returns:
-        The whole network's; or those of a detector's trunk alone, as a classifier has them, without
-        the classifier's last convolution.
+        The tensors of the whole network; or those of a detector's trunk alone, as a classifier has
+        them, without the classifier's last convolution.
 
     Raises:
-        ValueError: the file has not as many numbers as either, to the last one.
+        ValueError: The file has not as many numbers as either, to the last one.
     """
     values, order = tensors["values"], _in_order(own)
     yolov2 = "head.weight" in own  # an SSD has features as well, of another network
@@ -152,3 +157,53 @@ def _fitting(surplus: int, own: Tensors) -> str:
         )
     channels = here + more
     return f"Its last layer would have {channels} channels, this one {here}: {heads(channels)}."
+
+
+class Darknet(Format):
+    """darknet's files: numbers without names, which their network gives them."""
+
+    name = "darknet"
+    endings = (".weights", ".conv.23")
+
+    def recognises(self, names: Iterable[str]) -> bool:
+        """No names of tensors are darknet's."""
+        return False
+
+    def load(self, path: Path, part: str | None = None) -> Contents:
+        """The numbers in a file, see :func:`read`."""
+        return Contents(path, read(path))
+
+    def read(self, source: str, contents: Contents, style: Style | None) -> Checkpoint:
+        """Images are RGB in [0, 1] as they are; a YOLOv2 passes features on in darknet's order."""
+        kind = kind_of(contents.tensors["values"])
+        arguments: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+        if kind == "YOLOv2":
+            arguments["passthrough"] = "darknet"
+        return Checkpoint(source, self.name, kind, contents.tensors, arguments, contents=contents)
+
+    def fitted(self, checkpoint: Checkpoint, own: Tensors, where: str) -> Checkpoint:
+        """A file is of whatever model it fits to the last number."""
+        tensors = named(checkpoint.tensors, own, where)
+        arguments = dict(checkpoint.arguments)
+        if "head.weight" not in tensors:  # a trunk's alone
+            arguments.pop("passthrough", None)
+        return replace(checkpoint, kind="trunk", tensors=tensors, arguments=arguments)
+
+    def described(self, contents: Contents) -> Mapping[str, str]:
+        """What the length of a file says."""
+        values, seen = contents.tensors["values"], contents.tensors["seen"]
+        return {
+            "file of": "darknet: numbers without names",
+            "numbers": f"{len(values):,}",
+            "images seen": f"{seen.item():,}",
+            "network": described(values),
+        }
+
+    def check_convertible(self, source: str) -> None:
+        """Raise ValueError: the network of a file is not known, and no other library has it."""
+        raise ValueError(
+            f"{source} is a file of darknet's, which does not say of what network, and no other "
+            "library has a YOLOv2. Give it to a model as weights; a student's folder of it is kept "
+            f"by limbeck.models.save_student(limbeck.models.YOLOv2(1.0, num_classes=..., "
+            f"weights={source!r}), folder)."
+        )

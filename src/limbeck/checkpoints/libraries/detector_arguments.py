@@ -1,13 +1,11 @@
-"""A detector's arguments, all settled, for a configuration of another library.
-
-And how each library runs a detector, as far as no configuration says it.
-"""
+"""A detector's arguments for a configuration of another library, and how such a file begins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
+from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES, MMDETECTION_BACKBONES
 from limbeck.presets import (
     PRESETS,
     Preset,
@@ -18,27 +16,41 @@ from limbeck.presets import (
     retinanet_sizes,
     rpn_sizes,
 )
-
-_DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
-_MOBILENET_V2 = "mobilenet_v2"
+from limbeck.trunks import TRUNKS
 
 _KINDS = {"retinanet": "RetinaNet", "faster_rcnn": "FasterRCNN"}
 
 
 @dataclass(frozen=True)
 class DetectorArguments:
-    """A detector of limbeck's, every argument settled; see :class:`limbeck.models.RetinaNet`."""
+    """A detector of limbeck's, with the usual value of every argument that is not given.
+
+    Attributes:
+        arch: The detector.
+        arguments: The arguments of its constructor, see :class:`limbeck.models.RetinaNet`. None
+            stands for the usual value.
+    """
 
     arch: MetaArchitecture
     arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        backbone = str(self.arguments["backbone"]).removeprefix("torchvision:")
-        if backbone not in (*_DEPTHS, _MOBILENET_V2):
+        names = {**DETECTRON2_BACKBONES, **MMDETECTION_BACKBONES}
+        if self.backbone not in names:
             raise ValueError(
-                f"backbone={backbone!r}: expected one of {', '.join(_DEPTHS)}, {_MOBILENET_V2}; "
-                "no other library has it."
+                f"backbone={self.backbone!r}: expected one of {', '.join(names)}; no other library "
+                "has it."
             )
+
+    @property
+    def backbone(self) -> str:
+        """Torchvision's name of the trunk."""
+        return str(self.arguments["backbone"]).removeprefix("torchvision:")
+
+    @property
+    def channels(self) -> list[int]:
+        """The channels of the trunk's C-levels, finest first."""
+        return [stage.channels for stage in TRUNKS[self.backbone].layout.stages]
 
     def of(self, name: str, default: Any) -> Any:
         """The argument, or ``default`` where there is none."""
@@ -51,13 +63,8 @@ class DetectorArguments:
         return preset_of(self.of("preset", "torchvision"))
 
     @property
-    def depth(self) -> int | None:
-        """Of the ResNet; none for MobileNetV2."""
-        return _DEPTHS.get(str(self.arguments["backbone"]).removeprefix("torchvision:"))
-
-    @property
     def levels(self) -> tuple[int, int]:
-        """First and last of the pyramid."""
+        """The first and the last level of the pyramid."""
         first, last = self.of("levels", (3, 7) if self.arch == "retinanet" else (2, 6))
         return first, last
 
@@ -101,7 +108,16 @@ class DetectorArguments:
         return bool(self.of("roi_aligned", self.preset.roi_aligned))
 
     def colours(self, name: str, default: Sequence[float], *, bgr: bool) -> list[float]:
-        """``mean`` or ``std`` for images in [0, 255]."""
+        """A mean or a standard deviation for images in [0, 255].
+
+        Args:
+            name: The name of the argument, ``mean`` or ``std``.
+            default: The usual value, red first, for images in [0, 1].
+            bgr: Whether the images are BGR.
+
+        Returns:
+            The three numbers in the order of the images' channels.
+        """
         values = [float(f"{255 * value:.7g}") for value in self.of(name, default)]
         return values[::-1] if bgr else values
 

@@ -4,10 +4,17 @@ Its anchors are ordered by size, then ratio; background is its box head's last c
 boxes. Its pyramid's levels are numbered by their strides. Its normalisations do not count batches.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
+from limbeck.checkpoints.checkpoint import Checkpoint, Style
+from limbeck.checkpoints.libraries.configured import ConfiguredFormat
+from limbeck.checkpoints.libraries.detectron2_config import detectron2_config, stated_by_detectron2
 from limbeck.checkpoints.libraries.rules import Rule, Table, numbers, prefixed
+from limbeck.checkpoints.libraries.stated import MetaArchitecture, Stated
 from limbeck.checkpoints.libraries.trunks import detectron2_resnet
+from limbeck.checkpoints.reading.files import Contents
 from limbeck.checkpoints.tensors import (
     BACKGROUND_BOXES,
     BACKGROUND_FIRST,
@@ -26,6 +33,7 @@ _EMPTY = (
     "anchor_generator.cell_anchors.{i}",
     "proposal_generator.anchor_generator.cell_anchors.{i}",
 )
+_RATIOS = (0.5, 1.0, 2.0)
 _MARKS = ("backbone.fpn_lateral", "head.cls_subnet.", "proposal_generator.rpn_head.")
 _ADVICE = (
     "Expected detectron2's RetinaNet or Faster R-CNN on a ResNet with FPN, without normalisation "
@@ -42,9 +50,12 @@ def read(tensors: Tensors, *, bgr: bool, ratios: int = 3) -> Tensors:
     """To torchvision's names and order of anchors and classes; RetinaNet with K columns.
 
     Args:
-        tensors: of a whole detector.
-        bgr: it was trained on BGR images, detectron2's default.
-        ratios: of the anchors of a cell.
+        tensors: The tensors of a whole detector.
+        bgr: Whether the detector was trained on BGR images, Detectron2's default.
+        ratios: The number of aspect ratios of a cell's anchors.
+
+    Returns:
+        The tensors of limbeck's detector.
 
     Raises:
         ValueError: It holds something else, too, or its shapes are not such a detector's.
@@ -61,12 +72,16 @@ def write(tensors: Tensors, *, bgr: bool, ratios: int = 3) -> Tensors:
     """The inverse of :func:`read`, which ends at the same bits.
 
     Args:
-        tensors: of a whole detector, with torchvision's names and RetinaNet's K columns.
-        bgr: it will be given BGR images.
-        ratios: of the anchors of a cell.
+        tensors: The tensors of a whole detector, with torchvision's names and RetinaNet's K
+            columns.
+        bgr: Whether the detector will be given BGR images.
+        ratios: The number of aspect ratios of a cell's anchors.
+
+    Returns:
+        The tensors of Detectron2's detector.
 
     Raises:
-        ValueError: detectron2 has no such detector, in MobileNetV2's case; or as :func:`read`.
+        ValueError: Detectron2 has no such detector, as in MobileNetV2's case; or as :func:`read`.
     """
     if "backbone.body.18.0.weight" in tensors or "backbone.body.0.0.weight" in tensors:
         raise ValueError(
@@ -122,3 +137,65 @@ def _anchors(tensors: Tensors, deltas: Iterable[str], ratios: int) -> Transform:
             "aspect ratios this detector's anchors have."
         )
     return size_major(sizes, ratios)
+
+
+class Detectron2(ConfiguredFormat):
+    """Detectron2's checkpoints, with the configuration of the same folder."""
+
+    name = "detectron2"
+    suffixes = (".pkl", ".pth")
+    trunks = ("caffe2", "detectron2")
+    configuration_suffix = ".yaml"
+    stated_numerics = ("roi_aligned",)
+
+    def recognises(self, names: Iterable[str]) -> bool:
+        """Whether these are names of a detector of Detectron2."""
+        return recognises(names)
+
+    def stated(self, contents: Contents) -> Stated:
+        """What ``config.yaml`` or a ``.yaml`` of the file's own name says, beside the file."""
+        path = contents.path
+        for beside in (path.with_suffix(".yaml"), path.with_name("config.yaml")):
+            if beside.is_file():
+                text = beside.read_text(encoding="utf-8")
+                return _with_colours(stated_by_detectron2(text, str(beside)), contents.tensors)
+        return _with_colours(Stated(), contents.tensors)
+
+    def usual_style(self, *, bottlenecks: bool) -> Style:
+        """Detectron2's ResNet-50 and 101 are MSRA's; smaller ones are torchvision's."""
+        return "caffe" if bottlenecks else "pytorch"
+
+    def read_detector(self, tensors: Tensors, stated: Stated, *, bgr: bool) -> Tensors:
+        """A detector with as many aspect ratios as its configuration says, or three."""
+        return read(tensors, bgr=bgr, ratios=len(stated.aspect_ratios or _RATIOS))
+
+    def write_detector(
+        self, tensors: Tensors, arguments: Mapping[str, Any], *, bgr: bool
+    ) -> Tensors:
+        """A detector with as many aspect ratios as its arguments say, or three."""
+        return write(tensors, bgr=bgr, ratios=len(arguments.get("aspect_ratios", _RATIOS)))
+
+    def write_configuration(
+        self,
+        arch: MetaArchitecture,
+        arguments: Mapping[str, Any],
+        *,
+        bgr: bool,
+        classes: Iterable[str],
+    ) -> str:
+        """The text of ``config.yaml``."""
+        return detectron2_config(arch, arguments, bgr=bgr, classes=tuple(classes))
+
+    def container(self, tensors: Tensors, checkpoint: Checkpoint, configuration: str) -> Any:
+        """The weights as Detectron2's own ``.pth`` holds them, with who wrote them."""
+        return {"model": tensors, "__author__": "limbeck"}
+
+
+def _with_colours(stated: Stated, tensors: Tensors) -> Stated:
+    """With the mean and standard deviation that Detectron2's files held until 2020."""
+    if stated.std or not {"pixel_mean", "pixel_std"} <= tensors.keys():
+        return stated
+    held = tensors["pixel_mean"].flatten(), tensors["pixel_std"].flatten()
+    bgr = bool(held[0][0] < held[0][-1])  # red is the brightest
+    mean, std = ((values.flip(0) if bgr else values) / 255 for values in held)
+    return replace(stated, mean=tuple(mean.tolist()), std=tuple(std.tolist()), bgr=bgr)

@@ -18,6 +18,7 @@ from limbeck.checkpoints.libraries.stated import (
     Stated,
     roi_aligned,
 )
+from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES
 
 # Where each detector has its head and its levels.
 _DETECTRON2: dict[str, tuple[MetaArchitecture | None, str, str]] = {
@@ -28,7 +29,18 @@ _D2_NORMS = {"frozen": "FrozenBN", "affine": "FrozenBN", "trained": "BN", "synch
 
 
 def stated_by_detectron2(text: str, origin: str = "config.yaml") -> Stated:
-    """What a configuration of Detectron2's says, YAML; nothing if it is another program's."""
+    """What a configuration of Detectron2's says.
+
+    Args:
+        text: The text of the configuration, YAML.
+        origin: The file that it is from, for messages.
+
+    Returns:
+        What it says; nothing if it is another program's.
+
+    Raises:
+        ValueError: It is no YAML, or says what limbeck's detectors cannot be.
+    """
     try:
         # The loader is PyYAML's safe one; it gives None for every tag that is not plain.
         config = yaml.load(text, Loader=_PlainLoader)
@@ -112,18 +124,22 @@ def detectron2_config(
     """``config.yaml`` for Detectron2's ``cfg.merge_from_file``.
 
     Args:
-        arch: the detector.
-        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
-            those that are missing or None have limbeck's defaults.
-        bgr: the checkpoint's first convolution takes BGR images.
-        classes: names of the foreground classes, for which Detectron2 has no place: a comment.
+        arch: The detector.
+        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet` or
+            ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
+        bgr: Whether the checkpoint's first convolution takes BGR images.
+        classes: The names of the foreground classes. Detectron2 has no place for them: they stand
+            in a comment.
+
+    Returns:
+        The text of the configuration.
 
     Raises:
         ValueError: Detectron2 has no such backbone.
     """
     detector = DetectorArguments(arch, arguments)
-    if detector.depth is None:
-        raise ValueError("backbone='mobilenet_v2': Detectron2 has residual networks alone.")
+    if detector.backbone not in DETECTRON2_BACKBONES:
+        raise ValueError(f"backbone={detector.backbone!r}: Detectron2 has residual networks alone.")
     first, last = detector.levels
     body = [f"res{level}" for level in range(first, 6)]
     model = {
@@ -135,10 +151,10 @@ def detectron2_config(
             "FREEZE_AT": detector.of("frozen_stages", 0),
         },
         "RESNETS": {
-            "DEPTH": detector.depth,
+            **DETECTRON2_BACKBONES[detector.backbone],
             "NORM": _D2_NORMS[detector.of("norm", "frozen")],
             "STRIDE_IN_1X1": detector.of("stride_in_1x1", False),
-            "RES2_OUT_CHANNELS": 64 if detector.depth < 50 else 256,
+            "RES2_OUT_CHANNELS": detector.channels[0],
             "OUT_FEATURES": body,
         },
         "FPN": {"IN_FEATURES": [*body], "OUT_CHANNELS": detector.of("fpn_channels", 256)},

@@ -6,13 +6,18 @@ boxes; a student's also hold its adaptation layer, which is no part of the detec
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from limbeck.checkpoints.architecture import trunk_of
+from limbeck.checkpoints.checkpoint import Checkpoint, Style, with_std
+from limbeck.checkpoints.libraries import trunks
+from limbeck.checkpoints.libraries.format import Format, unusual
 from limbeck.checkpoints.libraries.rules import Rule, Table
+from limbeck.checkpoints.reading.files import Contents
 from limbeck.checkpoints.tensors import BGR, Tensors
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,16 @@ _POOLINGS = ("align", "crop", "pool")
 _WIDTH = 4096  # of a VGG's fully connected layers
 _RATIOS = 3
 _SIZES = {3: (128, 256, 512), 4: (64, 128, 256, 512)}  # of VOC, of COCO
+# What the original's user has to say, where it is not this.
+_USUAL: dict[str, Any] = {
+    "anchor_sizes": ((128, 256, 512),),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "min_size": 600,
+    "max_size": math.inf,
+    "score_threshold": 0.0,
+    "nms_threshold": 0.3,
+    "detections_per_image": 100,
+}
 _MARK = "RCNN_base."
 _ADAPTER = "stu_feature_adap."
 _TABLE = Table(
@@ -51,8 +66,14 @@ def recognises(names: Iterable[str]) -> bool:
 def read(tensors: Tensors) -> Tensors:
     """To torchvision's names, for RGB images.
 
+    Args:
+        tensors: The tensors of a whole detector, for BGR images.
+
+    Returns:
+        The tensors of limbeck's detector, without the adaptation layer of a student.
+
     Raises:
-        ValueError: It holds something else, too.
+        ValueError: The file holds something else, too.
     """
     adapter = [name for name in tensors if name.startswith(_ADAPTER)]
     if adapter:
@@ -64,8 +85,12 @@ def write(tensors: Tensors, arguments: Mapping[str, Any]) -> Tensors:
     """The inverse of :func:`read`.
 
     Args:
-        tensors: of a whole detector, with torchvision's names and for the standard deviation 1/255.
-        arguments: that it was built with.
+        tensors: The tensors of a whole detector, with torchvision's names and for the standard
+            deviation 1/255.
+        arguments: The arguments that the detector was built with.
+
+    Returns:
+        The tensors of the original's detector.
 
     Raises:
         ValueError: The original has no such detector.
@@ -79,25 +104,18 @@ def write(tensors: Tensors, arguments: Mapping[str, Any]) -> Tensors:
     return _TABLE.to_theirs(tensors)
 
 
-def beside(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What the original expects beside the weights: a training's place, and how they are run."""
-    return {
-        "session": 1,
-        "epoch": 1,
-        "pooling_mode": arguments["pooling"],
-        "class_agnostic": arguments["class_agnostic"],
-    }
-
-
 def arguments_of(tensors: Tensors, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of limbeck's constructor.
+    """The arguments of limbeck's constructor.
 
     Args:
-        tensors: what :func:`read` gives.
-        metadata: beside the weights in the file.
+        tensors: What :func:`read` gives.
+        metadata: What the file holds beside the weights.
+
+    Returns:
+        The arguments that the file determines.
 
     Raises:
-        ValueError: They are no such detector's, or say another way of pooling.
+        ValueError: The tensors are no such detector's, or the file names another pooling.
     """
     pooling = metadata.get("pooling_mode", "align")
     if pooling not in _POOLINGS:
@@ -126,3 +144,44 @@ def arguments_of(tensors: Tensors, metadata: Mapping[str, Any]) -> dict[str, Any
         | ({"anchor_sizes": (sizes,)} if sizes else {})
         | ({"box_head_channels": width} if width != _WIDTH else {})
     )
+
+
+class FineGrainedImitation(Format):
+    """The files of Fine-grained Feature Imitation, and the VGG that its training begins with."""
+
+    name = "fgfi"
+    suffixes = (".pth",)
+    kinds = ("FasterRCNNC4",)
+
+    def recognises(self, names: Iterable[str]) -> bool:
+        """Whether these are names of a detector of Fine-grained Feature Imitation."""
+        return recognises(names)
+
+    def read(self, source: str, contents: Contents, style: Style | None) -> Checkpoint:
+        """A detector, or a VGG of Caffe's; both are of one style."""
+        given = contents.tensors
+        if not recognises(given):
+            inputs = {"mean": MEAN, "std": STD}
+            trunk = trunks.read(given, bgr=True)
+            return Checkpoint(source, self.name, "trunk", trunk, inputs, contents=contents)
+        tensors = read(given)
+        arguments = arguments_of(tensors, contents.metadata)
+        return Checkpoint(source, self.name, "FasterRCNNC4", tensors, arguments, contents=contents)
+
+    def write(self, checkpoint: Checkpoint, *, coco_ids: bool) -> Tensors:
+        """A detector, for images of 0 to 255."""
+        return write(with_std(checkpoint, STD), checkpoint.arguments)
+
+    def container(self, tensors: Tensors, checkpoint: Checkpoint, configuration: str) -> Any:
+        """The weights with what the original expects beside: a training's place, how it is run."""
+        return {
+            "model": tensors,
+            "session": 1,
+            "epoch": 1,
+            "pooling_mode": checkpoint.arguments["pooling"],
+            "class_agnostic": checkpoint.arguments["class_agnostic"],
+        }
+
+    def told(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What no file of the original's says: anchors, and how detections are chosen."""
+        return unusual(checkpoint.arguments | checkpoint.test_arguments, _USUAL)

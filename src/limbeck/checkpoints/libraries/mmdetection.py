@@ -5,10 +5,21 @@ Versions 1.x had background first, and a RetinaNet of such a version cannot be t
 ``meta`` in its file says the version.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from limbeck.checkpoints.checkpoint import Checkpoint
+from limbeck.checkpoints.libraries.configured import ConfiguredFormat
+from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_meta
+from limbeck.checkpoints.libraries.mmdetection_written import mmdetection_config
 from limbeck.checkpoints.libraries.rules import Rule, Table, numbers, prefixed
-from limbeck.checkpoints.libraries.trunks import mmdetection_mobilenet_v2, mmdetection_resnet
+from limbeck.checkpoints.libraries.stated import MetaArchitecture, Stated
+from limbeck.checkpoints.libraries.trunks import (
+    Writable,
+    mmdetection_mobilenet_v2,
+    mmdetection_resnet,
+)
+from limbeck.checkpoints.reading.files import Contents
 from limbeck.checkpoints.tensors import (
     BACKGROUND_BOXES,
     BACKGROUND_FIRST,
@@ -36,8 +47,11 @@ def read(tensors: Tensors, *, bgr: bool) -> Tensors:
     """To torchvision's names and order of classes; RetinaNet with K columns.
 
     Args:
-        tensors: of a whole detector.
-        bgr: it was trained on BGR images, as those of the style "caffe" are.
+        tensors: The tensors of a whole detector.
+        bgr: Whether the detector was trained on BGR images, as those of the style "caffe" are.
+
+    Returns:
+        The tensors of limbeck's detector.
 
     Raises:
         ValueError: It holds something else, too, its shapes are not such a detector's, or it is a
@@ -58,8 +72,12 @@ def write(tensors: Tensors, *, bgr: bool) -> Tensors:
     """The inverse of :func:`read`, which ends at the same bits.
 
     Args:
-        tensors: of a whole detector, with torchvision's names and RetinaNet's K columns.
-        bgr: it will be given BGR images.
+        tensors: The tensors of a whole detector, with torchvision's names and RetinaNet's K
+            columns.
+        bgr: Whether the detector will be given BGR images.
+
+    Returns:
+        The tensors of mmdetection's detector.
 
     Raises:
         ValueError: mmdetection has no such detector.
@@ -92,3 +110,53 @@ def _table(laterals: int, bgr: bool) -> Table:
         Rule("roi_head.bbox_head.fc_reg", "roi_heads.box_predictor.bbox_pred", BACKGROUND_BOXES),
     ]
     return Table("mmdetection", rules, advice=_ADVICE)
+
+
+class MMDetection(ConfiguredFormat):
+    """mmdetection's checkpoints, which hold their configuration."""
+
+    name = "mmdetection"
+    suffixes = (".pth",)
+    trunks = ("mmdetection", "mmpretrain")
+    configuration_suffix = ".py"
+    stated_numerics = ("relu_before_p7", "roi_aligned")
+
+    def recognises(self, names: Iterable[str]) -> bool:
+        """Whether these are names of a detector of mmdetection."""
+        return recognises(names)
+
+    def stated(self, contents: Contents) -> Stated:
+        """What the configuration under ``meta`` says."""
+        meta = contents.metadata.get("meta")
+        return stated_by_meta(meta) if isinstance(meta, Mapping) else Stated()
+
+    def read_detector(self, tensors: Tensors, stated: Stated, *, bgr: bool) -> Tensors:
+        """A detector; the order of its anchors is torchvision's."""
+        return read(tensors, bgr=bgr)
+
+    def write_detector(
+        self, tensors: Tensors, arguments: Mapping[str, Any], *, bgr: bool
+    ) -> Tensors:
+        """A detector; the order of its anchors is torchvision's."""
+        return write(tensors, bgr=bgr)
+
+    def write_configuration(
+        self,
+        arch: MetaArchitecture,
+        arguments: Mapping[str, Any],
+        *,
+        bgr: bool,
+        classes: Iterable[str],
+    ) -> str:
+        """The text of mmdetection's configuration, Python."""
+        return mmdetection_config(arch, arguments, bgr=bgr, classes=tuple(classes))
+
+    def trunk_names(self, tensors: Tensors) -> Writable:
+        """Mmpretrain's for what mmdetection has no names for: its library of backbones has."""
+        whole = tensors.keys() & {"classifier.1.weight", "stage2.0.branch1.0.weight"}
+        return "mmpretrain" if whole else "mmdetection"
+
+    def container(self, tensors: Tensors, checkpoint: Checkpoint, configuration: str) -> Any:
+        """The weights with their configuration and the names of the classes."""
+        meta = {"cfg": configuration, "dataset_meta": {"classes": checkpoint.classes}}
+        return {"meta": meta, "state_dict": tensors}

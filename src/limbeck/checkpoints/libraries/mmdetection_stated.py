@@ -22,7 +22,18 @@ _MMDETECTION: dict[str, MetaArchitecture] = {
 
 
 def stated_by_meta(meta: Mapping[str, Any]) -> Stated:
-    """What mmdetection's checkpoint says, by its version 2 or 3."""
+    """What a checkpoint of mmdetection's says, of version 2 or 3.
+
+    Args:
+        meta: The value that its files have under ``meta``.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ValueError: It is of version 1, whose classes count the background first; it is no Python,
+            or says what limbeck's detectors cannot be.
+    """
     version = str(meta.get("mmdet_version", ""))
     if version.startswith(("0.", "1.")):
         raise ValueError(
@@ -39,7 +50,18 @@ def stated_by_meta(meta: Mapping[str, Any]) -> Stated:
 
 
 def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> Stated:
-    """What a configuration of mmdetection's says, the text that its checkpoints hold."""
+    """What a configuration of mmdetection's says.
+
+    Args:
+        text: The text that its checkpoints hold, Python. It is not run.
+        classes: The names of the classes, which stand beside it. None: they do not.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ValueError: It is no Python, or says what limbeck's detectors cannot be.
+    """
     config = _assignments(text)
     kind = str(at(config, "model.type")).rpartition(".")[2]
     arch = _MMDETECTION.get(kind)

@@ -13,6 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments, comments
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
+from limbeck.checkpoints.libraries.trunks import MMDETECTION_BACKBONES
 
 
 def mmdetection_config(
@@ -25,11 +26,14 @@ def mmdetection_config(
     """A configuration of mmdetection 3, Python text, for ``init_detector`` and tests.
 
     Args:
-        arch: the detector.
-        arguments: of limbeck's constructor, :class:`limbeck.models.RetinaNet` or ``FasterRCNN``;
-            those that are missing or None have limbeck's defaults.
-        bgr: the checkpoint's first convolution takes BGR images.
-        classes: names of the foreground classes.
+        arch: The detector.
+        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet` or
+            ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
+        bgr: Whether the checkpoint's first convolution takes BGR images.
+        classes: The names of the foreground classes.
+
+    Returns:
+        The text of the configuration.
 
     Raises:
         ValueError: mmdetection has no such backbone, or no such anchors.
@@ -72,15 +76,13 @@ def mmdetection_config(
 
 def _mm_backbone(detector: DetectorArguments) -> dict[str, Any]:
     norm = {"type": "BN", "requires_grad": detector.of("norm", "frozen") != "frozen"}
-    if detector.depth is None:
+    backbone = MMDETECTION_BACKBONES[detector.backbone]
+    if backbone["type"] == "MobileNetV2":
         leaky = {"act_cfg": {"type": "LeakyReLU", "negative_slope": 0.1}}
-        plain = {"type": "MobileNetV2", "out_indices": (1, 2, 4, 7), "norm_cfg": norm}
+        plain = {**backbone, "norm_cfg": norm}
         return plain | leaky if detector.of("activation", None) else plain
     return {
-        "type": "ResNet",
-        "depth": detector.depth,
-        "num_stages": 4,
-        "out_indices": (0, 1, 2, 3),
+        **backbone,
         "frozen_stages": detector.of("frozen_stages", 0) - 1,  # -1 is none, 0 the stem
         "norm_cfg": norm,
         "norm_eval": detector.of("norm", "frozen") in ("frozen", "affine"),
@@ -90,13 +92,9 @@ def _mm_backbone(detector: DetectorArguments) -> dict[str, Any]:
 
 def _mm_neck(detector: DetectorArguments) -> dict[str, Any]:
     first, last = detector.levels
-    if detector.depth is None:
-        channels = [24, 32, 96, 1280]
-    else:
-        channels = [(64 if detector.depth < 50 else 256) * 2**k for k in range(4)]
     neck = {
         "type": "FPN",
-        "in_channels": channels,
+        "in_channels": detector.channels,
         "out_channels": detector.of("fpn_channels", 256),
         "start_level": first - 2,
         "num_outs": last - first + 1,

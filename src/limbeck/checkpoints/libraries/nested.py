@@ -10,7 +10,19 @@ Triple = tuple[float, float, float]
 
 
 def at(config: Any, place: str, kind: type | None = None) -> Any:
-    """The value at dotted keys, None if there is none; ``kind`` says what it has to be."""
+    """The value at dotted keys.
+
+    Args:
+        config: The configuration, mappings in mappings.
+        place: The keys, with dots between.
+        kind: The type that the value has to have. None: any.
+
+    Returns:
+        The value, or None if there is none.
+
+    Raises:
+        ValueError: The value is of another type.
+    """
     for key in place.split("."):
         config = config.get(key) if isinstance(config, Mapping) else None
     if kind is float and type(config) is int:
@@ -25,7 +37,18 @@ def _is_number(value: object) -> bool:
 
 
 def numbers(config: Any, place: str) -> tuple[float, ...] | None:
-    """The numbers at dotted keys, None if there are none."""
+    """The numbers at dotted keys.
+
+    Args:
+        config: The configuration, mappings in mappings.
+        place: The keys, with dots between.
+
+    Returns:
+        The numbers, or None if there are none.
+
+    Raises:
+        ValueError: There is something else than numbers.
+    """
     found = at(config, place)
     if isinstance(found, str):  # Detectron2's own files have tuples, which YAML takes for strings
         with suppress(ValueError, SyntaxError):
@@ -36,7 +59,18 @@ def numbers(config: Any, place: str) -> tuple[float, ...] | None:
 
 
 def rows(config: Any, place: str) -> tuple[tuple[float, ...], ...] | None:
-    """The lists of numbers at dotted keys, None if there are none."""
+    """The lists of numbers at dotted keys.
+
+    Args:
+        config: The configuration, mappings in mappings.
+        place: The keys, with dots between.
+
+    Returns:
+        The lists, or None if there are none.
+
+    Raises:
+        ValueError: There is something else than lists of numbers.
+    """
     found = at(config, place)
     if found is None:
         return None
@@ -47,7 +81,19 @@ def rows(config: Any, place: str) -> tuple[tuple[float, ...], ...] | None:
 
 
 def colours(config: Any, place: str, bgr: bool | None) -> Triple | None:
-    """Three numbers for images in [0, 255], as they are for red, green and blue in [0, 1]."""
+    """Three numbers for images in [0, 255], as they are for red, green and blue in [0, 1].
+
+    Args:
+        config: The configuration, mappings in mappings.
+        place: The keys of the numbers, with dots between.
+        bgr: Whether they stand for blue, green and red. None: it is not known.
+
+    Returns:
+        The numbers, red first. None: there are none, or their order is not known.
+
+    Raises:
+        ValueError: There is something else than three numbers.
+    """
     found = numbers(config, place)
     if found is None or bgr is None:
         return None

@@ -29,9 +29,9 @@ class Rule:
     """One layer, or a family of them.
 
     Attributes:
-        theirs: its name in another library.
-        ours: its name in torchvision.
-        transform: of its values.
+        theirs: The layer's name in another library.
+        ours: The layer's name in torchvision.
+        transform: The change of its values.
     """
 
     theirs: str
@@ -44,10 +44,10 @@ class Table:
     """All that a library's files may hold. Of several rules that fit, the first one counts.
 
     Attributes:
-        library: its name.
-        rules: of every tensor of the network.
-        empty: names, with their last part, of what holds nothing that a network needs.
-        advice: what was expected and what to do, for errors.
+        library: The name of the library, for messages.
+        rules: The rules of all tensors of the network.
+        empty: The names, with their last part, of what holds nothing that a network needs.
+        advice: What was expected and what to do, for messages.
     """
 
     library: str
@@ -58,6 +58,12 @@ class Table:
     def to_ours(self, tensors: Tensors) -> Tensors:
         """To torchvision's names and values.
 
+        Args:
+            tensors: The tensors by the library's names.
+
+        Returns:
+            The tensors by torchvision's names.
+
         Raises:
             ValueError: Names are not in the table, or two become one; they are listed.
         """
@@ -67,8 +73,14 @@ class Table:
     def to_theirs(self, tensors: Tensors) -> Tensors:
         """To the library's names and values.
 
+        Args:
+            tensors: The tensors by torchvision's names.
+
+        Returns:
+            The tensors by the library's names.
+
         Raises:
-            ValueError: As :meth:`to_ours`.
+            ValueError: Names are not in the table, or two become one; they are listed.
         """
         rows = [(rule.ours, rule.theirs, rule.transform.to_theirs) for rule in self.rules]
         return self._translated(tensors, rows, _OURS_ALONE, f"what {self.library} has names for")
@@ -103,9 +115,17 @@ def prefixed(rules: Iterable[Rule], theirs: str, ours: str) -> list[Rule]:
 
 
 def renamed(name: str, source: str, target: str) -> str | None:
-    """``name`` by a rule from ``source`` to ``target``; none where it does not fit.
+    """A name by a rule; None where the rule does not fit.
 
     It fits only if the way back leads to the same numbers.
+
+    Args:
+        name: The name of a layer.
+        source: The template that the name has to fit.
+        target: The template of the new name.
+
+    Returns:
+        The new name, or None.
     """
     values = _values(source, name)
     if values is None:

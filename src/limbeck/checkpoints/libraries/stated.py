@@ -20,26 +20,28 @@ class Stated:
     """What a configuration says; None where it says nothing.
 
     Attributes:
-        meta_arch: the detector, where limbeck has it.
-        stride_in_1x1: of the trunk's bottlenecks; mmdetection's style ``caffe``.
-        bgr: images are given in the order blue, green, red.
-        mean: of the input channels, red first, for images in [0, 1].
-        std: likewise.
-        num_classes: foreground classes.
-        classes: their names.
-        anchor_sizes: of each level, pixels.
-        aspect_ratios: height / width, the same on all levels.
-        p6_from: what RetinaNet's P6 is computed from.
-        relu_before_p7: of RetinaNet.
-        min_size: shorter side of test images, pixels.
-        max_size: bound of the longer side, pixels.
-        score_threshold: detections below it are dropped.
-        nms_threshold: IoU of the last NMS.
-        detections_per_image: at most.
-        frozen_stages: of the trunk in training: 1 is the stem, 2 the stem and C2.
-        activation: of MobileNetV2, where it is not its own ReLU6.
-        roi_aligned: of Faster R-CNN: RoIAlign's half pixel, with as many samples as pixels;
-            otherwise without it and with 2 x 2 samples a bin, as in torchvision.
+        meta_arch: The detector, where limbeck has it.
+        stride_in_1x1: Whether the trunk's bottlenecks are strided in their first 1x1 convolution;
+            mmdetection's style ``caffe``.
+        bgr: Whether images are given in the order blue, green, red.
+        mean: The mean of the input channels, red first, for images in [0, 1].
+        std: The standard deviation of the input channels, red first, for images in [0, 1].
+        num_classes: The number of foreground classes.
+        classes: The names of the foreground classes.
+        anchor_sizes: The sizes of the anchors of each level, in pixels.
+        aspect_ratios: The ratios height / width of the anchors, the same on all levels.
+        p6_from: The map that RetinaNet's P6 is computed from.
+        relu_before_p7: Whether RetinaNet has a ReLU between P6 and P7.
+        min_size: The shorter side of test images, in pixels.
+        max_size: The bound of their longer side, in pixels.
+        score_threshold: The score below which detections are dropped.
+        nms_threshold: The IoU of the last NMS.
+        detections_per_image: How many detections an image has at most.
+        frozen_stages: How many stages of the trunk are not trained: 1 is the stem, 2 the stem and
+            C2.
+        activation: The activation of MobileNetV2, where it is not its own ReLU6.
+        roi_aligned: Whether Faster R-CNN's RoIAlign corrects the half pixel, with as many samples
+            as pixels. Otherwise it does not, with 2 x 2 samples a bin, as in torchvision.
     """
 
     meta_arch: MetaArchitecture | None = None
@@ -64,7 +66,19 @@ class Stated:
 
 
 def roi_aligned(aligned: bool, samples: int, said: Any) -> bool:
-    """Of the two kinds of RoIAlign that limbeck has."""
+    """Which of the two kinds of RoIAlign that limbeck has a configuration says.
+
+    Args:
+        aligned: Whether the half pixel is corrected.
+        samples: The sampling ratio, 0 for as many samples as pixels.
+        said: What the configuration says, for the message.
+
+    Returns:
+        ``aligned``.
+
+    Raises:
+        ValueError: It is neither of the two.
+    """
     if (aligned, samples) not in ((True, 0), (False, 2)):
         raise ValueError(
             f"RoIAlign is {reprlib.repr(said)} with a sampling ratio of {samples}: limbeck's is "

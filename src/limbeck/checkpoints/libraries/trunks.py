@@ -17,9 +17,9 @@ hold normalisations as a scale and a shift alone: mean 0 and variance 1 - 1e-5 a
 detectron2 runs them (its ``FrozenBatchNorm2d``).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -35,6 +35,25 @@ from limbeck.checkpoints.tensors import (
 
 Writable = Literal["detectron2", "mmdetection", "mmpretrain"]
 
+# What a configuration says of each trunk that its library has under a pyramid. Detectron2 has
+# residual networks alone.
+_DEPTHS = (18, 34, 50, 101, 152)
+DETECTRON2_BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    f"resnet{depth}": {"DEPTH": depth} for depth in _DEPTHS
+}
+MMDETECTION_BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    **{
+        f"resnet{depth}": {
+            "type": "ResNet",
+            "depth": depth,
+            "num_stages": 4,
+            "out_indices": (0, 1, 2, 3),
+        }
+        for depth in _DEPTHS
+    },
+    "mobilenet_v2": {"type": "MobileNetV2", "out_indices": (1, 2, 4, 7)},
+}
+
 _MOBILENET_V2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)  # of layer1 to layer7
 _VGG_STAGES = {8: (1, 1, 2, 2, 2), 10: (2,) * 5, 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
 _BLOB_ENDS = {"_w": ".weight", "_b": ".bias", "_s": ".weight"}  # s: scale of a normalisation
@@ -47,10 +66,13 @@ _ADVICE = (
 
 
 def detectron2_resnet(first: Transform = SAME) -> list[Rule]:
-    """A ResNet's trunk.
+    """The names of a ResNet's trunk in Detectron2.
 
     Args:
-        first: of the first convolution.
+        first: The change of the first convolution.
+
+    Returns:
+        The rules of its layers.
     """
     return [
         Rule("stem.conv1", "conv1", first),
@@ -63,10 +85,13 @@ def detectron2_resnet(first: Transform = SAME) -> list[Rule]:
 
 
 def mmdetection_resnet(first: Transform = SAME) -> list[Rule]:
-    """A ResNet's trunk: torchvision's names.
+    """The names of a ResNet's trunk in mmdetection, which are torchvision's.
 
     Args:
-        first: of the first convolution.
+        first: The change of the first convolution.
+
+    Returns:
+        The rules of its layers.
     """
     same = [
         "bn1",
@@ -78,20 +103,28 @@ def mmdetection_resnet(first: Transform = SAME) -> list[Rule]:
 
 
 def mmdetection_mobilenet_v2(first: Transform = SAME) -> list[Rule]:
-    """MobileNetV2's trunk; ours are the names inside ``features``.
+    """The names of MobileNetV2's trunk in mmdetection; ours are the names inside ``features``.
 
     Args:
-        first: of the first convolution.
+        first: The change of the first convolution.
+
+    Returns:
+        The rules of its layers.
     """
     parts = ("expand_conv", "depthwise_conv", "linear_conv")
     return _mobilenet_v2(first, parts[1:], parts)
 
 
 def library_of(names: Iterable[str]) -> str | None:
-    """Whose names a trunk's file has: caffe2, detectron2, mmdetection, mmpretrain, or none of them.
+    """The library whose names a trunk's file has.
 
-    Names that are torchvision's are none of them. Ask only after the detectors' modules have:
-    a detector's file holds a trunk, too.
+    This is to be asked after the detectors' formats: a detector's file holds a trunk, too.
+
+    Args:
+        names: The names of the tensors.
+
+    Returns:
+        caffe2, detectron2, mmdetection or mmpretrain. None: they are torchvision's, or nobody's.
     """
     given = set(names)
     found = next((trunk for trunk in _TRUNKS if trunk.theirs in map(_bare, given)), None)
@@ -107,12 +140,15 @@ def read(tensors: Tensors, *, bgr: bool) -> Tensors:
     """The state dict of torchvision's classifier, without its head where the file has none.
 
     Args:
-        tensors: with or without ``backbone.`` or ``backbone.bottom_up.`` before the trunk's names;
-            those of torchvision's ResNet and VGG are read, too.
-        bgr: the network was trained on BGR images.
+        tensors: The tensors of the file, with or without ``backbone.`` or ``backbone.bottom_up.``
+            before the trunk's names. Those of torchvision's ResNet and VGG are read, too.
+        bgr: Whether the network was trained on BGR images.
+
+    Returns:
+        The state dict.
 
     Raises:
-        ValueError: It is none of the trunks above, or holds something else, too.
+        ValueError: The file holds none of the trunks above, or holds something else, too.
     """
     bare = {_bare(name): value for name, value in tensors.items()}
     trunk = next((trunk for trunk in _TRUNKS if trunk.theirs in bare), None)
@@ -134,9 +170,12 @@ def write(tensors: Tensors, library: Writable, *, bgr: bool) -> Tensors:
     with; mmpretrain's have ``backbone.`` and ``head.``.
 
     Args:
-        tensors: of the classifier, or of its trunk alone.
-        library: that will read them.
-        bgr: the network will be given BGR images.
+        tensors: The tensors of the classifier, or of its trunk alone.
+        library: The library that will read them.
+        bgr: Whether the network will be given BGR images.
+
+    Returns:
+        The tensors by the library's names.
 
     Raises:
         ValueError: That library has no such network.
@@ -160,11 +199,11 @@ class _Trunk:
     """A network under a library's names.
 
     Attributes:
-        library: that names it so.
-        theirs: a tensor that tells it from all others, by their name.
-        ours: likewise, by torchvision's.
-        rules: of these tensors, from what is done to the first convolution.
-        empty: see :class:`Table`.
+        library: The library that names it so.
+        theirs: The library's name of a tensor that tells the network from all others.
+        ours: torchvision's name of such a tensor.
+        rules: The rules of these tensors, from them and the change of the first convolution.
+        empty: The names of what holds nothing that a network needs.
     """
 
     library: str

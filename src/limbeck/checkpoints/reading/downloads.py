@@ -30,10 +30,14 @@ def fetch(url: str, folder: str | Path | None = None) -> Path:
     """The file at ``url``, downloaded where it was not before.
 
     Args:
-        url: https, http or file. ``#sha256=<hex>`` at its end says the file's checksum, in full or
-            its beginning; otherwise the end of the file's name may, as in
+        url: The address: https, http or file. ``#sha256=<hex>`` at its end says the file's
+            checksum, in full or its beginning; otherwise the end of the file's name may, as in
             ``retinanet_r18_fpn_1x8_1x_coco_20220407_171055-614fd399.pth``.
-        folder: where files are kept, each address in a folder of its own; none: torch.hub's.
+        folder: The folder where files are kept, each address in a folder of its own. None:
+            torch.hub's.
+
+    Returns:
+        The path of the file.
 
     Raises:
         ValueError: The address is none of these, or the file is not the one that its checksum says.

@@ -55,15 +55,15 @@ class Contents:
     """What a file of weights holds.
 
     Attributes:
-        path: the file.
-        tensors: the weights, by the network's own names, on the CPU. They may be a view of the
+        path: The path of the file.
+        tensors: The weights, by the network's own names, on the CPU. They may be a view of the
             file: write a new file beside it and rename it, never into it.
-        part: name of the part that ``tensors`` is; "weights" where the file is nothing else.
-        parts: names of all parts, which :func:`read_file` takes as ``part``.
-        container: the key that they were kept under, such as ``state_dict``; "" for none.
-        prefix: what was taken off the beginning of every name, such as ``module.``; "" for none.
-        metadata: plain values beside the weights: ``__author__``, ``meta``, ``epoch``.
-        set_aside: names of what was left out: an optimizer's state, what is no tensor among the
+        part: The name of the part that ``tensors`` is; "weights" where the file is nothing else.
+        parts: The names of all parts, which :func:`read_file` takes as ``part``.
+        container: The key that they were kept under, such as ``state_dict``; "" for none.
+        prefix: What was taken off the beginning of every name, such as ``module.``; "" for none.
+        metadata: The plain values beside the weights: ``__author__``, ``meta``, ``epoch``.
+        set_aside: The names of what was left out: an optimizer's state, what is no tensor among the
             weights, what belongs to no network.
     """
 
@@ -81,12 +81,15 @@ def read_file(path: str | Path, part: str | None = None) -> Contents:
     """The weights in a file, out of whatever a training run put around them.
 
     Args:
-        path: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt`` or ``.pkl``.
-        part: which of several sets of weights, by the file's own name for it: ``model_ema``,
+        path: The path of a ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt`` or ``.pkl``.
+        part: The one of several sets of weights, by the file's own name for it: ``model_ema``,
             ``ema_state_dict``, ``state_dict_ema``; ``ema`` of mmdetection 2; ``teacher`` or
             ``student`` of MGD's merged file; ``average`` of limbeck's own checkpoint. None: the
             weights themselves. (mmengine, and mmcv at the end of an epoch, put the average in their
             place as they save: the other copy is what was averaged.)
+
+    Returns:
+        The weights, with what else the file says.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -27,12 +27,12 @@ class Part:
     """One set of weights.
 
     Attributes:
-        name: what to ask for it by.
-        container: the key, or keys with dots between, that it was kept under; "" for none.
-        prefix: what was taken off the beginning of every name.
-        values: by the network's own names; what is no tensor too.
-        aside: names of what was kept with it and belongs to none of the networks.
-        plain: it is the weights themselves, not another copy.
+        name: The name that the part is asked for by.
+        container: The key, or keys with dots between, that it was kept under; "" for none.
+        prefix: What was taken off the beginning of every name.
+        values: The values by the network's own names, with those that are no tensors.
+        aside: The names of what was kept with it and belongs to none of the networks.
+        plain: Whether it is the weights themselves, and not another copy.
     """
 
     name: str
@@ -49,6 +49,12 @@ def parts_of(loaded: object) -> list[Part]:
     The parts are named as the file names them (``model``, ``model_ema``, ``ema_state_dict``), but
     for ``student`` and ``average`` in limbeck's own checkpoints, ``teacher`` and ``student`` in
     MGD's merged files, and ``ema``, the second copy that mmdetection 2 keeps among the weights.
+
+    Args:
+        loaded: What the file held.
+
+    Returns:
+        The sets of weights, in the order of the file.
 
     Raises:
         ValueError: Names are the same once a prefix is taken off.
@@ -206,13 +212,16 @@ def _shared_prefix(names: list[str], lightning: bool) -> str:
 def merged(teacher: Mapping[str, Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a merged file, from which MGD's training on Detectron2 begins.
 
-    Written with ``write_pickle(path, merged(...), matching_heuristics=True)``, as MGD's own script
-    does.
+    The file is written with ``write_pickle(path, merged(...), matching_heuristics=True)``, as MGD's
+    own script does.
 
     Args:
-        teacher: a detector, by Detectron2's names.
-        student: a backbone by Detectron2's names (``stem.conv1.weight``), or a detector, of which
-            the backbone is taken.
+        teacher: The tensors of a detector, by Detectron2's names.
+        student: The tensors of a backbone by Detectron2's names (``stem.conv1.weight``), or of a
+            detector, of which the backbone is taken.
+
+    Returns:
+        The tensors of both, by the names of the merged file.
 
     Raises:
         ValueError: The student has no backbone under Detectron2's names.
@@ -234,9 +243,16 @@ def _first(names: Iterable[str]) -> list[str]:
 
 
 def metadata_of(loaded: Mapping[Any, Any], parts: list[Part]) -> tuple[dict[str, Any], list[str]]:
-    """Plain values beside the weights, and the keys of what is none (an optimizer's state).
+    """The plain values beside the weights, and the keys of what is not plain.
 
-    Inside of what is plain, single objects and arrays are left out.
+    An optimizer's state is not plain. Inside of what is, single objects and arrays are left out.
+
+    Args:
+        loaded: What the file held.
+        parts: The sets of weights in it.
+
+    Returns:
+        The plain values by their keys, and the keys of all else.
     """
     budget = iter(range(_BUDGET))
     used = {part.container.partition(".")[0] for part in parts}
@@ -253,7 +269,7 @@ def metadata_of(loaded: Mapping[Any, Any], parts: list[Part]) -> tuple[dict[str,
 
 
 class _Nothing:
-    """Of a value that is not plain."""
+    """Stands for a value that is not plain."""
 
 
 def _plain(value: object, budget: Any, depth: int = 20) -> Any:

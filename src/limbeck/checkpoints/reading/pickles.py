@@ -58,8 +58,7 @@ class NumberType:
 class Array:
     """Stands for ``numpy.ndarray``.
 
-    Attributes:
-        numpy: the array, writable and in this machine's byte order, once its state was set.
+    Once its state was set, ``numpy`` is the array, writable and in this machine's byte order.
     """
 
     def __init__(self, *_: object) -> None:
@@ -180,6 +179,12 @@ def read_pickle(path: Path) -> Any:
 
     Detectron2's own are read: ``{"model": {name: array}, "__author__": ...}``, by Python 2 or 3.
 
+    Args:
+        path: The path of the file.
+
+    Returns:
+        What the file holds.
+
     Raises:
         pickle.UnpicklingError: The file asks for anything but arrays of numbers, plain containers,
             numbers and strings; it is named.
@@ -208,10 +213,11 @@ def write_pickle(
     """Keep ``tensors`` as Detectron2's model zoo does; the file appears whole or not at all.
 
     Args:
-        path: what ``cfg.MODEL.WEIGHTS`` is to name, ``.pkl``.
-        tensors: by Detectron2's names; bfloat16, which numpy lacks, becomes float32.
-        author: what is kept as ``__author__``.
-        matching_heuristics: the names are a backbone's own, for Detectron2 to match by their ends.
+        path: The file that ``cfg.MODEL.WEIGHTS`` is to name, ``.pkl``.
+        tensors: The tensors by Detectron2's names. bfloat16, which numpy lacks, becomes float32.
+        author: The value of ``__author__``.
+        matching_heuristics: Whether the names are a backbone's own, for Detectron2 to match by
+            their ends.
     """
     content = {
         "model": {name: _to_numpy(tensor) for name, tensor in tensors.items()},

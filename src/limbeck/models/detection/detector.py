@@ -8,9 +8,9 @@ from torch import nn
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel, plain_value
-from limbeck.models.detection.parts.trunks import Layout
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
+from limbeck.trunks import Layout
 
 log = logging.getLogger(__name__)
 

@@ -1,14 +1,8 @@
-"""Trunks that end at C4, of stride 16, and what a box head makes of their later stages.
+"""Trunks that end at C4, of stride 16, and what a box head makes of their later stages."""
 
-A VGG is a chain of convolutions: each of them is a stage here, with its ReLU and the pooling before
-it, so that any number of them can be frozen.
-"""
-
-import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -17,8 +11,6 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.detection.parts.roi_align import ROI_SIZE
 from limbeck.models.detection.parts.trunks import (
     Activation,
-    Layout,
-    Stage,
     adapt,
     freeze_stages,
     layout_of,
@@ -28,22 +20,28 @@ from limbeck.models.detection.parts.trunks import (
 )
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
+from limbeck.trunks import VGGS, Layout
 
 LEVEL = 4
-VGGS = {"vgg11": "A", "vgg16": "D"}  # their columns in table 1 of arXiv 1409.1556
 VGG_WIDTH = 4096  # of fc6 and fc7
 _VGG_FULL = {"classifier.0": "fc6", "classifier.3": "fc7"}
 
 
 def c4_layout_of(trunk: str | BasicBlocks) -> Layout:
-    """The layout of a trunk that has a C4: of a VGG, or what the feature pyramids take.
+    """The layout of a trunk that has a C4: of a VGG, or of what can stand under a pyramid.
+
+    Args:
+        trunk: torchvision's name of the trunk, or the shape of a network of basic blocks.
+
+    Returns:
+        The layout.
 
     Raises:
         ValueError: There is no trunk of that name, or it has no level of stride 16.
     """
-    config = _vgg_config(trunk)
-    if config is not None:
-        return _vgg_layout(config)
+    name = _vgg(trunk)
+    if name is not None:
+        return VGGS[name].layout
     try:
         layout = layout_of(trunk)
     except ValueError as error:
@@ -56,25 +54,10 @@ def c4_layout_of(trunk: str | BasicBlocks) -> Layout:
     return layout
 
 
-def _vgg_config(trunk: str | BasicBlocks) -> str | None:
-    """Torchvision's name of a VGG's depth; none for other trunks."""
-    return VGGS.get(trunk.removeprefix("torchvision:")) if isinstance(trunk, str) else None
-
-
-def _vgg_layout(config: str) -> Layout:
-    """One stage for each convolution; the last pooling, of stride 32, is in none."""
-    stages: list[Stage] = []
-    level, pooling = 0, list[str]()
-    with torch.device("meta"):
-        children = list(vgg_features(config).named_children())
-    for (index, module), (after, _) in itertools.pairwise(children):
-        if isinstance(module, nn.MaxPool2d):
-            level, pooling = level + 1, [index]
-        elif isinstance(module, nn.Conv2d):
-            stages.append(Stage(level, module.out_channels, (*pooling, index, after)))
-            pooling = []
-    stem, *rest = stages
-    return Layout(stem.modules, tuple(rest), prefix="features.", head="classifier.")
+def _vgg(trunk: str | BasicBlocks) -> str | None:
+    """The name of a VGG, None for other trunks."""
+    name = trunk.removeprefix("torchvision:") if isinstance(trunk, str) else None
+    return name if name in VGGS else None
 
 
 class C4Trunk(nn.Sequential):
@@ -83,10 +66,10 @@ class C4Trunk(nn.Sequential):
     Its children have the names that they have in torchvision's classifier.
 
     Args:
-        network: the trunk with all of its stages.
-        layout: of it.
-        norm: behaviour of the batch normalisations.
-        frozen_stages: how many parts from below are not trained: the stem, then the stages.
+        network: The trunk with all of its stages.
+        layout: The layout of the trunk.
+        norm: The behaviour of the batch normalisations.
+        frozen_stages: How many parts from below are not trained: the stem, then the stages.
 
     Raises:
         ValueError: More parts are to be frozen than there are.
@@ -110,8 +93,8 @@ class VGGHead(TwoMLPHead):  # type: ignore[misc]  # torchvision is untyped
     """fc6 and fc7 of a VGG's classifier, each with ReLU and dropout.
 
     Args:
-        in_channels: of the map; regions are pooled to 7 x 7.
-        width: of both layers.
+        in_channels: The channels of the map, whose regions are pooled to 7 x 7.
+        width: The width of both layers.
     """
 
     def __init__(self, in_channels: int, width: int) -> None:
@@ -131,13 +114,13 @@ class VGGHead(TwoMLPHead):  # type: ignore[misc]  # torchvision is untyped
 class StageHead(nn.Sequential):
     """The stages after C4 on every region, then their mean (He et al., arXiv 1512.03385).
 
-    Detectron2's ``Res5ROIHeads``. Regions are pooled to 14 x 14: the first of these stages halves
-    them.
+    This is Detectron2's ``Res5ROIHeads``. Regions are pooled to 14 x 14: the first of these stages
+    halves them.
 
     Args:
-        network: the trunk with all of its stages.
-        modules: names of its children after C4.
-        norm: behaviour of the batch normalisations.
+        network: The trunk with all of its stages.
+        modules: The names of its children after C4.
+        norm: The behaviour of the batch normalisations.
     """
 
     def __init__(self, network: nn.Module, modules: Sequence[str], norm: Norm) -> None:
@@ -156,29 +139,32 @@ def trunk_and_head(
     stride_in_1x1: bool,
     activation: Activation | None,
 ) -> tuple[C4Trunk, nn.Module, int, int]:
-    """The trunk, the box head, how wide its output is, and the size of regions that it takes.
+    """The trunk up to C4, and the box head over it.
 
     Args:
-        backbone: name or shape.
-        box_head_channels: of two fully connected layers; none: the family's own head.
-        norm: behaviour of the batch normalisations of both.
-        frozen_stages: of the trunk.
-        stride_in_1x1: of bottlenecks.
-        activation: of MobileNetV2.
+        backbone: The name of the trunk, or the shape of a network of basic blocks.
+        box_head_channels: The width of two fully connected layers. None: the family's own head.
+        norm: The behaviour of the batch normalisations of both.
+        frozen_stages: How many parts of the trunk from below are not trained.
+        stride_in_1x1: Whether bottlenecks are strided in their first 1x1 convolution.
+        activation: The activation in place of MobileNetV2's ReLU6. None: its own.
+
+    Returns:
+        The trunk, the box head, the width of its output, and the side of the regions that it takes.
 
     Raises:
         ValueError: An argument does not suit the backbone.
     """
     layout = c4_layout_of(backbone)
-    config = _vgg_config(backbone)
-    network = vgg_features(config) if config else network_of(backbone, layout)
+    vgg = _vgg(backbone)
+    network = vgg_features(vgg) if vgg else network_of(backbone, layout)
     adapt(network, backbone, stride_in_1x1=stride_in_1x1, activation=activation)
     trunk = C4Trunk(network, layout, norm=norm, frozen_stages=frozen_stages)
     channels = trunk.out_channels
     if box_head_channels is not None:
         fully_connected = TwoMLPHead(channels * ROI_SIZE**2, box_head_channels)
         return trunk, fully_connected, box_head_channels, ROI_SIZE
-    if config:
+    if vgg:
         return trunk, VGGHead(channels, VGG_WIDTH), VGG_WIDTH, ROI_SIZE
     above = [stage for stage in layout.stages if stage.level > LEVEL]
     if not above:
@@ -197,6 +183,15 @@ def trunk_and_head_of_classifier(
 
     A box head is left as it is where it is not the family's own, or the weights are a trunk's
     alone; ``IMAGENET1K_FEATURES`` of torchvision's VGG16 has NaN in its place.
+
+    Args:
+        layout: The layout of the trunk.
+        trunk: The trunk of the detector.
+        head: The box head of the detector.
+        tensors: The state dict of the classifier.
+
+    Returns:
+        The part of the detector, and its state dict.
     """
     parts, fitting = {"trunk": of_classifier(layout, trunk, tensors)}, nn.ModuleDict()
     fitting["trunk"] = trunk

@@ -1,11 +1,9 @@
-"""Trunks under a feature pyramid: where a family has its C-levels, and what of it is frozen.
+"""Trunks under a feature pyramid: how one is built, frozen and filled with weights.
 
-C-level k has a stride of 2**k pixels. In MobileNetV2 it is the *last* block of that stride, as in
-HEAD and mmdetection; torchvision's own extractor takes the first.
+Where each of them has its C-levels stands in :mod:`limbeck.trunks`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import torch.nn.functional as F
@@ -20,96 +18,44 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.norms import LastNorm, Norm, convert_norms, replace_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run of a trunk's children.
-
-    Attributes:
-        level: k of the C-level that the last of them gives.
-        channels: of that output.
-        modules: names of the children, in order.
-    """
-
-    level: int
-    channels: int
-    modules: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A family of trunks.
-
-    Attributes:
-        stem: names of the children before the first stage.
-        stages: finest first.
-        prefix: of the trunk's tensors in the classifier that it belongs to.
-        head: prefix of that classifier's own tensors.
-    """
-
-    stem: tuple[str, ...]
-    stages: tuple[Stage, ...]
-    prefix: str = ""
-    head: str = "fc."
-
-    @property
-    def top(self) -> int:
-        """The coarsest C-level."""
-        return self.stages[-1].level
-
+from limbeck.trunks import TRUNKS, VGGS, Layout, Stage, residual
 
 Activation = Literal["leaky_relu"]
 
-_C2_CHANNELS = {"resnet18": 64, "resnet34": 64, "resnet50": 256, "resnet101": 256}
-
-_MOBILENET_V2 = Layout(
-    stem=("0", "1"),
-    stages=(
-        Stage(2, 24, ("2", "3")),
-        Stage(3, 32, ("4", "5", "6")),
-        Stage(4, 96, ("7", "8", "9", "10", "11", "12", "13")),
-        Stage(5, 1280, ("14", "15", "16", "17", "18")),
-    ),
-    prefix="features.",
-    head="classifier.",
-)
-
 
 def layout_of(trunk: str | BasicBlocks) -> Layout:
-    """The layout of a trunk, by torchvision's name or by its shape.
+    """The layout of a trunk that can stand under a pyramid.
+
+    Args:
+        trunk: torchvision's name of the trunk, or the shape of a network of basic blocks.
+
+    Returns:
+        The layout.
 
     Raises:
         ValueError: There is no trunk of that name.
     """
     if isinstance(trunk, BasicBlocks):
-        return _resnet(trunk.widths, first_level=trunk.stem_stride.bit_length() - 1)
+        return residual(trunk.widths, first_level=trunk.stem_stride.bit_length() - 1)
     name = trunk.removeprefix("torchvision:")
-    if name in _C2_CHANNELS:
-        return _resnet([_C2_CHANNELS[name] * 2**k for k in range(4)], first_level=2)
-    if name == "mobilenet_v2":
-        return _MOBILENET_V2
+    if name in TRUNKS:
+        return TRUNKS[name].layout
     raise ValueError(
-        f"backbone={trunk!r}: no such backbone. Expected one of {', '.join(_C2_CHANNELS)}, "
-        "mobilenet_v2, or the depths and widths of a network of basic blocks."
+        f"backbone={trunk!r}: no such backbone. Expected one of {', '.join(TRUNKS)}, or the depths "
+        "and widths of a network of basic blocks."
     )
 
 
-def _resnet(widths: Sequence[int], first_level: int) -> Layout:
-    stages = (Stage(first_level + k, w, (f"layer{k + 1}",)) for k, w in enumerate(widths))
-    return Layout(("conv1", "bn1"), tuple(stages))
-
-
 class P6P7(LastLevelP6P7):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's block of RetinaNet's extra levels, with what P6 is made of said.
+    """torchvision's block of RetinaNet's extra levels, which is told what P6 is made of.
 
     torchvision takes P5 whenever C5 has as many channels, and C5 otherwise.
 
     Args:
-        in_channels: of the map that P6 is made of.
-        out_channels: of the pyramid.
-        from_p5: that map is P5; otherwise C5.
-        relu: between P6 and P7.
+        in_channels: The channels of the map that P6 is made of.
+        out_channels: The channels of the pyramid.
+        from_p5: Whether that map is P5. Otherwise it is C5.
+        relu: Whether there is a ReLU between P6 and P7.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, from_p5: bool, relu: bool) -> None:
@@ -120,33 +66,35 @@ class P6P7(LastLevelP6P7):  # type: ignore[misc]  # torchvision is untyped
     def forward(
         self, p: list[Tensor], c: list[Tensor], names: list[str]
     ) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels and their names, with two more."""
+        """The maps (B, C, h, w) of the pyramid and their names, with P6 and P7 added."""
         p6 = self.p6(p[-1] if self.use_P5 else c[-1])
         p7 = self.p7(F.relu(p6) if self.relu else p6)
         return [*p, p6, p7], [*names, "p6", "p7"]
 
 
 class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``BackboneWithFPN`` over one of the trunks above.
+    """torchvision's ``BackboneWithFPN`` over one of the trunks of :mod:`limbeck.trunks`.
 
     Args:
-        trunk: name or shape.
-        levels: first and last level of the pyramid; those above the trunk's are ``extra``'s.
-        channels: of every level.
-        extra: the block that adds levels, or none.
-        norm: behaviour of the trunk's batch normalisations.
-        frozen_stages: how many stages from below are not trained at all: 1 is the stem, 2 the stem
-            and the first C-level, and so on; their normalisations are frozen whatever ``norm``.
-        last_norm: what all normalisations of the last block of each stage that is trained become,
-            trained themselves: ``group`` (32 groups) or ``synchronised``; none: as ``norm`` says.
-        stride_in_1x1: bottlenecks are strided in their first 1x1 convolution, as in the original
-            ResNet and the weights of MSRA; otherwise in the 3x3 one, as in torchvision.
-        activation: ``leaky_relu`` of slope 0.1 in place of MobileNetV2's ReLU6, as in HEAD; none:
-            the trunk's own.
+        trunk: The name of the trunk, or the shape of a network of basic blocks.
+        levels: The first and the last level of the pyramid. Level k has a stride of 2**k pixels;
+            those above the trunk's are ``extra``'s.
+        channels: The channels of every level.
+        extra: The block that adds levels. None: there are no more levels than the trunk's.
+        norm: The behaviour of the trunk's batch normalisations.
+        frozen_stages: How many stages from below are not trained at all: 1 is the stem, 2 the stem
+            and the first C-level, and so on. Their normalisations are frozen whatever ``norm``.
+        last_norm: What all normalisations of the last block of each stage that is trained become,
+            trained themselves: ``group`` (32 groups) or ``synchronised``. None: as ``norm`` says.
+        stride_in_1x1: Whether bottlenecks are strided in their first 1x1 convolution, as in the
+            original ResNet and the weights of MSRA. Otherwise they are strided in the 3x3 one, as
+            in torchvision.
+        activation: ``leaky_relu`` of slope 0.1 in place of MobileNetV2's ReLU6, as in HEAD. None:
+            the trunk's own activation.
 
     Raises:
         ValueError: More stages are to be frozen than the trunk has, or it has no residual blocks,
-            bottlenecks or widths of the kind that an argument needs.
+            bottlenecks or activations of the kind that an argument needs.
     """
 
     def __init__(
@@ -198,15 +146,26 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         """The state dict of ``body`` from that of the classifier with the same trunk.
 
         The classifier's head and the stages above the last one used are left out.
+
+        Args:
+            tensors: The state dict of the classifier.
+
+        Returns:
+            The state dict of the trunk.
         """
         return of_classifier(self.layout, self.body, tensors)
 
 
 def freeze_stages(body: nn.Module, stages: Sequence[Sequence[str]], count: int) -> None:
-    """Freeze the first ``count`` of the stages, each the names of some of the trunk's children.
+    """Freeze the first stages of a trunk.
+
+    Args:
+        body: The trunk.
+        stages: The stages, each the names of some of the trunk's children.
+        count: How many of them are frozen.
 
     Raises:
-        ValueError: There are not as many.
+        ValueError: There are not as many stages.
     """
     if not 0 <= count <= len(stages):
         raise ValueError(
@@ -236,13 +195,16 @@ def network_of(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     return network
 
 
-def vgg_features(config: str) -> nn.Sequential:
+def vgg_features(name: str) -> nn.Sequential:
     """A VGG's convolutions alone: its classifier would be 100 million values for nothing.
 
     Args:
-        config: torchvision's name of its depth: ``A`` of VGG11, ``D`` of VGG16.
+        name: The name of the VGG, one of :data:`limbeck.trunks.VGGS`.
+
+    Returns:
+        The convolutions, ReLUs and poolings, initialised as torchvision's.
     """
-    features: nn.Sequential = vgg.make_layers(vgg.cfgs[config])
+    features: nn.Sequential = vgg.make_layers([*VGGS[name].config])
     for module in features:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -257,10 +219,16 @@ def adapt(
     stride_in_1x1: bool,
     activation: Activation | None,
 ) -> None:
-    """Change a network in place, see :class:`Backbone` for the arguments.
+    """Change a network in place.
+
+    Args:
+        network: The network of the trunk.
+        trunk: The name or shape of the trunk, for messages.
+        stride_in_1x1: Whether its bottlenecks are strided in their first 1x1 convolution.
+        activation: The activation in place of ReLU6, see :class:`Backbone`. None: its own.
 
     Raises:
-        ValueError: It has no bottlenecks, or no activations of the kind that is to be replaced.
+        ValueError: The network has no bottlenecks, or no activations of the kind to be replaced.
     """
     if stride_in_1x1:
         _stride_in_1x1(network, trunk)

@@ -17,12 +17,13 @@ from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import assign, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
-from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, Layout, layout_of
+from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
 from limbeck.presets import PRESETS, PresetName, retinanet_sizes
+from limbeck.trunks import Layout
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
 _MOMENTUM = 0.9  # of detectron2's running mean of positives, and what it begins with

@@ -62,13 +62,15 @@ class LightBackbone(nn.Module):
     Each of these blocks halves the map's sides, rounded up; the last one brings 3 cells to 1.
 
     Args:
-        trunk: name or shape.
-        levels: first and last of the maps; those above the trunk's are the blocks'.
-        image_size: (height, width), pixels.
-        channels: of the blocks; the last number goes for all that follow. None: as in SSD300.
-        lite: the blocks are depthwise separable, as in SSDLite.
-        norm: behaviour of the trunk's batch normalisations; the blocks' own are trained.
-        frozen_stages: how many stages of the trunk from below are not trained.
+        trunk: The name of the trunk, or the shape of a network of basic blocks.
+        levels: The first and the last level of the maps. Those above the trunk's are the blocks'.
+            Level k has a stride of 2**k pixels.
+        image_size: The height and the width of the images, in pixels.
+        channels: The channels of the blocks' outputs; the last number goes for all that follow.
+            None: as in SSD300.
+        lite: Whether the blocks are depthwise separable, as in SSDLite.
+        norm: The behaviour of the trunk's batch normalisations. The blocks' own are trained.
+        frozen_stages: How many stages of the trunk from below are not trained.
 
     Raises:
         ValueError: The trunk has no such levels or stages, or the images are too small for them.
@@ -121,7 +123,7 @@ class LightBackbone(nn.Module):
         return body
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
-        """The trunk's state dict from that of the classifier it is of."""
+        """The trunk's state dict from that of the classifier that it belongs to."""
         return of_classifier(self.layout, self.body, tensors)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
@@ -161,14 +163,12 @@ class VGG16(SSDFeatureExtractorVGG):  # type: ignore[misc]  # torchvision is unt
     """torchvision's backbone of SSD300, for images of any size from 268 pixels.
 
     Args:
-        image_size: (height, width), pixels.
-        frozen_stages: how many stages from below are not trained: 1 is conv1, 5 up to conv5.
+        image_size: The height and the width of the images, in pixels.
+        frozen_stages: How many stages from below are not trained: 1 is conv1, 5 conv1 to conv5.
 
     Raises:
         ValueError: The images are too small, or there are not as many stages.
     """
-
-    out_channels = (512, 1024, 512, 256, 256, 256)
 
     def __init__(self, image_size: tuple[int, int], frozen_stages: int) -> None:
         if min(image_size) < _VGG16_SMALLEST:
@@ -177,10 +177,11 @@ class VGG16(SSDFeatureExtractorVGG):  # type: ignore[misc]  # torchvision is unt
                 f"and need sides of {_VGG16_SMALLEST} pixels or more. Take larger images, or "
                 "another backbone."
             )
-        features = vgg_features("D")
+        features = vgg_features("vgg16")
         pools = [i for i, module in enumerate(features) if isinstance(module, nn.MaxPool2d)]
         freeze_stages(features, _spans([0, *pools]), frozen_stages)
         super().__init__(features, highres=False)
+        self.out_channels = (512, 1024, 512, 256, 256, 256)
 
     @property
     def trunk(self) -> nn.Module:
@@ -196,9 +197,10 @@ class MobileNetV3(SSDLiteFeatureExtractorMobileNet):  # type: ignore[misc]  # to
     """torchvision's backbone of SSDLite.
 
     Args:
-        reduced_tail: half the channels in the last stage, as in torchvision's weights of COCO.
-        norm: behaviour of the trunk's batch normalisations.
-        frozen_stages: how many stages from below are not trained, at most 6.
+        reduced_tail: Whether the last stage has half its channels, as in torchvision's weights of
+            COCO.
+        norm: The behaviour of the trunk's batch normalisations.
+        frozen_stages: How many stages from below are not trained, at most 6.
 
     Raises:
         ValueError: There are not as many stages.
