@@ -33,6 +33,9 @@ class HEAD(Method):
         samples: How many regions there are for each image, at most.
         box_head_channels: The width of the assist's hidden layers. Default (None): the teacher's,
             and 1024 where it is not looked at.
+
+    Attributes:
+        form: What HEAD is for this pair; it is there after :meth:`connect`.
     """
 
     form: Form
