@@ -29,7 +29,7 @@ class Constant(Schedule):
     value: float
 
     def at(self, step: int) -> float:
-        """The value."""
+        """The value at every step."""
         return self.value
 
 
@@ -106,7 +106,7 @@ class EarlyStop(Schedule):
     steps: int
 
     def at(self, step: int) -> float:
-        """The value, or 0."""
+        """The value as long as it holds, and then 0."""
         return self.value if step <= self.steps else 0.0
 
 
@@ -123,7 +123,7 @@ class LateStart(Schedule):
     steps: int
 
     def at(self, step: int) -> float:
-        """0, or the value."""
+        """0 until the value holds, and then the value."""
         return self.value if step >= self.steps else 0.0
 
 

@@ -34,10 +34,10 @@ class CKD(nn.Module):
         """The loss L of one batch.
 
         Args:
-            tower: f, the output of the classification tower at each level, (B, C, H, W).
+            tower: The output f of the classification tower at each level, (B, C, H, W).
             positions: The image, level, y, x and anchor of each region, (R, 5). The level is -1 for
                 those that do not count.
-            target: t, the hidden layer for each region, (R, width).
+            target: The hidden layer t for each region, (R, width).
 
         Returns:
             A scalar.
