@@ -12,6 +12,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from limbeck import Distillation
+from limbeck.methods import KD, FitNet
+from limbeck.schedules import WarmUp
+
 CLASSES = 4
 Targets = list[dict[str, Tensor]]
 
@@ -47,6 +51,17 @@ def fcos(block: type = BasicBlock) -> FCOS:
     """P3 to P7; its towers' norms are of 32 groups, which want two values each."""
     trunk = backbone(block, [2, 3, 4], 64, LastLevelP6P7(64, 64))
     return FCOS(trunk, num_classes=CLASSES + 1)
+
+
+def hinted_classifiers() -> Distillation:
+    """Two classifiers, logits and one hint."""
+    methods = {"soft": KD(weight=0.5), "hint": FitNet(["C4"], weight=WarmUp(2.0, 10))}
+    return Distillation(resnet(), resnet(Bottleneck), methods)
+
+
+def hinted_detectors() -> Distillation:
+    """Two detectors, a hint at every level."""
+    return Distillation(retinanet(), retinanet(Bottleneck), [FitNet(["fpn"])])
 
 
 def pictures(count: int = 2, size: int = 64) -> Tensor:

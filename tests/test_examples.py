@@ -4,6 +4,7 @@ import doctest
 import sys
 
 import pytest
+import rich.console
 
 from limbeck import Distillation, Taps, landmarks, register_family
 from limbeck.methods import Method
@@ -18,6 +19,7 @@ def test_examples(documented, monkeypatch):
     # What an example registers is forgotten after it. The module is hidden by its function.
     module = sys.modules["limbeck.landmarks"]
     monkeypatch.setattr(module, "_families", list(module._families))
+    monkeypatch.setattr(rich, "get_console", lambda: rich.console.Console(color_system=None))
     example = doctest.DocTestFinder(recurse=False).find(documented, globs={})[0]
     assert example.examples, f"{documented.__qualname__} has no example"
     told = []

@@ -1,7 +1,7 @@
 """Adapters: the small trained modules that bring student features to the teacher's shape.
 
-They are sized from what the taps saw in the dry pass, so that a recipe names places and no
-channel counts. Adapters belong to the method, never to the student.
+They are sized from what the taps saw in the dry pass, so that a recipe names places and no numbers
+of channels. Adapters belong to the method, never to the student.
 """
 
 import torch
@@ -10,16 +10,19 @@ from torch import Tensor, nn
 
 
 def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Conv2d:
-    """A convolution from the student's channels to the teacher's, that keeps height and width.
+    """A convolution from the student's channels to the teacher's that keeps height and width.
 
     Args:
-        student: student feature (B, C_S, H, W).
-        teacher: teacher feature (B, C_T, H, W).
-        kernel_size: odd.
+        student: The student's feature, (B, C_S, H, W).
+        teacher: The teacher's feature, (B, C_T, H, W).
+        kernel_size: The height and width of the kernel, odd.
+
+    Returns:
+        The convolution, with a bias and PyTorch's initial weights.
 
     Raises:
-        ValueError: when the features are no maps, their heights and widths differ, or no such
-            kernel keeps them.
+        ValueError: The features are no maps, their heights and widths differ, or no kernel of that
+            size keeps them.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size={kernel_size}: expected 1, 3, 5, ..., which keep the size")
@@ -37,15 +40,16 @@ def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Co
 def convolved_at(convolution: nn.Conv2d, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
     """What a convolution that keeps height and width gives at some positions alone.
 
-    It costs as much of the whole convolution as the positions are of the map.
+    Its cost is the whole convolution's times the share of the map that the positions are.
 
     Args:
-        convolution: of an odd, square kernel, stride 1, and half the kernel as padding.
-        feature: (B, C, H, W).
-        where: image, row and column of each of the P positions.
+        convolution: A convolution of an odd, square kernel, stride 1, and half the kernel as
+            padding.
+        feature: What is convolved, (B, C, H, W).
+        where: The image, row and column of each of the P positions, (P,) each.
 
     Returns:
-        (P, C_out).
+        The output at the positions, (P, C_out).
     """
     size, _ = convolution.kernel_size
     rows = F.pad(feature, (size // 2,) * 4).permute(0, 2, 3, 1)  # (B, H + 2p, W + 2p, C)
@@ -60,10 +64,17 @@ def convolved_at(convolution: nn.Conv2d, feature: Tensor, where: tuple[Tensor, .
 
 
 def linear(student: Tensor, teacher: Tensor) -> nn.Linear:
-    """A linear map of the last dimension: the student's (B, C_S) to the teacher's (B, C_T).
+    """A linear map from the student's last dimension to the teacher's.
+
+    Args:
+        student: The student's feature, (B, C_S).
+        teacher: The teacher's feature, (B, C_T).
+
+    Returns:
+        The linear layer, with a bias and PyTorch's initial weights.
 
     Raises:
-        ValueError: when any other dimension differs.
+        ValueError: Any other dimension differs.
     """
     if student.shape[:-1] != teacher.shape[:-1]:
         raise ValueError(
@@ -75,7 +86,7 @@ def linear(student: Tensor, teacher: Tensor) -> nn.Linear:
 
 
 def same_map(student: Tensor, teacher: Tensor) -> None:
-    """Raise ValueError unless both (B, C, H, W) features have one height and width."""
+    """Raise a ValueError unless both features (B, C, H, W) have the same height and width."""
     if student.shape[2:] != teacher.shape[2:]:
         raise ValueError(
             f"the student's feature {tuple(student.shape)} and the teacher's "

@@ -56,8 +56,12 @@ class Distillation(Pair):
         >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
         >>> pair = Distillation(student, teacher, [methods.KD(), methods.FitNet(["C4"])])
         >>> optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
-        >>> for _ in range(2):
-        ...     images, targets = torch.rand(2, 3, 64, 64), torch.tensor([0, 3])
+        >>> loader = [(torch.rand(2, 3, 64, 64), torch.tensor([0, 3]))]
+        >>> wiring = pair.check(*loader[0], optimizer)
+        ┏━...┓
+        ┃ method...
+        └...┘
+        >>> for images, targets in loader:
         ...     losses = pair(images, targets)
         ...     losses.total.backward()
         ...     optimizer.step()

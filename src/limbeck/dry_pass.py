@@ -1,4 +1,4 @@
-"""The dry pass at construction: one tiny forward pass of both models, which sizes adapters."""
+"""The dry pass: one tiny forward pass of both models, from which adapters are sized."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from limbeck.tap import TapError
 
 @contextmanager
 def explained_dry_pass(images: Images) -> Iterator[None]:
-    """Say of an error that a model raises within that it came from the dry pass, and on what."""
+    """Say of an error that a model raises within that it came from the dry pass, and what to do."""
     try:
         yield
     except TapError:
@@ -27,7 +27,7 @@ def explained_dry_pass(images: Images) -> Iterator[None]:
 
 
 def tiny_batch(model: nn.Module, device: torch.device) -> Images:
-    """One black image, of 128 px or the model's own size; a list for torchvision's detectors."""
+    """One black image, of 128 px or the size that the model takes; a list for a detector."""
     if takes_list(model):
         height, width = fixed_size(model) or (128, 128)
         return [torch.zeros(3, height, width, device=device)]
@@ -36,7 +36,7 @@ def tiny_batch(model: nn.Module, device: torch.device) -> Images:
 
 @contextmanager
 def evaluation(*models: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode within; every module's own mode restored after."""
+    """Within, the models are in evaluation mode; after, every module is in its own mode again."""
     modes = {module: module.training for m in models if m is not None for module in m.modules()}
     try:
         for model in models:

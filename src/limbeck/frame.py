@@ -23,9 +23,9 @@ class Frame:
     """Images and targets as the network sees them.
 
     Attributes:
-        size: (height, width) of the padded batch, pixels.
-        image_sizes: (height, width) of each image's content inside it, pixels.
-        targets: the targets in this frame (boxes xyxy, pixels), or None.
+        size: The (height, width) of the padded batch, pixels.
+        image_sizes: The (height, width) of each image's content inside it, pixels.
+        targets: The targets in this frame (boxes xyxy, pixels), or None.
     """
 
     size: Extent
@@ -34,13 +34,13 @@ class Frame:
 
     @classmethod
     def of(cls, transformed: Any) -> "Frame":
-        """From the output of torchvision's ``GeneralizedRCNNTransform``."""
+        """The frame that an output of torchvision's ``GeneralizedRCNNTransform`` describes."""
         images, targets = transformed
         height, width = images.tensors.shape[-2:]
         return cls((height, width), tuple(images.image_sizes), targets)
 
     def over_images(self, maps: Tensor) -> list[Tensor]:
-        """Maps (B, H, W) of the padded batch, each over its own image: float (h, w)."""
+        """Spread maps (B, H, W) of the padded batch over its images' contents, float (h, w)."""
         spread = F.interpolate(maps[:, None].float(), self.size, mode="nearest")[:, 0]
         pairs = zip(spread, self.image_sizes, strict=True)
         return [of_image[:height, :width] for of_image, (height, width) in pairs]
@@ -52,14 +52,14 @@ def takes_list(model: nn.Module) -> bool:
 
 
 def fixed_size(model: nn.Module) -> Extent | None:
-    """(height, width) that a detector such as SSD brings every image to; none for others."""
+    """The (height, width) that a detector such as SSD brings every image to, None for others."""
     width_first = getattr(getattr(model, "transform", None), "fixed_size", None)
     return None if width_first is None else (width_first[1], width_first[0])
 
 
 @contextmanager
 def network_frame(*models: nn.Module | None) -> Iterator[None]:
-    """Within, the models take images that are in the network's frame: no transform resizes."""
+    """Within, the models take images that are in the network's frame: no transform resizes them."""
     with ExitStack() as stack:
         for model in models:
             for module in model.modules() if model is not None else ():
@@ -88,7 +88,7 @@ def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
 
 
 def same_frame(student: Frame, teacher: Frame | None) -> None:
-    """Raise ValueError unless both networks see the images in one frame."""
+    """Raise a ValueError unless both networks see the images in one frame."""
     if teacher is None:
         return
     if (student.size, student.image_sizes) != (teacher.size, teacher.image_sizes):

@@ -60,8 +60,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from limbeck.frame import Frame, takes_list
 from limbeck.tap import Call, Tap, TapError
 
-Places = dict[str, Tap]
-Family = Callable[[nn.Module], Places]
+Landmarks = dict[str, Tap]
+Family = Callable[[nn.Module], Landmarks]
 
 _NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.GELU)
@@ -85,7 +85,7 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def landmarks(model: nn.Module) -> Places:
+def landmarks(model: nn.Module) -> Landmarks:
     """The places of a model that go by the field's names.
 
     A method takes them for its places, and so does :class:`limbeck.Taps`. Any other place goes by
@@ -108,7 +108,7 @@ def landmarks(model: nn.Module) -> Places:
         layer3.0.relu:input
     """
     model = unwrap(model)
-    found: Places = {}
+    found: Landmarks = {}
     for family in _families:
         found.update(family(model))
     return found
@@ -141,7 +141,18 @@ def register_family(family: Family) -> None:
 
 
 def resolve(model: nn.Module, tap: Tap | str) -> Tap:
-    """The tap that ``tap`` means in ``model``: a :class:`Tap`, a landmark's name, or a path."""
+    """The tap that something written means in a model.
+
+    Args:
+        model: The model.
+        tap: A :class:`Tap`, a landmark's name, or a path as :class:`Tap` writes it.
+
+    Returns:
+        The tap.
+
+    Raises:
+        TapError: There is neither a landmark nor a module of that name; the nearest are named.
+    """
     if isinstance(tap, Tap):
         return tap
     known = landmarks(model)
@@ -160,10 +171,20 @@ def resolve(model: nn.Module, tap: Tap | str) -> Tap:
 
 
 def norm_of(model: nn.Module, name: str) -> nn.Module:
-    """The last norm module before the activation that ends ``name``: ``"C4"`` or ``"C4.pre"``.
+    """The last norm before the activation that ends a place.
 
     It has as many channels as the place itself, except in a ShuffleNetV2, whose last norm makes
     half of them.
+
+    Args:
+        model: The model.
+        name: A landmark or a path, such as ``C4`` or ``C4.pre``.
+
+    Returns:
+        The norm.
+
+    Raises:
+        TapError: There is no such place, or no norm in it.
     """
     model = unwrap(model)
     path = resolve(model, name).path
@@ -190,7 +211,7 @@ def _main_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _stride(module: nn.Module) -> int:
-    """How much coarser a layer, a chain of them or a block of parallel branches makes its input."""
+    """How much coarser a layer, a chain of layers or a block of branches makes its input."""
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         stride = module.stride
         return stride if isinstance(stride, int) else stride[0]
@@ -199,7 +220,7 @@ def _stride(module: nn.Module) -> int:
 
 
 def _pre_activation(path: str, stage: nn.Module) -> Tap | None:
-    """The value before the activation that ends ``stage``; None where structure does not tell."""
+    """The value before the activation that ends a stage; None where structure does not tell."""
     inside, block = path, stage
     while isinstance(block, nn.Sequential) and len(block):
         name, block = list(block.named_children())[-1]
@@ -225,7 +246,7 @@ def _pre_activation(path: str, stage: nn.Module) -> Tap | None:
 
 
 def _strides(trunk: nn.Module) -> dict[str, int]:
-    """``{child: k}``: the children of a trunk in their order, whose outputs have stride 2**k."""
+    """``{child: k}`` of a trunk's children in their order, whose outputs have a stride of 2**k."""
     if any(type(module).__name__.startswith("PatchMerging") for module in trunk.modules()):
         return {}  # they make the map coarser without a strided layer
     chain = list(trunk.named_children())
@@ -245,8 +266,8 @@ def _strides(trunk: nn.Module) -> dict[str, int]:
     return strides
 
 
-def _trunk(model: nn.Module, path: str) -> Places:
-    """C-levels of the trunk at ``path``: the last child at each stride."""
+def _trunk(model: nn.Module, path: str) -> Landmarks:
+    """The C-levels of the trunk at a path, which are its last child at each stride."""
     trunk = model.get_submodule(path)
     prefix = f"{path}." if path else ""
     strides = {prefix + name: level for name, level in _strides(trunk).items()}
@@ -254,9 +275,9 @@ def _trunk(model: nn.Module, path: str) -> Places:
     return _stages(model, stages) | _depthwise(model, strides)
 
 
-def _depthwise(model: nn.Module, strides: dict[str, int]) -> Places:
+def _depthwise(model: nn.Module, strides: dict[str, int]) -> Landmarks:
     """``C<k>.depthwise`` from ``{path: k}`` of the blocks of a MobileNetV2, in their order."""
-    places: Places = {}
+    places: Landmarks = {}
     width = 0
     for path, level in strides.items():
         block = model.get_submodule(path)
@@ -269,9 +290,9 @@ def _depthwise(model: nn.Module, strides: dict[str, int]) -> Places:
     return places
 
 
-def _stages(model: nn.Module, stages: dict[int, str]) -> Places:
+def _stages(model: nn.Module, stages: dict[int, str]) -> Landmarks:
     """``C<k>`` and ``C<k>.pre`` from ``{k: path}``."""
-    places: Places = {}
+    places: Landmarks = {}
     for level, path in stages.items():
         if level >= 2:
             places[f"C{level}"] = Tap(path)
@@ -281,7 +302,7 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Places:
     return places
 
 
-def _classifier(model: nn.Module) -> Places:
+def _classifier(model: nn.Module) -> Landmarks:
     if takes_list(model):
         return {}
     wrapped = isinstance(getattr(model, "network", None), nn.Module)
@@ -292,8 +313,8 @@ def _classifier(model: nn.Module) -> Places:
     return places | {"logits": Tap("", kind="logits")} if places else {}
 
 
-def _timm(model: nn.Module, path: str) -> Places:
-    """Which modules end each stride, as timm's ``feature_info`` says."""
+def _timm(model: nn.Module, path: str) -> Landmarks:
+    """The C-levels of a timm model, whose ``feature_info`` says which module ends each stride."""
     info = getattr(model.get_submodule(path), "feature_info", None)
     if not isinstance(info, list):
         return {}
@@ -302,8 +323,8 @@ def _timm(model: nn.Module, path: str) -> Places:
     return _stages(model, stages)
 
 
-def _backbone(model: nn.Module) -> Places:
-    """C-levels of a detector's backbone, and P-levels of torchvision's ``BackboneWithFPN``."""
+def _backbone(model: nn.Module) -> Landmarks:
+    """The C-levels of a detector's backbone, and the P-levels of torchvision's FPN."""
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         return {}
@@ -324,7 +345,7 @@ def _backbone(model: nn.Module) -> Places:
     return _trunk(model, "backbone.body") | places | {"fpn": fpn}
 
 
-def _atrous(backbone: nn.Module) -> Places:
+def _atrous(backbone: nn.Module) -> Landmarks:
     """The end of the VGG16 under torchvision's SSD300, whose first part ends at stride 8."""
     return {"C4": Tap("backbone.extra.0")} if isinstance(backbone, SSDFeatureExtractorVGG) else {}
 
@@ -337,8 +358,8 @@ def _maps(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else _levels(value)
 
 
-def _detector(model: nn.Module) -> Places:
-    """What torchvision's detectors have in common."""
+def _detector(model: nn.Module) -> Landmarks:
+    """The places that torchvision's detectors, and limbeck's, have in common."""
     if not takes_list(model):
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}

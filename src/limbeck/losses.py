@@ -1,4 +1,4 @@
-"""What one distillation step costs: named scalars, raw and weighted, and their sum."""
+"""The losses of one distillation step: named scalars, raw and weighted, and their sum."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ class Losses(Mapping[str, Tensor]):
     """The weighted losses of a step by name, ``student/<name>`` and ``<method>/<part>``.
 
     Attributes:
-        raw: the losses without their weights, float32 scalars whatever the precision.
-        weights: the weight of each at this step.
+        raw: The losses without their weights, float32 scalars whatever the precision.
+        weights: The weight of each loss at this step.
     """
 
     raw: Mapping[str, Tensor]
     weights: Mapping[str, float]
 
     def __getitem__(self, name: str) -> Tensor:
-        """The weighted loss of that name."""
+        """The loss of that name, weighted."""
         return self.raw[name] * self.weights[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -31,12 +31,12 @@ class Losses(Mapping[str, Tensor]):
 
     @property
     def total(self) -> Tensor:
-        """The sum of the weighted losses: what is differentiated."""
+        """The sum of the weighted losses, which is what to differentiate."""
         return torch.stack([self[name].float() for name in self]).sum()
 
 
 def refuse_half(losses: Mapping[str, Tensor]) -> None:
-    """Raise TypeError where a loss was computed in half precision: casting it later is too late."""
+    """Raise a TypeError where a loss was computed in half precision: a later cast is too late."""
     for name, loss in losses.items():
         if loss.dtype in (torch.float16, torch.bfloat16):
             raise TypeError(
@@ -50,12 +50,15 @@ def student_losses(outputs: object, targets: object) -> dict[str, Tensor]:
     """The student's own losses.
 
     Args:
-        outputs: what the student returned in training mode: a mapping of named losses, as
+        outputs: What the student returned in training mode: a mapping of named losses, as
             torchvision's detectors give, or logits (B, K), which get a cross-entropy.
-        targets: class indices (B,) for logits.
+        targets: Class indices (B,) for logits.
+
+    Returns:
+        The losses by name, scalars.
 
     Raises:
-        TypeError: when it is neither.
+        TypeError: The student returned neither.
     """
     if isinstance(outputs, Mapping) and outputs:
         return {str(name): loss for name, loss in outputs.items()}

@@ -1,7 +1,7 @@
-"""Loss weights as functions of the number of optimizer steps taken.
+"""Schedules: weights of losses as functions of the number of optimizer steps.
 
-Piecewise-linear and step-wise weights as the published methods have them; ``step`` is the number
-of finished optimizer steps, 0 for the first.
+They are piecewise linear or step-wise, as the published methods have them. A step is the number of
+finished optimizer steps, so that the first one is step 0.
 """
 
 from abc import ABC, abstractmethod
@@ -15,23 +15,34 @@ class Schedule(ABC):
 
     @abstractmethod
     def at(self, step: int) -> float:
-        """The weight for the step that follows ``step`` finished ones."""
+        """The weight of the step that follows ``step`` finished ones."""
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """``value`` at every step."""
+    """One value at every step.
+
+    Attributes:
+        value: The weight.
+    """
 
     value: float
 
     def at(self, step: int) -> float:
-        """The value."""
+        """The value at every step."""
         return self.value
 
 
 @dataclass(frozen=True)
 class Ramp(Schedule):
-    """``start_value`` up to step ``start``, ``end_value`` from step ``end``, linear between."""
+    """One value up to a step, another from a later step on, and linear between the two.
+
+    Attributes:
+        start_value: The weight up to and including step ``start``.
+        end_value: The weight from step ``end`` on.
+        start: The step from which the weight changes.
+        end: The step from which it does not change any more.
+    """
 
     start_value: float
     end_value: float
@@ -39,7 +50,7 @@ class Ramp(Schedule):
     end: int
 
     def at(self, step: int) -> float:
-        """Linear between the two ends."""
+        """The value of the ramp."""
         if step <= self.start:
             return self.start_value
         if step >= self.end:
@@ -50,55 +61,81 @@ class Ramp(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """From 0 to ``value``, linearly over ``steps`` steps; the first step weighs exactly 0."""
+    """A linear rise from 0, which is exactly what the first step weighs.
+
+    Attributes:
+        value: The weight from step ``steps`` on.
+        steps: The number of steps that the rise takes.
+    """
 
     value: float
     steps: int
 
     def at(self, step: int) -> float:
-        """A ramp that starts at 0."""
+        """The value of a ramp that starts at 0."""
         return Ramp(0.0, self.value, 0, self.steps).at(step)
 
 
 @dataclass(frozen=True)
 class Decay(Schedule):
-    """From ``value`` to 0, linearly over ``steps`` steps."""
+    """A linear fall to 0.
+
+    Attributes:
+        value: The weight of the first step.
+        steps: The number of steps that the fall takes.
+    """
 
     value: float
     steps: int
 
     def at(self, step: int) -> float:
-        """A ramp that ends at 0."""
+        """The value of a ramp that ends at 0."""
         return Ramp(self.value, 0.0, 0, self.steps).at(step)
 
 
 @dataclass(frozen=True)
 class EarlyStop(Schedule):
-    """``value`` up to and including step ``steps``, 0 afterwards."""
+    """One value up to and including a step, and 0 afterwards.
+
+    Attributes:
+        value: The weight at the beginning.
+        steps: The last step that has this weight.
+    """
 
     value: float
     steps: int
 
     def at(self, step: int) -> float:
-        """The value, or 0."""
+        """The value as long as it holds, and then 0."""
         return self.value if step <= self.steps else 0.0
 
 
 @dataclass(frozen=True)
 class LateStart(Schedule):
-    """0 for the first ``steps`` steps, ``value`` afterwards."""
+    """0 for the first steps, and one value afterwards.
+
+    Attributes:
+        value: The weight from step ``steps`` on.
+        steps: The number of steps that weigh 0.
+    """
 
     value: float
     steps: int
 
     def at(self, step: int) -> float:
-        """0, or the value."""
+        """0 until the value holds, and then the value."""
         return self.value if step >= self.steps else 0.0
 
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """0 before the first milestone, then ``value`` times ``factor`` for each further one passed."""
+    """0 before the first milestone, one value from it on, and a fraction from each further one on.
+
+    Attributes:
+        value: The weight from the first milestone on.
+        milestones: The steps at which the weight changes, in ascending order.
+        factor: What the weight is multiplied by at each milestone after the first.
+    """
 
     value: float
     milestones: Sequence[int]
@@ -112,7 +149,11 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Product(Schedule):
-    """The product of schedules, such as a warm-up and a decay."""
+    """The product of schedules, such as a warm-up and a decay.
+
+    Attributes:
+        factors: The schedules.
+    """
 
     factors: Sequence[Schedule]
 
@@ -125,5 +166,5 @@ Weight = float | Schedule
 
 
 def as_schedule(weight: Weight) -> Schedule:
-    """A number is a constant schedule."""
+    """The schedule that a weight is: a number is a constant one."""
     return weight if isinstance(weight, Schedule) else Constant(float(weight))

@@ -150,7 +150,7 @@ class Taps:
             ) from None
 
     def _refuse_compiled(self, model: nn.Module) -> None:
-        """Hooks that are added to a compiled module may be skipped silently."""
+        """Refuse compiled modules, where hooks that are added may be skipped silently."""
         advice = "Pass the plain module and compile it afterwards, with its .compile()."
         if model is not self.model and type(model).__name__ == "OptimizedModule":
             raise TapError(f"{type(self.model).__name__} is wrapped by torch.compile. {advice}")

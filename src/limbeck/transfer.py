@@ -1,4 +1,4 @@
-"""What a student takes over from its teacher before training, and which teacher it was."""
+"""What a student takes over from its teacher before training, and which teacher that was."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,16 @@ from torch import nn
 
 
 def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str, str]) -> None:
-    """Copy teacher submodules into the student's, strict in names and shapes."""
+    """Copy the weights of the teacher's submodules into the student's.
+
+    Args:
+        student: The student, which is changed.
+        teacher: The teacher.
+        pairs: ``{student's submodule: teacher's}``, both as paths.
+
+    Raises:
+        ValueError: A submodule does not exist, or names or shapes of its weights differ.
+    """
     for target, source in pairs.items():
         try:
             ours = student.get_submodule(target).state_dict()
@@ -31,7 +40,7 @@ def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str,
 
 
 def checksum(model: nn.Module) -> str:
-    """SHA-256 of a model's state dict, names and bytes, first 16 hexadecimal digits."""
+    """The first 16 hexadecimal digits of the SHA-256 of a model's state dict, names and bytes."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -45,7 +45,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Term:
-    """One loss term on one batch.
+    """How large one loss term is on one batch, and how strongly it pulls.
 
     Attributes:
         name: ``student/<name>`` or ``<method>/<part>``.

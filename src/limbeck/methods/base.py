@@ -96,7 +96,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epochs:
-    """Before training, and then after every so many epochs.
+    """A calibration before training, and then after every so many epochs.
 
     Attributes:
         every: The number of epochs.
@@ -107,7 +107,7 @@ class Epochs:
 
 @dataclass(frozen=True)
 class Steps:
-    """Before training, and then at multiples of a number of optimizer steps.
+    """A calibration before training, and then at multiples of a number of optimizer steps.
 
     Attributes:
         every: The number of steps.

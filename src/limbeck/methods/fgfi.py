@@ -47,7 +47,7 @@ class FineGrainedImitation(Method):
             which is every level that it has; some of them, such as ``["P3", "P4"]``; or, where the
             names differ, ``{student's place: teacher's place}``.
         weight: The weight of the loss; the published one is ``LateStart(0.01, 400)``.
-        factor: psi. 0 marks every position that has an anchor on a box, 1 marks none.
+        factor: The factor psi. 0 marks every position that has an anchor on a box, 1 marks none.
         level_rule: Which anchors decide for a box. ``own_best``: at every level the best one of
             that level; ``overall_best``: the best one of all levels; ``canonical``: a box counts at
             one level alone, by its size (Lin et al., arXiv:1612.03144, equation 1), the nearest one
@@ -209,7 +209,7 @@ def imitation_masks(
         grids: The (H, W) of each level.
         boxes: The boxes g, (G, 4), xyxy, pixels, exclusive. A box of a single pixel or less marks
             nothing, as in the original.
-        factor: psi.
+        factor: The factor psi.
         level_rule: Which anchors decide for a box, see :class:`FineGrainedImitation`.
         strides: The stride of each level, pixels, for the rule ``canonical``.
 

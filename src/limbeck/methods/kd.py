@@ -25,9 +25,12 @@ class KD(Method):
     """Hinton's knowledge distillation of a classifier.
 
     Args:
-        temperature: T, above 0.
-        weight: weight of the loss.
-        logits: place of the logits (B, K) in both models; their own output where it is empty.
+        temperature: The temperature T, above 0.
+        weight: The weight of the loss: a number or a schedule.
+        logits: The place of the logits (B, K) in both models. An empty string: their own output.
+
+    Raises:
+        ValueError: The temperature is not above 0.
     """
 
     def __init__(self, temperature: float = 4.0, weight: Weight = 1.0, logits: str = "") -> None:
@@ -57,7 +60,7 @@ class KD(Method):
             )
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """``{"logits": loss}``."""
+        """The part ``logits``: the loss L."""
         student = step.student.features["logits"]  # (B, K)
         teacher = step.taught.features["logits"]  # (B, K)
         return {"logits": soft_divergence(student, teacher, self.temperature)}

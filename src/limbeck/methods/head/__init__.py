@@ -27,7 +27,9 @@ are linear adapters with a bias. A teacher's region features come from its own p
 
 The weights of AKD and CKD are 2.0 from optimizer step 2000 on, and rise to that from 0; steps are
 those of 16 images. The weights of the assist's losses are 1, and rise to that from 0 in the
-paper's form. All means are over what one process has. A two-stage student of a dense teacher gets a
+paper's form. All means are over what one process has.
+
+So it is for a dense student (:mod:`.dense_student`). A two-stage student of a dense teacher gets a
 dense assist (:mod:`.mirror`); without a teacher the assist itself teaches (:mod:`.teacher_free`).
 """
 

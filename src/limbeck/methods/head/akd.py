@@ -13,8 +13,8 @@ class AKD(nn.Module):
         L_i = mean over regions and channels of (W_i s_i + b_i - t_i)^2
 
     Args:
-        student: the assist's hidden layers, (R, S) each.
-        teacher: the teacher's, (R, T) each.
+        student: The assist's hidden layers s_i, (R, S) each.
+        teacher: The teacher's hidden layers t_i, (R, T) each.
 
     Raises:
         ValueError: There are not as many layers of each.
@@ -32,12 +32,12 @@ class AKD(nn.Module):
         self.adapters = nn.ModuleList(adapters.linear(s, t) for s, t in pairs)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-        """One loss a layer, numbered from 1; all regions count, background too."""
+        """One loss for each layer, numbered from 1. All regions count, also of the background."""
         layers = enumerate(zip(self.adapters, student, teacher, strict=True), 1)
         return {f"akd.{i}": squared_error(adapter(s), t) for i, (adapter, s, t) in layers}
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over all elements, 0 where there are none."""
+    """The mean of the squared difference over all elements, 0 where there are none."""
     difference = student.float() - teacher.float()
     return difference.square().sum() / max(difference.numel(), 1)

@@ -19,22 +19,23 @@ from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, l1_losses
 from limbeck.transfer import transfer_weights
 
-LEVELS = 4  # of the student's pyramid, from the finest on
+LEVELS = 4  # that regions are read from, the finest of the student's pyramid
 WIDTH = 1024
 ASSIST_PARTS = ("assist.classification", "assist.bbox_regression")
 
 
 class Assist(nn.Module):
-    """Region features from the student's pyramid, fully connected layers, class and box.
+    """A box head: regions of the student's pyramid, two fully connected layers, class and box.
 
     From a pyramid that begins at P3, a region is read twice as coarse as by a Faster R-CNN, whose
     pyramid begins at P2.
 
     Args:
-        levels: first and last level of the pyramid that regions are read from.
-        channels: of the pyramid.
-        classes: foreground classes.
-        width: of both fully connected layers.
+        levels: The first and the last level of the pyramid that regions are read from. Level k has
+            a stride of 2**k pixels.
+        channels: The channels of the pyramid.
+        classes: The number of foreground classes.
+        width: The width of both fully connected layers.
     """
 
     def __init__(self, levels: tuple[int, int], channels: int, classes: int, width: int) -> None:
@@ -52,10 +53,13 @@ class Assist(nn.Module):
         nn.init.normal_(self.box_predictor.bbox_pred.weight, std=0.001)
 
     def begin_as(self, teacher: Any) -> None:
-        """Take over all layers of a teacher's ``roi_heads``, by a copy that is trained.
+        """Take over all layers of a teacher's box head, by a copy that is trained.
+
+        Args:
+            teacher: The teacher's ``roi_heads``.
 
         Raises:
-            ValueError: Classes or shapes differ; both are named.
+            ValueError: Classes or shapes differ.
         """
         predictors = self.box_predictor, teacher.box_predictor
         ours, theirs = (predictor.cls_score.out_features - 1 for predictor in predictors)
@@ -76,21 +80,27 @@ class Assist(nn.Module):
         transfer_weights(self, teacher, {part: part for part in parts})
 
     def forward(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """The hidden layers, (R, width) each, see :func:`hidden_layers`.
+        """The hidden layers for the regions of a batch.
 
         Args:
-            pyramid: the student's levels, finest first, (B, C, H, W).
-            boxes: of each image, (R_i, 4).
+            pyramid: The maps of the student's pyramid, (B, C, H, W), finest first.
+            boxes: The regions of each image, (R_i, 4), xyxy, pixels.
+
+        Returns:
+            The hidden layers s_1, s_2, ..., (R, width) each, see :func:`hidden_layers`.
         """
         levels = dict(zip(self.box_roi_pool.featmap_names, pyramid, strict=False))
         return hidden_layers(self.box_head, self.box_roi_pool(levels, boxes, []))
 
     def losses(self, last: Tensor, regions: Regions) -> dict[str, Tensor]:
-        """Cross-entropy and L1, both averaged over all regions.
+        """The cross-entropy of classes and the L1 of boxes, both divided by the number of regions.
 
         Args:
-            last: the last hidden layer, (R, width).
-            regions: which they are.
+            last: The last hidden layer, (R, width).
+            regions: The regions that it comes from.
+
+        Returns:
+            Both losses by part.
         """
         logits, deltas = self.box_predictor(last)
         wanted = BoxCoder(DELTA_WEIGHTS).encode_single(regions.truth, torch.cat(regions.boxes))
@@ -99,7 +109,7 @@ class Assist(nn.Module):
 
 
 def new_assist(student: Side, width: int) -> Assist:
-    """An assist of the size that a dry pass of the student calls for."""
+    """An assist of the levels, channels and classes that a dry pass of the student shows."""
     features = student.features
     pyramid: list[Tensor] = features["assist"]
     first, last = pyramid_levels(pyramid, features["frame"])
@@ -118,16 +128,16 @@ def trained_copy(module: nn.Module) -> nn.Module:
 
 
 def hidden_layers(box_head: nn.Module, pooled: Tensor) -> list[Tensor]:
-    """Every fully connected layer's output after its ReLU; of other box heads the output alone.
+    """The output of every fully connected layer after its ReLU, or of another box head as a whole.
 
     The published code's ReLU overwrites what it hooks, so that its features, too, are behind it.
 
     Args:
-        box_head: of an assist or a teacher.
-        pooled: (R, C, 7, 7).
+        box_head: The box head of an assist or a teacher.
+        pooled: The features of the regions, (R, C, 7, 7).
 
     Returns:
-        (R, width) of each layer.
+        The output of each layer, (R, width).
     """
     if not isinstance(box_head, TwoMLPHead):
         return [box_head(pooled)]

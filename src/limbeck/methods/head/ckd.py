@@ -18,9 +18,9 @@ class CKD(nn.Module):
     layer of a box head. Regions that no anchor proposed (ground truth) do not count.
 
     Args:
-        channels: of the tower.
-        width: of the hidden layer.
-        anchors: of each cell.
+        channels: The channels of the tower.
+        width: The width of the hidden layer.
+        anchors: The number of anchors of each cell.
         adapter: ``shared``: one W and b, as released; ``per_anchor``: one for each anchor of a
             cell, as in the paper.
     """
@@ -31,13 +31,16 @@ class CKD(nn.Module):
         self.adapter = nn.Linear(channels, self.anchors * width)
 
     def forward(self, tower: Sequence[Tensor], positions: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """The loss L of one batch.
 
         Args:
-            tower: (B, C, H, W) of each level.
-            positions: image, level, y, x, anchor of each region, (R, 5); level -1 for those that
-                do not count.
-            target: (R, width).
+            tower: The output f of the classification tower at each level, (B, C, H, W).
+            positions: The image, level, y, x and anchor of each region, (R, 5). The level is -1 for
+                those that do not count.
+            target: The hidden layer t for each region, (R, width).
+
+        Returns:
+            A scalar.
         """
         counts = positions[:, 1] >= 0
         # Regions that do not count are read, too, and masked: counting them would wait for the
@@ -48,7 +51,7 @@ class CKD(nn.Module):
         return error.sum() / (counts.sum() * target.shape[1]).clamp(min=1)
 
     def adapt(self, features: Tensor, anchor: Tensor) -> Tensor:
-        """(R, C) to (R, width), by each region's own anchor (R,) where they are apart."""
+        """Adapt features, (R, C) to (R, width), by each region's own anchor (R,) if so wanted."""
         adapted: Tensor = self.adapter(features)
         if self.anchors == 1:
             return adapted
@@ -61,11 +64,11 @@ def cells(maps: Sequence[Tensor], positions: Tensor) -> Tensor:
     """The features of cells, by one indexed read.
 
     Args:
-        maps: (B, C, H, W) of each level.
-        positions: image, level, y, x, ... of each cell, (R, 4 or more).
+        maps: The map of each level, (B, C, H, W).
+        positions: The image, level, y, x, ... of each cell, (R, 4 or more).
 
     Returns:
-        (R, C).
+        The feature of each cell, (R, C).
     """
     image, level, y, x = positions.T[:4]
     widths = [m.shape[3] for m in maps]

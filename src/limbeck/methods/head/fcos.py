@@ -1,7 +1,6 @@
 """The FCOS assist: an anchor-free head on the student's pyramid (Tian et al., arXiv 1904.01355)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +17,21 @@ FCOS_PARTS = ("fcos.classification", "fcos.bbox_regression", "fcos.bbox_ctrness"
 GROUPS = 32  # of the norms in torchvision's FCOS head
 
 
-class FCOSAssist(nn.Module):
-    """torchvision's head of FCOS, with its assignment and losses, at every level.
+class FCOSAssist(detection.FCOS):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's FCOS on the student's pyramid: its head, its matching and its losses.
 
     Args:
-        levels: first and last level of the pyramid.
-        channels: of the pyramid.
-        classes: foreground classes.
+        levels: The first and the last level of the pyramid. Level k has a stride of 2**k pixels.
+        channels: The channels of the pyramid.
+        classes: The number of foreground classes.
 
     Raises:
         ValueError: The channels do not make the groups of its norms.
     """
 
-    center_sampling_radius = 1.5  # strides; read by torchvision's assignment
-
     def __init__(self, levels: tuple[int, int], channels: int, classes: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # an FCOS's own constructor wants a backbone and a transform
+        self.center_sampling_radius = 1.5  # strides
         if channels % GROUPS:
             raise ValueError(
                 f"the student's pyramid has {channels} channels, which do not make the {GROUPS} "
@@ -46,10 +44,14 @@ class FCOSAssist(nn.Module):
         self.points = ExactAnchorGenerator(numbers, sizes, ((1.0,),) * len(sizes))
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The classification tower, (B, C, H, W) of each level, and the head's outputs (B, N, .).
+        """Run the head on every level.
 
         Args:
-            pyramid: the student's levels, finest first, (B, C, H, W).
+            pyramid: The maps of the student's pyramid, (B, C, H, W), finest first.
+
+        Returns:
+            The output of the classification tower at each level, (B, C, H, W), and the outputs of
+            the head by name, (B, N, columns).
         """
         classification = self.head.classification_head
         tower = [classification.conv(level) for level in pyramid]
@@ -68,22 +70,24 @@ class FCOSAssist(nn.Module):
         pyramid: Sequence[Tensor],
         targets: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """Focal loss, generalised IoU and centreness, each divided by the positives.
+        """The focal loss, generalised IoU and centreness, each divided by the positive points.
 
         Args:
-            outputs: of the head.
-            pyramid: what they come from.
-            targets: ``boxes`` (M, 4) and ``labels`` (M,) from 1 of each image.
+            outputs: The outputs of the head.
+            pyramid: The maps that they come from.
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) from 1 of each image.
+
+        Returns:
+            The three losses by part.
         """
         points = self._points(pyramid)
         counts = [len(level) for level in points]
         anchors = [torch.cat(points)] * len(targets)
-        assigned: Any = detection.FCOS.compute_loss
-        losses = assigned(self, targets, outputs, anchors, counts)
+        losses: dict[str, Tensor] = self.compute_loss(targets, outputs, anchors, counts)
         return dict(zip(FCOS_PARTS, losses.values(), strict=True))
 
     def _points(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """A box of one stride around the centre of every cell, (H*W, 4) of each level."""
+        """A box of one stride around the centre of every cell, (H*W, 4) for each level."""
         self.points.set_cell_anchors(pyramid[0].dtype, pyramid[0].device)
         corners = self.points.grid_anchors([list(level.shape[-2:]) for level in pyramid], None)
         pairs = zip(corners, self.strides, strict=True)
@@ -98,8 +102,8 @@ class Towers(nn.Module):
     with one 1x1 convolution A for all levels.
 
     Args:
-        channels: of the student's tower.
-        width: of the assist's.
+        channels: The channels of the student's tower.
+        width: The channels of the assist's tower.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -107,14 +111,14 @@ class Towers(nn.Module):
         self.adapter = nn.Conv2d(channels, width, 1)
 
     def forward(self, student: Sequence[Tensor], assist: Sequence[Tensor]) -> Tensor:
-        """The loss, a scalar; the assist does not learn by it."""
+        """The loss L, a scalar, by which the assist does not learn."""
         pairs = zip(student, assist, strict=True)
         losses = [squared_error(self.adapter(s), a.detach()) for s, a in pairs]
         return torch.stack(losses).sum()
 
 
 def new_fcos_assist(student: Side) -> FCOSAssist:
-    """An FCOS assist of the size that a dry pass of the student calls for."""
+    """An FCOS assist of the levels, channels and classes that a dry pass of the student shows."""
     pyramid: list[Tensor] = student.features["assist"]
     levels = pyramid_levels(pyramid, student.features["frame"])
     return FCOSAssist(levels, pyramid[0].shape[1], class_count(student.model, student.features))

@@ -1,4 +1,4 @@
-"""The other way round: a dense teacher, a two-stage student.
+"""HEAD the other way round: a two-stage student of a dense teacher.
 
 The assist is again a head of the teacher's kind on the student's pyramid: dense, on the levels that
 both pyramids have. AKD compares its towers with the teacher's, level by level; CKD teaches the
@@ -16,7 +16,8 @@ from limbeck.methods.head.akd import squared_error
 from limbeck.methods.head.assist import ASSIST_PARTS, trained_copy
 from limbeck.methods.head.ckd import cells, table
 from limbeck.methods.head.fcos import Towers
-from limbeck.methods.head.places import pyramid_levels
+from limbeck.methods.head.form import Form, Settings
+from limbeck.methods.head.places import mirrored_places, pyramid_levels
 from limbeck.methods.head.proposals import foreground, unused_columns
 from limbeck.methods.head.regions import labelled
 from limbeck.models.detection.parts.dense_losses import summed_losses
@@ -24,21 +25,61 @@ from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import assign
 from limbeck.models.precision import in_full_precision
 
-ANCHOR = 4  # smallest anchor of a RetinaNet's level, strides
+ANCHOR = 4  # strides, the side of the smallest anchor of a RetinaNet's level
+
+
+class TwoStageStudent(Form):
+    """A dense assist on a two-stage student's pyramid.
+
+    Args:
+        settings: The arguments of HEAD.
+        student: The two-stage student.
+        teacher: The dense teacher.
+
+    Raises:
+        ValueError: The pair lacks what a dense assist needs, or an adapter for each anchor is
+            wanted, which regions of a two-stage student do not have.
+    """
+
+    def __init__(self, settings: Settings, student: nn.Module, teacher: nn.Module) -> None:
+        if settings.adapter == "per_anchor":
+            raise ValueError("HEAD: regions of a two-stage student have no anchors; use shared")
+        self.settings = settings
+        self.student_taps, self.teacher_taps = mirrored_places(student, teacher)
+
+    def setup(self, step: Step) -> None:
+        """Make the assist, as the teacher's head where it is to begin so, and the adapters."""
+        akd, ckd = self.settings.akd, self.settings.ckd
+        self.mirror = Mirror(step, akd is not None, ckd is not None, self.settings.transfer)
+        self.modules = {"mirror": self.mirror}
+        self.weights = dict.fromkeys(ASSIST_PARTS, self.settings.assist)
+        if akd is not None:
+            self.weights |= {"akd.1": akd, "akd.2": akd}
+        if ckd is not None:
+            self.weights |= {"ckd": ckd}
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        """The assist's own losses, and what the teacher tells it (akd) and the box head (ckd)."""
+        losses: dict[str, Tensor] = self.mirror(step)
+        return losses
+
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
+        """The adapter of CKD."""
+        return self.mirror.ckd if student_tap == "ckd" else None
 
 
 class Mirror(nn.Module):
-    """The parts of HEAD for a two-stage student of a RetinaNet.
+    """The modules of HEAD for a two-stage student of a RetinaNet.
 
     Args:
-        step: the dry pass.
-        akd: whether there is assist distillation.
-        ckd: whether there is cross-architecture distillation.
-        transfer: the assist begins with the weights of the teacher's head.
+        step: The dry pass.
+        akd: Whether there is assist distillation.
+        ckd: Whether there is cross-architecture distillation.
+        transfer: Whether the assist begins with the weights of the teacher's head.
 
     Raises:
-        ValueError: The pyramids have no level in common, or the teacher's head does not
-            fit the student's pyramid or classes.
+        ValueError: The pyramids have no level in common, or the teacher's head does not fit the
+            student's pyramid or classes.
     """
 
     def __init__(self, step: Step, akd: bool, ckd: bool, transfer: bool) -> None:
@@ -62,7 +103,7 @@ class Mirror(nn.Module):
         self.ckd = nn.Linear(student["ckd"].shape[1], width) if ckd else None
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """The unweighted losses by part."""
+        """The unweighted losses of one batch by part."""
         student, teacher = step.student.features, step.taught.features
         towers, outputs = self._dense(student["assist"][self.student_levels])
         losses = self._losses(step, outputs)
@@ -78,7 +119,7 @@ class Mirror(nn.Module):
         return losses
 
     def _dense(self, pyramid: list[Tensor]) -> tuple[tuple[list[Tensor], ...], dict[str, Tensor]]:
-        """Both towers by level, and the outputs (B, N, columns or 4)."""
+        """Both towers, level by level, and the outputs (B, N, columns or 4)."""
         classes, boxes = self.assist.classification_head, self.assist.regression_head
         towers = tuple([branch.conv(level) for level in pyramid] for branch in (classes, boxes))
         columns = classes.num_classes
@@ -88,7 +129,7 @@ class Mirror(nn.Module):
         return towers, {name: in_full_precision(output) for name, output in outputs.items()}
 
     def _losses(self, step: Step, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """RetinaNet's losses of the assist, divided by the positives of the batch."""
+        """The assist's losses, a RetinaNet's, divided by the positive anchors of the batch."""
         teacher: Any = step.taught.model
         levels = [of_image[self.teacher_levels] for of_image in step.taught.features["anchors"]]
         anchors = [torch.cat(of_image).float() for of_image in levels]
@@ -122,7 +163,7 @@ def _assist(teacher: nn.Module, student: Any, channels: int, transfer: bool) -> 
 
 
 def flat(maps: Tensor, columns: int) -> Tensor:
-    """The outputs of one level, (B, A*K, H, W) to (B, H*W*A, K)."""
+    """The outputs of one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
     batch, _, height, width = maps.shape
     cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
     return cells_first.reshape(batch, -1, columns)
@@ -132,12 +173,12 @@ def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:
     """The cells at the centres of regions, on the levels whose anchors are of their size.
 
     Args:
-        boxes: of each image, (R_i, 4), xyxy, pixels.
-        maps: (B, C, H, W) of each level.
-        finest: level of the first of them; level k has a stride of 2**k pixels.
+        boxes: The regions of each image, (R_i, 4), xyxy, pixels.
+        maps: The map of each level, (B, C, H, W), finest first.
+        finest: The level of the first map. Level k has a stride of 2**k pixels.
 
     Returns:
-        Image, level, y, x, (R, 4), int64.
+        The image, the index of the map, y and x of each region's cell, (R, 4), int64.
     """
     image = torch.cat([torch.full_like(b[:, 0], i) for i, b in enumerate(boxes)]).long()
     box = torch.cat(boxes).detach().float()

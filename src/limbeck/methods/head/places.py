@@ -1,4 +1,4 @@
-"""Which pairs HEAD can make something of, and where it looks at them."""
+"""Which pairs HEAD can make something of, and which of their places it reads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,22 @@ from limbeck.methods.base import Side
 from limbeck.methods.head.proposals import foreground
 from limbeck.tap import Tap
 
-Places = dict[str, Tap | str]
+NamedTaps = dict[str, Tap | str]
 
 
-def dense_places(method: str, student: nn.Module) -> Places:
-    """The taps on a dense student, by what each is for.
+def dense_places(method: str, student: nn.Module) -> NamedTaps:
+    """The taps on a dense student.
+
+    Args:
+        method: The name of the method, for errors.
+        student: The student.
+
+    Returns:
+        The taps by what each is for: the pyramid that the assist reads, what proposals are made of,
+        the anchors, the frame, and the classification tower that CKD compares.
 
     Raises:
-        ValueError: It lacks what an assist needs; said is what.
+        ValueError: The student lacks what an assist needs.
     """
     kind = type(student).__name__
     if isinstance(student, SSD):
@@ -57,11 +65,18 @@ def dense_places(method: str, student: nn.Module) -> Places:
     }
 
 
-def two_stage_places(method: str, teacher: nn.Module) -> Places:
-    """The tap on a two-stage teacher: its pyramid, after which it stops.
+def two_stage_places(method: str, teacher: nn.Module) -> NamedTaps:
+    """The tap on a two-stage teacher.
+
+    Args:
+        method: The name of the method, for errors.
+        teacher: The teacher.
+
+    Returns:
+        The teacher's pyramid for AKD, after which the teacher stops.
 
     Raises:
-        ValueError: It has no box head over a pyramid.
+        ValueError: The teacher has no box head over a pyramid.
     """
     kind = type(teacher).__name__
     if not is_two_stage(teacher):
@@ -83,11 +98,18 @@ def is_two_stage(model: nn.Module) -> bool:
     return isinstance(getattr(model, "roi_heads", None), RoIHeads)
 
 
-def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[Places, Places]:
+def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[NamedTaps, NamedTaps]:
     """The taps on a two-stage student and on its dense teacher.
 
+    Args:
+        student: The student.
+        teacher: The teacher.
+
+    Returns:
+        The taps on the student and those on the teacher, by what each is for.
+
     Raises:
-        ValueError: They lack what a dense assist needs; said is what.
+        ValueError: One of them lacks what a dense assist needs.
     """
     if not isinstance(teacher, detection.RetinaNet):
         lack = "has a box head, too" if is_two_stage(teacher) else "is no RetinaNet"
@@ -103,22 +125,25 @@ def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[Places, Pla
                 "(torchvision's BackboneWithFPN)."
             )
     regions = Tap("roi_heads.box_roi_pool", "input", select=itemgetter(1))
-    ours: Places = {
+    ours: NamedTaps = {
         "assist": "fpn",
         "ckd": Tap("roi_heads.box_head"),
         "regions": regions,
         "frame": "frame",
     }
-    theirs: Places = {"akd": "cls_tower", "box_tower": "box_tower", "anchors": "anchors"}
+    theirs: NamedTaps = {"akd": "cls_tower", "box_tower": "box_tower", "anchors": "anchors"}
     return ours, theirs
 
 
 def pyramid_levels(pyramid: Sequence[Tensor], frame: Frame) -> tuple[int, int]:
-    """First and last level: level k has a stride of 2**k pixels.
+    """The first and the last level of a pyramid.
 
     Args:
-        pyramid: (B, C, H, W), finest first.
-        frame: of the same pass.
+        pyramid: The map of each level, (B, C, H, W), finest first.
+        frame: The frame of the same forward pass.
+
+    Returns:
+        The first and the last level. Level k has a stride of 2**k pixels.
 
     Raises:
         ValueError: The rows are not halved from level to level.

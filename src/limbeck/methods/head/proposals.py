@@ -1,4 +1,4 @@
-"""What a dense detector itself predicts, as boxes that know the anchor that made them."""
+"""What a dense detector predicts, as boxes that know the anchor that made them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from limbeck.models.precision import in_full_precision
 
 Decode = Callable[[Tensor, Tensor], Tensor]
 
-BEFORE_NMS = 2000  # predictions of each level of each image
+BEFORE_NMS = 2000  # predictions that enter NMS, of each level of each image
 NMS_IOU = 0.7
 
 
@@ -22,12 +22,13 @@ class Predictions:
     """The dense predictions for a batch, without gradient.
 
     Attributes:
-        scores: of the best class, (B, H*W*A) for each level: cells row by row, anchors inside.
-        deltas: (B, H*W*A, 4) for each level.
-        anchors: ``anchors[image][level]``, (H*W*A, 4), xyxy, pixels.
-        cells: (H, W) of each level.
-        sizes: (height, width) of each image's content, pixels.
-        decode: deltas (n, 4) and their anchors (n, 4) to boxes (n, 4).
+        scores: The score of the best class at each level, (B, H*W*A): cells row by row, and the
+            anchors of a cell side by side.
+        deltas: The box regression at each level, (B, H*W*A, 4).
+        anchors: The anchors, ``anchors[image][level]``, (H*W*A, 4), xyxy, pixels.
+        cells: The (H, W) of each level.
+        sizes: The (height, width) of each image's content, pixels.
+        decode: A function from deltas (n, 4) and their anchors (n, 4) to boxes (n, 4).
     """
 
     scores: list[Tensor]
@@ -43,9 +44,9 @@ class Proposals:
     """The proposals of one image, best first.
 
     Attributes:
-        boxes: (n, 4), xyxy, pixels.
-        scores: (n,).
-        positions: of the anchors that predicted them: level, y, x, anchor, (n, 4), int64.
+        boxes: The proposals, (n, 4), xyxy, pixels.
+        scores: The score of each, (n,).
+        positions: The level, y, x and anchor that predicted each, (n, 4), int64.
     """
 
     boxes: Tensor
@@ -54,9 +55,9 @@ class Proposals:
 
 
 def foreground(model: nn.Module, logits: Tensor) -> Tensor:
-    """The columns of the classes: torchvision's column 0 is never used, (..., K + 1) to (..., K).
+    """The columns of the classes of a dense head's logits: (..., K + 1) or (..., K) to (..., K).
 
-    limbeck's detectors with another preset have no such column.
+    torchvision's column 0 is never used. limbeck's detectors of other presets have no such column.
     """
     return logits[..., unused_columns(model) :]
 
@@ -70,9 +71,12 @@ def predictions(model: nn.Module, features: Mapping[str, Any]) -> Predictions:
     """The predictions of a RetinaNet or FCOS.
 
     Args:
-        model: the detector.
-        features: of one step: ``proposals`` (what its head returns), ``anchors``, ``frame``, and
-            its pyramid as ``assist``.
+        model: The detector.
+        features: Its features in one step: ``proposals`` (what its head returns), ``anchors``,
+            ``frame``, and its pyramid as ``assist``.
+
+    Returns:
+        The predictions for the batch.
     """
     outputs = {k: in_full_precision(v.detach()) for k, v in features["proposals"].items()}
     scores = foreground(model, outputs["cls_logits"]).amax(-1).sigmoid()  # (B, N)
@@ -99,9 +103,12 @@ def propose(predicted: Predictions, count: int, before_nms: int = BEFORE_NMS) ->
     """The proposals of each image, by NMS within each level.
 
     Args:
-        predicted: the dense predictions.
-        count: proposals an image, at most.
-        before_nms: predictions of each level of each image that enter NMS, at most.
+        predicted: The dense predictions.
+        count: The number of proposals for each image, at most.
+        before_nms: The number of predictions that enter NMS, at most, of each level of each image.
+
+    Returns:
+        The proposals of each image, best first.
     """
     best = [scores.topk(min(before_nms, scores.shape[1])) for scores in predicted.scores]
     return [_of_image(predicted, i, best, count) for i in range(len(predicted.sizes))]
@@ -124,7 +131,7 @@ def _of_image(predicted: Predictions, image: int, best: list[Any], count: int) -
 
 
 def _positions(index: Tensor, level: int, anchors: int, cells: tuple[int, int]) -> Tensor:
-    """Level, y, x and anchor, (n, 4), from indices (n,) into a level's anchors."""
+    """The level, y, x and anchor, (n, 4), that indices (n,) into a level's anchors mean."""
     height, width = cells
     per_cell = anchors // (height * width)
     cell = index // per_cell

@@ -22,10 +22,11 @@ class Sample:
     """The regions of one image: positives, then negatives.
 
     Attributes:
-        boxes: (R, 4), xyxy, pixels.
-        positions: level, y, x, anchor, (R, 4), int64; -1, -1, -1 and its number for ground truth.
-        labels: (R,), 0 for the background.
-        truth: the ground truth of positives, negatives themselves, (R, 4).
+        boxes: The regions, (R, 4), xyxy, pixels.
+        positions: The level, y, x and anchor that proposed each, (R, 4), int64; for ground truth
+            -1, -1, -1 and its number.
+        labels: The class of each, (R,), 0 for the background.
+        truth: The ground truth of each positive, and each negative itself, (R, 4).
     """
 
     boxes: Tensor
@@ -39,11 +40,11 @@ class Regions:
     """The regions of a batch, image by image.
 
     Attributes:
-        boxes: of each image, (R_i, 4), xyxy, pixels.
-        positions: image, level, y, x, anchor, (R, 5), int64; level, y and x are -1 for ground
-            truth, which no anchor predicted.
-        labels: (R,), 0 for the background.
-        truth: the ground truth of positives, negatives themselves, (R, 4).
+        boxes: The regions of each image, (R_i, 4), xyxy, pixels.
+        positions: The image, level, y, x and anchor that proposed each, (R, 5), int64. Level, y and
+            x are -1 for ground truth, which no anchor proposed.
+        labels: The class of each, (R,), 0 for the background.
+        truth: The ground truth of each positive, and each negative itself, (R, 4).
     """
 
     boxes: list[Tensor]
@@ -56,9 +57,12 @@ def regions(step: Step, proposals: int, samples: int) -> Regions:
     """The sampled regions of one step.
 
     Args:
-        step: its student's features are those of :func:`predictions`.
-        proposals: of each image, at most.
-        samples: regions of each image, at most.
+        step: The step; its student's features are those of :func:`predictions`.
+        proposals: The number of proposals for each image, at most.
+        samples: The number of regions for each image, at most.
+
+    Returns:
+        The regions of the batch.
     """
     proposed = propose(predictions(step.student.model, step.student.features), proposals)
     pairs = zip(proposed, labelled(step), strict=True)
@@ -76,7 +80,7 @@ def labelled(step: Step) -> list[dict[str, Tensor]]:
 
 
 def together(sampled: Sequence[Sample]) -> Regions:
-    """The regions of all images."""
+    """The regions of a batch from those of its images."""
     positions = [
         F.pad(of_image.positions, (1, 0), value=image) for image, of_image in enumerate(sampled)
     ]
@@ -92,17 +96,21 @@ def together(sampled: Sequence[Sample]) -> Regions:
 def sample(proposals: Proposals, target: dict[str, Tensor], count: int) -> Sample:
     """Draw regions of one image from its ground truth and its proposals, in this order.
 
-    A proposal is positive from IoU 0.5 on, ground truth for itself. At most a quarter are
-    positives; negatives fill up. Where there are fewer candidates, there are fewer regions.
+    A proposal is positive from an IoU of 0.5 on, and so is the ground truth, as its own. At most a
+    quarter of the regions are positives; negatives fill up. Where there are fewer candidates, there
+    are fewer regions.
 
     Args:
-        proposals: of the image.
-        target: its ``boxes`` (M, 4) and ``labels`` (M,) from 1.
-        count: regions, at most.
+        proposals: The proposals of the image.
+        target: The ``boxes`` (M, 4) and ``labels`` (M,) from 1 of the image.
+        count: The number of regions, at most.
+
+    Returns:
+        The regions of the image.
     """
     truth = target["boxes"]
     own = torch.arange(len(truth), device=truth.device)
-    matched = torch.cat([own, assign(truth, proposals.boxes)])
+    matched = torch.cat([own, best_truth(truth, proposals.boxes)])
     boxes = torch.cat([truth.to(proposals.boxes), proposals.boxes])
     nowhere = torch.full((len(truth), 3), -1, device=truth.device)
     positions = torch.cat([torch.cat([nowhere, own[:, None]], 1), proposals.positions])
@@ -116,8 +124,8 @@ def sample(proposals: Proposals, target: dict[str, Tensor], count: int) -> Sampl
     return Sample(boxes[chosen], positions[chosen], labels, wanted)
 
 
-def assign(truth: Tensor, boxes: Tensor) -> Tensor:
-    """The ground truth (M, 4) that each box (n, 4) overlaps most, or -1, (n,)."""
+def best_truth(truth: Tensor, boxes: Tensor) -> Tensor:
+    """The index (n,) of the ground truth (M, 4) that each box (n, 4) overlaps most, or -1."""
     if not len(truth):
         return torch.full((len(boxes),), -1, device=boxes.device)
     overlap, matched = box_iou(truth, boxes).max(dim=0)
@@ -125,7 +133,7 @@ def assign(truth: Tensor, boxes: Tensor) -> Tensor:
 
 
 def choose(candidates: Tensor, count: int) -> Tensor:
-    """``count`` of the candidates at random, in their order; all where there are no more."""
+    """So many of the candidates at random, in their order; all where there are no more."""
     if len(candidates) <= count:
         return candidates
     drawn = torch.randperm(len(candidates), device=candidates.device)[:count]

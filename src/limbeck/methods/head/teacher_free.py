@@ -1,4 +1,4 @@
-"""TF-HEAD: the student's own assist is its teacher."""
+"""TF-HEAD, HEAD without a teacher: the student's own assist is its teacher."""
 
 from torch import Tensor, nn
 
@@ -18,23 +18,28 @@ class TFHEAD(Method):
     """Assists that learn from the ground truth alone, and teach the dense head.
 
     Args:
-        rcnn: weight of the losses of an R-CNN assist; none: there is no such assist.
-        fcos: weight of the losses of an FCOS assist; none: there is no such assist.
-        ckd: weight of what the R-CNN assist teaches, see :class:`~limbeck.methods.head.ckd.CKD`,
-            with an adapter for each anchor of a cell.
-        towers: weight of what the FCOS assist teaches, see
+        rcnn: The weight of the losses of an R-CNN assist. None: there is no such assist.
+        fcos: The weight of the losses of an FCOS assist. None: there is no such assist.
+        ckd: The weight of what the R-CNN assist teaches, see
+            :class:`~limbeck.methods.head.ckd.CKD`, with an adapter for each anchor of a cell.
+        towers: The weight of what the FCOS assist teaches, see
             :class:`~limbeck.methods.head.fcos.Towers`.
-        stop: the last step in which the assists teach, published as the first drop of the learning
-            rate; none: they teach to the end. They themselves learn to the end.
-        proposals: of the student, of each image, at most.
-        samples: regions of each image, at most.
-        box_head_channels: of the R-CNN assist's hidden layers.
+        stop: The last step in which the assists teach, published as the first drop of the learning
+            rate. None: they teach to the end. They themselves learn to the end.
+        proposals: How many proposals of the student there are for each image, at most.
+        samples: How many regions there are for each image, at most.
+        box_head_channels: The width of the R-CNN assist's hidden layers.
+
+    Attributes:
+        rcnn: The R-CNN assist, where there is one.
+        ckd: The adapter of the dense head's tower for what the R-CNN assist teaches.
+        fcos: The FCOS assist, where there is one.
+        towers: The adapter of the dense head's tower for what the FCOS assist teaches.
 
     Raises:
         ValueError: There is no assist at all.
     """
 
-    weights: dict[str, Weight]
     rcnn: Assist
     ckd: CKD
     fcos: FCOSAssist
@@ -57,18 +62,19 @@ class TFHEAD(Method):
         self.proposals = proposals
         self.samples = samples
         self.box_head_channels = box_head_channels
-        self.weights = {}
+        weights: dict[str, Weight] = {}
         if rcnn is not None:
-            self.weights = dict.fromkeys(ASSIST_PARTS, rcnn) | {"ckd": _until(stop, ckd)}
+            weights |= dict.fromkeys(ASSIST_PARTS, rcnn) | {"ckd": _until(stop, ckd)}
         if fcos is not None:
-            self.weights |= dict.fromkeys(FCOS_PARTS, fcos) | {"towers": _until(stop, towers)}
+            weights |= dict.fromkeys(FCOS_PARTS, fcos) | {"towers": _until(stop, towers)}
+        self.weights = weights
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Taps on the dense student; a teacher that other methods have is not looked at."""
+        """Tap the dense student; a teacher that other methods have is not looked at."""
         self.student_taps = dense_places("TFHEAD", student)
 
     def setup(self, step: Step) -> None:
-        """The assists, and the adapters of the dense head."""
+        """Make the assists and the adapters of the dense head."""
         student = step.student
         tower: Tensor = student.features["ckd"][0]
         if "ckd" in self.weights:
@@ -101,7 +107,7 @@ class TFHEAD(Method):
         return losses | {"towers": self.towers(features["ckd"], tower)}
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
-        """The adapter of the dense head's tower, the R-CNN assist's where there are two."""
+        """The adapter of the dense head's tower: CKD's, where there are two."""
         if student_tap != "ckd":
             return None
         return self.ckd.adapter if "ckd" in self.weights else self.towers.adapter

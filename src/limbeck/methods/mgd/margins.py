@@ -47,9 +47,9 @@ def partial_distance(student: Tensor, target: Tensor, margin: Tensor) -> Tensor:
     """Squared distance to the target above its margin, but not from below to a negative one.
 
     Args:
-        student: s, the student's map behind its norm, (B, S, H, W).
+        student: The student's map s behind its norm, (B, S, H, W).
         target: The reduced teacher's map, (B, S, H, W).
-        margin: m, the reduced margins, (1, S, 1, 1).
+        margin: The reduced margins m, (1, S, 1, 1).
 
     Returns:
         A scalar, the sum over all elements.

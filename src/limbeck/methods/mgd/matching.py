@@ -25,11 +25,11 @@ def channel_distances(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cheapest_columns(cost: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The assignment of least cost that gives each row as many columns of its own.
+    """The assignment of least cost that gives each row ``count`` columns of its own.
 
     Args:
         cost: The cost of each pair, (S, T) with T >= S * count.
-        count: k, the number of columns of each row.
+        count: The number k of columns of each row.
 
     Returns:
         The columns of each row in ascending order, (S, k).

@@ -27,7 +27,7 @@ GROUPS = 32  # of a group norm
 
 
 class MGD(Method):
-    """Matching Guided Distillation.
+    """Matching Guided Distillation: the teacher channels that match a student channel guide it.
 
     It has to be calibrated before the first step, and again every other epoch: training does both.
     In a loop of one's own, show batches to :meth:`limbeck.Distillation.observe` and then call its

@@ -9,7 +9,7 @@ from torch import nn
 from limbeck.methods import KD, MGD
 from limbeck.methods.mgd.margins import margin_of, norm_before, partial_distance
 from limbeck.methods.mgd.reducers import REDUCERS, guides
-from tests.methods.test_mgd import batch_norm, step_of
+from tests.methods.mgd.steps import batch_norm, step_of
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 STAGES = (0, 1, 2)

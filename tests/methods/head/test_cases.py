@@ -132,7 +132,7 @@ def test_published_initial_weights() -> None:
 
 
 def test_published_sizes() -> None:
-    assert (HEAD().proposals, HEAD().samples) == (1000, 512)
+    assert (HEAD().settings.proposals, HEAD().settings.samples) == (1000, 512)
     assert (TFHEAD().proposals, TFHEAD().samples) == (1000, 512)
     alone = Distillation(small.retinanet(), None, {"it": HEAD(None, None)}).methods["it"]
     assert alone.assist.box_head.fc7.weight.shape == (1024, 1024)

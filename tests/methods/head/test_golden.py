@@ -15,9 +15,10 @@ from limbeck.methods import HEAD, Side, Step
 from limbeck.methods.head.akd import AKD
 from limbeck.methods.head.assist import Assist, hidden_layers
 from limbeck.methods.head.ckd import CKD, cells
-from limbeck.methods.head.method import WARM_UP, teacher_layers
+from limbeck.methods.head.dense_student import teacher_layers
+from limbeck.methods.head.method import WARM_UP
 from limbeck.methods.head.proposals import Predictions, Proposals, propose
-from limbeck.methods.head.regions import Regions, assign, sample
+from limbeck.methods.head.regions import Regions, best_truth, sample
 from limbeck.models import FasterRCNN, RetinaNet
 from tests.models.detection.pyramid.test_retinanet_golden import (
     LEVELS,
@@ -65,7 +66,7 @@ def predicted(dense: Tensors) -> Predictions:
 
 
 @pytest.mark.parametrize(
-    ("name", "limits"), [("full", (HEAD().proposals,)), ("pre30_max40", (40, 30))]
+    ("name", "limits"), [("full", (HEAD().settings.proposals,)), ("pre30_max40", (40, 30))]
 )
 def test_proposals_are_the_authors(dense: Tensors, name: str, limits: tuple[int, ...]) -> None:
     for i, found in enumerate(propose(predicted(dense), *limits)):
@@ -108,7 +109,7 @@ def test_sampling_is_mmdetections(sampling: Tensors, name: str, count: int, imag
 @pytest.mark.parametrize("image", [0, 1])
 def test_assignment_is_mmdetections(sampling: Tensors, image: int) -> None:
     truth, boxes = target(sampling, image)["boxes"], proposals(sampling, image).boxes
-    assert torch.equal(assign(truth, boxes), sampling[f"assign.gt_inds.{image}"].long() - 1)
+    assert torch.equal(best_truth(truth, boxes), sampling[f"assign.gt_inds.{image}"].long() - 1)
 
 
 # -- the assist -----------------------------------------------------------------------------------
