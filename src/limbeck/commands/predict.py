@@ -11,15 +11,13 @@ import torch
 from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
-from torchvision.io import write_png
 from torchvision.transforms import v2
-from torchvision.utils import draw_bounding_boxes
 
 from limbeck.data import ClassificationAugmentation
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
-from limbeck.report.style import COLOURS
+from limbeck.report import detection_picture
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +67,13 @@ def predict(
             unreadable += 1
             log.error("%s", error)
             continue
+        pixels = transform(image)
         if takes_list(model):
-            found = detect(model, transform(image), threshold)
-            write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
+            found = detect(model, pixels, threshold)
+            detection_picture(pixels, found, classes, output / f"{path.stem}.png")
             predictions[str(path)] = written_detections(found, classes)
         else:
-            predictions[str(path)] = classify(model, transform(image), classes)
+            predictions[str(path)] = classify(model, pixels, classes)
     target = output / "predictions.json"
     target.write_text(json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
@@ -147,14 +146,3 @@ def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dic
         }
         for label, score, box in rows
     ]
-
-
-def drawn(image: Tensor, found: dict[str, Tensor], classes: list[str]) -> Tensor:
-    """The uint8 image with its detections drawn."""
-    if not len(found["boxes"]):
-        return image
-    names = [d["class"] for d in written_detections(found, classes)]
-    labels = [f"{n} {s:.2f}" for n, s in zip(names, found["scores"].tolist(), strict=True)]
-    colours = [COLOURS[(label - 1) % len(COLOURS)] for label in found["labels"].tolist()]
-    picture: Tensor = draw_bounding_boxes(image, found["boxes"], labels, colours, width=2)
-    return picture

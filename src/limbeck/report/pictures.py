@@ -15,6 +15,7 @@ from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
 
 CELL = 2.6  # inches of an image's longer side
 FONT = 7  # points
+DPI = 128  # of a picture in its own pixels; a power of two, so that no size is rounded
 OVERLAY = "#F0E442"  # of the same palette, and no class has it
 
 
@@ -43,6 +44,27 @@ def detection_grid(
         for axis, items in zip(of_image, columns.values(), strict=True):
             _draw_boxes(axis, items[row], classes, score_threshold)
     save(figure, out)
+
+
+def detection_picture(
+    image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str], out: Path
+) -> None:
+    """Draw boxes over one image, whose pixels stay as many as they are.
+
+    Args:
+        image: The image (3, H, W), RGB in [0, 1].
+        found: Its ``boxes`` (N, 4), xyxy in pixels, its ``labels`` (N,) counting from 1 and, for
+            predictions, its ``scores`` (N,).
+        classes: The class names. Label ``i + 1`` is ``classes[i]``; labels without a name are
+            shown as numbers.
+        out: The picture to write; its suffix decides the format.
+    """
+    height, width = image.shape[1:]
+    figure = Figure(figsize=(width / DPI, height / DPI))
+    axis = figure.add_axes((0, 0, 1, 1))
+    _draw_image(axis, image)
+    _draw_boxes(axis, found, classes, score_threshold=0.0)
+    save(figure, out, DPI)
 
 
 def overlay_grid(
@@ -120,10 +142,11 @@ def _draw_boxes(
     labels = item["labels"].tolist()
     scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
     for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
+        name = classes[label - 1] if classes else str(label)
         if score is None:
-            _draw_box(axis, box, classes[label - 1], label)
+            _draw_box(axis, box, name, label)
         elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update
-            _draw_box(axis, box, f"{classes[label - 1]} {score:.2f}", label)
+            _draw_box(axis, box, f"{name} {score:.2f}", label)
 
 
 def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:

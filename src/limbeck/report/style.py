@@ -10,7 +10,13 @@ DARK_COLOURS = COLOURS[:3]  # white letters can be read on these
 INK, GREY, PALE = "#222222", "#666666", "#E4E4E4"
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Writes a figure; its folder is made if it is not there."""
+def save(figure: Figure, out: Path, dpi: int = 150) -> None:
+    """Write a figure, in a folder that is made if it is not there.
+
+    Args:
+        figure: The figure.
+        out: The file; its suffix decides the format.
+        dpi: The pixels of an inch.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, facecolor="white")
+    figure.savefig(out, dpi=dpi, facecolor="white")
