@@ -1,4 +1,4 @@
-"""What was gained, and at what cost: tables, curves, pictures."""
+"""What was gained, and at what cost: tables, curves and pictures."""
 
 from limbeck.report.cost import Cost, measure_cost, measure_latencies
 from limbeck.report.curves import plot_losses
