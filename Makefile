@@ -24,8 +24,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pydoclint src/limbeck
+	$(BIN)/lint-imports
 
 bench: install
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/step_ratio.py
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/taps.py

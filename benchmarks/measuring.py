@@ -38,12 +38,17 @@ def seconds(step: Step) -> Times:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def interleaved(steps: Iterable[Step], rounds: int, warm_up: int = 3) -> list[dict[Step, Times]]:
+def interleaved(
+    steps: Iterable[Step],
+    rounds: int,
+    warm_up: int = 3,
+    measure: Callable[[Step], Times] = seconds,
+) -> list[dict[Step, Times]]:
     """The times of every step, round by round, each round in a random order."""
     steps = list(steps)
     measured = []
     for number in range(warm_up + rounds):
-        times = {step: seconds(step) for step in random.sample(steps, len(steps))}
+        times = {step: measure(step) for step in random.sample(steps, len(steps))}
         if number >= warm_up:
             measured.append(times)
     return measured

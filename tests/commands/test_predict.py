@@ -54,7 +54,7 @@ def test_detections_are_the_model_s_at_or_above_the_threshold(runs: Runs) -> Non
         assert [d["class"] for d in found[str(path)]] == names
         boxes = torch.tensor([d["box"] for d in found[str(path)]]).view(-1, 4)
         assert torch.allclose(boxes, truth["boxes"][kept], atol=0.06)
-        picture = decode_image(f"predictions/{path.name}")
+        picture = decode_image(f"predictions/{path.name}", "RGB")
         assert picture.shape == (3, 64, 64)
         assert torch.equal(picture, decode_image(str(path))) == (not names)
 
@@ -63,7 +63,7 @@ def test_without_a_detection_the_picture_is_the_image(runs: Runs) -> None:
     (path,) = pictures(1, size=64)
     tiny.limbeck("predict", runs.taught / "student", "images", "--threshold", 1.0, "--output", "o")
     assert results("o") == {str(path): []}
-    assert torch.equal(decode_image("o/0.png"), decode_image(str(path)))
+    assert torch.equal(decode_image("o/0.png", "RGB"), decode_image(str(path)))
 
 
 def save_classifier(metadata: dict[str, object]) -> Classifier:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from limbeck.report import detection_grid, overlay_grid
+from limbeck.report import detection_grid, detection_picture, overlay_grid
 from tests.report.test_curves import texts
 
 CLASSES = ["circle", "square"]
@@ -54,6 +54,27 @@ def test_small_and_wide_images_are_drawn_as_wide(tmp_path):
     height, width = imread(out).shape[:2]
     assert width == 390
     assert height == pytest.approx(390 * 1.5, rel=0.15)
+
+
+def pixels(path):
+    return torch.from_numpy(imread(path)[..., :3]).mul(255).round().byte().permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (97, 133), (333, 501)])
+def test_a_picture_of_one_image_has_its_pixels(tmp_path, size):
+    image = torch.randint(256, (3, *size), dtype=torch.uint8)
+    detection_picture(image / 255, boxes(scores=[]), CLASSES, tmp_path / "bare.png")
+    assert torch.equal(pixels(tmp_path / "bare.png"), image)
+    detection_picture(image / 255, boxes(2, scores=[0.9]), CLASSES, tmp_path / "framed.png")
+    same = (pixels(tmp_path / "framed.png") == image).all(0)
+    assert same[27:].all()
+    assert not same[8:24, 8].any()
+
+
+def test_labels_without_names_are_numbers(tmp_path):
+    out = tmp_path / "picture.svg"
+    detection_picture(torch.rand(3, 32, 32), boxes(7, scores=[0.25]), [], out)
+    assert texts(out) == ["7 0.25"]
 
 
 @pytest.mark.parametrize(

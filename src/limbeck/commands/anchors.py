@@ -1,4 +1,4 @@
-"""``limbeck anchors``: shapes of anchors that suit a recipe's training data."""
+"""``limbeck anchors``: find shapes of anchors that suit a recipe's training data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +15,20 @@ from limbeck.frame import Extent
 from limbeck.models.detection.grid import shuffledet, yolov2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
 
-_OF_VOC = yolov2.IMAGE_SIZE  # what VOC's anchors are for
-_USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # of students that do not state it, else as YOLOv2
+_OF_VOC = yolov2.IMAGE_SIZE  # the image size that VOC's anchors are for
+_USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # the usual image size; of all others, YOLOv2's
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck anchors``. Its recipes are any number of words.
 
     Args:
-        arguments: The verb, and what follows it.
+        arguments: The verb, and the words that follow it.
     """
     parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
-    parser.add_argument("recipe", nargs="+", type=str, help="recipes, laid over each other")
+    parser.add_argument(
+        "recipe", nargs="+", type=str, help="Recipes (.yaml), each laid over the ones before it."
+    )
     parser.add_function_arguments(anchors, skip={"recipe"}, as_positional=True)
     anchors(**parser.parse_args(arguments[1:]).as_dict())
 
@@ -34,15 +36,15 @@ def run(arguments: Sequence[str]) -> None:
 def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | None = None) -> None:
     """Find anchor shapes for the training data of recipes, as YOLOv2's authors did.
 
-    They are printed as YAML for the student's `anchor_shapes`, with the mean IoU of the objects
-    with the best of them, beside that of the anchors published for VOC.
+    They are printed as YAML for the student's `anchor_shapes`. A table shows the mean IoU of each
+    object with its best anchor, for these anchors and for those that were published for VOC.
 
     Args:
-        recipe: a recipe (.yaml), or several that are laid over each other.
-        count: of the anchors.
-        image_size: height and width that the network sees, pixels, such as [416,416]; none: those
-            of the recipe's student: as it states them, otherwise its usual ones, 384 x 1248 of a
-            ShuffleDet and 416 x 416 of others.
+        recipe: Recipes (.yaml), each laid over the ones before it.
+        count: The number of anchors.
+        image_size: The height and the width that the network sees, in pixels, such as [416,416].
+            Default (None): as the recipe's student states them, otherwise the usual ones, 384 x
+            1248 for a ShuffleDet and 416 x 416 for other students.
     """
     stated = stated_in(recipe)
     image_size = image_size or _seen_by(stated.model.student)
@@ -60,7 +62,7 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
 
 
 def _seen_by(student: Any) -> Extent:
-    """(height, width), pixels, of a student that is stated."""
+    """The height and the width of the images, in pixels, that a stated student sees."""
     size = (student.get("init_args") or {}).get("image_size")
     usual = _USUAL.get(student.class_path.rpartition(".")[2], yolov2.IMAGE_SIZE)
     height, width = size or usual
@@ -68,7 +70,7 @@ def _seen_by(student: Any) -> Extent:
 
 
 def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
-    """The data alone: the model may lack its anchors yet."""
+    """Build the training data alone: the model may lack its anchors yet."""
     if stated is None:
         raise ValueError(
             f"{', '.join(recipes)}: there is no data.train. Give a recipe that has it."
@@ -81,6 +83,6 @@ def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
 
 
 def _of_voc(image_size: tuple[int, int]) -> torch.Tensor:
-    """VOC's anchors (K, 2), which are for 416 x 416, at another size of images."""
+    """VOC's anchors (K, 2), which are for 416 x 416 pixels, scaled to another image size."""
     scale = torch.tensor(image_size).flip(0) / torch.tensor(_OF_VOC).flip(0)
     return torch.tensor(VOC_ANCHORS) * scale

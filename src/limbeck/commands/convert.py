@@ -25,7 +25,7 @@ from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
-from limbeck.models.student import CARD, read_student
+from limbeck.models.student import CARD, network_of, read_student
 from limbeck.report.agreement import agreement
 
 STUDENT = "limbeck"  # the format of a student's folder
@@ -151,7 +151,8 @@ def read_source(
 
 def _read_student(folder: str) -> Checkpoint:
     card, tensors = read_student(folder)
-    made, arguments = card["build"]["class_path"], card["build"]["init_args"]
+    network = network_of(card)
+    made, arguments = network["class_path"], network["init_args"]
     for kind, maker in _MAKERS.items():
         if maker == made:
             return Checkpoint(folder, STUDENT, kind, tensors, arguments, tuple(card["classes"]))

@@ -1,4 +1,4 @@
-"""Errors as the user of the command line reads them."""
+"""Errors as the users of the command line read them."""
 
 import difflib
 import errno
@@ -12,11 +12,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """A parser's message about an unknown key, with the nearest known ones added.
+    """Add the nearest known keys to a parser's message about an unknown one.
 
     Args:
-        message: what jsonargparse says.
-        parser: of the verb, for the keys that it knows.
+        message: The message of jsonargparse.
+        parser: The parser of the verb, which knows the keys.
+
+    Returns:
+        The message, with a second line where there are near keys.
     """
     inner = re.search(r"class_path '([\w.]+)'.*?Option '([\w.]+)' is not accepted", message, re.S)
     if inner:
@@ -32,7 +35,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 
 def known_keys(parser: ArgumentParser) -> set[str]:
-    """Every key that a parser takes, those of its subcommands included."""
+    """All keys that a parser takes, including those of its subcommands."""
     keys: set[str] = set()
     for action in parser._actions:
         options = {option for option in action.option_strings if not option.endswith(".help")}
@@ -44,7 +47,7 @@ def known_keys(parser: ArgumentParser) -> set[str]:
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
-    """What may stand instead of the first part of a dotted key that is unknown."""
+    """A line with the keys that may be meant by the first part of a dotted key that is unknown."""
     split = [name.split(".") for name in known]
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -57,14 +60,14 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 
 
 def of_ours(error: BaseException | None) -> BaseException | None:
-    """The error of limbeck's own, if any, that led to this one; the user is told that alone."""
+    """The error of limbeck's own that led to this one, or None; the user is told that one alone."""
     while error is not None and not is_ours(error):
         error = error.__cause__  # jsonargparse wraps what a constructor raises
     return error
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether limbeck raised it for the user: it says what to do, and needs no traceback."""
+    """Whether limbeck raised an error for the user: it says what to do, and needs no traceback."""
     if type(error).__module__.partition(".")[0] == "limbeck":
         return True  # torch raises an error of a loading worker anew
     if isinstance(error, OSError) and error.errno in FULL:
@@ -79,7 +82,7 @@ def is_ours(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """What to tell the user: the message, and what to do about a disk that is full."""
+    """What the user is told: the error's message, and what to do about a disk that is full."""
     if isinstance(error, OSError) and error.errno in FULL:
         return (
             f"{error}. Free space; what was saved is whole, and `limbeck fit --resume` goes on "

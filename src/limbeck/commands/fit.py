@@ -340,7 +340,7 @@ def _command_line(
             "enable_model_summary": False,
         },
         auto_configure_optimizers=False,
-        parser_kwargs={"parser_mode": "yaml"},
+        parser_kwargs={"prog": "limbeck", "parser_mode": "yaml"},
         save_config_kwargs={"save_to_log_dir": False},
         **options,
     )

@@ -14,14 +14,14 @@ def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: in
     """Draw a method's overlays on the first images of training.
 
     Args:
-        recipes: of the run, each laid over the ones before.
-        method: its name in them.
-        picture: the file to write.
-        images: how many, at most a batch.
+        recipes: The recipes of the run, each laid over the ones before it.
+        method: The method's name in the recipes.
+        picture: The file to write.
+        images: The number of images that are drawn, at most a batch.
 
     Raises:
-        ValueError: the recipes have no such method, it has nothing to show, or their data are
-            not for detection.
+        ValueError: The recipes have no such method, it has nothing to show, or the data are not
+            for detection.
     """
     module, data = parts_of(recipes)
     known = list(module.pair.methods)

@@ -11,15 +11,13 @@ import torch
 from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
-from torchvision.io import write_png
-from torchvision.utils import draw_bounding_boxes
 
 from limbeck.data import ClassificationAugmentation
 from limbeck.data.augmentation import Augmentation, Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
-from limbeck.report.style import COLOURS
+from limbeck.report import detection_picture
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +28,11 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck predict``. Its images are any number of words.
 
     Args:
-        arguments: The verb, and what follows it.
+        arguments: The verb, and the words that follow it.
     """
     parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", type=Path, help="Image files, or folders of them.")
     predict(**parser.parse_args(arguments[1:]).as_dict())
 
 
@@ -50,11 +48,16 @@ def predict(
     Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
 
     Args:
-        student: folder with student.safetensors and student.json, as `limbeck fit` exports it.
-        images: image files, or folders of them.
-        output: folder for the results.
-        threshold: lowest score of a detection that is written.
-        trust: build a student of other classes than limbeck's, torchvision's and timm's, too.
+        student: The student's folder with student.safetensors and student.json, as `limbeck fit`
+            exports it.
+        images: Image files, or folders of them.
+        output: The folder for the results.
+        threshold: The lowest score that a detection must have to be written.
+        trust: Whether to build a student whose class is not limbeck's, torchvision's or timm's,
+            whose code then runs.
+
+    Raises:
+        ValueError: An image could not be read. The results of the others are written.
     """
     model = load_student(student, trust=trust)
     card = json.loads((student / "student.json").read_text())
@@ -69,12 +72,13 @@ def predict(
             unreadable += 1
             log.error("%s", error)
             continue
+        pixels = transform(image)
         if takes_list(model):
-            found = detect(model, transform(image), threshold)
-            write_png(drawn(image, found, classes), str(output / f"{path.stem}.png"))
+            found = detect(model, pixels, threshold)
+            detection_picture(pixels, found, classes, output / f"{path.stem}.png")
             predictions[str(path)] = written_detections(found, classes)
         else:
-            predictions[str(path)] = classify(model, transform(image), classes)
+            predictions[str(path)] = classify(model, pixels, classes)
     target = output / "predictions.json"
     target.write_text(json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
@@ -83,11 +87,17 @@ def predict(
 
 
 def image_files(paths: list[Path]) -> Iterator[Path]:
-    """The image files among ``paths`` and in the folders among them.
+    """Find images.
+
+    Args:
+        paths: Image files, and folders whose image files are meant.
+
+    Returns:
+        The image files. Those of a folder are in alphabetical order.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: two have one name, and so would their pictures.
+        FileNotFoundError: There is no image.
+        ValueError: Two images have the same name, and their pictures would have it, too.
     """
     found = [
         file
@@ -129,7 +139,16 @@ def evaluation_transform(metadata: Mapping[str, Any], *, trust: bool = False) ->
 
 @torch.inference_mode()
 def detect(model: nn.Module, image: Tensor, threshold: float) -> dict[str, Tensor]:
-    """Boxes, labels and scores of one image (3, H, W) in [0, 1], at or above the threshold."""
+    """Detect objects in one image.
+
+    Args:
+        model: A detector in evaluation mode.
+        image: The image (3, H, W), RGB in [0, 1].
+        threshold: The lowest score of a detection that is kept.
+
+    Returns:
+        The ``boxes`` (N, 4), xyxy in pixels, the ``labels`` (N,) from 1 and the ``scores`` (N,).
+    """
     found: dict[str, Tensor] = model([image])[0]
     # Label 0 is the slot that torchvision's detectors leave unused, and may yet predict.
     kept = (found["scores"] >= threshold) & (found["labels"] > 0)
@@ -138,7 +157,16 @@ def detect(model: nn.Module, image: Tensor, threshold: float) -> dict[str, Tenso
 
 @torch.inference_mode()
 def classify(model: nn.Module, image: Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """The five likeliest classes of one image (3, H, W) in [0, 1] with their probabilities."""
+    """Classify one image.
+
+    Args:
+        model: A classifier in evaluation mode.
+        image: The image (3, H, W), RGB in [0, 1].
+        classes: The class names; where there are none, classes are numbers from 0.
+
+    Returns:
+        The five likeliest classes, each with its probability as ``score``.
+    """
     logits = model(image[None])[0]
     scores, indices = logits.softmax(0).topk(min(5, len(logits)))
     return [
@@ -148,7 +176,16 @@ def classify(model: nn.Module, image: Tensor, classes: list[str]) -> list[dict[s
 
 
 def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dict[str, Any]]:
-    """Detections as plain data; labels count from 1."""
+    """Turn detections into plain data.
+
+    Args:
+        found: The ``boxes`` (N, 4), ``labels`` (N,) and ``scores`` (N,) of one image.
+        classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
+            classes are the labels.
+
+    Returns:
+        The ``class``, ``score`` and ``box`` of each detection.
+    """
     rows = zip(*(found[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
     return [
         {
@@ -158,14 +195,3 @@ def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dic
         }
         for label, score, box in rows
     ]
-
-
-def drawn(image: Tensor, found: dict[str, Tensor], classes: list[str]) -> Tensor:
-    """The uint8 image with its detections drawn."""
-    if not len(found["boxes"]):
-        return image
-    names = [d["class"] for d in written_detections(found, classes)]
-    labels = [f"{n} {s:.2f}" for n, s in zip(names, found["scores"].tolist(), strict=True)]
-    colours = [COLOURS[(label - 1) % len(COLOURS)] for label in found["labels"].tolist()]
-    picture: Tensor = draw_bounding_boxes(image, found["boxes"], labels, colours, width=2)
-    return picture

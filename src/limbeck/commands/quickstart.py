@@ -38,10 +38,10 @@ class Run:
     """A finished training run.
 
     Attributes:
-        folder: where it wrote.
-        scores: the student's on the validation data.
-        seconds: wall time spent in training batches.
-        cpu_seconds: CPU time spent in them.
+        folder: The folder that the run wrote to.
+        scores: The student's scores on the validation data, by name.
+        seconds: The wall time that was spent in training batches, in seconds.
+        cpu_seconds: The CPU time that was spent in training batches, in seconds.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
-        """From the summary that every run leaves."""
+        """Read the summary that a run has left in its folder."""
         summary = json.loads((folder / "summary.json").read_text())
         timing = summary["training_seconds"]
         return cls(folder, summary["scores"]["student"], timing["wall"], timing["cpu"])
@@ -61,17 +61,21 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck quickstart``.
 
     Args:
-        arguments: The verb, and what follows it.
+        arguments: The verb, and the words that follow it.
     """
     auto_cli(quickstart, args=arguments[1:], prog="limbeck quickstart", allow_abbrev=False)
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
-    """Train a teacher, then a student plain, plain for as long, and distilled; show the gain.
+    """Train a teacher and a student of its own, and show what distilling the student gains.
+
+    The student is trained three times: plain for as many steps as the distilled one, plain for as
+    long as the distilled one takes, and distilled.
 
     Args:
-        output: folder for the runs, the table, the curves and the pictures.
-        seed: of all four runs.
+        output: The folder for the runs, the table, the curves and the pictures. An earlier
+            quickstart in it is moved aside.
+        seed: The seed of all four runs.
     """
     make_room(output)
     teacher = fit(["shapes/teacher"], output / "teacher", seed)
@@ -92,7 +96,7 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
 
 
 def make_room(output: Path) -> None:
-    """Move an earlier quickstart aside: nothing that was trained is lost."""
+    """Move an earlier quickstart in ``output`` aside, so that nothing that was trained is lost."""
     if output.exists():
         made = time.strftime("%Y%m%d-%H%M%S", time.localtime(output.stat().st_mtime))
         aside = output.with_name(f"{output.name}-{made}")
@@ -101,7 +105,17 @@ def make_room(output: Path) -> None:
 
 
 def fit(recipes: Sequence[str], folder: Path, seed: int, overrides: Sequence[str] = ()) -> Run:
-    """Train a recipe, and what is laid over it, into a folder."""
+    """Train a recipe into a folder.
+
+    Args:
+        recipes: The names of recipes that come with limbeck, each laid over the ones before it.
+        folder: The folder of the run.
+        seed: The seed of the run.
+        overrides: Further words of the command line.
+
+    Returns:
+        The finished run.
+    """
     stated = [word for name in recipes for word in ("--config", str(find(name)))]
     where = [f"--trainer.default_root_dir={folder}", f"--seed_everything={seed}"]
     train(["fit", *stated, *where, *overrides])
@@ -109,7 +123,12 @@ def fit(recipes: Sequence[str], folder: Path, seed: int, overrides: Sequence[str
 
 
 def show(output: Path, runs: dict[str, tuple[Run, str]]) -> None:
-    """The table, the curves and the pictures."""
+    """Write and print what the runs have gained: a table, loss curves and pictures.
+
+    Args:
+        output: The folder to write to.
+        runs: Each run and a note for the table, by the name of its row.
+    """
     models = {name: load_student(run.folder / "student") for name, (run, _) in runs.items()}
     latencies = measure_latencies(models, (SIDE, SIDE))
     rows = []
@@ -127,7 +146,13 @@ def show(output: Path, runs: dict[str, tuple[Run, str]]) -> None:
 
 
 def pictures(models: dict[str, nn.Module], out: Path, count: int = 6) -> None:
-    """Truth and every model's detections on the first validation images."""
+    """Draw the truth and every model's detections on the first validation images.
+
+    Args:
+        models: The detectors, by the title of their column.
+        out: The picture to write.
+        count: The number of images.
+    """
     validation = Shapes(count=count, seed=0)
     samples = [validation[index] for index in range(count)]
     images = [image.as_subclass(Tensor).float() / 255 for image, _ in samples]

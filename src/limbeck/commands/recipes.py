@@ -1,4 +1,4 @@
-"""``limbeck recipes``: the recipes that come with limbeck."""
+"""``limbeck recipes``: list, show and copy the recipes that come with limbeck."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,20 +15,30 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck recipes``.
 
     Args:
-        arguments: The verb, and what follows it.
+        arguments: The verb, and the words that follow it.
     """
     verbs = {"list": show_all, "show": show, "copy": copy}
     auto_cli(verbs, args=arguments[1:], prog="limbeck recipes", allow_abbrev=False)
 
 
 def folder() -> Path:
-    """Where the recipes are: in the installed package, or in the checkout."""
+    """The folder of the recipes: in the installed package, otherwise in the checkout."""
     installed = Path(str(files("limbeck"))) / "recipes"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "recipes"
 
 
 def find(name: str) -> Path:
-    """The recipe of that name, such as ``shapes/distilled``; raises ValueError with all names."""
+    """Find a recipe by its name.
+
+    Args:
+        name: The name, such as ``shapes/distilled``, with or without ``.yaml``.
+
+    Returns:
+        The recipe's file.
+
+    Raises:
+        ValueError: There is no such recipe; the message lists those there are.
+    """
     path = folder() / (name if name.endswith(".yaml") else f"{name}.yaml")
     if not path.is_file():
         raise ValueError(f"no recipe {name!r}. There are: {', '.join(names())}.")
@@ -36,13 +46,13 @@ def find(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """Every recipe's name."""
+    """The names of all recipes, in alphabetical order."""
     found = folder().rglob("*.yaml")
     return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in found)
 
 
 def show_all() -> None:
-    """List the recipes."""
+    """List the recipes, and what each of them does."""
     table = Table("recipe", "what it does")
     for name in names():
         table.add_row(name, _purpose(find(name)))
@@ -50,7 +60,7 @@ def show_all() -> None:
 
 
 def _purpose(path: Path) -> str:
-    """A recipe begins with the command that runs it; the next comment says what it does."""
+    """The second comment of a recipe, which says what it does; the first is how it is run."""
     comments = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
     return comments[1] if len(comments) > 1 else ""
 
@@ -59,7 +69,7 @@ def show(name: str) -> None:
     """Show a recipe.
 
     Args:
-        name: as `limbeck recipes list` gives it.
+        name: The recipe's name, as `limbeck recipes list` gives it.
     """
     yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text())
     rich.get_console().print(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
@@ -69,8 +79,11 @@ def copy(name: str, to: Path) -> None:
     """Copy a recipe to a file or folder of one's own.
 
     Args:
-        name: as `limbeck recipes list` gives it.
-        to: a new file, or a folder.
+        name: The recipe's name, as `limbeck recipes list` gives it.
+        to: A new file, or a folder that exists.
+
+    Raises:
+        FileExistsError: The file exists already.
     """
     source = find(name)
     target = to / source.name if to.is_dir() else to

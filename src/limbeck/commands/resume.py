@@ -8,7 +8,7 @@ from typing import Any
 RECIPE = "config.yaml"
 LAST = Path("checkpoints", "last.ckpt")
 
-# What a run trains does not depend on these.
+# Keys of a recipe that may change: what a run trains does not depend on them.
 FREE = {
     "checkpoint_every",
     "config",
@@ -25,11 +25,18 @@ _MISSING = "nothing"
 
 
 def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
-    """The arguments with the resumed run's own recipe before all others, and its folder.
+    """Find out which run is resumed.
+
+    Args:
+        arguments: The verb, and the words that follow it.
+
+    Returns:
+        The arguments with the resumed run's own recipe before all others instead of ``--resume``,
+        and the run's folder; the same arguments and None where no run is resumed.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
-        ValueError: the verb is another than ``fit``.
+        FileNotFoundError: The folder holds no run.
+        ValueError: The verb is another than ``fit``.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", type=Path)
@@ -48,12 +55,15 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise where a recipe is not the one that the run in ``root`` was begun with.
+    """Refuse to resume a run with another recipe than the one that it was begun with.
 
     Args:
-        root: folder of the run.
-        begun: its recipe, as nested dicts.
-        now: the recipe that it is to go on with.
+        root: The folder of the run.
+        begun: The recipe that the run was begun with, as nested dicts.
+        now: The recipe that it is to go on with, as nested dicts.
+
+    Raises:
+        ValueError: The recipes differ in a key that training depends on.
     """
     found = [line for key, line in differences(begun, now) if key not in FREE]
     if found:
@@ -67,7 +77,16 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
 def differences(
     begun: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Dotted keys whose values differ, each with a line that says how."""
+    """Compare two recipes.
+
+    Args:
+        begun: One recipe, as nested dicts.
+        now: The other recipe.
+        prefix: What stands before every key.
+
+    Yields:
+        Each dotted key whose values differ, and a line that says how.
+    """
     for key in sorted(begun.keys() | now.keys()):
         old, new = begun.get(key, _MISSING), now.get(key, _MISSING)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -1,8 +1,8 @@
-"""What was gained, and at what cost: tables, curves, pictures."""
+"""What was gained, and at what cost: tables, curves and pictures."""
 
 from limbeck.report.cost import Cost, measure_cost, measure_latencies
 from limbeck.report.curves import plot_losses
-from limbeck.report.pictures import detection_grid, overlay_grid
+from limbeck.report.pictures import detection_grid, detection_picture, overlay_grid
 from limbeck.report.table import Row, Table
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Row",
     "Table",
     "detection_grid",
+    "detection_picture",
     "measure_cost",
     "measure_latencies",
     "overlay_grid",

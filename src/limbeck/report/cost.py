@@ -1,4 +1,4 @@
-"""What a model costs to keep and to run: parameters, GFLOPs, milliseconds."""
+"""What a model costs to keep and to run: its parameters, GFLOPs and milliseconds."""
 
 import random
 import statistics
@@ -20,10 +20,11 @@ WARM_UP, ROUNDS = 2, 7
 class Cost:
     """What one image costs.
 
-    Args:
-        parameters: Number of parameters, frozen ones included.
-        gflops: 1e9 floating-point operations; a multiply-add counts two (some papers count one).
-        latency_ms: Milliseconds on one CPU thread.
+    Attributes:
+        parameters: The number of the model's parameters, including frozen ones.
+        gflops: The floating-point operations in units of 1e9. A multiply-add counts as two (some
+            papers count one).
+        latency_ms: The time on one CPU thread, in milliseconds.
     """
 
     parameters: int
@@ -32,18 +33,19 @@ class Cost:
 
 
 def measure_cost(model: nn.Module, size: tuple[int, int]) -> Cost:
-    """Measures one image through a model, evaluating on the CPU; the model is left as it was.
+    """Measure what one image costs a model in evaluation mode on the CPU.
 
     Operations are counted where PyTorch knows how: convolutions, matrix products and attention.
-    A detector that resizes for itself is measured at the size it resizes to.
+    A detector that resizes for itself is measured at the size it resizes to. Afterwards the model
+    is on its device and in its mode as before.
 
     Args:
-        model: Takes a batch (1, 3, H, W), or a list of one image (3, H, W) if it is one of
-            torchvision's detectors.
-        size: Height and width of the image in pixels.
+        model: A model that takes a batch (1, 3, H, W), or a list of one image (3, H, W) if it is a
+            detector.
+        size: The height and the width of the image, in pixels.
 
     Returns:
-        Its cost.
+        The cost of the image.
     """
     with _evaluating_on_cpu(model), FlopCounterMode(display=False) as counter:
         _run(model, _image(size))
@@ -55,16 +57,16 @@ def measure_cost(model: nn.Module, size: tuple[int, int]) -> Cost:
 
 
 def measure_latencies(models: Mapping[str, nn.Module], size: tuple[int, int]) -> dict[str, float]:
-    """Times several models fairly: round by round, each round in another order.
+    """Time several models fairly: round by round, each round in another order.
 
     A neighbour that keeps the machine busy for a while then slows down all of them alike.
 
     Args:
-        models: What to time, as for ``measure_cost``.
-        size: Height and width of the image in pixels.
+        models: The models, as for :func:`measure_cost`, by name.
+        size: The height and the width of the image, in pixels.
 
     Returns:
-        For each name the median over the rounds, in milliseconds on one CPU thread.
+        For each name the median time over the rounds, in milliseconds on one CPU thread.
     """
     image, names, shuffler = _image(size), list(models), random.Random(0)
     milliseconds: dict[str, list[float]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""Loss and score over the steps of several runs, from the files of Lightning's CSVLogger."""
+"""Losses and scores over the steps of several runs, from the files of Lightning's CSVLogger."""
 
 import csv
 import math
@@ -25,17 +25,18 @@ Run = dict[str, tuple[Values, Values]]  # steps and values by column of the file
 
 
 def plot_losses(runs: Mapping[str, Path], out: Path) -> None:
-    """Draws total loss, validation score and every weighted loss term, one line a run.
+    """Draw the total loss, the validation score and every weighted term, with a line for each run.
 
     Losses are drawn smoothed, and faintly as they were logged.
 
     Args:
-        runs: Name of each run, and its ``metrics.csv`` with a column ``step`` and columns
-            ``train/total``, ``train/weighted/<term>`` and ``val/<score>``. Empty cells are gaps.
-        out: The picture to write; its suffix decides the format.
+        runs: The ``metrics.csv`` of each run, by the run's name. It has a column ``step`` and
+            columns ``train/total``, ``train/weighted/<term>`` and ``val/<score>``. Empty cells
+            are gaps.
+        out: The picture to write. Its suffix decides the format.
 
     Raises:
-        ValueError: If there is no run, or a file lacks ``step`` or ``train/total``.
+        ValueError: There is no run, or a file lacks ``step`` or ``train/total``.
     """
     if not runs:
         raise ValueError("runs is empty; expected the name and the metrics.csv of at least one run")
@@ -56,16 +57,16 @@ def plot_losses(runs: Mapping[str, Path], out: Path) -> None:
 
 
 def read_metrics(path: Path) -> Run:
-    """The curves of one ``metrics.csv``, without the cells that are empty or not finite.
+    """Read the curves of one ``metrics.csv``, without the cells that are empty or not finite.
 
     Args:
         path: A file of Lightning's CSVLogger.
 
     Returns:
-        Steps and values by column.
+        The steps and the values of each column, by the column's name.
 
     Raises:
-        ValueError: If the file lacks ``step`` or ``train/total``.
+        ValueError: The file lacks ``step`` or ``train/total``.
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -108,7 +109,7 @@ def _draw_panel(axis: Axes, column: str, runs: Mapping[str, Run]) -> None:
 
 
 def smooth(values: Values) -> Values:
-    """Centred moving average; towards the ends over as many points as there are."""
+    """The centred moving average of a curve; towards the ends, over as many points as there are."""
     reach = round(len(values) * SMOOTHED / 2)
     window = np.ones(2 * reach + 1)
     if reach == 0:
@@ -118,7 +119,7 @@ def smooth(values: Values) -> Values:
 
 
 def _limit(axis: Axes, curves: Iterable[Values]) -> None:
-    """A few spikes, as at the first steps, are cut off rather than let flatten all the rest."""
+    """Cut off a few spikes, as at the first steps, rather than let them flatten all the rest."""
     curves = [values for values in curves if len(values)] or [np.zeros(1)]
     high = max(np.percentile(values, 98 if len(values) > 50 else 100) for values in curves)
     low = min(0.0, *(values.min() for values in curves))

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from limbeck.report.style import COLOURS, INK, save
 
-CELL = 1.1  # inches of a map
-GUIDES = 4  # teacher channels that are shown, at most
+CELL = 1.1  # the side of a drawn map, in inches
+GUIDES = 4  # how many teacher channels are shown at most
 
 
 def flow_matrix(flow: Tensor, teachers: int, out: Path, title: str = "") -> None:
-    """Draws a mark where a teacher channel (columns) guides a student channel (rows).
+    """Draw a mark where a teacher channel (a column) guides a student channel (a row).
 
     Args:
-        flow: (S, k), the teacher channels of each student channel.
-        teachers: channels of the teacher.
-        out: the picture to write; its suffix decides the format.
-        title: above it.
+        flow: The k teacher channels of each student channel, (S, k).
+        teachers: The number of the teacher's channels.
+        out: The picture to write. Its suffix decides the format.
+        title: The title above the picture.
     """
     students, count = flow.shape
     width = 8.0
@@ -47,18 +47,18 @@ def matched_maps(
     out: Path,
     title: str = "",
 ) -> None:
-    """Draws one row a student channel: its map, what it is guided by, and whose that is.
+    """Draw a row for each student channel: its map, the map that guides it, and what that is of.
 
     All maps of a row have one scale: from the least to the greatest value among them.
 
     Args:
-        student: (S, H, W) of one image, behind the method's norm.
-        reduced: (S, H, W), the map made of the teacher channels of each student channel.
-        teacher: (T, H, W).
-        flow: (S, k).
-        channels: of the student that are shown.
-        out: the picture to write; its suffix decides the format.
-        title: above it.
+        student: The student's map of one image, (S, H, W), after the method's norm.
+        reduced: The map that is made of the teacher channels of each student channel, (S, H, W).
+        teacher: The teacher's map, (T, H, W).
+        flow: The k teacher channels of each student channel, (S, k).
+        channels: The student channels that are shown.
+        out: The picture to write. Its suffix decides the format.
+        title: The title above the picture.
     """
     shown = min(flow.shape[1], GUIDES)
     size = (CELL * (2 + shown) + 0.2, CELL * len(channels) + 0.8)

@@ -1,4 +1,4 @@
-"""What several detectors see in the same images, side by side."""
+"""Pictures of what detectors see in images, and of what methods see in them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
 
-CELL = 2.6  # inches of an image's longer side
-FONT = 7  # points
-OVERLAY = "#F0E442"  # of the same palette, and no class has it
+CELL = 2.6  # the longer side of an image in a grid, in inches
+FONT = 7  # the size of the letters, in points
+DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
+OVERLAY = "#F0E442"  # a colour of the same palette that no class has
 
 
 def detection_grid(
@@ -25,24 +26,45 @@ def detection_grid(
     out: Path,
     score_threshold: float = 0.4,
 ) -> None:
-    """Draws one row an image and one column a source of boxes: truth, teacher, student, ...
+    """Draw a row for each image and a column for each source of boxes: truth, teacher, student.
 
     Args:
-        images: Each (3, H, W), RGB in [0, 1]; of any sizes.
-        columns: Title of each column, and for each image ``boxes`` (N, 4) xyxy in its pixels,
-            ``labels`` (N,) counting from 1 and, for predictions, ``scores`` (N,).
-        classes: Class names; label ``i + 1`` is ``classes[i]``.
-        out: The picture to write; its suffix decides the format.
-        score_threshold: Boxes below this score are left out.
+        images: The images, each (3, H, W), RGB in [0, 1], of any sizes.
+        columns: For each column's title and each image the ``boxes`` (N, 4), xyxy in pixels, the
+            ``labels`` (N,) counting from 1 and, for predictions, the ``scores`` (N,).
+        classes: The class names. Label ``i + 1`` is ``classes[i]``.
+        out: The picture to write. Its suffix decides the format.
+        score_threshold: The lowest score of a box that is drawn.
 
     Raises:
-        ValueError: If there is nothing to draw, or a column is not one dict an image.
+        ValueError: There is nothing to draw, or a column has not one dict for each image.
     """
     figure, axes = _grid(images, columns)
     for row, of_image in enumerate(axes):
         for axis, items in zip(of_image, columns.values(), strict=True):
             _draw_boxes(axis, items[row], classes, score_threshold)
     save(figure, out)
+
+
+def detection_picture(
+    image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str], out: Path
+) -> None:
+    """Draw boxes over one image, and keep the image's own pixels.
+
+    Args:
+        image: The image (3, H, W), RGB in [0, 1].
+        found: The ``boxes`` (N, 4), xyxy in pixels, the ``labels`` (N,) counting from 1 and, for
+            predictions, the ``scores`` (N,).
+        classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
+            labels are shown as numbers.
+        out: The picture to write. Its suffix decides the format.
+    """
+    height, width = image.shape[1:]
+    figure = Figure(figsize=(width / DPI, height / DPI))
+    axis = figure.add_axes((0, 0, 1, 1))
+    _draw_image(axis, image)
+    _draw_boxes(axis, found, classes, score_threshold=0.0)
+    save(figure, out, DPI)
 
 
 def overlay_grid(
@@ -52,18 +74,18 @@ def overlay_grid(
     classes: Sequence[str],
     out: Path,
 ) -> None:
-    """Draws one row an image: its boxes, then each overlay in colour, over the boxes' frames.
+    """Draw a row for each image: its boxes with their names, then each overlay with the boxes.
 
     Args:
-        images: Each (3, H, W), RGB in [0, 1]; of any sizes.
-        truth: ``boxes`` (N, 4) xyxy and ``labels`` (N,) of each image.
-        overlays: Title of each column, and for each image (H, W) from 0, where it stays as it is,
-            to 1.
-        classes: Class names; label ``i + 1`` is ``classes[i]``.
-        out: The picture to write; its suffix decides the format.
+        images: The images, each (3, H, W), RGB in [0, 1], of any sizes.
+        truth: The ``boxes`` (N, 4), xyxy in pixels, and ``labels`` (N,) of each image.
+        overlays: For each column's title and each image a map (H, W), from 0, where the image
+            stays as it is, to 1.
+        classes: The class names. Label ``i + 1`` is ``classes[i]``.
+        out: The picture to write. Its suffix decides the format.
 
     Raises:
-        ValueError: If there is nothing to draw, or a column is not one for each image.
+        ValueError: There is nothing to draw, or a column has not one item for each image.
     """
     figure, axes = _grid(images, {"objects": truth, **overlays})
     for row, (first, *others) in enumerate(axes):
@@ -78,7 +100,7 @@ def overlay_grid(
 def _grid(
     images: Sequence[Tensor], columns: Mapping[str, Sequence[object]]
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with every image in every column, under the columns' titles."""
+    """A figure and its axes (rows, columns), with every image in every column, under the titles."""
     if not images or not columns:
         raise ValueError(f"got {len(images)} images and {len(columns)} columns; give one at least")
     for title, items in columns.items():
@@ -120,10 +142,11 @@ def _draw_boxes(
     labels = item["labels"].tolist()
     scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
     for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
+        name = classes[label - 1] if classes else str(label)
         if score is None:
-            _draw_box(axis, box, classes[label - 1], label)
+            _draw_box(axis, box, name, label)
         elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update
-            _draw_box(axis, box, f"{classes[label - 1]} {score:.2f}", label)
+            _draw_box(axis, box, f"{name} {score:.2f}", label)
 
 
 def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
@@ -146,7 +169,7 @@ def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
 
 
 def _draw_frame(axis: Axes, box: Sequence[float], label: int) -> str:
-    """The outline of a box; its colour, which is the label's."""
+    """Draw the outline of a box, and return its colour, which is that of the label."""
     x1, y1, x2, y2 = box
     colour = COLOURS[(label - 1) % len(COLOURS)]
     frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6)

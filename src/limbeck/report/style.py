@@ -1,4 +1,4 @@
-"""Colours and the writing of figures, alike in every picture of a report."""
+"""The colours of every picture of a report, and how it is written."""
 
 from pathlib import Path
 
@@ -10,7 +10,13 @@ DARK_COLOURS = COLOURS[:3]  # white letters can be read on these
 INK, GREY, PALE = "#222222", "#666666", "#E4E4E4"
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Writes a figure; its folder is made if it is not there."""
+def save(figure: Figure, out: Path, dpi: int = 150) -> None:
+    """Write a figure to a file.
+
+    Args:
+        figure: The figure.
+        out: The file, whose suffix decides the format. Its folder is made if it is not there.
+        dpi: The number of pixels in an inch.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, facecolor="white")
+    figure.savefig(out, dpi=dpi, facecolor="white")

@@ -1,4 +1,4 @@
-"""Teacher, plain student and distilled student in one table."""
+"""One table of several models: their scores, what they cost, and how long they were trained."""
 
 import json
 import math
@@ -18,12 +18,12 @@ MISSING = "-"
 class Row:
     """One model and what was measured of it.
 
-    Args:
-        name: What the reader calls it.
-        scores: Metric name to value; a fraction, shown with three decimals.
-        cost: What it costs to run.
-        train_seconds: How long its training took.
-        note: A short remark, such as seeds or the recipe.
+    Attributes:
+        name: The name that the reader knows the model by.
+        scores: The scores by name. They are fractions, and are shown with three decimals.
+        cost: What the model costs to run, or None where that was not measured.
+        train_seconds: The time that training took, in seconds, or None where it is not known.
+        note: A short remark, such as the number of seeds or of steps.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to compare, and a title; what is unknown is shown as "-".
+    """Models to compare; what is not known of one is shown as "-".
 
-    Args:
-        rows: One a model.
-        title: Stands above the table.
+    Attributes:
+        rows: One row for each model.
+        title: The title above the table.
     """
 
     rows: Sequence[Row]
     title: str
 
     def to_rich(self) -> RichTable:
-        """For the terminal."""
+        """The table for the terminal."""
         first, *others = self._columns().items()
         table = RichTable(title=Text(self.title))
         table.add_column(first[0])
@@ -57,7 +57,7 @@ class Table:
         return table
 
     def to_markdown(self) -> str:
-        """For a file that people also read as it is: columns line up."""
+        """The table for a file; its columns line up, as people also read the file as it is."""
         columns = self._columns()
         widths = {head: max(3, len(head), *map(len, cells)) for head, cells in columns.items()}
         left = {"model", "note"}
@@ -68,10 +68,10 @@ class Table:
         return "\n".join([f"## {self.title}", "", *lines, ""])
 
     def save(self, folder: Path) -> None:
-        """Writes ``table.md``, and ``table.json`` with the values as they were measured.
+        """Write ``table.md``, and ``table.json`` with the values as they were measured.
 
         Args:
-            folder: Made if it is not there.
+            folder: The folder of the two files. It is made if it is not there.
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
@@ -103,12 +103,12 @@ def _line(cells: Sequence[str], aligns: Sequence[str]) -> str:
 
 
 def _score(value: float | None) -> str:
-    # COCO writes -1 for what cannot be measured, VOC NaN.
+    # COCO's metric gives -1 for what cannot be measured, VOC's NaN.
     return MISSING if value is None or math.isnan(value) or value == -1 else f"{value:.3f}"
 
 
 def _aligned(values: Sequence[float | None]) -> list[str]:
-    """One number of decimals for the column: three figures of its smallest value."""
+    """The cells of a column, all with as many decimals as give its smallest value three digits."""
     positive = [value for value in values if value]
     digits = max(0, 2 - math.floor(math.log10(min(positive)))) if positive else 0
     return [MISSING if value is None else f"{value:,.{digits}f}" for value in values]
@@ -125,5 +125,5 @@ def _duration(seconds: float | None) -> str:
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
+    """The scores with None for NaN, which JSON does not have."""
     return {name: value if math.isfinite(value) else None for name, value in scores.items()}

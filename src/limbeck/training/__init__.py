@@ -1,4 +1,4 @@
-"""Training on Lightning: a module, the data, callbacks, optimizers as recipes state them."""
+"""Training with Lightning: the module, the data and the optimizers that recipes state."""
 
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
