@@ -18,6 +18,7 @@ from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
+from limbeck.commands.class_paths import wrong_class_path
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
@@ -197,7 +198,8 @@ class Parser(LightningArgumentParser):
         """End the program with the message; within a nested value, leave that to the outer one."""
         if not self.exit_on_error:
             super().error(message, ex)
-        log.error("%s", explain(message, self))
+        nearest = explain(message, self).removeprefix(message)
+        log.error("%s%s", wrong_class_path(message) or message, nearest)
         raise SystemExit(2) from ex
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -147,6 +147,11 @@ class LearningRate:
     end_factor: float = 0.0
 
     def __post_init__(self) -> None:
+        if not callable(self.shape) and self.shape not in get_args(ShapeName):
+            raise ValueError(
+                f"learning_rate.shape is {self.shape!r}; expected {', '.join(get_args(ShapeName))} "
+                "or a callable"
+            )
         if self.shape == "step" and not self.milestones:
             raise ValueError(
                 "learning_rate.shape is 'step', but there are no milestones: give "
