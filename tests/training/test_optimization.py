@@ -233,7 +233,9 @@ def test_a_function_goes_on_exactly_where_a_run_is_resumed() -> None:
 
 
 def test_an_unknown_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="learning_rate.shape is 'cosin'; expected constant, step"):
+    with pytest.raises(
+        ValueError, match=r"learning_rate\.shape is 'cosin'; expected constant, step"
+    ):
         LearningRate("cosin")  # type: ignore[arg-type]
 
 
