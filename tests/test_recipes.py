@@ -10,11 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.pytorch import Trainer
 
 from limbeck.commands.recipes import folder, names
-from limbeck.data import (
-    ClassificationAugmentation,
-    DetectionAugmentation,
-    ShuffleDetAugmentation,
-)
+from limbeck.data import Augmentation
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import Method
 from limbeck.models import FasterRCNN
@@ -79,10 +75,7 @@ def test_methods_and_augmentation_of_a_recipe_can_be_built(name: str) -> None:
     config = parse(*command(name)[2:])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--methods", type=dict[str, Method] | None)
-    parser.add_argument(
-        "--augmentation",
-        type=DetectionAugmentation | ShuffleDetAugmentation | ClassificationAugmentation | None,
-    )
+    parser.add_argument("--augmentation", type=Augmentation | None)
     stated = {"methods": config.model.methods, "augmentation": config.data.augmentation}
     parsed = parser.parse_object(stated)
     assert parser.parse_string(parser.dump(parsed, skip_unset=False)) == parsed  # as config.yaml
@@ -97,7 +90,7 @@ def test_anchors_lie_on_their_cells(name: str) -> None:
     config = parse(*command(name)[2:])
     stated = config.model.student.init_args.as_dict()
     student = FasterRCNN(**stated | {"backbone": "resnet18", "weights": None})
-    augmentation = config.data.augmentation
+    augmentation = config.data.augmentation.init_args
     assert unsuited_side(student, augmentation.short_sides[0], augmentation.long_side) is None
 
 

@@ -189,6 +189,56 @@ def test_constant_is_constant_after_the_warm_up() -> None:
     assert found == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01])
 
 
+def root(done: float) -> float:
+    return math.sqrt(1 - done)
+
+
+def test_a_shape_is_any_function_of_the_share_that_is_done() -> None:
+    found = course(LearningRate(root, warm_up=10, warm_up_factor=0.1), total=50)
+    for i, lr in enumerate(found):
+        expected = 0.1 + 0.9 * i / 10 if i < 10 else math.sqrt(1 - (i - 10) / 40)
+        assert lr == pytest.approx(0.01 * expected, rel=1e-9)
+
+
+def test_a_function_moves_by_epochs_too_and_gets_shares_alone() -> None:
+    shares: list[float] = []
+
+    def note(done: float) -> float:
+        shares.append(done)
+        return 1 - done
+
+    found = course(LearningRate(note, warm_up=0, interval="epoch"), total=40, per_epoch=10)
+    assert found == pytest.approx([0.01] * 10 + [0.0075] * 10 + [0.005] * 10 + [0.0025] * 10)
+    assert min(shares) == 0
+    assert max(shares) == 1
+
+
+def test_a_function_goes_on_exactly_where_a_run_is_resumed() -> None:
+    def begun() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)
+        return optimizer, LearningRate(root, warm_up=3).build(optimizer, 20, 10)
+
+    optimizer, scheduler = begun()
+    rates = []
+    for step in range(20):
+        if step == 7:
+            saved = optimizer.state_dict(), scheduler.state_dict()
+            optimizer, scheduler = begun()
+            optimizer.load_state_dict(saved[0])
+            scheduler.load_state_dict(saved[1])
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == course(LearningRate(root, warm_up=3), total=20)
+
+
+def test_an_unknown_shape_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"learning_rate\.shape is 'cosin'; expected constant, step"
+    ):
+        LearningRate("cosin")  # type: ignore[arg-type]
+
+
 def test_one_cycle_goes_up_and_down_by_cosines() -> None:
     """Smith and Topin in torch's form: from a 25th to the peak, then down to 4e-6 of it."""
     total, up = 40, 10

@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
+from limbeck.commands.class_paths import wrong_class_path
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
@@ -35,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class LimbeckCLI(LightningCLI):
-    """A recipe's model, data and trainer, typed; every field can be overridden.
+    """The command line of a recipe's model, data and trainer, each field of which has a type.
 
     Args:
-        resumed: folder of the run that goes on; None: a new one.
-        options: of Lightning's.
+        resumed: The folder of the run that goes on. None: the run is a new one.
+        **options: The options of Lightning's own command line.
     """
 
     def __init__(self, resumed: Path | None, **options: Any) -> None:
@@ -48,18 +49,18 @@ class LimbeckCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The trainer's verbs that limbeck has."""
+        """The verbs of the trainer that limbeck has, with their arguments."""
         data = {"model", "train_dataloaders", "val_dataloaders", "datamodule", "dataloaders"}
         return {"fit": data, "validate": data}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser with limbeck's errors."""
+        """Make a parser with limbeck's errors."""
         parser = Parser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
         parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe (YAML).")
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything, how much a killed run may lose, and files of detections."""
+        """Add the options of checkpoints and of files of detections; one seed is for everything."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.add_argument(
             "--checkpoint_every",
@@ -76,7 +77,7 @@ class LimbeckCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Where a run goes unless the recipe says so: ``runs/<folder>/<name>`` of the recipe."""
+        """Choose the run's folder, which is ``runs/<folder>/<name>`` of its recipe unless given."""
         config = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
         if config.trainer.default_root_dir is None:
             recipes = [Path(str(path)) for path in config.get("config") or ()]
@@ -93,7 +94,7 @@ class LimbeckCLI(LightningCLI):
             config.verbose = False  # there is a table of our own
 
     def _claim(self, root: Path) -> None:
-        """The folder is the run's own: a new one, or the one that is resumed."""
+        """Claim the folder for this run: a new one, or the one that is resumed."""
         config = self.config["fit"]
         if self.resumed is not None:
             root = self.resumed
@@ -108,7 +109,7 @@ class LimbeckCLI(LightningCLI):
         refuse_unwritable(root)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """CSV and TensorBoard logs, checkpoints of the last and the best, a progress bar."""
+        """Make the trainer, with logs, checkpoints of the last and the best, and a progress bar."""
         config = self._get(self.config_init, "trainer")
         root = config["default_root_dir"]
         callbacks = list(config["callbacks"] or [])
@@ -136,13 +137,13 @@ class LimbeckCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
-        """The artefact says how the student is built, whatever built it."""
+        """Note how the student is built, whatever builds it, for the exported student."""
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
             self.model.student_build = build_of(student)
 
     def after_fit(self) -> None:
-        """A run that ended between two validations is measured as it ended."""
+        """Measure a run that ended between two validations as it ended."""
         if self.config["fit"].trainer.fast_dev_run:
             return
         if self.model.scored_at != self.model.pair.number:
@@ -151,26 +152,27 @@ class LimbeckCLI(LightningCLI):
                 write_summary(self.trainer, self.model)
 
     def after_validate(self) -> None:
-        """The scores of student and teacher, side by side."""
+        """Print the scores of student and teacher, side by side."""
         if self.trainer.is_global_zero:
             rich.get_console().print(scores_table(self.model.scores))
 
 
 class Stated(LimbeckCLI):
-    """What recipes state, of which nothing is built."""
+    """The command line of recipes of which nothing is built."""
 
     def instantiate_classes(self) -> None:
-        """Models may lack weights and anchors yet, and their data be elsewhere."""
+        """Build nothing: models may lack weights and anchors yet, and their data be elsewhere."""
 
 
 class RunRecipe(SaveConfigCallback):
-    """``config.yaml``: what was run. It goes again with a run that ended before its first step.
+    """Writes ``config.yaml``, the recipe of a run.
 
-    Written by new runs alone: whoever resumes or measures one leaves its recipe as it is.
+    It is removed again where a run ends before its first step. Only new runs write it: whoever
+    resumes or measures a run leaves its recipe as it is.
     """
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """In the run's folder, wherever its logs are; without the checkpoint that it began from."""
+        """Write it into the run's folder, without the checkpoint that the run began from."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path = Path(trainer.default_root_dir, RECIPE)
@@ -182,7 +184,7 @@ class RunRecipe(SaveConfigCallback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Nothing was trained: the folder is free for another attempt."""
+        """Leave the folder free for another attempt where nothing was trained."""
         root = Path(trainer.default_root_dir)
         if (
             trainer.is_global_zero
@@ -193,33 +195,34 @@ class RunRecipe(SaveConfigCallback):
 
 
 class Parser(LightningArgumentParser):
-    """Says which known key is nearest to an unknown one, instead of listing them all."""
+    """A parser that says what was expected, and which known name is nearest to an unknown one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End the program with the message; within a nested value, leave that to the outer one."""
+        """End the program with the message, unless an outer parser is to do so."""
         if not self.exit_on_error:
             super().error(message, ex)
-        log.error("%s", explain(message, self))
+        nearest = explain(message, self).removeprefix(message)
+        log.error("%s%s", wrong_class_path(message) or message, nearest)
         raise SystemExit(2) from ex
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, with short names and without the loggers' version."""
+    """Lightning's progress bar, with short names and without the version of the logs."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
-        """Task and distillation loss."""
+        """The losses of the task and of distillation."""
         shown: dict[str, Any] = super().get_metrics(*args)
         return {n.removeprefix("train/"): value for n, value in shown.items() if n != "v_num"}
 
 
 def leave_cores(workers: int) -> None:
-    """Leave a core to each worker: threads that spin beside them cost several times the work."""
+    """Leave a core to each worker, as threads that spin beside them cost several times the work."""
     free = (os.cpu_count() or 1) - workers
     torch.set_num_threads(max(1, min(torch.get_num_threads(), free)))
 
 
 def as_list(plugins: Any) -> list[Any]:
-    """Lightning takes one or several."""
+    """The plugins as a list, of which Lightning takes one, several or None."""
     return list(plugins) if isinstance(plugins, list) else [] if plugins is None else [plugins]
 
 
@@ -228,7 +231,7 @@ def _seed(seed: int | bool) -> int:
 
 
 def build_of(student: Namespace) -> Build:
-    """How a recipe builds a student that does not know it itself, less its weights."""
+    """How a recipe builds a student that does not know it itself, without its weights."""
     stated = student.as_dict()
     arguments = stated.get("init_args", {}) | stated.get("dict_kwargs", {})
     without = {"pretrained": False} | {n: None for n in arguments if n.startswith("weights")}
@@ -236,7 +239,16 @@ def build_of(student: Namespace) -> Build:
 
 
 def checkpoints(root: Path, metric: Metric, every: int) -> list[L.Callback]:
-    """The callbacks that keep the best checkpoint by the metric's headline, and the last one."""
+    """The callbacks that keep the checkpoints of a run.
+
+    Args:
+        root: The folder of the run.
+        metric: A metric like that of the run, by whose headline a checkpoint is the best one.
+        every: The number of optimizer steps after which the last checkpoint is written.
+
+    Returns:
+        The callback for the best checkpoint, and that for the last one.
+    """
     last = root / LAST
     best = BestCheckpoint(
         dirpath=last.parent,
@@ -251,7 +263,7 @@ def checkpoints(root: Path, metric: Metric, every: int) -> list[L.Callback]:
 
 
 def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
-    """A line for each score, a column for each model."""
+    """The table of scores, with a line for each score and a column for each model."""
     table = RichTable("score", *scores, title="Validation")
     for name in next(iter(scores.values()), {}):
         table.add_row(name, *(f"{of_one[name]:.3f}" for of_one in scores.values()))
@@ -260,9 +272,16 @@ def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
 
 @rank_zero_only
 def refuse_owned(root: Path, checkpoint: str | None) -> None:
-    """Raise where another run has written already, unless one of its checkpoints is resumed.
+    """Refuse a folder where another run has written, unless one of its checkpoints is resumed.
 
-    Other processes of this run may find what the first has written.
+    Only the first process looks, as the others may find what it has written.
+
+    Args:
+        root: The folder of the run.
+        checkpoint: The checkpoint from which the run is to begin. None: there is none.
+
+    Raises:
+        FileExistsError: Another run has written there.
     """
     if checkpoint is not None and root.resolve() in Path(checkpoint).resolve().parents:
         return
@@ -276,7 +295,14 @@ def refuse_owned(root: Path, checkpoint: str | None) -> None:
 
 
 def refuse_unwritable(root: Path) -> None:
-    """Raise before anything is trained that could not be kept."""
+    """Refuse a folder that cannot be written to before anything is trained.
+
+    Args:
+        root: The folder of the run, which need not exist yet.
+
+    Raises:
+        PermissionError: It, or the folder that it would be made in, cannot be written to.
+    """
     there = next(path for path in (root, *root.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         found = "may not be written to" if there.is_dir() else "is a file"
@@ -287,7 +313,14 @@ def refuse_unwritable(root: Path) -> None:
 
 
 def train(arguments: Sequence[str]) -> LimbeckCLI:
-    """Run ``limbeck fit ...`` or ``limbeck validate ...``."""
+    """Run ``limbeck fit ...`` or ``limbeck validate ...``.
+
+    Args:
+        arguments: The words after ``limbeck``.
+
+    Returns:
+        The command line, with its model, data and trainer.
+    """
     words, resumed = run_to_resume(arguments)
     written = RunRecipe if words[0] == "fit" and resumed is None else None
     cli = _command_line(words, resumed, save_config_callback=written)
@@ -310,14 +343,28 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
-    """The models with their methods, and the data, of recipes that are laid over each other."""
+    """Build the models with their methods, and the data, of recipes.
+
+    Args:
+        recipes: The files of the recipes, each laid over the ones before.
+
+    Returns:
+        The module and the data.
+    """
     words = [word for recipe in recipes for word in ("--config", recipe)]
     cli = _command_line(words, None, save_config_callback=None, run=False)
     return cli.model, cli.datamodule
 
 
 def stated_in(recipes: Sequence[str]) -> Namespace:
-    """What recipes that are laid over each other state, checked, of which nothing is built."""
+    """What recipes state, of which nothing is built.
+
+    Args:
+        recipes: The files of the recipes, each laid over the ones before.
+
+    Returns:
+        The values of all keys, with their types checked.
+    """
     words = [word for recipe in recipes for word in ("--config", recipe)]
     stated: Namespace = _command_line(
         words, None, Stated, save_config_callback=None, run=False

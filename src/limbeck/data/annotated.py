@@ -1,4 +1,4 @@
-"""Detection datasets of image files with boxes: what COCO, VOC, KITTI and WIDER FACE share."""
+"""What the datasets of image files with boxes share: COCO, VOC, KITTI and WIDER FACE."""
 
 import logging
 from collections import Counter
@@ -31,13 +31,16 @@ ONE_PIXEL = 0.999  # as a difference of two float32 coordinates comes out
 class Objects:
     """The N annotated objects of one image.
 
+    The fields are those of a target of detection, which :class:`limbeck.data.VisionDataset`
+    describes.
+
     Attributes:
-        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, exclusive.
-        labels: int64 (N,), counting from 1.
-        area: float32 (N,), in pixels.
-        iscrowd: int64 (N,), 1 for a region of many objects.
-        attributes: what else the layout says of each object, by the names that a target gives
-            them: a tensor of N rows each, such as VOC's ``difficult``, bool (N,).
+        boxes: The boxes, float32 (N, 4).
+        labels: The labels, int64 (N,), which count from 1.
+        area: The areas in pixels, float32 (N,).
+        iscrowd: Which rows are regions that an evaluator ignores, int64 (N,).
+        attributes: Whatever else the layout says of each object, by the names in a target. Each
+            value has N rows, such as VOC's ``difficult``, bool (N,).
     """
 
     boxes: Tensor
@@ -50,7 +53,17 @@ class Objects:
         return len(self.labels)
 
     def target(self, image_id: int, canvas_size: tuple[int, int]) -> dict[str, Tensor]:
-        """A torchvision target, its tensors copied: a worker that sends them would keep them."""
+        """The target of an image.
+
+        Its tensors are copies, since a loading worker that sends the originals would keep them.
+
+        Args:
+            image_id: The number of the image in its dataset.
+            canvas_size: The (height, width) of the image in pixels.
+
+        Returns:
+            The target, as :class:`limbeck.data.VisionDataset` describes it.
+        """
         boxes = tv_tensors.BoundingBoxes(self.boxes.clone(), format="XYXY", canvas_size=canvas_size)
         return {
             "boxes": boxes,
@@ -62,14 +75,21 @@ class Objects:
         }
 
     def within(self, size: tuple[int, int]) -> Tensor:
-        """The boxes (N, 4) clipped to an image of (height, width)."""
+        """The boxes (N, 4), clipped to an image of the given (height, width) in pixels."""
         height, width = size
         return self.boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
 
     def learnable(self, size: tuple[int, int] | None) -> "Objects":
-        """Boxes clipped to the image, without crowds and what is smaller than a pixel.
+        """The objects to learn from: without crowds, and with boxes clipped to the image.
 
-        Where the (height, width) is not known, nothing is clipped.
+        Objects without area are left out as well, and boxes with a side of less than one pixel.
+
+        Args:
+            size: The (height, width) of the image in pixels. None: it is not known, and nothing is
+                clipped.
+
+        Returns:
+            The objects that remain, in their order.
         """
         boxes = self.boxes if size is None else self.within(size)
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -86,7 +106,14 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One image file, its objects, and its (height, width) if the annotation states it."""
+    """One image file with its objects.
+
+    Attributes:
+        path: The image file.
+        image_id: The number of the image in its dataset.
+        size: The (height, width) in pixels that the annotation states. None: it states none.
+        objects: The annotated objects.
+    """
 
     path: Path
     image_id: int
@@ -95,22 +122,26 @@ class AnnotatedImage:
 
 
 class AnnotatedImages(VisionDataset):
-    """A detection dataset over image files; a layout's class finds the images.
+    """A detection dataset of image files, which the class of each layout finds.
 
     Boxes refer to the pixels as they are stored: an EXIF orientation is not applied, unless the
     annotation states the size that the image has when it is turned upright.
 
     Args:
-        classes: the names in the order of the labels.
-        images: all of them.
-        source: the file that lists them, for messages.
-        training: clip boxes to their images, and leave out what cannot be learnt from: crowds,
-            boxes with a side under one pixel, objects without area, and images without objects.
-            An evaluator counts on all of these as they are.
-        keep_images_without_boxes: with ``training``, keep such images as examples of background.
+        classes: The names of the classes, in the order of the labels.
+        images: All images.
+        source: The file that lists the images, for error messages.
+        training: Whether to clip boxes to their images and to leave out what cannot be learnt from:
+            crowds, boxes with a side of less than one pixel, objects without area, and images
+            without objects. An evaluator counts on all of these as they are.
+        keep_images_without_boxes: Whether ``training`` keeps images without objects, as examples
+            of background.
+
+    Attributes:
+        task: The task, which is ``"detection"``.
 
     Raises:
-        ValueError: there is no image, or none is left, or two classes have one name.
+        ValueError: There is no image, or none is left, or two classes have one name.
     """
 
     task: Task = "detection"
@@ -150,10 +181,16 @@ class AnnotatedImages(VisionDataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        """The image and its target.
+        """Read one image and its target.
+
+        Args:
+            index: The position in the dataset.
+
+        Returns:
+            The image and its target, as :class:`limbeck.data.VisionDataset` describes them.
 
         Raises:
-            BadSampleError: the file is missing or damaged, or has another size than its annotation
+            BadSampleError: The file is missing or damaged, or has another size than its annotation
                 says.
         """
         record = self.images[index]
@@ -173,7 +210,7 @@ class AnnotatedImages(VisionDataset):
         return image, objects.target(record.image_id, (height, width))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """``(height, width)``, as annotated, or else from the header of the file."""
+        """The (height, width) of an image, as annotated or else from the header of its file."""
         record = self.images[index]
         if record.size is not None:
             return record.size
@@ -182,7 +219,7 @@ class AnnotatedImages(VisionDataset):
 
 
 def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, training: bool) -> None:
-    """Says how many boxes reach more than a pixel beyond their images; a pixel is rounding."""
+    """Log how many boxes reach more than a pixel beyond their images; a pixel is rounding."""
     beyond, outside, first = 0, 0, None
     for image in images:
         if image.size is None or not len(image.objects):

@@ -32,14 +32,21 @@ class Augmentation(ABC):
             ``"classification"``.
 
     Example:
+        >>> import torch
+        >>> from limbeck.data import Augmentation, Shapes
+        >>> from torchvision.transforms import v2
         >>> class Flipped(Augmentation):
         ...     task = "classification"
         ...
         ...     def __init__(self, probability: float = 0.5) -> None:
         ...         self.probability = probability
         ...
-        ...     def training(self) -> Transform:
-        ...         return v2.Compose([v2.RandomHorizontalFlip(self.probability), to_float()])
+        ...     def training(self) -> v2.Transform:
+        ...         flip = v2.RandomHorizontalFlip(self.probability)
+        ...         return v2.Compose([flip, v2.ToDtype(torch.float32, scale=True)])
+        >>> image, target = Flipped().training()(*Shapes("classification", count=1)[0])
+        >>> image.dtype
+        torch.float32
     """
 
     task: ClassVar[Task]

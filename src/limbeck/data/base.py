@@ -1,4 +1,4 @@
-"""What every dataset of limbeck is: decoded images with targets, transformed by nobody yet."""
+"""The base class of every dataset: decoded images with their targets, not yet transformed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -23,22 +23,27 @@ ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # the EXIF tag, and its values tha
 class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
     """Images with targets, in the form that ``torchvision.transforms.v2`` reads.
 
-    An item is ``(image, target)``. The image is a ``tv_tensors.Image``, uint8 RGB of (3, H, W). The
-    target of classification is the class index, an int64 scalar that counts from 0. The target of
-    detection is a dictionary over the N objects of the image:
+    An item is ``(image, target)``. The image is a ``tv_tensors.Image``, uint8 RGB of shape
+    (3, H, W). The target of classification is the index of the class, an int64 scalar that counts
+    from 0. The target of detection is a dictionary over the N objects of the image:
 
-    * ``boxes``: ``tv_tensors.BoundingBoxes``, float32 (N, 4), x1 y1 x2 y2 in pixels, exclusive;
-    * ``labels``: int64 (N,), counting from 1: label ``i + 1`` is ``classes[i]``;
-    * ``image_id``: int64 scalar, unique in the dataset;
-    * ``area``: float32 (N,), in pixels, of the object's outline where the dataset has one;
-    * ``iscrowd``: int64 (N,), 1 for a region that an evaluator ignores, as COCO defines it;
-    * whatever else the layout says of each object, a row each: PASCAL VOC's ``difficult``, bool
-      (N,); KITTI's ``truncation``, float32 (N,), and ``occlusion``, int64 (N,); WIDER FACE's
-      ``easy``, ``medium`` and ``hard``, bool (N,).
+    * ``boxes`` are ``tv_tensors.BoundingBoxes``, float32 (N, 4): x1, y1, x2, y2 in pixels, where
+      x2 and y2 are exclusive.
+    * ``labels`` are int64 (N,), and count from 1: label ``i + 1`` is ``classes[i]``.
+    * ``image_id`` is an int64 scalar that is unique in the dataset.
+    * ``area`` is float32 (N,): the area of the object's outline in pixels where the dataset has
+      one, otherwise that of the box.
+    * ``iscrowd`` is int64 (N,): 1 for a region that an evaluator ignores, as COCO defines it, and
+      0 for an object.
+    * Whatever else a layout says of each object has a row for each: ``difficult`` of PASCAL VOC is
+      bool (N,); ``truncation`` and ``occlusion`` of KITTI are float32 (N,) and int64 (N,);
+      ``easy``, ``medium`` and ``hard`` of WIDER FACE are bool (N,).
+
+    A subclass sets both attributes and defines the three methods.
 
     Attributes:
-        task: ``"detection"`` or ``"classification"``.
-        classes: the names of the foreground classes, in the order of the labels.
+        task: The task of the targets, ``"detection"`` or ``"classification"``.
+        classes: The names of the foreground classes, in the order of the labels.
     """
 
     task: Task
@@ -50,27 +55,39 @@ class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        """The image and its target.
+        """Read one image and its target.
+
+        Args:
+            index: The position in the dataset, from 0 to ``len(self) - 1``.
+
+        Returns:
+            The image and its target, as the class describes them.
 
         Raises:
-            BadSampleError: the image cannot be read, or its boxes are not those of its pixels.
+            BadSampleError: The image cannot be read, or its boxes are not those of its pixels.
         """
 
     @abstractmethod
     def image_size(self, index: int) -> tuple[int, int]:
-        """``(height, width)`` of an image in pixels, without decoding it."""
+        """The (height, width) of the image at a position in pixels, without decoding it."""
 
 
 class BadSampleError(OSError):
-    """An image that cannot be read, or whose boxes are not those of its pixels; it says which."""
+    """An image cannot be read, or its boxes are not those of its pixels; the message names it."""
 
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator[PIL.Image.Image]:
-    """An open image file; what goes wrong while it is decoded names the file.
+    """Open an image file, and let every error while it is decoded name the file.
+
+    Args:
+        path: The image file.
+
+    Yields:
+        The open image, whose pixels are decoded when they are first used.
 
     Raises:
-        BadSampleError: the file is missing, is not an image, is damaged, or has more pixels than
+        BadSampleError: The file is missing, is not an image, is damaged, or has more pixels than
             Pillow takes for an attack (``2 * PIL.Image.MAX_IMAGE_PIXELS``, 179 million).
     """
     try:
@@ -84,14 +101,20 @@ def open_image(path: str | Path) -> Iterator[PIL.Image.Image]:
 
 
 def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
-    """Decodes to uint8 RGB of (3, H, W), from whatever mode the file has.
+    """Decode an image to RGB, whatever mode its file has.
 
-    Grey of 16 bits is scaled to 8. Transparency is dropped, as by other readers, such as
-    torchvision's: a transparent pixel has the colour that is stored with it.
+    Grey values of 16 bits are scaled to 8 bits. Transparency is dropped, as other readers such as
+    torchvision's drop it: a transparent pixel has the colour that is stored with it.
+
+    Args:
+        image: The open image.
+
+    Returns:
+        The pixels, uint8 (3, H, W).
 
     Raises:
-        ValueError: the pixels are floats, or integers of more than 16 bits: nobody knows their
-            range.
+        ValueError: The pixels are floats, or integers of more than 16 bits, whose range nobody
+            knows.
     """
     if image.mode.startswith("I"):
         return tv_tensors.Image(_from_16_bits(image).expand(3, -1, -1).contiguous())
@@ -103,7 +126,7 @@ def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
 
 
 def _from_16_bits(image: PIL.Image.Image) -> Tensor:
-    """Grey as uint8 (H, W); Pillow's own conversion clips at 255."""
+    """The grey values as uint8 (H, W); Pillow's own conversion clips them at 255."""
     pixels = torch.from_numpy(np.asarray(image).astype(np.int64))
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 65535:
@@ -112,5 +135,5 @@ def _from_16_bits(image: PIL.Image.Image) -> Tensor:
 
 
 def is_sideways(image: PIL.Image.Image) -> bool:
-    """Whether its EXIF orientation swaps height and width."""
+    """Whether the image's EXIF orientation swaps its height and its width."""
     return image.getexif().get(ORIENTATION) in SIDEWAYS

@@ -1,8 +1,8 @@
-"""Shapes of anchors that suit a dataset: k-means over the sides of its objects.
+"""Shapes of anchors that suit a dataset, by k-means over the sides of its objects.
 
-YOLOv2's dimension clusters (arXiv:1612.08242, section 2): the distance of an object from a cluster
-is 1 - IoU of two boxes of their widths and heights with one corner in common, so that large objects
-count no more than small ones.
+These are the dimension clusters of YOLOv2 (arXiv:1612.08242, section 2): the distance of an object
+from a cluster is 1 - IoU of two boxes of their widths and heights with one corner in common, so
+that large objects count no more than small ones.
 """
 
 import torch
@@ -17,29 +17,45 @@ _ROUNDS = 300  # at most; tens are usual
 
 
 def shape_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes of (width, height) with one corner in common: (N, 2), (K, 2) -> (N, K)."""
+    """The IoU of boxes with one corner in common.
+
+    Args:
+        first: The (width, height) of each of N boxes, (N, 2).
+        second: The (width, height) of each of K boxes, (K, 2).
+
+    Returns:
+        The IoU of each pair, (N, K).
+    """
     widths = torch.minimum(first[:, :1], second[:, 0])
     common = widths * torch.minimum(first[:, 1:], second[:, 1])
     return common / (first.prod(dim=1, keepdim=True) + second.prod(dim=1) - common)
 
 
 def mean_iou(sizes: Tensor, shapes: Tensor) -> float:
-    """The mean over objects (N, 2) of the IoU with the best of the shapes (K, 2)."""
+    """The mean over all objects of the IoU with the best of the shapes.
+
+    Args:
+        sizes: The (width, height) of the objects, (N, 2).
+        shapes: The (width, height) of the shapes, (K, 2).
+
+    Returns:
+        The mean, from 0 to 1.
+    """
     return shape_iou(sizes, shapes).amax(dim=1).mean().item()
 
 
 def cluster_shapes(sizes: Tensor, count: int) -> Tensor:
-    """The ``count`` shapes of greatest mean IoU with the objects, of a few seeded attempts.
+    """Find the shapes of the greatest mean IoU with the objects, of a few seeded attempts.
 
     Args:
-        sizes: (width, height) of the objects, (N, 2), above 0.
-        count: of the clusters.
+        sizes: The (width, height) of the objects, (N, 2), which are above 0.
+        count: The number of shapes.
 
     Returns:
-        (width, height) of each, (count, 2), in the order of their areas.
+        The (width, height) of each shape, (count, 2), in the order of their areas.
 
     Raises:
-        ValueError: there are fewer different objects than clusters.
+        ValueError: There are fewer objects of different sizes than ``count``.
     """
     different = len(torch.unique(sizes, dim=0))
     if not 1 <= count <= different:
@@ -54,7 +70,10 @@ def cluster_shapes(sizes: Tensor, count: int) -> Tensor:
 
 
 def _first(sizes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each further cluster is an object, drawn by its squared distance from the rest."""
+    """The first clusters, by k-means++.
+
+    Each is an object, which is drawn by its squared distance from the clusters before it.
+    """
     weights = sizes.new_ones(len(sizes))
     chosen: list[Tensor] = []
     for _ in range(count):
@@ -66,7 +85,7 @@ def _first(sizes: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _k_means(sizes: Tensor, shapes: Tensor) -> Tensor:
-    """From these shapes to those that are the means of the objects nearest to them."""
+    """Move these shapes until each is the mean of the objects that are nearest to it."""
     nearest = None
     for _ in range(_ROUNDS):
         before, nearest = nearest, shape_iou(sizes, shapes).argmax(dim=1)
@@ -79,16 +98,20 @@ def _k_means(sizes: Tensor, shapes: Tensor) -> Tensor:
 
 
 def object_sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> Tensor:
-    """(width, height) of all objects to learn from (N, 2), where every image has one size.
+    """The sizes of all objects to learn from, where every image is brought to one size.
 
     Image files are not decoded.
 
     Args:
-        dataset: for detection.
-        image_size: (height, width) that images are brought to, whatever their aspect, pixels.
+        dataset: A dataset for detection.
+        image_size: The (height, width) in pixels that every image is brought to, whatever its
+            aspect.
+
+    Returns:
+        The (width, height) of each object in pixels, (N, 2).
 
     Raises:
-        ValueError: it is not for detection, or has no objects.
+        ValueError: The dataset is not for detection, or has no objects.
     """
     if dataset.task != "detection":
         raise ValueError(f"the dataset is for {dataset.task}; expected one with boxes.")
@@ -99,7 +122,7 @@ def object_sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> Tensor:
 
 
 def _sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> list[Tensor]:
-    """The same, image by image."""
+    """The sizes of the objects to learn from, image by image."""
     if isinstance(dataset, Concatenated):
         return [sizes for part in dataset.datasets for sizes in _sizes(part, image_size)]
     found = []
@@ -112,7 +135,7 @@ def _sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> list[Tensor]:
 
 
 def _boxes(dataset: VisionDataset, index: int) -> Tensor:
-    """Boxes (M, 4) of one image, xyxy, in its pixels."""
+    """The boxes (M, 4) of one image, xyxy in its pixels."""
     if isinstance(dataset, AnnotatedImages):
         return dataset.images[index].objects.learnable(dataset.image_size(index)).boxes
     target = dataset[index][1]

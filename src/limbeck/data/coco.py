@@ -1,4 +1,4 @@
-"""Detection datasets in the layout of COCO: one JSON file of instances, one folder of images."""
+"""Detection datasets in the layout of COCO: one JSON file of instances and one folder of images."""
 
 import json
 import logging
@@ -21,26 +21,31 @@ FORMAT = "Correct it; COCO's format is described at https://cocodataset.org/#for
 class COCO(AnnotatedImages):
     """A dataset in the layout of COCO (https://cocodataset.org/#format-data, object detection).
 
-    Category ids become labels 1 to K in the order of the ids, whatever gaps the ids have. With
-    ``training`` boxes are clipped to their images; crowds, boxes with a side under one pixel and
-    objects without area are left out, and images that then have no box. Without it every image and
-    object stays as it is: an evaluator counts on them, and ignores what falls on crowds.
+    The ids of the categories become the labels 1 to K in their order, whatever gaps they have. With
+    ``training`` boxes are clipped to their images; crowds, boxes with a side of less than one
+    pixel and objects without area are left out, and so are images that then have no box. Without it
+    every image and object stays as it is: an evaluator counts on them, and ignores what falls on
+    crowds.
 
     Args:
-        images: folder of the image files.
-        annotations: the JSON file with ``images``, ``annotations`` and ``categories``. An
-            annotation without ``iscrowd`` is no crowd; one without ``area`` has its box's.
-        training: leave out what cannot be learnt from.
-        keep_images_without_boxes: with ``training``, keep such images as examples of background.
+        images: The folder of the image files.
+        annotations: The JSON file with ``images``, ``annotations`` and ``categories``. An
+            annotation without ``iscrowd`` is no crowd; one without ``area`` has the area of its
+            box.
+        training: Whether to leave out what cannot be learnt from.
+        keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
+            background.
 
     Attributes:
-        category_ids: the dataset's own id of each class, for results in COCO's format.
+        category_ids: The dataset's own id of each class, for results in COCO's format.
 
     Raises:
-        FileNotFoundError: the JSON file or an image does not exist.
-        ValueError: the JSON file or an entry is malformed, refers to an unknown category,
-            has an id twice, or nothing is left to learn from.
+        FileNotFoundError: The JSON file or an image does not exist.
+        ValueError: The JSON file or an entry is malformed, refers to an unknown category or has an
+            id twice, or nothing is left to learn from.
     """
+
+    category_ids: tuple[int, ...]
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class COCO(AnnotatedImages):
 
 
 def _load(file: Path) -> dict[str, list[Any]]:
-    """The JSON file as it stands, with the three lists that detection needs."""
+    """The content of the JSON file, which has the three lists that detection needs."""
     voc = "; for XML files, one an image, use limbeck.data.VOC"
     if not file.is_file():
         raise FileNotFoundError(
@@ -97,7 +102,7 @@ def _load(file: Path) -> dict[str, list[Any]]:
 
 
 def _by_id(content: Mapping[str, list[Any]], what: str) -> dict[int, Mapping[str, Any]]:
-    """The images or categories by their ids."""
+    """The entries of ``images`` or ``categories`` by their ids."""
     found: dict[int, Mapping[str, Any]] = {}
     for number, entry in enumerate(content[what]):
         place = f"{what}[{number}]"
@@ -149,7 +154,7 @@ def _objects_by_image(annotations: list[Any], category_ids: tuple[int, ...]) -> 
 def _warn_of_leftovers(
     objects: Mapping[int, Objects], images: Mapping[int, Any], file: Path
 ) -> None:
-    """Whoever takes some images of a large file may leave the annotations of the others in."""
+    """Log annotations of images that are not listed, as a file may have that was cut down."""
     leftover = [image for image in objects if image not in images]
     if leftover:
         log.warning(
@@ -162,7 +167,7 @@ def _warn_of_leftovers(
 
 
 def _row(entry: Mapping[str, Any], label: int, place: str) -> tuple[float, ...]:
-    """x1, y1, x2, y2, label, area, iscrowd."""
+    """The x1, y1, x2, y2, label, area and iscrowd of one annotation."""
     box = _required(entry, "bbox", place)
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         raise ValueError(
@@ -185,7 +190,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _objects(rows: list[tuple[float, ...]]) -> Objects:
-    """Rows of x1, y1, x2, y2, label, area, iscrowd."""
+    """The objects of rows of x1, y1, x2, y2, label, area and iscrowd."""
     table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
     return Objects(
         boxes=table[:, :4].float(),

@@ -11,13 +11,13 @@ from limbeck.data.base import Target, VisionDataset
 
 
 class Concatenated(VisionDataset):
-    """One dataset after the other; ``image_id`` counts through all of them.
+    """One dataset after the other, as one; ``image_id`` counts through all of them.
 
     Args:
-        datasets: of one task, with the same classes in the same order.
+        datasets: The datasets, of one task and with the same classes in the same order.
 
     Raises:
-        ValueError: there are none, or they differ in task or classes.
+        ValueError: There is no dataset, or they differ in task or classes.
     """
 
     def __init__(self, datasets: Sequence[VisionDataset]) -> None:
@@ -36,11 +36,11 @@ class Concatenated(VisionDataset):
         self._ends = tuple(accumulate(len(dataset) for dataset in datasets))
 
     def __len__(self) -> int:
-        """The number of images of all."""
+        """The number of images in all datasets."""
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        """The image and its target; raises what its own dataset does."""
+        """The image and its target, from the dataset that it is in."""
         dataset, own = self._place(index)
         image, target = dataset[own]
         if isinstance(target, dict):
@@ -48,7 +48,7 @@ class Concatenated(VisionDataset):
         return image, target
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """``(height, width)`` of an image in pixels, without decoding it."""
+        """The (height, width) of an image in pixels, without decoding it."""
         dataset, own = self._place(index)
         return dataset.image_size(own)
 

@@ -1,4 +1,4 @@
-"""Classification datasets as folders of images, one folder a class."""
+"""Classification datasets as folders of images, with one folder for each class."""
 
 from pathlib import Path
 
@@ -14,17 +14,22 @@ LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"
 
 
 class ImageFolder(VisionDataset):
-    """The layout of ``torchvision.datasets.ImageFolder``: an image's class is the folder it is in.
+    """A dataset in the layout of ``torchvision.datasets.ImageFolder``: a folder is a class.
 
-    Classes are the folders' names, sorted; hidden folders are none. Photographs are turned upright
-    as their EXIF orientation says.
+    The classes are the names of the folders, sorted; hidden folders are left out. Photographs are
+    turned upright as their EXIF orientation says.
 
     Args:
-        root: one split, such as ``clothing/train``: the folder that holds the classes' folders.
+        root: The folder of one split, such as ``clothing/train``, which holds a folder of images
+            for each class.
+
+    Attributes:
+        task: The task, which is ``"classification"``.
 
     Raises:
-        FileNotFoundError: ``root`` does not exist, has no folders, or a class has no image.
-        ValueError: the folders in ``root`` are splits, or another layout's, or there is only one.
+        FileNotFoundError: ``root`` does not exist or has no folders, or a class has no image.
+        ValueError: The folders in ``root`` are splits or those of another layout, or there is only
+            one.
     """
 
     task: Task = "classification"
@@ -56,13 +61,13 @@ class ImageFolder(VisionDataset):
             return to_rgb(ImageOps.exif_transpose(file)), torch.tensor(label)
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """``(height, width)`` of the image as it is turned upright."""
+        """The (height, width) in pixels of an image as it is turned upright."""
         with open_image(self.samples[index][0]) as file:
             return (file.width, file.height) if is_sideways(file) else (file.height, file.width)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    """The classes' folders; says what is wrong where the layout is another."""
+    """The names of the classes' folders; an error says what is wrong with another layout."""
     expected = "expected the folder of one split, with a folder of images a class"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; {expected}")

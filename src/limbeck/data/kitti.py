@@ -1,4 +1,4 @@
-"""The object detection benchmark of KITTI: a text file of objects an image, splits as lists."""
+"""The object detection benchmark of KITTI: a text file for each image, and splits as lists."""
 
 import logging
 from collections.abc import Sequence
@@ -20,30 +20,32 @@ COLUMNS = (15, 16)  # without and with a score
 class KITTI(AnnotatedImages):
     """The 7,481 annotated frames of KITTI's 2D object detection benchmark, or data in its layout.
 
-    (``torchvision.datasets.Kitti`` knows no splits and no classes.) Boxes are those of the files,
-    exclusive, as KITTI's own evaluator takes them.
+    ``torchvision.datasets.Kitti`` knows neither splits nor classes. The boxes are those of the
+    files, exclusive, as KITTI's own evaluator takes them.
 
     Without ``training`` a target says what that evaluator counts and what it ignores, in the order
     of the file: an object of a class has ``iscrowd`` 0; a neighbour (a Van for Car, a
     Person_sitting for Pedestrian) has the label of that class and ``iscrowd`` 1; a DontCare region
-    is one row for each class, with ``iscrowd`` 1, ``truncation`` -1 and ``occlusion`` -1. Objects
+    has one row for each class, with ``iscrowd`` 1, ``truncation`` -1 and ``occlusion`` -1. Objects
     of other types are left out. With ``training`` only objects of the classes remain.
 
-    A split for which there is no list is one of our own: every second frame in the order of their
-    ids is "val", the others are "train", all of them "trainval".
+    A split for which there is no list is one of our own: every second frame in the order of the
+    ids belongs to "val", the others belong to "train", and all of them to "trainval".
 
     Args:
-        root: the folder that holds ``training/image_2`` and ``training/label_2``, and, where the
-            published split is wanted, its lists in ``ImageSets``.
-        split: a list in ``ImageSets``, the id of a frame a line; or "train", "val" or "trainval".
-        training: clip boxes, and leave out what is not of the classes, boxes under one pixel and
-            images without objects.
-        keep_images_without_boxes: with ``training``, keep them as examples of background.
-        classes: types of objects, in the order of the labels.
+        root: The folder that holds ``training/image_2`` and ``training/label_2``, and the lists of
+            the published split in ``ImageSets`` where that one is wanted.
+        split: The name of a list in ``ImageSets``, which has the id of a frame on each line, or
+            "train", "val" or "trainval".
+        training: Whether to clip boxes, and to leave out what is not of the classes, boxes with a
+            side of less than one pixel, and images without objects.
+        keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
+            background.
+        classes: The types of objects that are classes, in the order of the labels.
 
     Raises:
-        FileNotFoundError: the layout, the split, an image or a label file is missing.
-        ValueError: a label file is malformed, a class is no type, or nothing is left to learn from.
+        FileNotFoundError: The layout, the split, an image or a label file is missing.
+        ValueError: A label file is malformed, a class is no type, or nothing is left to learn from.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class _Row:
 
 
 def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
-    """Where the frames of a split are listed, and their ids."""
+    """The file or folder that lists the frames of a split, and their ids."""
     lists = folder / "ImageSets"
     file = lists / f"{split}.txt"
     if file.is_file():
@@ -121,12 +123,7 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
 
 
 def _parse(path: Path) -> list[_Row]:
-    """Reads one label file.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: a line is malformed.
-    """
+    """Read one label file, which must exist and be well-formed."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist, though the split lists {path.stem!r}; add it, or take the "
@@ -179,7 +176,7 @@ def _check_images(folder: Path, frames: list[str], source: Path) -> None:
 
 
 def _objects(rows: Sequence[_Row], classes: Sequence[str]) -> Objects:
-    """A row for each object and its label, or for each label where it is a region of any class."""
+    """The objects: a row for each, and one for each class where it is a region of any class."""
     labels = {name: label for label, name in enumerate(classes, start=1)}
     placed = [(row, label) for row in rows for label in _labels(row.type, labels)]
     boxes = torch.tensor([row.box for row, _ in placed], dtype=torch.float32).reshape(-1, 4)

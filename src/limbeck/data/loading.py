@@ -1,4 +1,4 @@
-"""From a dataset to batches: what runs in the workers of a loader."""
+"""How batches are made of a dataset, in the workers of a loader."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,41 +14,53 @@ from limbeck.data.sampling import BATCH_TRANSFORM, Draw, sample_seed
 
 
 class DetectionBatch(NamedTuple):
-    """Images, each (3, H, W), and their targets."""
+    """A batch for detection.
+
+    Attributes:
+        images: The images, each float32 (3, H, W) in [0, 1].
+        targets: The target of each image, as :class:`limbeck.data.VisionDataset` describes it.
+    """
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
 
     def __reduce__(self) -> tuple[Callable[..., "DetectionBatch"], tuple[object, object]]:
-        """Packed for the way from a worker: every tensor that is sent costs the receiver 0.1 ms."""
+        """Pack the batch for the way from a worker, where each tensor costs the receiver 0.1 ms."""
         alike = len({image.shape for image in self.images}) == 1
         arrays = [{key: value.numpy() for key, value in t.items()} for t in self.targets]
         return _unpack, (torch.stack(self.images) if alike else self.images, arrays)
 
 
 class ClassificationBatch(NamedTuple):
-    """Images (B, 3, H, W) and class indices (B,)."""
+    """A batch for classification.
+
+    Attributes:
+        images: The images, float32 (B, 3, H, W) in [0, 1].
+        targets: The indices of their classes, int64 (B,), which count from 0.
+    """
 
     images: Tensor
     targets: Tensor
 
 
 class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
-    """A dataset with its transform, read a batch of draws at a time.
+    """A dataset with its transforms, which is read one batch of draws at a time.
 
-    The random numbers of a sample are a function of ``(seed, epoch, image)``, those of a batch of
-    ``(seed, epoch, its first image)``: neither the number of workers nor what was drawn before
-    changes them, and the global state is left as it was.
+    The random numbers of a sample are a function of ``(seed, epoch, image)``, and those of a batch
+    are a function of ``(seed, epoch, its first image)``: neither the number of workers nor what was
+    drawn before changes them, and the global random state is left as it was.
 
     Args:
-        dataset: the images and targets.
-        transform: takes and gives ``(image, target)``; the image that it gives is float32.
-        batch_transform: takes and gives all samples of a batch, after ``transform``.
-        seed: with epoch and image, seeds the transforms.
-        bad: a flag for each image, bool (len(dataset),), in shared memory, which is set where a bad
-            sample is skipped; without it a bad sample is an error.
-        replace: in the place of a bad sample comes the next good image of the dataset, so that
-            batches keep their size; otherwise it is left out.
+        dataset: The images and their targets.
+        transform: A callable that takes and gives ``(image, target)``. The image that it gives is
+            float32 in [0, 1].
+        batch_transform: A callable that takes and gives the list of all samples of a batch, after
+            ``transform``. None: there is none.
+        seed: The number that, with epoch and image, seeds the transforms.
+        bad: A flag for each image, bool (len(dataset),), in shared memory, which is set where a bad
+            sample is skipped. None: a bad sample is an error.
+        replace: Whether the next good image of the dataset takes the place of a bad sample, so that
+            batches keep their size. Otherwise the sample is left out.
     """
 
     def __init__(
@@ -69,13 +81,17 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         self.replace = replace
 
     def __getitem__(self, draws: list[Draw]) -> DetectionBatch | ClassificationBatch | None:
-        """One batch of plain tensors: torchvision's subclasses would slow the models down.
+        """Make one batch of plain tensors, as torchvision's subclasses would slow the models down.
 
-        None stands for a batch of which nothing is left.
+        Args:
+            draws: The samples of the batch.
+
+        Returns:
+            The batch of the dataset's task. None: no sample of it is left.
 
         Raises:
-            BadSampleError: an image cannot be read, or all of them where such are skipped.
-            ValueError: images of different sizes are to be one tensor.
+            BadSampleError: An image cannot be read, or none can where bad ones are skipped.
+            ValueError: Images for classification, which become one tensor, differ in size.
         """
         samples = [sample for draw in draws if (sample := self._sample(draw)) is not None]
         if not samples:
@@ -104,7 +120,7 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
             return sample
 
     def _read(self, drawn: int) -> tuple[Tensor, Target] | None:
-        """An image and its target, or what comes in the place of a bad one."""
+        """An image and its target, or what takes the place of a bad one."""
         count = len(self.dataset)
         for step in range(count if self.replace else 1):
             index = (drawn + step) % count
@@ -124,7 +140,7 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers of the CPU from a seed, for a while."""
+    """Draw the random numbers of the CPU from a seed, for a while."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the accelerators too, where there are no workers
         torch.default_generator.manual_seed(seed)
@@ -132,7 +148,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """The same without torchvision's subclasses."""
+    """The same sample without torchvision's subclasses of tensors."""
     if isinstance(target, dict):
         return image.as_subclass(Tensor), {k: v.as_subclass(Tensor) for k, v in target.items()}
     return image.as_subclass(Tensor), target.as_subclass(Tensor)

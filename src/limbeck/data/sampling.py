@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of the seed, the epoch and the process alone."""
+"""Which images make up which batch, as a function of the seed, the epoch and the process alone."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,14 +13,25 @@ BATCHES, CALIBRATION, BATCH_TRANSFORM = 1, 2, 3
 
 
 class Draw(NamedTuple):
-    """One sample: the index of an image, and the epoch for which it is augmented."""
+    """One sample of a batch.
+
+    Attributes:
+        epoch: The epoch for which the image is augmented.
+        image: The index of the image in its dataset.
+    """
 
     epoch: int
     image: int
 
 
 class Place(NamedTuple):
-    """An epoch, how many of its batches are done, and the trainer's number of that epoch."""
+    """A place in the order of all batches of a run.
+
+    Attributes:
+        epoch: The sampler's number of the epoch.
+        position: How many batches of the epoch are done.
+        trainer_epoch: The trainer's number of the epoch.
+    """
 
     epoch: int
     position: int
@@ -28,27 +39,28 @@ class Place(NamedTuple):
 
 
 class ShuffledBatches(Sampler[list[Draw]]):
-    """Batches of training samples, a new order every epoch.
+    """Batches of training samples, in a new order for every epoch.
 
     An epoch has ``images // batch_size // world_size`` batches on every process, all of the same
-    size; the images left over rest until another epoch. Where there are not enough images for one
-    batch a process, the batches shrink to ``images // world_size``.
+    size; the images that are left over rest until another epoch. Where there are not enough images
+    for one batch on each process, the batches shrink to ``images // world_size``.
 
-    With ``groups`` a batch has images of one group only, apart from one batch an epoch at most,
-    which is filled with what the groups leave over; so the number of batches stays the same.
+    With ``groups`` a batch has images of one group only, apart from at most one batch in an epoch,
+    which is filled with what the groups leave over. So the number of batches stays the same.
 
     Each iteration is the next epoch, unless ``start_at`` has said where it starts.
 
     Args:
-        images: how many there are.
-        batch_size: images a batch, on each process.
-        seed: with the epoch, decides the order.
-        groups: a group number for each image, to keep the groups apart.
-        rank: the number of this process.
-        world_size: the number of processes.
+        images: The number of images.
+        batch_size: The number of images in a batch, on each process.
+        seed: The number that, with the epoch, decides the order.
+        groups: The number of the group of each image, to keep the groups apart. None: all images
+            are of one group.
+        rank: The number of this process, which counts from 0.
+        world_size: The number of processes.
 
     Raises:
-        ValueError: there is less than one image a process.
+        ValueError: There are fewer images than processes.
     """
 
     def __init__(
@@ -82,7 +94,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
             yield [Draw(epoch, image) for image in batch]
 
     def upcoming(self) -> Place:
-        """Where the next iteration starts."""
+        """The place at which the next iteration starts."""
         if self._next is None:
             return Place(self._trainer_epoch, 0, self._trainer_epoch)
         epoch, position, trainer_epoch = self._next
@@ -91,11 +103,11 @@ class ShuffledBatches(Sampler[list[Draw]]):
         return Place(epoch, position, self._trainer_epoch)
 
     def start_at(self, place: Place) -> None:
-        """Lets the next iteration go on at a place, unless the trainer begins another epoch."""
+        """Let the next iteration go on at a place, unless the trainer begins another epoch."""
         self._next = place
 
     def batches(self, epoch: int) -> Tensor:
-        """The images of this process's batches of an epoch, int64 (len(self), batch_size)."""
+        """The images in this process's batches of an epoch, int64 (len(self), batch_size)."""
         generator = torch.Generator().manual_seed(sample_seed(self.seed, epoch))
         order = torch.randperm(len(self.groups), generator=generator)
         grouped = [order[self.groups[order] == group] for group in torch.unique(self.groups)]
@@ -109,7 +121,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
         return batches[: len(self) * self.world_size][self.rank :: self.world_size]
 
     def depends_on(self) -> dict[str, int]:
-        """What makes the order of the batches, over all processes."""
+        """The numbers that decide the order of the batches over all processes, by their names."""
         return {
             "images": len(self.groups),
             "batch_size": self.batch_size,
@@ -118,11 +130,14 @@ class ShuffledBatches(Sampler[list[Draw]]):
         }
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says before each epoch which one it counts.
+        """Note the number of the epoch, which Lightning says before each one.
 
-        That is where a new run begins, and tells whether a restored epoch still goes on. Beyond
-        that the sampler counts for itself: Lightning 2.6 counts one too many after it has resumed
-        at the end of an epoch with ``max_steps``.
+        A new run begins there, and it tells whether a restored epoch still goes on. Beyond that the
+        sampler counts for itself: Lightning 2.6 counts one too many after it has resumed at the end
+        of an epoch with ``max_steps``.
+
+        Args:
+            epoch: The trainer's number of the epoch that begins.
         """
         self._trainer_epoch = epoch
 
@@ -130,7 +145,17 @@ class ShuffledBatches(Sampler[list[Draw]]):
 def evaluation_batches(
     images: int, batch_size: int, *, rank: int = 0, world_size: int = 1
 ) -> list[list[Draw]]:
-    """Batches of every ``world_size``-th image in their order; no image comes twice."""
+    """This process's batches of all images in their order, of which none comes twice.
+
+    Args:
+        images: The number of images.
+        batch_size: The number of images in a batch.
+        rank: The number of this process, which counts from 0.
+        world_size: The number of processes, each of which takes every ``world_size``-th image.
+
+    Returns:
+        The draws of each batch.
+    """
     draws = [Draw(0, image) for image in range(rank, images, world_size)]
     return [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
 
@@ -138,7 +163,19 @@ def evaluation_batches(
 def calibration_batches(
     images: int, batch_size: int, wanted: int, *, seed: int, rank: int = 0, world_size: int = 1
 ) -> list[list[Draw]]:
-    """Batches of this process's part of ``wanted`` images, chosen at random."""
+    """This process's batches of some images that are chosen at random.
+
+    Args:
+        images: The number of images to choose from.
+        batch_size: The number of images in a batch.
+        wanted: The number of images to choose, over all processes; at most all there are.
+        seed: The number that decides which images they are.
+        rank: The number of this process, which counts from 0.
+        world_size: The number of processes.
+
+    Returns:
+        The draws of each batch.
+    """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(images, generator=generator)[:wanted][rank::world_size].tolist()
     draws = [Draw(0, image) for image in chosen]
@@ -146,13 +183,21 @@ def calibration_batches(
 
 
 def sample_seed(seed: int, *where: int) -> int:
-    """A 64-bit seed for one place in a run, such as an epoch and an image of it."""
+    """A seed for one place in a run.
+
+    Args:
+        seed: The seed of the run.
+        *where: The numbers that tell the place, such as an epoch and an image.
+
+    Returns:
+        A seed of 64 bits.
+    """
     sequence = np.random.SeedSequence(seed, spawn_key=where)
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's number and the number of processes; ``(0, 1)`` without torch.distributed."""
+    """The number of this process and of all processes; (0, 1) without torch.distributed."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

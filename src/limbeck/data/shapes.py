@@ -1,4 +1,4 @@
-"""A generated dataset: five shapes on noisy ground, which a good detector reads better."""
+"""A generated dataset of five shapes on noisy ground, which a good detector reads better."""
 
 import functools
 import math
@@ -38,13 +38,20 @@ class Shapes(VisionDataset):
     across; Gaussian noise of 0.08 lies over everything.
 
     Args:
-        task: in ``"classification"`` each image has one object, and its class is the target.
-        size: height and width of the images.
-        count: the number of images.
-        seed: which of all such sets.
+        task: The task of the targets. For ``"classification"`` each image has one object, whose
+            class is the target.
+        size: The height and width of the images, in pixels.
+        count: The number of images.
+        seed: The number that tells such sets apart.
 
     Raises:
         ValueError: ``task`` is unknown, or ``size``, ``count`` or ``seed`` is too small.
+
+    Example:
+        >>> from limbeck.data import Shapes
+        >>> image, target = Shapes(count=100)[7]
+        >>> tuple(image.shape), target["boxes"].shape[1]
+        ((3, 96, 96), 4)
     """
 
     def __init__(
@@ -66,7 +73,7 @@ class Shapes(VisionDataset):
         return self.count
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """``(size, size)``."""
+        """The (height, width) of every image in pixels, which is ``(size, size)``."""
         self._check(index)
         return self.size, self.size
 
@@ -103,7 +110,7 @@ class Shapes(VisionDataset):
 
 
 def draw_ground(rng: np.random.Generator, size: int) -> Pixels:
-    """The background with its lines, (size, size, 3) in [0, 1]."""
+    """Draw the background with its lines, float32 (size, size, 3) in [0, 1]."""
     corners = rng.random((4, 4, 3), dtype=np.float32)
     spread = interpolation(size)
     rows = np.einsum("yi,ijc->yjc", spread, corners)
@@ -120,7 +127,7 @@ def draw_ground(rng: np.random.Generator, size: int) -> Pixels:
 
 @functools.cache
 def interpolation(size: int) -> Pixels:
-    """The matrix (size, 4) that interpolates four values linearly to ``size``."""
+    """The matrix (size, 4) that interpolates four values linearly to ``size`` values."""
     four = torch.eye(4)[None]
     wide = F.interpolate(four, size=size, mode="linear", align_corners=False)
     matrix: Pixels = np.ascontiguousarray(wide[0].T.numpy())
@@ -128,7 +135,16 @@ def interpolation(size: int) -> Pixels:
 
 
 def place_boxes(rng: np.random.Generator, size: int, wanted: int) -> NDArray[np.int64]:
-    """Square boxes that do not touch, int64 (N, 4): 1 <= N <= wanted, as many as found room."""
+    """Place square boxes at random so that they do not touch.
+
+    Args:
+        rng: The random numbers.
+        size: The height and width of the image, in pixels.
+        wanted: The number of boxes to place, at least 1.
+
+    Returns:
+        The boxes that found room, at least one: x1, y1, x2, y2 in pixels, int64 (N, 4).
+    """
     low, high = math.log(SMALLEST), math.log(min(LARGEST, size // 2) + 1)
     sides = np.exp(rng.uniform(low, high, wanted)).astype(np.int64)
     placed = np.empty((0, 4), dtype=np.int64)
@@ -146,7 +162,7 @@ def place_boxes(rng: np.random.Generator, size: int, wanted: int) -> NDArray[np.
 
 @functools.cache
 def shape_mask(shape: str, side: int) -> NDArray[np.bool_]:
-    """Which pixels of its box a shape covers, (side, side); it touches all four sides."""
+    """Which pixels of its box a shape covers, bool (side, side); it touches all four sides."""
     axis = (np.arange(side) + 0.5) * 2 / side - 1
     x, y = np.abs(axis)[None, :], axis[:, None]
     radius = x**2 + y**2
@@ -161,7 +177,13 @@ def shape_mask(shape: str, side: int) -> NDArray[np.bool_]:
 
 
 def paint(rng: np.random.Generator, ground: Pixels, mask: NDArray[np.bool_]) -> None:
-    """Paints one object over the ground of its box, in place."""
+    """Paint one object over the ground of its box, in place.
+
+    Args:
+        rng: The random numbers, which decide its colour and stripes.
+        ground: The ground of its box, float32 (side, side, 3) in [0, 1].
+        mask: The pixels that the object covers, bool (side, side).
+    """
     colours = rng.random((COLOURS, 3), dtype=np.float32)
     distance = np.abs(colours - ground.mean(axis=(0, 1))).sum(axis=1)
     colour = colours[np.minimum(distance, CONTRAST).argmax()]  # the first that is far enough

@@ -1,7 +1,7 @@
-"""What happens to images on their way to the models, stated by recipes field by field.
+"""limbeck's own augmentations, which recipes state field by field.
 
 The geometry of training (resizing, flips, crops) belongs here, so that teacher and student see the
-same pixels. Normalisation belongs to each model. What leaves is float32 RGB in [0, 1].
+same pixels. Normalisation belongs to each model. The images that leave are float32 RGB in [0, 1].
 """
 
 import math
@@ -25,32 +25,43 @@ Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class DetectionAugmentation(Augmentation):
-    """Augmentation of a detection dataset, as in torchvision's reference training.
+    """The augmentation of a detection dataset, as in torchvision's reference training.
 
     Evaluation changes nothing: a detector resizes for itself at test time.
 
-    Args:
-        short_sides: in training an image is resized so that its shorter side is one of these,
-            drawn at random; not resized by default.
-        short_side_range: the same for any side from the first number to the last one, instead.
-        long_side: the longer side's limit when resizing, which wins over the shorter one.
-        size: (height, width) that every image is resized to in training, whatever its aspect, for
-            detectors that resize to a fixed size at test time, such as SSD.
-        sizes: (height, width)s instead, one of which is drawn for each batch, as YOLOv2's authors
-            do it every ten batches. Processes draw each for themselves.
-        zoom_out: probability that an image is put somewhere on a grey canvas of up to four times
-            its sides, as SSD's authors do it; after the photometric distortion.
-        iou_crop: crop a random part that overlaps an object enough, or nothing, as SSD's authors do
-            it; objects whose centre is cut off go.
-        flip: probability of a horizontal flip.
-        vertical_flip: probability of a vertical flip, for images without an upright.
-        jitter: strength of the random change of brightness, contrast and saturation.
-        photometric: probability of each distortion of brightness, contrast, saturation, hue and
-            channel order, as SSD's authors do it.
+    Attributes:
+        task: The task, which is ``"detection"``.
+        short_sides: The lengths in pixels of which one is drawn at random for the shorter side of
+            each training image, which is resized to it. Default (None): images are not resized.
+        short_side_range: The smallest and the largest of such lengths, in place of
+            ``short_sides``: any integer between them is drawn.
+        long_side: The largest length of the longer side in pixels when resizing, which wins over
+            the shorter side. Default (None): there is no limit.
+        size: The (height, width) in pixels that every training image is resized to, whatever its
+            aspect, for detectors that resize to a fixed size at test time, such as SSD. Default
+            (None): they are not.
+        sizes: Several of such (height, width), of which one is drawn for each batch, as the authors
+            of YOLOv2 do it every ten batches. Each process draws for itself.
+        zoom_out: The probability that an image is put somewhere on a grey canvas of up to four
+            times its sides, after the photometric distortion, as the authors of SSD do it.
+        iou_crop: Whether to crop a random part that overlaps an object enough, as the authors of
+            SSD do it. Objects whose centre is cut off go, and some images are not cropped.
+        flip: The probability of a horizontal flip.
+        vertical_flip: The probability of a vertical flip, for images that have no upright.
+        jitter: The strength of the random change of brightness, contrast and saturation, from 0.
+        photometric: The probability of each distortion of brightness, contrast, saturation, hue and
+            the order of channels, as the authors of SSD do it.
 
     Raises:
-        ValueError: ``long_side`` without a short side, sizes stated twice, or a probability outside
-            [0, 1].
+        ValueError: ``long_side`` is given without a short side, the size is given twice, or a
+            probability lies outside of [0, 1].
+
+    Example:
+        >>> from limbeck.data import DetectionAugmentation, Shapes
+        >>> transform = DetectionAugmentation(size=(64, 64), flip=0.0).training()
+        >>> image, target = transform(*Shapes(count=1)[0])
+        >>> image.shape, image.dtype
+        (torch.Size([3, 64, 64]), torch.float32)
     """
 
     task: ClassVar[Task] = "detection"
@@ -97,14 +108,14 @@ class DetectionAugmentation(Augmentation):
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """What shorter sides are drawn from, pixels; empty: images are not resized."""
+        """The lengths in pixels that shorter sides are drawn from; empty where none are resized."""
         if self.short_side_range is None:
             return self.short_sides or ()
         first, last = self.short_side_range
         return tuple(range(first, last + 1))
 
     def training(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
+        """The transform of each training image with its target."""
         steps: list[nn.Module] = []
         if self.photometric:
             steps.append(v2.RandomPhotometricDistort(p=self.photometric))
@@ -122,30 +133,34 @@ class DetectionAugmentation(Augmentation):
         return v2.Compose([*steps, to_float()])
 
     def training_batch(self) -> "OneSize | None":
-        """Takes and gives all that ``training`` made of a batch; None without ``sizes``."""
+        """The resizing of a whole batch to one of ``sizes``, or None where there are none."""
         return None if self.sizes is None else OneSize(self.sizes)
 
 
 @dataclass(frozen=True)
 class ShuffleDetAugmentation(Augmentation):
-    """Augmentation of ShuffleDet on KITTI, as the authors of fine-grained imitation have it.
+    """The augmentation of ShuffleDet on KITTI, as the authors of fine-grained imitation have it.
 
-    In this order: brightness, contrast, saturation, drift, flip, resizing. Saturation is what they
-    meant, a blend with the grey image: theirs multiplies one row of pixels. Evaluation changes
-    nothing, as the detector resizes for itself at test time.
+    The order is brightness, contrast, saturation, drift, flip, resizing. The saturation is what the
+    authors meant, a blend with the grey image: their code multiplies one row of pixels. Evaluation
+    changes nothing, as the detector resizes for itself at test time.
 
-    Args:
-        size: (height, width) that every image is resized to in training, whatever its aspect.
-        brightness: the most that is added to or taken from all values, of 255; an integer is drawn.
-        contrast: smallest and largest number that all values are multiplied by.
-        saturation: likewise, what the difference from the grey image is multiplied by.
-        drift: the most that an image moves along x and y, pixels. Moved to the left or up, it loses
-            columns or rows, as far as no object is touched; moved to the right or down, it gains
-            some of the mean colour. Its size changes accordingly.
-        flip: probability of a horizontal flip.
+    Attributes:
+        task: The task, which is ``"detection"``.
+        size: The (height, width) in pixels that every training image is resized to, whatever its
+            aspect.
+        brightness: The largest integer, of 255, that is added to or taken from all values.
+        contrast: The smallest and the largest number that all values are multiplied by.
+        saturation: The smallest and the largest number that the difference from the grey image is
+            multiplied by.
+        drift: The largest distances in pixels that an image moves along x and y. Where it moves to
+            the left or up, it loses columns or rows, as far as no object is touched; where it moves
+            to the right or down, it gains some of the mean colour. Its size changes accordingly.
+        flip: The probability of a horizontal flip.
 
     Raises:
-        ValueError: a size or a range is none, or ``flip`` is no probability.
+        ValueError: A size is less than 1, a range has no smallest and largest number from 0, or
+            ``flip`` is no probability.
     """
 
     task: ClassVar[Task] = "detection"
@@ -169,7 +184,7 @@ class ShuffleDetAugmentation(Augmentation):
         _check_probability("flip", self.flip)
 
     def training(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
+        """The transform of each training image with its target."""
         return v2.Compose(
             [
                 _Brightness(self.brightness),
@@ -185,18 +200,26 @@ class ShuffleDetAugmentation(Augmentation):
 
 @dataclass(frozen=True)
 class ClassificationAugmentation(Augmentation):
-    """Augmentation of a classification dataset, as it is common for ImageNet.
+    """The augmentation of a classification dataset, as it is common for ImageNet.
 
-    Args:
-        size: side of the square images that come out.
-        scale: smallest and largest part of an image's area that a training crop covers.
-        flip: probability of a horizontal flip.
-        jitter: strength of the random change of brightness, contrast and saturation.
-        resize: in evaluation the shorter side before the central crop; ``size * 256 / 224``,
-            rounded, by default.
+    Attributes:
+        task: The task, which is ``"classification"``.
+        size: The side in pixels of the square images that come out.
+        scale: The smallest and the largest part of an image's area that a training crop covers,
+            above 0 and up to 1.
+        flip: The probability of a horizontal flip.
+        jitter: The strength of the random change of brightness, contrast and saturation, from 0.
+        resize: The length in pixels of the shorter side before the central crop of evaluation.
+            Default (None): ``size * 256 / 224``, rounded.
 
     Raises:
-        ValueError: ``scale`` is no part of an area, or ``flip`` no probability.
+        ValueError: ``scale`` is no range of parts of an area, or ``flip`` is no probability.
+
+    Example:
+        >>> from limbeck.data import ClassificationAugmentation, Shapes
+        >>> image, target = Shapes("classification", count=1)[0]
+        >>> ClassificationAugmentation(size=48).evaluation()(image).shape
+        torch.Size([3, 48, 48])
     """
 
     task: ClassVar[Task] = "classification"
@@ -213,7 +236,7 @@ class ClassificationAugmentation(Augmentation):
         _check_probability("flip", self.flip)
 
     def training(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
+        """The transform of each training image with its target."""
         steps: list[nn.Module] = [
             v2.RandomResizedCrop(self.size, scale=self.scale),
             v2.RandomHorizontalFlip(self.flip),
@@ -223,13 +246,13 @@ class ClassificationAugmentation(Augmentation):
         return v2.Compose([*steps, to_float()])
 
     def evaluation(self) -> v2.Compose:
-        """Takes and gives ``(image, target)``."""
+        """The resizing, the central crop and the conversion of each validation image."""
         shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
         return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size), to_float()])
 
 
 class _Resize(nn.Module):
-    """Resizes, after which ``area`` counts pixels of the resized image."""
+    """Resizes an image, after which ``area`` counts pixels of the resized one."""
 
     def __init__(self, resize: v2.Transform) -> None:
         super().__init__()
@@ -242,14 +265,18 @@ class _Resize(nn.Module):
 
 
 class OneSize(nn.Module):
-    """Resizes all images of a batch to one of some (height, width)s, drawn at random."""
+    """Resizes all images of a batch to one of several sizes, which is drawn at random.
+
+    Args:
+        sizes: The sizes to draw from, each (height, width) in pixels.
+    """
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.sizes = sizes
 
     def forward(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Takes and gives the ``(image, target)`` of each image of the batch."""
+        """Resize the ``(image, target)`` of each sample of the batch."""
         size = self.sizes[_drawn(0, len(self.sizes))]
         resize = _Resize(v2.Resize(list(size)))
         return [resize(*sample) for sample in samples]
@@ -292,17 +319,17 @@ class _Drift(nn.Module):
 
 
 def _shift(most: int, margin: float) -> int:
-    """From -most to most, below the margin, as far as there is such a number."""
+    """Draw an integer from -most to most that is below the margin, as far as there is one."""
     return _drawn(-most, max(min(most + 1, math.ceil(margin)), 1 - most))
 
 
 def _drawn(low: int, high: int) -> int:
-    """An integer from low to high - 1."""
+    """Draw an integer from low to high - 1."""
     return int(torch.randint(low, high, ()))
 
 
 class _Crop(nn.Module):
-    """``v2.RandomIoUCrop``, without what it left of objects whose centre it cut off."""
+    """Crops as ``v2.RandomIoUCrop``, and drops objects whose centre was cut off."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -316,7 +343,7 @@ class _Crop(nn.Module):
 
 
 def _per_object(sample: Sample) -> tuple[Tensor, ...]:
-    """What has a row for each object, beside the boxes."""
+    """The fields of a target that have a row for each object, beside the boxes."""
     _, target = sample
     return tuple(rows for key, rows in target.items() if key not in ("boxes", "image_id"))
 

@@ -1,4 +1,4 @@
-"""Detection datasets in the layout of PASCAL VOC: an XML file an image, splits as lists."""
+"""Detection datasets in the layout of PASCAL VOC: an XML file for each image, splits as lists."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -21,24 +21,26 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 class VOC(AnnotatedImages):
     """A dataset in the layout of PASCAL VOC 2007 to 2012, or one that imitates it.
 
-    (``torchvision.datasets.VOCDetection`` insists on ``VOCdevkit/VOC<year>`` below its root, knows
-    no classes and gives the XML as nested strings.) Boxes in the files are 1-based and inclusive:
-    ``x1 - 1, y1 - 1, x2, y2`` are ours. With ``training`` they are clipped to their images. Objects
-    marked difficult stay in both modes; a VOC evaluator ignores them. ``iscrowd`` is 0 throughout
-    and ``area`` is the box's.
+    ``torchvision.datasets.VOCDetection`` insists on ``VOCdevkit/VOC<year>`` below its root, knows
+    no classes and gives the XML as nested strings. The boxes in the files count pixels from 1 and
+    are inclusive: ours are ``x1 - 1, y1 - 1, x2, y2``. With ``training`` they are clipped to their
+    images. Objects that are marked difficult stay in both modes, as an evaluator of VOC ignores
+    them. ``iscrowd`` is 0 throughout, and ``area`` is that of the box.
 
     Args:
-        root: the folder that holds ``Annotations``, ``ImageSets`` and ``JPEGImages``.
-        split: a list in ``ImageSets/Main``, such as ``"train"``.
-        training: clip boxes, and leave out those under one pixel and images without objects.
-        keep_images_without_boxes: with ``training``, keep them as examples of background.
-        classes: the names in the order of the labels; any other name is an error. By default
-            the 20 classes of PASCAL, or, where the annotations (of all splits) have a name that
-            is not among them, all names found, sorted.
+        root: The folder that holds ``Annotations``, ``ImageSets`` and ``JPEGImages``.
+        split: The name of a list in ``ImageSets/Main``, such as ``"train"``.
+        training: Whether to clip boxes, and to leave out boxes with a side of less than one pixel
+            and images without objects.
+        keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
+            background.
+        classes: The names of the classes in the order of the labels; any other name is an error.
+            Default (None): the 20 classes of PASCAL or, where the annotations of any split have a
+            name that is not among them, all names that are found, sorted.
 
     Raises:
-        FileNotFoundError: the layout, the split, an image or an annotation is missing.
-        ValueError: a list or an annotation is malformed, has an unknown class, or nothing is left
+        FileNotFoundError: The layout, the split, an image or an annotation is missing.
+        ValueError: A list or an annotation is malformed or has an unknown class, or nothing is left
             to learn from.
     """
 
@@ -75,7 +77,7 @@ class VOC(AnnotatedImages):
 
 @dataclass(frozen=True, slots=True)
 class _Annotation:
-    """One XML file: its objects by name, boxes as they are written."""
+    """One XML file, with its objects as they are written."""
 
     path: Path
     size: tuple[int, int] | None
@@ -84,7 +86,7 @@ class _Annotation:
     difficult: list[bool]
 
     def objects(self, classes: Sequence[str]) -> Objects:
-        """The objects with boxes and labels in limbeck's conventions."""
+        """The objects, with boxes and labels as limbeck has them."""
         unknown = sorted(set(self.names) - set(classes))
         if unknown:
             raise ValueError(
@@ -103,7 +105,7 @@ class _Annotation:
 
 
 def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
-    """The list of a split, and the names in it; says what is wrong where the layout is another."""
+    """The list of a split and the names in it; an error says what is wrong with another layout."""
     lists = folder / "ImageSets" / "Main"
     missing = [p for p in (folder / "Annotations", lists, folder / "JPEGImages") if not p.is_dir()]
     if missing:
@@ -129,7 +131,7 @@ def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
 
 
 def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The image of each name, whatever its format."""
+    """The image file of each name, whatever its format."""
     images = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMG_EXTENSIONS)
     files = {path.stem: path for path in images}
     missing = [name for name in names if name not in files]
@@ -142,12 +144,7 @@ def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _parse(path: Path) -> _Annotation:
-    """Reads one XML file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is no VOC annotation, or an object lacks its name or a positive box.
-    """
+    """Read one XML file, which must exist and be an annotation of VOC."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist, though the split lists {path.stem!r} (a name a line, without "
@@ -174,7 +171,7 @@ def _parse(path: Path) -> _Annotation:
 
 
 def _object(element: ElementTree.Element, place: str) -> tuple[str, tuple[float, ...], bool]:
-    """Name, box as it is written, and whether it is difficult."""
+    """The name of an object, its box as it is written, and whether it is difficult."""
     name = (element.findtext("name") or "").strip()
     if not name:
         raise ValueError(f"{place} has no name")

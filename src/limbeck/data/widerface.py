@@ -1,4 +1,4 @@
-"""WIDER FACE: one text file, or MATLAB's, of all faces of a split, images by event."""
+"""The dataset WIDER FACE: one file of all faces of a split, with the images by event."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,29 +18,31 @@ SETTINGS = ("easy", "medium", "hard")
 
 
 class WIDERFace(AnnotatedImages):
-    """A split of WIDER FACE (Yang et al., CVPR 2016), of the one class "face".
+    """A split of WIDER FACE (Yang et al., CVPR 2016), whose one class is "face".
 
-    (``torchvision.datasets.WIDERFace`` needs all splits whole, and knows nothing of the settings.)
-    A box of the files is x, y, width, height: ``x, y, x + w, y + h`` is ours. Faces marked invalid,
-    and those of no width or height, have ``iscrowd`` 1. In evaluation all rows of a file stay, in
-    its order, as the benchmark's lists of counted faces refer to them; so does the row of zeros of
-    an image without faces, of which the benchmark makes a face that is not counted.
+    ``torchvision.datasets.WIDERFace`` needs all splits whole, and knows nothing of the settings. A
+    box in the files is x, y, width, height: ours is ``x, y, x + w, y + h``. Faces that are marked
+    invalid, and those without width or height, have ``iscrowd`` 1. In evaluation all rows of a file
+    stay in its order, as the benchmark's lists of counted faces refer to them; so does the row of
+    zeros of an image without faces, of which the benchmark makes a face that is not counted.
 
     Args:
-        root: the folder that holds ``WIDER_<split>/images`` and ``wider_face_split``. There
-            ``wider_face_<split>_bbx_gt.txt`` is read, or else ``wider_face_<split>.mat``.
-        split: "train" or "val".
-        ground_truth: the folder of ``wider_easy_<split>.mat``, ``wider_medium_<split>.mat`` and
+        root: The folder that holds ``WIDER_<split>/images`` and ``wider_face_split``. From the
+            latter ``wider_face_<split>_bbx_gt.txt`` is read, or else ``wider_face_<split>.mat``.
+        split: The split, "train" or "val".
+        ground_truth: The folder of ``wider_easy_<split>.mat``, ``wider_medium_<split>.mat`` and
             ``wider_hard_<split>.mat``, which come with the benchmark's evaluation tools. Targets
-            then have ``easy``, ``medium`` and ``hard``, bool (N,): the faces that count.
-        events: take the images of these alone, such as ``["0--Parade"]``.
-        training: clip boxes, and leave out faces with ``iscrowd`` 1, boxes under one pixel and
-            images without faces.
-        keep_images_without_boxes: with ``training``, keep them as examples of background.
+            then have ``easy``, ``medium`` and ``hard``, bool (N,): the faces that count. None:
+            targets have none of them.
+        events: The events whose images are taken, such as ``["0--Parade"]``. None: all events.
+        training: Whether to clip boxes, and to leave out faces with ``iscrowd`` 1, boxes with a
+            side of less than one pixel, and images without faces.
+        keep_images_without_boxes: Whether ``training`` keeps images without faces, as examples of
+            background.
 
     Raises:
-        FileNotFoundError: the layout, the annotations, a list or an image is missing.
-        ValueError: an annotation is malformed, an event is unknown, the lists are of other faces,
+        FileNotFoundError: The layout, the annotations, a list or an image is missing.
+        ValueError: An annotation is malformed, an event is unknown, the lists are of other faces,
             or nothing is left to learn from.
     """
 
@@ -79,18 +81,19 @@ class WIDERFace(AnnotatedImages):
 
 
 def read_annotations(folder: Path, split: str) -> tuple[Path, dict[str, Rows]]:
-    """The file of a split, and what it says of the faces of each image.
+    """Read what the file of a split says of the faces of each image.
 
     Args:
-        folder: ``wider_face_split``.
-        split: "train" or "val".
+        folder: The folder ``wider_face_split``.
+        split: The split, "train" or "val".
 
     Returns:
-        The file, and by ``event/name.jpg`` int64 (N, 5): x, y, w, h, invalid.
+        The file, and the faces of each image by its name, ``event/name.jpg``: x, y, width, height
+        and whether it is invalid, int64 (N, 5).
 
     Raises:
-        FileNotFoundError: there is neither the text file nor MATLAB's.
-        ValueError: it is malformed.
+        FileNotFoundError: There is neither the text file nor MATLAB's.
+        ValueError: The file is malformed.
     """
     text = folder / f"wider_face_{split}_bbx_gt.txt"
     matlab = folder / f"wider_face_{split}.mat"
@@ -107,19 +110,20 @@ def read_annotations(folder: Path, split: str) -> tuple[Path, dict[str, Rows]]:
 
 
 def read_lists(folder: Path, split: str, faces: Mapping[str, Rows]) -> dict[str, dict[str, Rows]]:
-    """Which faces count in each of the benchmark's three settings.
+    """Read which faces count in each of the benchmark's three settings.
 
     Args:
-        folder: of ``wider_easy_<split>.mat`` and its like.
-        split: of the faces.
-        faces: by image, as ``read_annotations`` gives them, or some of these images.
+        folder: The folder of ``wider_easy_<split>.mat`` and its like.
+        split: The split of the faces.
+        faces: The faces of each image, as ``read_annotations`` gives them, or of some of these
+            images.
 
     Returns:
-        By setting and image, the counted rows, counting from 0.
+        The rows of the faces that count, from 0, by the setting and by the image.
 
     Raises:
-        FileNotFoundError: a list is missing.
-        ValueError: a list is malformed, or of other images or faces.
+        FileNotFoundError: A list is missing.
+        ValueError: A list is malformed, or is of other images or faces.
     """
     return {
         setting: _counted(folder / f"wider_{setting}_{split}.mat", faces) for setting in SETTINGS
@@ -127,7 +131,11 @@ def read_lists(folder: Path, split: str, faces: Mapping[str, Rows]) -> dict[str,
 
 
 def _read_text(path: Path) -> dict[str, Rows]:
-    """An image's name, the number of its faces, and a line for each; one of zeros for none."""
+    """The faces of each image in the text file.
+
+    An image has a line with its name, one with the number of its faces, and one for each face, or
+    one of zeros where it has none.
+    """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     faces: dict[str, Rows] = {}
     start = 0
@@ -148,7 +156,7 @@ def _read_text(path: Path) -> dict[str, Rows]:
 
 
 def _numbers(lines: list[str], count: int, place: str) -> Rows:
-    """The lines of one image, int64 (N, 5)."""
+    """The faces in the lines of one image, int64 (N, 5)."""
     try:
         rows = np.array([line.split() for line in lines], dtype=np.int64)
     except ValueError:  # words, or lines of different lengths
@@ -162,7 +170,10 @@ def _numbers(lines: list[str], count: int, place: str) -> Rows:
 
 
 def _read_matlab(path: Path, tables: Mapping[str, int]) -> dict[str, list[Rows]]:
-    """The tables of each image, by their names in the file, with their numbers of columns."""
+    """The tables of each image in a file of MATLAB's.
+
+    ``tables`` has the number of columns of each by its name in the file.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; it comes with the evaluation tools of WIDER FACE: add it, or "
@@ -228,7 +239,7 @@ def _check_images(folder: Path, faces: Mapping[str, Rows], file: Path) -> None:
 
 
 def _objects(rows: Rows, counted: Mapping[str, Rows]) -> Objects:
-    """An image's faces, and by setting which rows of them count."""
+    """The objects of an image; ``counted`` has the rows of those that count in each setting."""
     table = torch.from_numpy(rows)
     sides = table[:, 2:4]
     attributes = {name: torch.zeros(len(rows), dtype=torch.bool) for name in counted}

@@ -1,7 +1,11 @@
-"""What teacher, plain student and distilled student are measured by.
+"""The metrics by which teacher, plain student and distilled student are measured.
 
-Every metric has ``update(predictions, targets)``, ``compute()``, which gives a dict of scalars,
-and ``headline``, the name of the main one.
+Each is a ``torchmetrics.Metric`` of the class names: ``update(predictions, targets)`` takes in a
+batch, and ``compute()`` gives a dictionary of scores, each a scalar. The class attribute
+``headline`` names the score by which a run is judged, and ``task`` the task that the metric is for.
+
+A metric of a user's own is stated as ``model.metric`` in the same form. It may give one scalar
+instead, which is named after its class, and ``higher_is_better = False`` makes less the better.
 """
 
 from limbeck.metrics.classification import TopKAccuracy

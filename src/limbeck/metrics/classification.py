@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy."""
+"""The accuracy of a classifier: top-1 and top-5."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,26 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 
 class TopKAccuracy(WrapperMetric):
-    """Share of images whose class is the best one, or among the best five.
+    """The share of images whose class is the best one, or among the best five.
 
     Args:
-        classes: The names of the K classes, or K. Top-5 is measured if there are more than 5.
+        classes: The names of the K classes, or K itself. Top-5 is measured if there are more than
+            five classes.
+
+    Attributes:
+        is_differentiable: Whether it has a gradient, for torchmetrics: it has none.
+        higher_is_better: Whether more is better: it is.
+        full_state_update: Whether torchmetrics' ``forward`` needs the whole state: it does not.
+        task: The task, which is ``"classification"``.
+        headline: The name of the score that judges a run, which is ``top1``.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.metrics import TopKAccuracy
+        >>> metric = TopKAccuracy(["cat", "dog"])
+        >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
+        >>> metric.compute()
+        {'top1': tensor(0.5000)}
     """
 
     is_differentiable = False
@@ -33,20 +49,24 @@ class TopKAccuracy(WrapperMetric):
         )
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        """Takes in some more images.
+        """Take in some more images.
 
         Args:
-            predictions: Logits or probabilities (B, K).
-            targets: Class indices (B,), counting from 0.
+            predictions: The logits or probabilities, (B, K).
+            targets: The class indices (B,), which count from 0.
         """
         self.accuracies.update(predictions, targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """``top1`` and, if there are more than 5 classes, ``top5``: scalars from 0 to 1."""
+        """Compute the scores of all images so far.
+
+        Returns:
+            ``top1`` and, if there are more than five classes, ``top5``: scalars from 0 to 1.
+        """
         scores: dict[str, Tensor] = self.accuracies.compute()
         return scores
 
     def reset(self) -> None:
-        """Forgets all images."""
+        """Forget all images."""
         super().reset()
         self.accuracies.reset()

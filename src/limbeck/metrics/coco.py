@@ -21,7 +21,7 @@ NAMES = {
 
 
 class COCOAveragePrecision(DetectionMetric):
-    """Average precision over IoU .50:.05:.95, 101 recall points and at most 100 boxes an image.
+    """The average precision over IoU .50:.05:.95, 101 recalls and at most 100 boxes an image.
 
     A box that matches a target with ``iscrowd`` is neither right nor wrong. ``area`` decides
     between small (below 32² pixels), medium and large (above 96²); where it is missing or 0, the
@@ -30,7 +30,21 @@ class COCOAveragePrecision(DetectionMetric):
     Source: https://cocodataset.org/#detection-eval, computed by faster-coco-eval.
 
     Args:
-        classes: Class names, for one ``AP/<name>`` each; label ``i + 1`` is ``classes[i]``.
+        classes: The names of the classes, of which each gets an ``AP/<name>``; label ``i + 1`` is
+            ``classes[i]``. None: any label from 1 on is taken, and no class has a score of its own.
+
+    Attributes:
+        headline: The name of the score that judges a run, which is ``AP``.
+        optional_fields: The fields ``iscrowd`` and ``area``.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.metrics import COCOAveragePrecision
+        >>> metric = COCOAveragePrecision(["cat"])
+        >>> box = {"boxes": torch.tensor([[0.0, 0, 10, 10]]), "labels": torch.tensor([1])}
+        >>> metric.update([box | {"scores": torch.tensor([0.9])}], [box])
+        >>> round(metric.compute()["AP"].item(), 3)
+        1.0
     """
 
     headline = "AP"
@@ -40,7 +54,7 @@ class COCOAveragePrecision(DetectionMetric):
         super().__init__(classes)
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images so far.
+        """Compute the scores of all images so far.
 
         Returns:
             ``AP``, ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large`` and, if there are

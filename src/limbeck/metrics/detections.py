@@ -1,8 +1,8 @@
-"""What every detection metric shares: the boxes of all images so far, kept so that ranks can sync.
+"""What every detection metric shares: it keeps the boxes of all images, over all processes.
 
-torchmetrics gathers a list state tensor by tensor, which hangs as soon as two ranks have seen
-different numbers of images. So each state here is one flat float32 vector per ``update``; the
-ranks' vectors are joined end to end, and the counts tell the images apart again.
+torchmetrics gathers a list state tensor by tensor, which hangs as soon as two processes have seen
+different numbers of images. So each state here is one flat float32 vector for each ``update``; the
+vectors of the processes are joined end to end, and the counts tell the images apart again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,29 @@ TARGET: Fields = {"boxes": torch.float, "labels": torch.long}  # every metric ne
 
 
 class DetectionMetric(Metric):
-    """The predictions and targets of every image seen, one dict an image.
+    """The base class of detection metrics, which keeps the boxes of every image.
 
-    A kind of metric says what it reads of a target beside ``boxes`` and ``labels``, one value a
-    box: ``required_fields``, and ``optional_fields``, which are 0 where they are absent.
-    ``remedy`` says where required ones come from.
+    A subclass declares the fields of a target that it reads beside ``boxes`` and ``labels``, with
+    their types; each has one value for a box. Its ``compute`` reads them from :meth:`images` or
+    :meth:`rows`. Values are kept as float32, which holds integers up to 2**24 exactly.
 
     Args:
-        classes: Class names; label ``i + 1`` is ``classes[i]``. ``None`` allows any label from 1.
+        classes: The names of the classes; label ``i + 1`` is ``classes[i]``. None: any label from 1
+            on is taken.
+
+    Attributes:
+        task: The task, which is ``"detection"``.
+        required_fields: The types of the fields that a target needs, by their names.
+        optional_fields: The types of the fields that are 0 where a target lacks them, by their
+            names.
+        remedy: Where required fields come from, as the end of the message where one is missing.
+        is_differentiable: Whether it has a gradient, for torchmetrics: it has none.
+        higher_is_better: Whether more is better: it is.
+        full_state_update: Whether torchmetrics' ``forward`` needs the whole state: it does not.
+        headline: The name of the score that judges a run.
+        predictions: The state that holds the predictions of each update.
+        targets: The state that holds the targets of each update.
+        counts: The state that holds the numbers of predictions and targets of each image.
     """
 
     task = "detection"
@@ -55,17 +70,18 @@ class DetectionMetric(Metric):
         self.add_state("counts", [], dist_reduce_fx="cat")
 
     def update(self, predictions: Sequence[Boxes], targets: Sequence[Boxes]) -> None:
-        """Takes in some more images.
+        """Take in some more images.
 
         Args:
-            predictions: For each image ``boxes`` (N, 4) xyxy in pixels, ``scores`` (N,) and
-                ``labels`` (N,) counting from 1. Label 0, the slot that torchvision's detectors
-                leave unused and may yet predict, belongs to no class and is not counted.
-            targets: For each image ``boxes`` (M, 4) and ``labels`` (M,), in the same frame as the
-                predictions; the metric's own fields, each (M,). Other keys are ignored.
+            predictions: The predictions of each image: ``boxes`` (N, 4), xyxy in pixels, ``scores``
+                (N,) and ``labels`` (N,), which count from 1. Label 0, the slot that torchvision's
+                detectors leave unused and may yet predict, belongs to no class and is not counted.
+            targets: The target of each image: ``boxes`` (M, 4) and ``labels`` (M,), in the same
+                frame as the predictions, and the fields that the metric declares, (M,) each. Other
+                keys are ignored.
 
         Raises:
-            ValueError: If a key is missing, lengths differ or a label is out of range.
+            ValueError: A key is missing, lengths differ, or a label is out of range.
         """
         if len(predictions) != len(targets):
             raise ValueError(
@@ -82,7 +98,7 @@ class DetectionMetric(Metric):
             self.counts.append(self.predictions[-1].new_tensor(counts))
 
     def images(self) -> list[tuple[Boxes, Boxes]]:
-        """(prediction, target) of every image, rank after rank once synced, on the CPU."""
+        """The (prediction, target) of every image on the CPU, process after process once synced."""
         predictions, targets = self._tables()
         of_predictions, of_targets = self._counts().unbind(dim=1)
         return list(
@@ -90,10 +106,11 @@ class DetectionMetric(Metric):
         )
 
     def rows(self) -> tuple[Boxes, Boxes]:
-        """The predictions of all images and their targets, in the order of :meth:`images`.
+        """The predictions and the targets of all images, each as one table.
 
         Returns:
-            Two dicts of flat fields, with the number of each row's image as ``image``, on the CPU.
+            Two dictionaries of fields on the CPU, whose rows are in the order of :meth:`images`.
+            The field ``image`` has the number of each row's image.
         """
         counts = self._counts()
         numbers = torch.arange(len(counts))
@@ -111,7 +128,7 @@ class DetectionMetric(Metric):
         return predictions, _unpack(self.targets, self._target_fields())
 
     def _counts(self) -> Tensor:
-        """Predictions and targets of each image, (images, 2)."""
+        """The numbers of predictions and targets of each image, (images, 2)."""
         return _joined(self.counts).long().view(-1, 2)
 
     def _check(self, item: Mapping[str, Any], fields: Fields, place: str) -> int:
@@ -172,5 +189,5 @@ def _split(table: Boxes, counts: Tensor) -> list[Boxes]:
 
 
 def _joined(states: list[Tensor] | Tensor) -> Tensor:
-    """One vector on the CPU; empty where nothing was seen (syncing leaves a tensor, not a list)."""
+    """One vector on the CPU, empty where nothing was seen; syncing leaves a tensor, not a list."""
     return dim_zero_cat(states).cpu() if len(states) else torch.zeros(0)

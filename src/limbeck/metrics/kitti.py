@@ -27,7 +27,14 @@ OTHER_OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Level:
-    """Which objects count: so high, in pixels, and at most so occluded and truncated."""
+    """Which objects count at a level of difficulty.
+
+    Attributes:
+        name: The name of the level.
+        height: The smallest height of an object in pixels.
+        occlusion: The largest level of occlusion.
+        truncation: The largest part of an object that lies outside of its image.
+    """
 
     name: str
     height: float
@@ -44,7 +51,7 @@ HIGHEST = max(level.height for level in LEVELS)
 
 
 class KITTIAveragePrecision(DetectionMetric):
-    """Mean over classes and levels (easy, moderate, hard) of the average precision.
+    """The mean over classes and levels (easy, moderate, hard) of the average precision.
 
     A match needs an IoU of more than 0.7 for cars, 0.5 for others. Objects beyond a level's bounds
     and targets with ``iscrowd`` (the neighbours: vans for cars, sitting persons for pedestrians)
@@ -56,11 +63,20 @@ class KITTIAveragePrecision(DetectionMetric):
     and predictions have to be in the order of their files, which decides between equals.
 
     Args:
-        classes: Class names; label ``i + 1`` is ``classes[i]``.
-        rules: "today": boxes lower than a level's minimum are not counted, and objects have to be
-            higher than it. "2012": the program that papers up to 2019 used, where low boxes are
-            wrong, and objects of exactly the minimum count.
-        points: 11 (recall 0, 0.1, ..., 1) or 40 (1/40, ..., 1). ``None``: 40 today, 11 in 2012.
+        classes: The names of the classes; label ``i + 1`` is ``classes[i]``.
+        rules: The rules of the program. By "today", boxes that are lower than a level's minimum are
+            not counted, and objects have to be higher than it. By "2012", which papers up to 2019
+            used, low boxes are wrong, and objects of exactly the minimum count.
+        points: The number of recalls that precision is averaged over, 11 (0, 0.1, ..., 1) or 40
+            (1/40, ..., 1). Default (None): 40 by the rules of today, 11 by those of 2012.
+
+    Attributes:
+        headline: The name of the score that judges a run, which is ``mAP``.
+        optional_fields: The fields ``iscrowd``, ``truncation`` and ``occlusion``.
+        classes: The names of the classes.
+
+    Raises:
+        ValueError: ``rules`` or ``points`` is none of these.
     """
 
     headline = "mAP"
@@ -92,7 +108,7 @@ class KITTIAveragePrecision(DetectionMetric):
         self.points = points or (40 if rules == "today" else 11)
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images so far.
+        """Compute the scores of all images so far.
 
         Returns:
             The mean ``mAP`` and ``AP/<name>/<level>``: scalars from 0 to 1. As in the program, a
@@ -106,10 +122,12 @@ class KITTIAveragePrecision(DetectionMetric):
         return {name: score.to(self.device) for name, score in scores.items()}
 
     def curves(self) -> dict[str, Tensor]:
-        """Best precision at or above recall 0, 1/40, ..., 1 of each ``<name>/<level>``, (41,).
+        """Compute the best precision at or above the recalls 0, 1/40, ..., 1.
 
-        0 beyond the highest recall that was reached, and where no box at a threshold is right or
-        wrong (the program divides 0 by 0 there).
+        Returns:
+            The precisions by ``<name>/<level>``, (41,) each. They are 0 beyond the highest recall
+            that was reached, and where no box at a threshold is right or wrong (the program divides
+            0 by 0 there).
         """
         found, truth = self.rows()
         found["boxes"], truth["boxes"], truth["truncation"] = (
@@ -125,11 +143,11 @@ class KITTIAveragePrecision(DetectionMetric):
 
 
 def recall_thresholds(scores: Tensor, positives: int) -> Tensor:
-    """The scores at which recall comes nearest to 1/40, 2/40, ...
+    """The scores at which recall comes nearest to 1/40, 2/40, and so on.
 
     Args:
-        scores: Of the boxes that are right, (N,).
-        positives: Number of objects that count.
+        scores: The scores of the boxes that are right, (N,).
+        positives: The number of objects that count.
 
     Returns:
         At most 41 of the scores, falling.
@@ -164,7 +182,7 @@ class _Overlapping:
     def of(
         cls, found: Boxes, truth: Boxes, label: int, needed: float, today: bool
     ) -> "_Overlapping":
-        """All that overlaps by more than ``needed``."""
+        """The pairs of a class that overlap by more than ``needed``."""
         others = (found["labels"] != label) & (found["labels"] > 0)
         kept = (found["labels"] == label) | (others & _low(found, HIGHEST) & today)
         boxes = _where(found, kept)
@@ -183,7 +201,7 @@ class _Overlapping:
 
 
 def _curve(overlapping: _Overlapping, level: Level, today: bool) -> Tensor:
-    """Best precision at or above each recall, (41,) float64."""
+    """The best precision at or above each recall, (41,) float64."""
     objects, scores = overlapping.objects, overlapping.boxes["scores"]
     outside = (objects["occlusion"] > level.occlusion) | (objects["truncation"] > level.truncation)
     outside |= _low(objects, level.height)
@@ -229,9 +247,9 @@ def _take(rounds: list[Tensor], objects: int, free: Tensor) -> tuple[Tensor, Ten
     """Each object takes, at each threshold, the first of its boxes that is free.
 
     Args:
-        rounds: From :func:`_rounds`.
-        objects: Their number, G.
-        free: Boxes that may be taken at each threshold, (T, D).
+        rounds: The pairs of each round, from :func:`_rounds`.
+        objects: The number of objects, G.
+        free: The boxes that may be taken at each threshold, (T, D).
 
     Returns:
         The box that each object took or -1, (T, G); the boxes that are still free, (T, D).
@@ -258,7 +276,7 @@ def _same_image(first: Boxes, second: Boxes) -> Tensor:
 
 
 def _areas(first: Boxes, second: Boxes, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each pair: the area that they share, that of the first, that of the second, (P,) each."""
+    """The area that each pair shares, that of the first, and that of the second, (P,) each."""
     one, other = first["boxes"][pairs[0]], second["boxes"][pairs[1]]
     upper_left = torch.maximum(one[:, :2], other[:, :2])
     lower_right = torch.minimum(one[:, 2:], other[:, 2:])
@@ -285,5 +303,5 @@ def _needed(name: str) -> float:
 
 
 def _hundredths(values: Tensor) -> Tensor:
-    """What the file's decimals are in float64: float32 moves values across a bound."""
+    """The decimals of a file in float64, as float32 would move values across a bound."""
     return (values.double() * 100).round() / 100

@@ -18,7 +18,7 @@ RIGHT, WRONG, IGNORED = 1, 0, -1
 
 
 class VOCAveragePrecision(DetectionMetric):
-    """Mean over classes of the average precision at one IoU threshold.
+    """The mean over classes of the average precision at one IoU threshold.
 
     A target with ``difficult`` is not counted, and a box that matches it is neither right nor
     wrong. A second box on one target is wrong.
@@ -26,10 +26,18 @@ class VOCAveragePrecision(DetectionMetric):
     Source: Everingham et al., "The PASCAL Visual Object Classes Challenge", 2010, section 4.2.
 
     Args:
-        classes: Class names; label ``i + 1`` is ``classes[i]``.
-        interpolation: "11-point" as in VOC2007, "area" (under the curve's envelope) as from
-            VOC2010 on.
-        iou_threshold: A match needs more than this.
+        classes: The names of the classes; label ``i + 1`` is ``classes[i]``.
+        interpolation: How the curve of precision over recall becomes one number: "11-point" as in
+            VOC2007, or "area" (under the envelope of the curve) as from VOC2010 on.
+        iou_threshold: The IoU that a match has to exceed.
+
+    Attributes:
+        headline: The name of the score that judges a run, which is ``mAP``.
+        optional_fields: The field ``difficult``.
+        classes: The names of the classes.
+
+    Raises:
+        ValueError: ``interpolation`` is none of these.
     """
 
     headline = "mAP"
@@ -53,7 +61,7 @@ class VOCAveragePrecision(DetectionMetric):
         self.iou_threshold = iou_threshold
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images so far.
+        """Compute the scores of all images so far.
 
         Returns:
             The mean ``mAP`` and ``AP/<name>`` of each class: scalars from 0 to 1. As in the kit,
@@ -71,7 +79,7 @@ class VOCAveragePrecision(DetectionMetric):
         return {name: score.to(self.device) for name, score in scores.items()}
 
     def curves(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """(recall, precision) of each class, one value a prediction in order of falling score."""
+        """The (recall, precision) of each class, with a value for each box by falling score."""
         images = self.images()
         verdicts = _cat([match(*image, self.iou_threshold) for image in images])
         scores = _cat([prediction["scores"] for prediction, _ in images])
@@ -86,15 +94,15 @@ class VOCAveragePrecision(DetectionMetric):
 
 
 def match(prediction: Boxes, target: Boxes, iou_threshold: float) -> Tensor:
-    """Judges the boxes of one image, the highest score first.
+    """Judge the boxes of one image, the highest score first.
 
     Args:
-        prediction: ``boxes`` (N, 4), ``scores`` (N,), ``labels`` (N,).
-        target: ``boxes`` (M, 4), ``labels`` (M,), ``difficult`` (M,) booleans.
-        iou_threshold: A match needs more than this.
+        prediction: The predictions: ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,).
+        target: The target: ``boxes`` (M, 4), ``labels`` (M,) and ``difficult``, bool (M,).
+        iou_threshold: The IoU that a match has to exceed.
 
     Returns:
-        (N,) integers: RIGHT, WRONG, or IGNORED for a match with a difficult target.
+        RIGHT, WRONG, or IGNORED for a match with a difficult target, of each box, int64 (N,).
     """
     order = prediction["scores"].argsort(descending=True, stable=True)
     verdicts = torch.full_like(order, WRONG)
@@ -112,16 +120,16 @@ def match(prediction: Boxes, target: Boxes, iou_threshold: float) -> Tensor:
 
 
 def precision_recall(scores: Tensor, verdicts: Tensor, positives: int) -> tuple[Tensor, Tensor]:
-    """The curve of one class.
+    """The curve of precision over recall of one class.
 
     Args:
-        scores: (N,).
-        verdicts: (N,) of RIGHT, WRONG or IGNORED.
-        positives: Number of targets that count.
+        scores: The scores of its boxes, (N,).
+        verdicts: RIGHT, WRONG or IGNORED for each box, (N,).
+        positives: The number of targets that count.
 
     Returns:
-        Recall and precision, each (N,) float64, in order of falling score. Recall is NaN where
-        ``positives`` is 0.
+        The recall and the precision, each float64 (N,), in the order of falling scores. Recall is
+        NaN where ``positives`` is 0.
     """
     ordered = verdicts[scores.argsort(descending=True, stable=True)]
     right = (ordered == RIGHT).cumsum(dim=0).double()
@@ -130,14 +138,14 @@ def precision_recall(scores: Tensor, verdicts: Tensor, positives: int) -> tuple[
 
 
 def average_precision_11_point(recall: Tensor, precision: Tensor) -> Tensor:
-    """Mean of the best precision at recall 0, 0.1, ..., 1 (VOC2007).
+    """The mean of the best precision at or above the recalls 0, 0.1, ..., 1 (VOC2007).
 
     Args:
-        recall: (N,).
-        precision: (N,).
+        recall: The recall at each box, (N,).
+        precision: The precision at each box, (N,).
 
     Returns:
-        A scalar.
+        The mean, a scalar.
     """
     # Multiples of a float step as in the kit: 3 * 0.1 is above 0.3, which a recall of 0.3 misses.
     thresholds = torch.arange(11, dtype=torch.float64) * 0.1
@@ -146,14 +154,14 @@ def average_precision_11_point(recall: Tensor, precision: Tensor) -> Tensor:
 
 
 def average_precision_area(recall: Tensor, precision: Tensor) -> Tensor:
-    """Area under the curve once precision is made to fall monotonically (VOC2010 and later).
+    """The area under the curve once precision is made to fall monotonically (from VOC2010 on).
 
     Args:
-        recall: (N,), rising.
-        precision: (N,).
+        recall: The recall at each box, (N,), which rises.
+        precision: The precision at each box, (N,).
 
     Returns:
-        A scalar; NaN if recall is.
+        The area, a scalar, which is NaN where the recall is.
     """
     widths = recall.diff(prepend=recall.new_zeros(1))
     envelope = precision.flip(0).cummax(dim=0).values.flip(0)

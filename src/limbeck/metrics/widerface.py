@@ -21,16 +21,25 @@ NOTHING = -1
 
 
 class WIDERFaceAveragePrecision(DetectionMetric):
-    """Mean of the average precision of the easy, the medium and the hard faces.
+    """The mean of the average precision of the easy, the medium and the hard faces.
 
-    A target has ``easy``, ``medium`` and ``hard``: whether it is counted there. A box belongs to
-    the face that it overlaps most; where that one is not counted, the box is neither right nor
-    wrong. In images without any face, boxes do not count, as in the program.
+    The fields ``easy``, ``medium`` and ``hard`` of a target say whether a face counts in each of
+    these settings. A box belongs to the face that it overlaps most; where that one does not count,
+    the box is neither right nor wrong. In images without any face, boxes do not count, as in the
+    program.
 
     Source: Yang et al., "WIDER FACE: A face detection benchmark", CVPR 2016.
 
     Args:
         classes: The name of the one class.
+
+    Attributes:
+        headline: The name of the score that judges a run, which is ``AP``.
+        required_fields: The fields ``easy``, ``medium`` and ``hard``.
+        remedy: What to do where a target lacks them.
+
+    Raises:
+        ValueError: There is more than one class, or none.
     """
 
     headline = "AP"
@@ -46,7 +55,7 @@ class WIDERFaceAveragePrecision(DetectionMetric):
             raise ValueError(f"classes is {list(classes)}; expected one: WIDER FACE has only faces")
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of all images so far.
+        """Compute the scores of all images so far.
 
         Returns:
             The mean ``AP`` and ``AP/easy``, ``AP/medium``, ``AP/hard``: scalars from 0 to 1. As in
@@ -61,10 +70,13 @@ class WIDERFaceAveragePrecision(DetectionMetric):
         return {name: score.to(self.device) for name, score in scores.items()}
 
     def curves(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """(recall, precision) of each setting at thresholds 0.999, 0.998, ..., 0, (1000,) each.
+        """Compute recall and precision at the thresholds 0.999, 0.998, ..., 0 on scores.
 
-        Scores are stretched to span 0 to 1 over all images (if all are the same: to 1). Precision
-        is NaN before the first box that counts; recall is NaN where no face is counted.
+        Scores are stretched to span 0 to 1 over all images, or become 1 where all are the same.
+
+        Returns:
+            The (recall, precision) of each setting, (1000,) each. Precision is NaN before the first
+            box that counts; recall is NaN where no face counts.
         """
         images = self.images()
         found, truth = self.rows()
@@ -92,7 +104,7 @@ class WIDERFaceAveragePrecision(DetectionMetric):
 
 
 def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
-    """Of each box of all images, the face that it overlaps most, counted through, or NOTHING."""
+    """The face that each box of all images overlaps most, counted through, or NOTHING."""
     faces, start = [torch.zeros(0, dtype=torch.long)], 0
     wider = torch.tensor([0, 0, 1, 1])
     for prediction, target in images:
@@ -107,7 +119,7 @@ def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
 
 
 def _first_claims(faces: Tensor, count: int) -> Tensor:
-    """Which of the boxes, the highest score first, is the first one on its face: (N,) booleans."""
+    """Which boxes, the highest score first, are the first ones on their faces, bool (N,)."""
     place = torch.arange(len(faces))
     hit = faces != NOTHING
     first = torch.full((count,), len(faces))

@@ -1,4 +1,4 @@
-"""Methods that are calibrated over many batches: when, on which images, over all processes."""
+"""The calibration of methods over many batches: when it happens, and on which images."""
 
 import logging
 import time
@@ -16,14 +16,14 @@ REPORT_EVERY = 30.0  # seconds
 
 
 class Calibrate(L.Callback):
-    """Calibrates methods (MGD's flow) before training, and again when they say so.
+    """Calibrates methods (such as MGD's flow) before training, and again when they say so.
 
-    Every process observes its share of the images; a method's ``solve`` brings what they saw
-    together. What was found is part of the method's state: a resumed run has it already, and goes
-    on calibrating when an uninterrupted one would. Comes before whatever runs a step.
+    Every process observes its share of the images, and a method's ``solve`` brings together what
+    they saw. What was found is part of the method's state: a resumed run has it already, and goes
+    on calibrating when an uninterrupted one would. This callback comes before whatever runs a step.
 
     Args:
-        again: calibrate where a resumed run goes on, too.
+        again: Whether to calibrate where a resumed run goes on, too.
     """
 
     def __init__(self, again: bool = False) -> None:
@@ -68,11 +68,11 @@ class Calibrate(L.Callback):
         log.info("%s: calibrated on %d images a process in %.1f s", name, seen, seconds)
 
     def state_dict(self) -> dict[str, Any]:
-        """When each method was calibrated."""
+        """The step before which each method was calibrated last."""
         return {"last": dict(self.last)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What the checkpoint holds need not be found again."""
+        """Take up what the checkpoint holds, so that it is not found again."""
         self.last = dict(state_dict["last"])
 
 
@@ -80,10 +80,13 @@ def is_due(calibration: Calibration, step: int, epoch: int, batch: int) -> bool:
     """Whether a method is calibrated before a batch.
 
     Args:
-        calibration: of the method.
-        step: optimizer steps taken.
-        epoch: of the batch, counting from 0.
-        batch: its number in the epoch, counting from 0.
+        calibration: When the method is calibrated.
+        step: The number of optimizer steps taken.
+        epoch: The epoch of the batch, which counts from 0.
+        batch: The number of the batch in its epoch, which counts from 0.
+
+    Returns:
+        True where it is.
     """
     when = calibration.when
     if isinstance(when, Epochs):
@@ -93,7 +96,15 @@ def is_due(calibration: Calibration, step: int, epoch: int, batch: int) -> bool:
 
 
 def reported(loader: Any, name: str) -> Iterator[Any]:
-    """The batches, and a line every half a minute that says how far they are."""
+    """The batches of a loader; every half a minute a line says how far a method is with them.
+
+    Args:
+        loader: The loader.
+        name: The name of the method.
+
+    Yields:
+        The batches.
+    """
     last = time.monotonic()
     for number, batch in enumerate(loader):
         if time.monotonic() - last > REPORT_EVERY:

@@ -1,4 +1,4 @@
-"""What accompanies every training run: proof that it is alive, guards, and averages."""
+"""The callbacks of every training run: proofs that it is alive, guards, and averages."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Aliveness(L.Callback):
-    """Before the first step: refuses a distillation that is not alive, and prints the wiring."""
+    """Refuses a distillation that is not alive before its first step, and prints the wiring."""
 
     def __init__(self) -> None:
         self.checked = False
@@ -36,7 +36,7 @@ class Aliveness(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """On the first batch of this process's run."""
+        """Check the pair on the first batch of this process's run."""
         if self.checked:
             return
         self.checked = True
@@ -57,13 +57,14 @@ class Aliveness(L.Callback):
 
 
 class BalanceReport(L.Callback):
-    """After the first steps: size and gradient share of every loss term, with a suggestion.
+    """Prints the size and the gradient share of every loss term after the first steps.
 
-    Where a term sets in late, after its own first steps: an adapter that nothing has trained yet
-    passes hardly any gradient to the student, and would ask for a weight hundreds of times too big.
+    Where a term sets in late, it waits for that term's own first steps: an adapter that nothing has
+    trained yet passes hardly any gradient to the student, and would ask for a weight that is
+    hundreds of times too big.
 
     Args:
-        after: number of optimizer steps, with all terms, after which these are compared.
+        after: The number of optimizer steps with all terms after which these are compared.
     """
 
     def __init__(self, after: int = 20) -> None:
@@ -73,7 +74,7 @@ class BalanceReport(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Once, on the batch that follows ``after`` steps."""
+        """Report once, on the batch that follows ``after`` steps."""
         module: Any = pl_module
         since = trainer.global_step - self.after
         if self.reported or since < 0 or not module.pair.methods or _late(module.pair, since):
@@ -86,11 +87,11 @@ class BalanceReport(L.Callback):
             log.warning(line)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the report was made."""
+        """Say whether the report was made."""
         return {"reported": self.reported}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """A resumed run does not report again."""
+        """Keep a resumed run from reporting again."""
         self.reported = state_dict["reported"]
 
 
@@ -103,9 +104,9 @@ def _late(pair: Pair, number: int) -> bool:
 class NonFiniteGuard(L.Callback):
     """Stops a run whose losses are no longer finite, names the term, and keeps checkpoints good.
 
-    The terms are gathered on the device and looked at when the trainer logs and before a
-    checkpoint is written, so that no step waits for the device. Of several bad steps the first is
-    kept: one term makes the weights NaN, and in the next step every term is.
+    The terms are gathered on the device, and looked at when the trainer logs and before a
+    checkpoint is written, so that no step waits for the device. Of several bad steps the first one
+    is kept: one term makes the weights NaN, and in the next step every term is NaN.
     """
 
     def __init__(self) -> None:
@@ -170,13 +171,13 @@ def _kept(trainer: L.Trainer) -> str:
 
 
 class TeacherComparison(L.Callback):
-    """Says how good the teacher is on the same data before anything is learnt from it."""
+    """Says how good the teacher is on the data before anything is learnt from it."""
 
     def __init__(self) -> None:
         self.warned = False
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The pass before training has measured the teacher."""
+        """Log the scores of the teacher, which the pass before training has measured."""
         module: Any = pl_module
         scores = module.scores.get("teacher")
         if scores is None:
@@ -206,7 +207,15 @@ class TeacherComparison(L.Callback):
 
 
 def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
-    """How the teacher's classes differ from the data's, as far as the teacher knows its own."""
+    """How the classes of the teacher differ from those of the data.
+
+    Args:
+        teacher: The teacher. It may have its own ``classes`` or ``num_classes``.
+        ours: The names of the classes of the data.
+
+    Returns:
+        The difference as the end of a sentence. None: there is none that the teacher knows of.
+    """
     theirs = getattr(teacher, "classes", ())
     for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
         if theirs and there != here:
@@ -216,12 +225,18 @@ def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
 
 
 class MovingAverage(L.Callback):
-    """Exponential moving average of the student's weights, evaluated and exported in their place.
+    """Keeps an exponential moving average of the student's weights.
 
-    Lightning's own callback averages the whole module, the frozen teacher included.
+    The average is evaluated and exported in their place. Lightning's own callback averages the
+    whole module, with the frozen teacher; ``torch.optim.swa_utils.AveragedModel`` keeps a second
+    student, and would need rules of our own for counters and for the first steps.
 
     Args:
-        decay: of the average, below 1; the first steps use (1 + n) / (10 + n) where it is less.
+        decay: The decay of the average, below 1. The first steps use (1 + n) / (10 + n) where that
+            is less.
+
+    Raises:
+        ValueError: ``decay`` does not lie between 0 and 1.
     """
 
     def __init__(self, decay: float) -> None:
@@ -259,22 +274,22 @@ class MovingAverage(L.Callback):
                 self.average[name] = kept
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the average."""
+        """Put the average in the place of the weights, to evaluate it."""
         if self.average:
             self._swap(pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on training the weights themselves."""
+        """Put the weights back, to go on training them."""
         if self.average:
             self._swap(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The average is what training has made: after the last checkpoint, it is the student."""
+        """Make the average the student, after the last checkpoint: it is what training has made."""
         self._swap(pl_module)
         self.average = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The average."""
+        """The average, and the step that it is of."""
         return {"steps": self.steps, "average": self.average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

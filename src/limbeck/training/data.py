@@ -1,4 +1,4 @@
-"""The data of a run, as Lightning wants it: one training set, one validation set, their loaders."""
+"""The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -37,8 +37,11 @@ StatedAugmentation = (
 class TrainingLoader(DataLoader[Any]):
     """A loader of ``ShuffledBatches`` whose position is saved and restored exactly.
 
-    The position is counted where batches are handed over: workers draw ahead of that. What a batch
-    holds is a function of its place alone, so any number of workers can go on from there.
+    The position is counted where batches are handed over, as workers draw ahead of that. What a
+    batch holds is a function of its place alone, so any number of workers can go on from there.
+
+    Attributes:
+        sampler: The order of the batches.
     """
 
     sampler: ShuffledBatches
@@ -53,16 +56,19 @@ class TrainingLoader(DataLoader[Any]):
         self._reached = self.sampler.upcoming()
 
     def state_dict(self) -> dict[str, Any]:
-        """The place behind the last batch that was handed over, and what the order depends on."""
+        """The place after the last batch that was handed over, and what the order depends on."""
         place = self._reached or self.sampler.upcoming()
         return {"place": place._asdict(), "order": self.sampler.depends_on()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lets the next iteration go on at the place that was saved.
+        """Let the next iteration go on at the place that was saved.
+
+        Args:
+            state_dict: What ``state_dict()`` gave.
 
         Raises:
-            ValueError: other images, batches, processes or seed make another order, in which that
-                place means nothing.
+            ValueError: Other images, batches, processes or another seed make another order, in
+                which that place means nothing.
         """
         saved, ours = state_dict["order"], self.sampler.depends_on()
         if saved != ours:
@@ -79,7 +85,7 @@ class EvaluationLoader(DataLoader[Any]):
     """A loader that leaves out batches of which nothing is left, as all their samples are bad.
 
     Raises:
-        BadSampleError: that is so of every batch.
+        BadSampleError: Nothing is left of any batch.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -97,7 +103,7 @@ class EvaluationLoader(DataLoader[Any]):
 
 
 class DataModule(LightningDataModule):
-    """Loaders for a training and a validation set of one task with one list of classes.
+    """Loads a training set and a validation set of one task with one list of classes.
 
     Training batches follow ``limbeck.data.sampling.ShuffledBatches``: what a run sees is a function
     of the seed and the number of processes, whatever the number of workers, and a run that is
@@ -106,27 +112,41 @@ class DataModule(LightningDataModule):
     ``use_distributed_sampler=False``.
 
     Args:
-        val: validation set.
-        train: training set; a run that only evaluates needs none.
-        batch_size: images a step, on each process.
-        eval_batch_size: the same for validation; ``batch_size`` by default.
-        workers: processes that load, for each of the two sets; 0 loads in the main process.
-        augmentation: what happens to the images; by default they only become float32 in [0, 1].
-        group_by_aspect_ratio: keep upright and lying images in separate batches, which saves
-            padding.
-        seed: decides order and augmentation of the training set.
-        on_bad_sample: what an image does that cannot be read, or whose boxes do not fit. "error"
+        val: The validation set.
+        train: The training set. None: there is none, which suits a run that only evaluates.
+        batch_size: The number of images in a training step, on each process.
+        eval_batch_size: The number of images in a validation step, on each process. Default (None):
+            ``batch_size``.
+        workers: The number of processes that load each of the two sets; with 0 the main process
+            loads.
+        augmentation: What happens to the images: one of :mod:`limbeck.data`, or any other
+            :class:`limbeck.data.Augmentation`, by its class path in a recipe. Default (None): they
+            only become float32 in [0, 1].
+        group_by_aspect_ratio: Whether to keep upright and lying images in separate batches, which
+            saves padding.
+        seed: The number that decides order and augmentation of the training set.
+        on_bad_sample: What happens where an image cannot be read, or its boxes do not fit. "error"
             ends the run; "skip" trains on the next good image of the set in its place, and leaves
             it out of validation. ``limbeck.training.skipped.SkippedSamples`` counts and lists them.
 
     Attributes:
-        bad_samples: with "skip", for "training" and "validation" the datasets' flags, bool, of the
-            images that were skipped on this process so far; its loading workers set them.
+        bad_samples: With "skip", the flags of the images of the "training" and the "validation" set
+            that were skipped on this process so far, bool (N,) each; its loading workers set them.
 
     Raises:
-        ValueError: the two sets differ in task or classes, the augmentation is for another task,
+        ValueError: The two sets differ in task or classes, the augmentation is for another task,
             or an argument is out of range.
+
+    Example:
+        >>> from limbeck.data import Shapes
+        >>> from limbeck.training.data import DataModule
+        >>> data = DataModule(Shapes(count=8), Shapes(count=64, seed=1), batch_size=4, workers=0)
+        >>> images, targets = next(iter(data.train_dataloader()))
+        >>> len(images), data.classes[0]
+        (4, 'circle')
     """
+
+    bad_samples: dict[str, Tensor]
 
     def __init__(
         self,
@@ -161,19 +181,19 @@ class DataModule(LightningDataModule):
         self.augmentation = augmentation
         self.group_by_aspect_ratio = group_by_aspect_ratio
         self.seed = seed
-        self.bad_samples: dict[str, Tensor] = {}
+        self.bad_samples = {}
         if on_bad_sample == "skip":
             self.bad_samples = {name: _flags(dataset) for name, dataset in self.datasets.items()}
 
     @property
     def datasets(self) -> dict[str, VisionDataset]:
-        """By what they are for: "training", if there is one, and "validation"."""
+        """The sets by their purpose: "training", if there is one, and "validation"."""
         training = {} if self.train is None else {"training": self.train}
         return training | {"validation": self.val}
 
     @property
     def task(self) -> Task:
-        """What the datasets are for."""
+        """The task of the datasets."""
         return self.val.task
 
     @property
@@ -182,10 +202,13 @@ class DataModule(LightningDataModule):
         return self.val.classes
 
     def train_dataloader(self) -> TrainingLoader:
-        """Shuffled, augmented batches; its ``state_dict`` restores its position exactly.
+        """Load shuffled and augmented batches.
+
+        Returns:
+            A loader whose ``state_dict`` restores its position exactly.
 
         Raises:
-            ValueError: there is no training set.
+            ValueError: There is no training set.
         """
         train = self._needed_train()
         rank, world_size = rank_and_world_size()
@@ -209,12 +232,16 @@ class DataModule(LightningDataModule):
     def calibration_dataloader(
         self, images: int, transform: Literal["training", "evaluation"], step: int
     ) -> EvaluationLoader:
-        """This process's part of some training images, for methods that are calibrated.
+        """Load this process's part of some training images, for methods that are calibrated.
 
         Args:
-            images: how many, over all processes; at most all there are.
-            transform: whether they are augmented as in training, or taken as in evaluation.
-            step: of the run; with the seed, decides which images, and their augmentation.
+            images: The number of images over all processes; at most all there are.
+            transform: Whether the images are augmented as in training, or taken as in evaluation.
+            step: The step of the run, which with the seed decides which images they are, and their
+                augmentation.
+
+        Returns:
+            A loader of them.
         """
         train = self._needed_train()
         rank, world_size = rank_and_world_size()
@@ -229,7 +256,7 @@ class DataModule(LightningDataModule):
         return EvaluationLoader(samples, sampler=batches, **options)
 
     def val_dataloader(self) -> EvaluationLoader:
-        """This process's part of the validation set, in order."""
+        """Load this process's part of the validation set, in its order."""
         rank, world_size = rank_and_world_size()
         batches = evaluation_batches(
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
@@ -247,7 +274,7 @@ class DataModule(LightningDataModule):
     def _transforms(
         self, kind: Literal["training", "evaluation"]
     ) -> tuple[Transform, Transform | None]:
-        """Of samples, and of whole batches."""
+        """The transform of samples, and that of whole batches, if there is one."""
         stated = self.augmentation
         if stated is None:
             return to_float(), None
@@ -256,7 +283,7 @@ class DataModule(LightningDataModule):
         return stated.training(), stated.training_batch()
 
     def _loader_options(self) -> dict[str, Any]:
-        """Whole batches come from the dataset, so the loader itself makes none."""
+        """The options of every loader; it makes no batches, as whole ones come from the dataset."""
         return {
             "batch_size": None,
             "num_workers": self.workers,
@@ -267,7 +294,7 @@ class DataModule(LightningDataModule):
         }
 
     def _lying(self, dataset: VisionDataset) -> list[int]:
-        """1 for images that are wider than high."""
+        """The group of each image: 1 where it is wider than high, otherwise 0."""
         groups = []
         for index in range(len(dataset)):
             try:
@@ -281,7 +308,7 @@ class DataModule(LightningDataModule):
 
 
 def _flags(dataset: VisionDataset) -> Tensor:
-    """One an image, bool (N,), in memory that is shared with the loading workers."""
+    """A flag for each image, bool (N,), in memory that is shared with the loading workers."""
     flags: Tensor = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
     return flags
 

@@ -1,8 +1,8 @@
 """Files of detections, as the programs of PASCAL VOC, KITTI and WIDER FACE read them.
 
-The published detectors write three decimals of a score. Boxes that fall together so have another
-order, and average precision is about order alone: here there are eight, which keep all float32 near
-1 apart.
+The published detectors write scores with three decimals. That makes some of them equal and changes
+the order of their boxes, which average precision is about. Here they have eight decimals, which
+keep all float32 numbers near 1 apart.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,14 @@ from limbeck.data.annotated import AnnotatedImages
 
 
 class Found(NamedTuple):
-    """One box: of which image, of which class, and x1 y1 x2 y2 in its pixels, exclusive."""
+    """One box that was found.
+
+    Attributes:
+        image: The ``image_id`` of its image.
+        name: The name of its class.
+        score: Its score.
+        box: Its x1, y1, x2, y2 in pixels of the image, exclusive.
+    """
 
     image: int
     name: str
@@ -27,14 +34,22 @@ class Found(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-Files = Iterator[tuple[str, str]]  # name in the folder, text
+File = tuple[str, str]  # its name in the folder, and its text
 
 
-def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
-    """VOC's: ``comp4_det_test_<class>.txt`` of a line a box, also where nothing was found.
+def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
+    """Write as PASCAL VOC's development kit reads.
 
-    Name of the image, score, and x1 y1 x2 y2, which count pixels inclusively from 1, with one
-    decimal.
+    There is a file ``comp4_det_test_<class>.txt`` for each class, also where nothing was found. It
+    has a line for each box: the name of the image, the score, and x1, y1, x2, y2 with one decimal,
+    which count pixels from 1 and are inclusive.
+
+    Args:
+        dataset: The images.
+        found: The boxes on them, image by image.
+
+    Yields:
+        The name and the text of each file.
     """
     stems = {image.image_id: image.path.stem for image in dataset.images}
     for name in dataset.classes:
@@ -46,10 +61,19 @@ def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
         yield f"comp4_det_test_{name}.txt", "".join(lines)
 
 
-def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
-    """KITTI's: ``<frame>.txt`` of a line a box, also where nothing was found.
+def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
+    """Write as KITTI's program reads.
 
-    The class, x1 y1 x2 y2 with two decimals and the score, among what a 2D detector does not know.
+    There is a file ``<frame>.txt`` for each image, also where nothing was found. It has a line for
+    each box: the class, x1, y1, x2, y2 with two decimals and the score, among what a 2D detector
+    does not know.
+
+    Args:
+        dataset: The images.
+        found: The boxes on them, image by image.
+
+    Yields:
+        The name and the text of each file.
     """
     for image, of_image in _by_image(dataset, found):
         lines = (
@@ -60,10 +84,19 @@ def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
         yield f"{image.stem}.txt", "".join(lines)
 
 
-def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
-    """WIDER FACE's: ``<event>/<image>.txt``: its name, the number of boxes, and a line for each.
+def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
+    """Write as WIDER FACE's program reads.
 
-    x, y, width and height with two decimals, and the score; the highest score first.
+    There is a file ``<event>/<image>.txt`` for each image, with its name, the number of its boxes,
+    and a line for each box: x, y, width and height with two decimals, and the score. The highest
+    score comes first.
+
+    Args:
+        dataset: The images.
+        found: The boxes on them, image by image.
+
+    Yields:
+        The name and the text of each file.
     """
     for image, of_image in _by_image(dataset, found):
         lines = (
@@ -76,20 +109,22 @@ def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Files:
         )
 
 
-_WRITERS: dict[type[AnnotatedImages], Callable[[AnnotatedImages, Sequence[Found]], Files]] = {
+_Writer = Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
+_WRITERS: dict[type[AnnotatedImages], _Writer] = {
     KITTI: kitti_files,
     WIDERFace: wider_face_files,
 }
 
 
 class DetectionFiles(L.Callback):
-    """Writes what each validation finds with the student, as the dataset's own program reads it.
+    """Writes what the student finds in each validation, as the dataset's own program reads it.
 
-    That is KITTI's for :class:`KITTI`, WIDER FACE's for :class:`WIDERFace`, and that of PASCAL
-    VOC's development kit for all others.
+    That is KITTI's program for :class:`limbeck.data.KITTI`, WIDER FACE's for
+    :class:`limbeck.data.WIDERFace`, and PASCAL VOC's development kit for all others.
 
     Args:
-        folder: made where it is missing; files of an earlier validation are replaced.
+        folder: The folder to write into, which is made where it is missing. Files of an earlier
+            validation are replaced.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,11 +132,7 @@ class DetectionFiles(L.Callback):
         self.found: list[Found] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Before the first batch: only image files have names to write.
-
-        Raises:
-            ValueError: the validation set is of another kind.
-        """
+        """Refuse a validation set that has no image files, whose names are to be written."""
         module: Any = pl_module
         dataset = module.data.datasets["validation"]
         if not isinstance(dataset, AnnotatedImages):
@@ -122,7 +153,7 @@ class DetectionFiles(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the student's boxes."""
+        """Keep the boxes that the student found."""
         if not trainer.sanity_checking:  # that pass is the teacher's
             for target, found in zip(batch[1], outputs["student"], strict=True):
                 self.found += self._rows(int(target["image_id"]), found)
@@ -136,7 +167,7 @@ class DetectionFiles(L.Callback):
         ]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """All files, with the images of all processes."""
+        """Write all files, with the images of all processes."""
         if trainer.sanity_checking:
             return
         found = [self.found]
@@ -155,7 +186,7 @@ class DetectionFiles(L.Callback):
 def _by_image(
     dataset: AnnotatedImages, found: Sequence[Found]
 ) -> Iterator[tuple[Path, list[Found]]]:
-    """Each image file, and what was found on it."""
+    """Each image file, with the boxes that were found on it."""
     boxes: dict[int, list[Found]] = {image.image_id: [] for image in dataset.images}
     for each in found:
         boxes[each.image].append(each)

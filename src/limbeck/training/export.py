@@ -1,4 +1,4 @@
-"""What a training run leaves: the plain student, and what the run came to."""
+"""What a training run leaves: the plain student, and a summary of the run."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class TrainingTime(L.Callback):
-    """Seconds spent in training batches: wall time, and CPU time of this process.
+    """Counts the seconds spent in training batches, as wall time and CPU time of this process.
 
-    Evaluation is not counted: comparisons at equal time are about training.
+    Evaluation is not counted, as comparisons at equal time are about training.
     """
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ class TrainingTime(L.Callback):
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """What training does between batches, but is part of it."""
+        """Count what belongs to training, but is done between batches."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds so far."""
+        """The seconds so far."""
         return {"wall": self.wall, "cpu": self.cpu}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -57,16 +57,16 @@ class TrainingTime(L.Callback):
 
 
 class ExportStudent(L.Callback):
-    """Writes the plain student, and what the run came to, into the run's folder."""
+    """Writes the plain student and the summary of the run into the run's folder."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A student that could not be exported is refused before it is trained, everywhere."""
+        """Refuse a student that could not be exported before it is trained, on every process."""
         with TemporaryDirectory() as folder:
             export(pl_module, Path(folder))
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """``student/`` and ``summary.json``."""
+        """Write ``student/`` and ``summary.json``."""
         module: Any = pl_module
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -78,7 +78,12 @@ class ExportStudent(L.Callback):
 
 
 def export(module: Any, folder: Path) -> None:
-    """The student with its classes, and the augmentation whose evaluation it was measured with."""
+    """Save the student, with its classes and the augmentation that it was measured with.
+
+    Args:
+        module: The ``DistillationModule`` that has trained it.
+        folder: The folder to write into.
+    """
     augmentation = module.data.augmentation
     save_student(
         module.pair.student,
@@ -93,7 +98,12 @@ def export(module: Any, folder: Path) -> None:
 
 
 def write_summary(trainer: L.Trainer, module: Any) -> None:
-    """``summary.json``: scores of student and teacher, steps and seconds of training."""
+    """Write ``summary.json``: scores of student and teacher, steps and seconds of training.
+
+    Args:
+        trainer: The trainer of the run, in whose folder the file is written.
+        module: Its ``DistillationModule``.
+    """
     timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
     summary = {
         "scores": module.scores,
@@ -106,5 +116,5 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
 
 
 def short(scores: dict[str, float]) -> str:
-    """The scores over all classes, in one line."""
+    """The scores that are over all classes, in one line."""
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if "/" not in name)

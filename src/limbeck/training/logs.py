@@ -1,4 +1,4 @@
-"""The logs of a run: what is in them stays, and what cannot be written does not end the run."""
+"""The logs of a run, of which nothing is lost, and which cannot end the run."""
 
 import csv
 import logging
@@ -16,7 +16,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def outlived(what: str) -> Iterator[None]:
-    """A full disk costs the log what it cannot hold, not the run what it has trained."""
+    """Log an error where a file cannot be written, such as on a full disk, and let the run go on.
+
+    Args:
+        what: The name of the file, for the message.
+
+    Yields:
+        Nothing.
+    """
     try:
         yield
     except OSError as error:
@@ -24,19 +31,19 @@ def outlived(what: str) -> Iterator[None]:
 
 
 class Rows(CSVLogger):
-    """``metrics.csv``."""
+    """Lightning's CSV log, whose rows are kept where they cannot be written."""
 
     def save(self) -> None:
-        """Write what was logged; kept for the next time where that fails."""
+        """Write what was logged, and keep it for the next time where that fails."""
         with outlived("metrics.csv"):
             super().save()
 
 
 class Events(TensorBoardLogger):
-    """TensorBoard's."""
+    """Lightning's TensorBoard log, which outlives a full disk."""
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log them."""
+        """Log the metrics of a step."""
         with outlived("the TensorBoard log"):
             super().log_metrics(metrics, step)
 
@@ -52,10 +59,10 @@ class Events(TensorBoardLogger):
 
 
 class EarlierRows(L.Callback):
-    """Keeps in ``metrics.csv`` what a resumed run has logged before; Lightning deletes it.
+    """Keeps in ``metrics.csv`` what a resumed run has logged before, which Lightning deletes.
 
     Args:
-        csv_log: the run's CSV log, not yet written to.
+        csv_log: The CSV log of the run, to which nothing has been written yet.
     """
 
     def __init__(self, csv_log: CSVLogger) -> None:
@@ -67,13 +74,13 @@ class EarlierRows(L.Callback):
 
     @rank_zero_only
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Put everything back at once: the run may fail before its first step, or have none."""
+        """Put all rows back at once, as the run may fail before its first step, or have none."""
         if stage == "fit":
             self._put_back(self.rows)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Less what came after the checkpoint and is about to be logged again."""
+        """Drop the rows after the checkpoint, which are about to be logged again."""
         self._put_back([row for row in self.rows if int(row["step"]) < trainer.global_step])
 
     def _put_back(self, rows: list[dict[str, str]]) -> None:

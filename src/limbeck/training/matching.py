@@ -10,13 +10,15 @@ from limbeck.report.matching import flow_matrix, matched_maps
 
 
 class MatchingPictures(L.Callback):
-    """At each validation draws, for every place of every MGD, its flow and some matched maps.
+    """Draws the flow and some matched maps of every place of every MGD, at each validation.
 
-    ``matching/<method>_<place>_flow.png`` and ``..._maps.png`` in the run's folder, the maps of the
-    first validation image. Each replaces the one before. For a recipe's ``trainer.callbacks``.
+    The pictures are ``matching/<method>_<place>_flow.png`` and ``..._maps.png`` in the run's
+    folder, with the maps of the first validation image. Each replaces the one before. A recipe
+    states this callback in ``trainer.callbacks``.
 
     Args:
-        channels: of the student whose maps are drawn at most, spread evenly over all.
+        channels: The largest number of the student's channels whose maps are drawn, spread evenly
+            over all.
     """
 
     def __init__(self, channels: int = 6) -> None:
@@ -31,7 +33,7 @@ class MatchingPictures(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the first image of the first batch."""
+        """Draw the maps of the first image of the first batch."""
         module: Any = pl_module
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
             return

@@ -1,4 +1,4 @@
-"""The LightningModule: it drives a Distillation, and evaluates student and teacher alike."""
+"""The LightningModule that trains a Distillation, and evaluates student and teacher alike."""
 
 import math
 from collections.abc import Mapping
@@ -40,25 +40,33 @@ from limbeck.training.skipped import SkippedSamples
 
 
 class DistillationModule(L.LightningModule):
-    """Trains a student, taught or plain: without teacher and methods it is the plain baseline.
+    """Trains a student, with a teacher or without one.
+
+    Without teacher and methods it trains the plain student, the baseline of a comparison.
 
     Args:
-        student: the model that is trained and exported.
-        teacher: the frozen model it learns from.
-        methods: by a name of the user's choice, which names its losses.
-        transfer: ``{student's submodule: teacher's}``, copied once before training.
-        student_weight: weight of the student's own losses.
-        optimizer: SGD or AdamW.
-        learning_rate: its course over the run.
-        metric: a detector's average precision: COCO's, VOC's, KITTI's by today's rules and 40
-            points or by those of 2012 and 11, WIDER FACE's; ``auto``: COCO's for detectors, top-1
-            and top-5 for classifiers.
-        moving_average: decay of an exponential moving average of the student's weights, which is
-            what is evaluated and exported; None for none.
-        channels_last: keep convolution weights (and so feature maps) in channels_last layout.
-        compile: compile the trunks of student and teacher with ``torch.compile``.
-        recalibrate: calibrate methods anew where a resumed run goes on, though its checkpoint holds
-            what they found.
+        student: The model that is trained and exported.
+        teacher: The frozen model that the student learns from. None: there is none.
+        methods: The methods, by names of the user's choice, which name their losses. None: there
+            are none.
+        transfer: The submodules of the teacher whose weights are copied once before training, by
+            the submodules of the student that get them. None: nothing is copied.
+        student_weight: The weight of the student's own losses, a number or a schedule.
+        optimizer: The optimizer of the student and of what the methods train.
+        learning_rate: The course of the learning rate over the run.
+        metric: What student and teacher are measured by. The names of average precisions are
+            ``coco``, ``voc``, ``kitti`` (by today's rules, over 40 recalls), ``kitti_2012`` (by
+            those of 2012, over 11 recalls) and ``widerface``. ``auto`` is ``coco`` for detectors,
+            and top-1 and top-5 accuracy for classifiers. Any ``torchmetrics.Metric`` of the class
+            names can be given too: by its class path in a recipe, in Python as its class or a
+            function that makes it. See :mod:`limbeck.metrics`.
+        moving_average: The decay of an exponential moving average of the student's weights, which
+            is evaluated and exported in their place. None: there is none.
+        channels_last: Whether to keep the weights of convolutions, and so feature maps, in
+            channels_last layout.
+        compile: Whether to compile the trunks of student and teacher with ``torch.compile``.
+        recalibrate: Whether to calibrate methods anew where a resumed run goes on, though its
+            checkpoint holds what they found.
     """
 
     def __init__(
@@ -98,12 +106,12 @@ class DistillationModule(L.LightningModule):
             trunks.compile_trunks(self.pair)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """What every run is accompanied by."""
+        """The callbacks that accompany every run."""
         return self.companions
 
     @property
     def data(self) -> DataModule:
-        """The data that the trainer was given."""
+        """The data module that the trainer was given, which has to be limbeck's."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, DataModule):
             raise TypeError(
@@ -113,7 +121,7 @@ class DistillationModule(L.LightningModule):
         return data
 
     def setup(self, stage: str) -> None:
-        """Metrics fit the data's task and classes, and the teacher is measured on all of it."""
+        """Make the metrics, and have the teacher measured on all validation data."""
         refuse_other_data(self.pair.student, self.data)
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
@@ -122,13 +130,13 @@ class DistillationModule(L.LightningModule):
         self.metrics = nn.ModuleDict({side: self.new_metric(self.data) for side in sides})
 
     def new_metric(self, data: DataModule) -> Metric:
-        """An empty metric for this data."""
+        """Make an empty metric for the task and the classes of this data."""
         return make_metric(self.metric, data.task, data.classes)
 
     # -- training -------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """A one-cycle is made for one number of steps: a resumed run has to keep it."""
+        """Refuse to resume a one-cycle, which is made for one number of steps, with another one."""
         cycle = self.lr_schedulers()
         if isinstance(cycle, OneCycleLR) and cycle.total_steps != self._count_steps()[0]:
             raise ValueError(
@@ -138,7 +146,7 @@ class DistillationModule(L.LightningModule):
             )
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        """One batch through the pair."""
+        """Compute the loss of one batch."""
         images, targets = batch
         losses: Losses = self.pair(images, targets)
         self.terms = {name: loss.detach() for name, loss in losses.raw.items()}
@@ -147,7 +155,7 @@ class DistillationModule(L.LightningModule):
         return total
 
     def _log_losses(self, losses: Losses, total: Tensor, batch_size: int) -> None:
-        """Every term, raw and weighted; what a logger gets is the mean over all processes."""
+        """Log every term, raw and weighted, as the mean over all processes."""
         total, terms = self._over_processes(total)
         raw = {f"train/raw/{name}": value for name, value in terms.items()}
         weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in terms.items()}
@@ -169,7 +177,7 @@ class DistillationModule(L.LightningModule):
         return total, dict(zip(self.terms, means, strict=True))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An optimizer step, after which schedules move on."""
+        """Take an optimizer step, after which schedules move on."""
         super().optimizer_step(*args, **kwargs)
         self.pair.advance()
 
@@ -179,12 +187,12 @@ class DistillationModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Each parameter by itself as the optimizer states it, then all of them as the trainer."""
+        """Clip each gradient as the optimizer says, and then all of them as the trainer says."""
         self.optimizer.clip(optimizer)
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimizer and learning rate as the recipe states them."""
+        """Build the optimizer and the learning rate that the recipe states."""
         norms = norm_parameters(self.pair)
         optimizer = self.optimizer.build(self.pair.named_trainable_parameters(), norms)
         scheduler = self.learning_rate.build(optimizer, *self._count_steps())
@@ -194,7 +202,7 @@ class DistillationModule(L.LightningModule):
         }
 
     def _count_steps(self) -> tuple[int, int]:
-        """Optimizer steps of the whole run, and of an epoch.
+        """The numbers of optimizer steps in the whole run, and in an epoch.
 
         Lightning's own estimate sets the training data up before a checkpoint is restored, and the
         position in the data is then lost.
@@ -216,10 +224,10 @@ class DistillationModule(L.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------
 
     def _evaluated(self) -> Mapping[str, nn.Module]:
-        """Whom this validation pass is about.
+        """The models that this pass over the validation data measures, by their sides.
 
         The pass before training (Lightning's sanity check, over all validation data) measures the
-        teacher, later ones the student, and ``limbeck validate`` both.
+        teacher, later ones measure the student, and ``limbeck validate`` measures both.
         """
         sides = {"student": self.pair.student}
         if self.pair.teacher is not None:
@@ -230,7 +238,7 @@ class DistillationModule(L.LightningModule):
         return sides
 
     def validation_step(self, batch: Any, _: int) -> dict[str, Any]:
-        """Predictions of one batch, into the metric; by side, for callbacks."""
+        """Put the predictions of one batch into the metrics; callbacks get them by side."""
         images, targets = batch
         found = {}
         for side, model in self._evaluated().items():
@@ -242,7 +250,7 @@ class DistillationModule(L.LightningModule):
         return found
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the whole validation data."""
+        """Compute and log the scores of the whole validation data."""
         for side in self._evaluated():
             metric: Any = self.metrics[side]
             scores = named_scores(metric)
@@ -257,11 +265,11 @@ class DistillationModule(L.LightningModule):
                 self.log_dict(logged, rank_zero_only=False, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The scores so far: a resumed run does not measure the teacher again."""
+        """Keep the scores so far, so that a resumed run does not measure the teacher again."""
         checkpoint["scores"] = self.scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Scores that the run goes on with; one that only validates makes its own."""
+        """Take up the scores where training goes on; a run that only validates makes its own."""
         if self.trainer.state.fn == "fit":
             self.scores = checkpoint.get("scores", {})
             if "teacher" in self.scores:
@@ -270,7 +278,15 @@ class DistillationModule(L.LightningModule):
 
 
 def refuse_other_data(student: nn.Module, data: DataModule) -> None:
-    """Raise where the student is not made for the data."""
+    """Refuse a student that is not made for the data.
+
+    Args:
+        student: The student.
+        data: The data that it is to be trained on.
+
+    Raises:
+        ValueError: The student is for the other task, or for another number of classes.
+    """
     if data.task == "classification" and takes_list(student):
         raise ValueError(
             f"the data is for classification, model.student is a {type(student).__name__}, which "
@@ -286,9 +302,17 @@ def refuse_other_data(student: nn.Module, data: DataModule) -> None:
 
 
 def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callback]:
-    """The callbacks of every run.
+    """The callbacks of every run, in the order in which they are called.
 
-    The first change what the others see, the last undoes what they draw at random.
+    The first ones change what the others see, and the last one undoes what they draw at random.
+
+    Args:
+        moving_average: The decay of the moving average of the student's weights. None: there is
+            none.
+        recalibrate: Whether to calibrate methods anew where a resumed run goes on.
+
+    Returns:
+        New callbacks.
     """
     averaging = [] if moving_average is None else [MovingAverage(moving_average)]
     return [

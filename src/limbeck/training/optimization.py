@@ -1,10 +1,10 @@
-"""Optimizers and learning rates, as a recipe states them."""
+"""The optimizer and the learning rate, as a recipe states them."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -17,24 +17,28 @@ _NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.La
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD or AdamW over the student's and the adapters' parameters.
+    """SGD or AdamW over the parameters of the student and of the adapters.
 
     Attributes:
-        name: ``sgd`` or ``adamw``.
-        lr: peak learning rate.
-        weight_decay: on every parameter, less those that the next two are about.
-        norm_weight_decay: on the affine parameters of norms; None: as all others.
-        bias_weight_decay: on biases, which are the parameters named ``bias`` of all modules that
-            are not norms; None: as all others.
-        bias_lr_factor: biases learn at this factor times what is said of them otherwise.
-        momentum: of SGD; ``one_cycle`` moves it between 0.95 and 0.85 instead.
-        nesterov: of SGD.
-        lr_factors: ``{prefix: factor}``: parameters of the student whose name begins with the
-            prefix learn at ``factor * lr`` (a pretrained backbone, say); the longest prefix wins.
-        weight_decays: ``{prefix: weight decay}`` likewise, in place of ``weight_decay``; what a
-            method trains is ``methods`` or, one method's, ``methods.<its name>``.
-        clip_each: norm to which the gradient of each parameter is clipped by itself;
-            ``trainer.gradient_clip_val`` is about all of them together. None: they are not.
+        name: The name of the optimizer, ``sgd`` or ``adamw``.
+        lr: The peak of the learning rate.
+        weight_decay: The weight decay of every parameter, apart from those that the next two
+            arguments are about.
+        norm_weight_decay: The weight decay of the affine parameters of norms. Default (None): as
+            that of all others.
+        bias_weight_decay: The weight decay of biases, which are the parameters named ``bias`` of
+            all modules that are not norms. Default (None): as that of all others.
+        bias_lr_factor: The factor on the learning rate of biases.
+        momentum: The momentum of SGD. With ``one_cycle`` it moves between 0.95 and 0.85 instead.
+        nesterov: Whether the momentum of SGD is Nesterov's.
+        lr_factors: The factor on the learning rate of parameters of the student, by the prefix
+            with which their names begin (a pretrained backbone, say); the longest prefix wins.
+        weight_decays: The weight decay of parameters by the prefix with which their names begin, in
+            place of ``weight_decay``; the longest prefix wins. What all methods train begins with
+            ``methods``, and what one method trains with ``methods.<its name>``.
+        clip_each: The norm to which the gradient of each parameter is clipped by itself, while
+            ``trainer.gradient_clip_val`` is about all of them together. Default (None): they are
+            not clipped.
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
@@ -52,7 +56,18 @@ class Optimizer:
     def build(
         self, parameters: Iterable[tuple[str, nn.Parameter]], norms: set[int]
     ) -> torch.optim.Optimizer:
-        """The optimizer of named parameters; ``norms`` are the ids of those of norms."""
+        """Build the optimizer.
+
+        Args:
+            parameters: The parameters to train, with their names.
+            norms: The ids of the parameters that belong to norms.
+
+        Returns:
+            A new optimizer, with a group for each learning rate and weight decay.
+
+        Raises:
+            ValueError: Nothing is trained, or a prefix fits no parameter of the student.
+        """
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         names = []
         for name, parameter in parameters:
@@ -83,7 +98,7 @@ class Optimizer:
         )
 
     def clip(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient of each parameter to the norm ``clip_each``, if there is one."""
+        """Clip the gradient of each of the optimizer's parameters to the norm ``clip_each``."""
         if self.clip_each is not None:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
@@ -102,7 +117,7 @@ class Optimizer:
 
 
 def _of_longest(stated: Mapping[str, float], name: str, default: float) -> float:
-    """What is stated for the longest prefix of a name."""
+    """The value that is stated for the longest prefix of a name."""
     fitting = [prefix for prefix in stated if _begins(name, prefix)]
     return stated[max(fitting, key=len)] if fitting else default
 
@@ -112,7 +127,7 @@ def _begins(name: str, prefix: str) -> bool:
 
 
 def norm_parameters(model: nn.Module) -> set[int]:
-    """Ids of the parameters that belong to norms."""
+    """The ids of the parameters of a model that belong to norms."""
     return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
 
 
@@ -124,17 +139,33 @@ class LearningRate:
     """How the learning rate moves over the run.
 
     Attributes:
-        shape: ``constant``; ``step`` (times ``gamma`` at each milestone); ``cosine`` (to
-            ``end_factor``); ``one_cycle`` (up over the warm-up and down to 0, cosine, momentum in
-            reverse: Smith and Topin, arXiv:1708.07120).
-        warm_up: linear warm-up: how many of ``interval``, or below 1 a share of the run.
-        warm_up_factor: factor on the learning rate at the first step of a linear warm-up.
-        interval: after what the learning rate moves: every optimizer ``step``, or every ``epoch``
-            (not with ``one_cycle``).
-        milestones: of ``step``.
-        unit: what the milestones count.
-        gamma: of ``step``.
-        end_factor: of ``cosine``, the factor that it ends at.
+        shape: The shape of its course after the warm-up. ``constant`` leaves it at its peak;
+            ``step`` multiplies it by ``gamma`` at each milestone; ``cosine`` lets it fall to
+            ``end_factor`` times its peak; ``one_cycle`` goes up over the warm-up and down to 0 by
+            cosines, with momentum in reverse (Smith and Topin, arXiv:1708.07120). Any other shape
+            is a function, or an object that is called, which a recipe states by its path: it takes
+            the share of the training after the warm-up that is done, from 0 to 1, and gives the
+            factor on the learning rate. It has to depend on that share alone, so that a resumed run
+            goes on exactly.
+        warm_up: The length of the linear warm-up, in the unit of ``interval``; below 1, as a share
+            of the run.
+        warm_up_factor: The factor on the learning rate at the first step of the warm-up.
+        interval: How often the learning rate moves: after every optimizer ``step``, or after every
+            ``epoch`` (not with ``one_cycle``).
+        milestones: When ``step`` lowers the learning rate, in the unit ``unit``.
+        unit: What the milestones count.
+        gamma: The factor by which ``step`` lowers the learning rate at each milestone.
+        end_factor: The factor on the learning rate at which ``cosine`` ends.
+
+    Raises:
+        ValueError: There is no such shape, ``step`` has no milestones, or ``one_cycle`` is to move
+            after every epoch.
+
+    Example:
+        >>> from limbeck.training.optimization import LearningRate
+        >>> rate = LearningRate(lambda done: (1 - done) ** 2, warm_up=0)
+        >>> rate.factor(step=50, total=100, warm_up=0, milestones=())
+        0.25
     """
 
     shape: ShapeName | Callable[[float], float] = "one_cycle"
@@ -147,6 +178,11 @@ class LearningRate:
     end_factor: float = 0.0
 
     def __post_init__(self) -> None:
+        if not callable(self.shape) and self.shape not in get_args(ShapeName):
+            raise ValueError(
+                f"learning_rate.shape is {self.shape!r}; expected {', '.join(get_args(ShapeName))} "
+                "or a callable"
+            )
         if self.shape == "step" and not self.milestones:
             raise ValueError(
                 "learning_rate.shape is 'step', but there are no milestones: give "
@@ -161,7 +197,16 @@ class LearningRate:
     def build(
         self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int
     ) -> LRScheduler:
-        """A scheduler to step after every optimizer step."""
+        """Build the scheduler.
+
+        Args:
+            optimizer: The optimizer, whose groups have their peaks as learning rates.
+            total_steps: The number of optimizer steps in the whole run.
+            steps_per_epoch: The number of optimizer steps in an epoch.
+
+        Returns:
+            A scheduler to step after every optimizer step.
+        """
         every = steps_per_epoch if self.interval == "epoch" else 1
         warm_up = self.warm_up * (total_steps if self.warm_up < 1 else every)
         if self.shape == "one_cycle":
@@ -180,7 +225,18 @@ class LearningRate:
     def factor(
         self, step: int, total: int, warm_up: float, milestones: Sequence[int], every: int = 1
     ) -> float:
-        """Factor on the learning rate after ``step`` optimizer steps (not for ``one_cycle``)."""
+        """The factor on the learning rate at a step, of every shape but ``one_cycle``.
+
+        Args:
+            step: The number of optimizer steps taken.
+            total: The number of optimizer steps in the whole run.
+            warm_up: The number of optimizer steps in the warm-up.
+            milestones: The milestones in optimizer steps.
+            every: The number of optimizer steps after which the learning rate moves.
+
+        Returns:
+            The factor.
+        """
         step -= step % every
         done = min(1.0, max(0.0, step - warm_up) / max(1.0, total - warm_up))
         factor = 1.0

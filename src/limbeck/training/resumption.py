@@ -1,4 +1,4 @@
-"""What makes a killed run go on exactly: whole checkpoints, random numbers by place, counters."""
+"""What lets a killed run go on exactly: whole checkpoints, random numbers by place, counters."""
 
 import logging
 import os
@@ -59,10 +59,13 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, which forgets its best score where a run was moved, or copied."""
+    """Lightning's callback for the best checkpoint, which also survives that a run is moved.
+
+    Lightning's own forgets its best score where the folder of a run was moved or copied.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The score is that of the file in this run's folder."""
+        """Take the best score to be that of the file in this run's folder."""
         here: dict[str, Any] = {"dirpath": self.dirpath}
         if state_dict["best_model_path"]:
             best = str(Path(str(self.dirpath), Path(state_dict["best_model_path"]).name))
@@ -72,16 +75,16 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Where training stands, in one file.
+    """Keeps where training stands in one file.
 
-    Written every ``every`` steps, after every epoch, every validation and the last step, and where
-    the process is asked to end (SIGTERM), after the batch at hand. Lightning's ``ModelCheckpoint``
-    writes its ``last.ckpt`` only where it found a new best, and its answer to SIGTERM stops a
-    validation in the middle, and the processes of a run at different places.
+    It is written every ``every`` steps, after every epoch, every validation and the last step, and
+    where the process is asked to end (SIGTERM), after the batch at hand. Lightning's
+    ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new best, and its answer to
+    SIGTERM stops a validation in the middle, and the processes of a run at different places.
 
     Args:
-        path: the file, which is replaced.
-        every: optimizer steps.
+        path: The file, which is replaced.
+        every: The number of optimizer steps after which it is written.
 
     Raises:
         ValueError: ``every`` is less than 1.
@@ -107,7 +110,7 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed run stands in its checkpoint already."""
+        """Note where the run begins: a resumed run stands in its checkpoint already."""
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._ask)  # Lightning puts back what was there before
@@ -116,7 +119,7 @@ class LastCheckpoint(Checkpoint):
         self._asked = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save every so many steps; the last step before Lightning closes its epoch."""
+        """Save every so many steps, and after the last one before Lightning closes its epoch."""
         if trainer.global_step == trainer.max_steps or trainer.should_stop:
             self._save(trainer)
         elif last_of_epoch(trainer):
@@ -156,11 +159,11 @@ class LastCheckpoint(Checkpoint):
 
 
 class RandomNumbers(L.Callback):
-    """The random numbers of every batch are a function of seed, batch and process.
+    """Makes the random numbers of every batch a function of seed, batch and process.
 
     So dropout and the sampling of anchors and regions are in a resumed run what they would have
     been, on every process, without any generator's state in the checkpoint. The data has its own
-    (``limbeck.data.sampling``). Comes last of the callbacks: what others draw is undone.
+    (``limbeck.data.sampling``). This callback comes last, so that what others draw is undone.
     """
 
     def __init__(self) -> None:
@@ -179,7 +182,7 @@ class RandomNumbers(L.Callback):
         self.batches += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were begun."""
+        """The number of batches that were begun."""
         return {"batches": self.batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -200,8 +203,9 @@ def begin_next_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     was done, and nothing to finish. Elsewhere in an epoch its own way is exact.
 
     Args:
-        trainer: about to restore its loops.
-        checkpoint: as loaded; the state of the loops leaves it where it was used here.
+        trainer: The trainer, which is about to restore its loops.
+        checkpoint: The checkpoint as it was loaded. The state of the loops is taken out of it where
+            it was used here.
     """
     progress = checkpoint["loops"]["fit_loop"]
     if not progress["epoch_loop.batch_progress"]["is_last_batch"]:

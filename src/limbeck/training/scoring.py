@@ -68,18 +68,18 @@ def _made(metric: MetricOfClasses, classes: Sequence[str]) -> Metric:
     """What a callable of the user's makes of the class names."""
     expected = (
         "Expected a torchmetrics.Metric whose first argument is the list of class names, or a "
-        "function of it that makes one"
+        "function of it that makes one."
     )
     try:
         made: object = metric(classes)
     except (TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise ValueError(
-            f"model.metric makes no metric of the {len(classes)} class names "
-            f"({type(error).__name__}: {error}). {expected}."
+            f"model.metric makes no metric of the class names ({reason}). {expected}"
         ) from error
     if not isinstance(made, Metric):
         raise ValueError(
-            f"model.metric makes a {type(made).__name__} of the class names. {expected}."
+            f"model.metric makes a {type(made).__name__} of the class names. {expected}"
         )
     return made
 

@@ -1,4 +1,4 @@
-"""What a run skipped because it could not be read: counted, and listed in its folder."""
+"""The samples that a run skipped because they could not be read."""
 
 import logging
 from pathlib import Path
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 class SkippedSamples(L.Callback):
     """Logs how many samples were skipped, and lists them in ``skipped.txt`` of the run's folder.
 
-    Skipping is what a ``DataModule`` does with ``on_bad_sample="skip"``; with "error" this callback
-    has nothing to do. It looks after each validation and at the end of the fit. A resumed run adds
-    to the list.
+    A ``DataModule`` skips them with ``on_bad_sample="skip"``; with "error" this callback has
+    nothing to do. It looks after each validation and at the end of the fit. A resumed run adds to
+    the list.
     """
 
     def __init__(self) -> None:
         self._known: set[tuple[str, int]] = set()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report what is new."""
+        """Report the samples that were skipped since it looked last."""
         self._report(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report what the last epoch added."""
+        """Report the samples that were skipped in the last epoch."""
         self._report(trainer)
 
     def _report(self, trainer: L.Trainer) -> None:
@@ -58,7 +58,7 @@ class SkippedSamples(L.Callback):
 
 
 def _over_all_processes(flags: Tensor, trainer: L.Trainer) -> Tensor:
-    """Those that any process has set, bool (N,) on the CPU."""
+    """The flags that any process has set, bool (N,) on the CPU."""
     here = flags.to(trainer.strategy.root_device, torch.uint8, copy=True)
     everywhere: Tensor = trainer.strategy.reduce(here, reduce_op="max")
     return everywhere.cpu().bool()
@@ -73,7 +73,12 @@ def _reason(dataset: VisionDataset, index: int) -> str:
 
 
 def add_lines(path: Path, lines: list[str]) -> None:
-    """Write lines behind those that are there, but none twice."""
+    """Append lines to a file, but none that is there already.
+
+    Args:
+        path: The file, which is made where it is missing.
+        lines: The lines to append.
+    """
     there = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(dict.fromkeys([*there, *lines])) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Memory layout and compilation of the networks of a pair."""
+"""The memory layout and the compilation of the networks of a pair."""
 
 from typing import Any
 
@@ -12,19 +12,25 @@ VECTOR = 16  # channels that oneDNN takes at a time, at most (AVX-512; 8 with AV
 
 
 def channels_last(pair: Distillation) -> None:
-    """Keep every convolution's weights in channels_last layout.
+    """Keep the weights of every convolution in channels_last layout.
 
-    Maps follow from the first convolution on: torch goes by its weights, so images need no
+    Maps follow from the first convolution on, as torch goes by its weights; images need no
     conversion.
+
+    Args:
+        pair: The pair, which is changed in place.
     """
     pair.to(memory_format=torch.channels_last)
     _spare_onednn(pair)
 
 
 def compile_trunks(pair: Distillation) -> None:
-    """Compile what is a plain chain of tensors: a detector's backbone, a whole classifier.
+    """Compile what is a plain chain of tensors: the backbone of a detector, or a whole classifier.
 
     A teacher that stops inside its trunk is compiled as far as it runs, in one graph.
+
+    Args:
+        pair: The pair, which is changed in place.
     """
     _spare_onednn(pair)  # on a CPU, the compiler takes channels_last by itself
     for model in (pair.student, pair.teacher):
@@ -33,7 +39,7 @@ def compile_trunks(pair: Distillation) -> None:
 
 
 def _compile(trunk: nn.Module) -> None:
-    """As ``trunk.compile()``, which a stop that is raised through it would break into pieces."""
+    """Compile as ``trunk.compile()``, which a stop raised through it would break into pieces."""
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, bool]:
         try:

@@ -1,0 +1,46 @@
+"""What a recipe may say where it takes a class path, in limbeck's own words."""
+
+import re
+
+from limbeck.training.scoring import METRICS
+
+_DATASET = "the class path of a limbeck.data.VisionDataset"
+_MODEL = "the class path of a torch.nn.Module, or of a function that returns one"
+_EXPECTED = {
+    "model.student": _MODEL,
+    "model.teacher": _MODEL,
+    "model.metric": f"auto, {', '.join(METRICS)}, or the class path of a torchmetrics.Metric (or "
+    "of a function annotated to return one) whose first argument is the list of class names",
+    "model.learning_rate.shape": "constant, step, cosine, one_cycle, or the path of a function (or "
+    "of a class whose objects are called) that takes the share of training that is done, 0 to 1, "
+    "and gives the factor on the learning rate",
+    "data.train": _DATASET,
+    "data.val": _DATASET,
+    "data.augmentation": "the class path of a limbeck.data.Augmentation",
+}
+_KEY = re.compile(r'Parser key "([\w.]+)"')
+_ABSENT = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'")
+_GIVEN = re.compile(
+    r"Expected a path but (.+) either not accessible|Given value: (.+)|given class_path '([\w.]+)'"
+)
+_OTHERWISE_WRONG = re.compile(r"Problem with given class_path|is not accepted")
+
+
+def wrong_class_path(message: str) -> str | None:
+    """What to say instead of jsonargparse where a class path is wrong.
+
+    Args:
+        message: What jsonargparse says, a line for each type that the key may have.
+
+    Returns:
+        What the key is and what was expected; None where the message is about something else.
+    """
+    key, given, absent = (found.search(message) for found in (_KEY, _GIVEN, _ABSENT))
+    if key is None or given is None or key[1] not in _EXPECTED:
+        return None
+    if absent is None and _OTHERWISE_WRONG.search(message):
+        return None
+    found = f"{key[1]} is {given[given.lastindex or 0]}"
+    if absent is not None:
+        found += f", which cannot be imported ({absent[0]})"
+    return f"{found}. Expected {_EXPECTED[key[1]]}."
