@@ -16,7 +16,7 @@ from limbeck.models import ShuffleDet, load_student, save_student
 from limbeck.models.detection.grid import shuffledet
 from limbeck.models.detection.grid.shuffledet import (
     SpreadAnchors,
-    assign,
+    anchors_of_objects,
     decoded,
     encoded,
     safe_exp,
@@ -75,13 +75,13 @@ def test_each_box_has_an_anchor_of_its_own():
     same = BOXES[:1].repeat(5, 1)
     outside = torch.tensor([[500.0, 500.0, 520.0, 520.0]]).repeat(2, 1)
     images = [same, torch.zeros(0, 4), outside, BOXES]
-    found = [chosen.tolist() for chosen in assign(images, anchors)]
+    found = [chosen.tolist() for chosen in anchors_of_objects(images, anchors)]
     assert [len(chosen) for chosen in found] == [5, 0, 2, 2]
     assert all(len(set(chosen)) == len(chosen) for chosen in found)
     assert all(anchor // 3 // 8 == 3 for anchor in found[2])  # in the last row of cells
-    alone = [assign([boxes], anchors)[0].tolist() for boxes in images]
+    alone = [anchors_of_objects([boxes], anchors)[0].tolist() for boxes in images]
     assert found == alone
-    assert assign([torch.zeros(0, 4)], anchors)[0].tolist() == []
+    assert anchors_of_objects([torch.zeros(0, 4)], anchors)[0].tolist() == []
 
 
 def test_a_crowd_is_compared_in_parts(monkeypatch):
@@ -89,11 +89,11 @@ def test_a_crowd_is_compared_in_parts(monkeypatch):
     anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
     crowd = [BOXES[:1].repeat(90, 1), BOXES.repeat(20, 1)]
     with LargestTensor() as largest:
-        found = [chosen.tolist() for chosen in assign(crowd, anchors)]
+        found = [chosen.tolist() for chosen in anchors_of_objects(crowd, anchors)]
     assert largest.elements < 2 * 90 * 2 * len(anchors)
     assert [len(set(chosen)) for chosen in found] == [90, 40]
     monkeypatch.setattr(shuffledet, "_BLOCK", 1000)
-    assert [chosen.tolist() for chosen in assign(crowd, anchors)] == found
+    assert [chosen.tolist() for chosen in anchors_of_objects(crowd, anchors)] == found
 
 
 @pytest.mark.parametrize("classes", [1, 3])
