@@ -86,7 +86,14 @@ class Detector(LimbeckModel):
         return tuple(2**level for level in self.levels)
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The whole detector, or its trunk where the weights are an ImageNet classifier's."""
+        """The whole detector, or its trunk where the weights are an ImageNet classifier's.
+
+        Args:
+            tensors: The weights of a whole detector, or of the classifier whose trunk it has.
+
+        Returns:
+            The module to load into, and its tensors under that module's own names.
+        """
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
         trunk = self.backbone.of_classifier(tensors)

@@ -10,13 +10,13 @@ from torchvision.ops import box_iou
 
 from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import ShuffleDet
-from limbeck.models.detection.grid.shuffledet import (
-    KITTI_ANCHORS,
+from limbeck.models.detection.grid.shuffledet import KITTI_ANCHORS, SpreadAnchors
+from limbeck.models.detection.grid.squeezedet import (
     MatchedObjects,
-    SpreadAnchors,
     anchors_of_objects,
     encoded,
     safe_exp,
+    squeezedet_loss,
 )
 
 GRID, SIZE = (24, 78), (384, 1248)
@@ -139,7 +139,7 @@ def test_losses_and_gradients(loss):
         labels,
     )
     anchors = xyxy(loss["anchors_cxcywh"])
-    losses = model.losses(matched, model.split(predicted), anchors, size)
+    losses = squeezedet_loss(matched, model.split(predicted), anchors, size)
     for ours, theirs in [
         ("classification", "class_loss"),
         ("confidence", "conf_loss"),

@@ -110,9 +110,8 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
     Example:
         >>> import torch
         >>> from limbeck import models
-        >>> detector = models.FasterRCNNC4(
-        ...     "resnet18", num_classes=3, anchor_sizes=[(16, 32)], min_size=64, norm="trained"
-        ... )
+        >>> shape = models.BasicBlocks(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16))
+        >>> detector = models.FasterRCNNC4(shape, num_classes=3, min_size=64, norm="trained")
         >>> images = [torch.rand(3, 64, 96)]
         >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
         >>> list(detector(images, [target]))
@@ -214,7 +213,14 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         self.roi_heads = numerics.roi_heads(self.roi_heads, numerics)
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The whole detector, or trunk and box head where the weights are a classifier's."""
+        """The whole detector, or its trunk and box head where the weights are a classifier's.
+
+        Args:
+            tensors: The weights of a whole detector, or of the classifier whose trunk it has.
+
+        Returns:
+            The module to load into, and its tensors under that module's own names.
+        """
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
         layout = c4_layout_of(_backbone(self.arguments))

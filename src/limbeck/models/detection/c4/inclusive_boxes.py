@@ -62,7 +62,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def is_pixel(boxes: Tensor) -> Tensor:
-    """Whether each of (N, 4) boxes is a single pixel, (N,), which the original takes for padding."""
+    """Whether each of (N, 4) boxes is one pixel, (N,), which the original takes for padding."""
     return (boxes[:, 2:] - boxes[:, :2] == 1).all(dim=1)
 
 

@@ -135,7 +135,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Choose proposals as torchvision does, of boxes that are clipped so that none is too small.
+        """Choose proposals as torchvision does, of boxes that are clipped so that none is small.
 
         Args:
             proposals: The boxes of all anchors, (B, N, 4), xyxy.
@@ -224,7 +224,7 @@ class FGFIRoIHeads(RoIHeads):
     def _suppressed(
         self, boxes: Tensor, scores: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The detections of one image, of boxes (R, K + 1, 4) and scores (R, K + 1) of its regions."""
+        """The detections of one image, from the boxes (R, K + 1, 4) and scores (R, K + 1)."""
         region, label = torch.where(scores[:, 1:] > self.score_thresh)
         label = label + 1
         boxes, scores = clip(boxes[region, label], size), scores[region, label]
@@ -235,8 +235,8 @@ class FGFIRoIHeads(RoIHeads):
 def _drawn(labels: Tensor) -> Tensor:
     """The indices of 256 regions to train on, a quarter of them positive at most.
 
-    Negatives are drawn with replacement. Where there are none, positives are drawn so; where there
-    are neither, no region is drawn.
+    Negatives are drawn with replacement. Where there are none, positives are drawn in that way;
+    where there are neither, no region is drawn.
     """
     positive, negative = torch.where(labels > 0)[0], torch.where(labels == 0)[0]
     if not len(negative):

@@ -1,4 +1,4 @@
-"""Detectors on one map, each of whose cells predicts boxes, classes and confidences of its anchors."""
+"""Detectors on one map, each of whose cells predicts boxes, classes and confidences of anchors."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -192,7 +192,7 @@ class GridBackbone(nn.Module):
 
 
 class DenseOutputs(nn.Module):
-    """The boxes and scores of all anchors, before anything is dropped: no shape depends on an image.
+    """The boxes and scores of all anchors, before any is dropped: no shape depends on an image.
 
     Suppression is left to runtimes, which have operators of their own for it.
 

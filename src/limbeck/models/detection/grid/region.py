@@ -144,7 +144,7 @@ def _padded(targets: Targets) -> tuple[Tensor, Tensor]:
 
 
 def _on_objects(found: Tensor, boxes: Tensor) -> Tensor:
-    """Which of boxes (B, N, 4) have an IoU over 0.6 with any object (B, M, 4) of their image: (B, N)."""
+    """Which of boxes (B, N, 4) have an IoU over 0.6 with any object (B, M, 4) of theirs: (B, N)."""
     right = torch.zeros(found.shape[:2], dtype=torch.bool, device=found.device)
     for block in torch.split(boxes, _BLOCK, dim=1):  # a crowd of 1900 at once is a GB
         right |= (iou(found[:, :, None], block[:, None]) > _RIGHT).any(dim=2)

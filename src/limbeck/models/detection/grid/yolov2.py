@@ -155,7 +155,7 @@ class YOLOv2(GridDetector):
         self.complete(settled, (LEVEL,), opened)
 
     def split(self, predicted: Tensor) -> Predictions:
-        """Split the head's channels: of each anchor x, y, w, h, then the object, then the classes."""
+        """Split the head's channels: each anchor's x, y, w, h, its object, and its classes."""
         by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
         by_anchor = by_cell.reshape(len(predicted), -1, 5 + self.num_classes)  # (B, N, 5 + C)
         return Predictions(by_anchor[..., 5:], by_anchor[..., 4], by_anchor[..., :4])
@@ -252,7 +252,7 @@ class Backbone(GridBackbone):
         return self.features
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, of sides that 32 divides -> (B, out_channels, H / 32, W / 32)."""
+        """(B, 3, H, W), normalised, sides that 32 divides -> (B, out_channels, H / 32, W / 32)."""
         *first, last = self.features
         fine = images
         for stage in first:

@@ -170,7 +170,7 @@ def _linear(count: int) -> tuple[float, ...]:
 
 
 def _check_colours(arguments: Mapping[str, Any], opened: Source) -> None:
-    """Refuse a VGG16's file without its normalisation: 1/255 and ImageNet's deviation are in use."""
+    """Refuse a VGG16's file without its normalisation, of which two are in use."""
     if not isinstance(opened, Checkpoint) or opened.kind != "trunk":
         return
     if any(arguments[each] is None and each not in opened.arguments for each in ("mean", "std")):
