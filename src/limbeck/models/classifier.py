@@ -128,17 +128,7 @@ class Classifier(LimbeckModel):
         return logits
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """Which part of this model a state dict fills, and the state dict of that part alone.
-
-        That part is the network. Its head keeps its own tensors where the weights are those of
-        another number of classes.
-
-        Args:
-            tensors: The weights of the network, or of this whole model.
-
-        Returns:
-            The network, and its tensors.
-        """
+        """The network and its tensors; its own head stays if the classes differ in number."""
         tensors = {name.removeprefix("network."): value for name, value in tensors.items()}
         head, own = _head(self.network), self.network.state_dict()
         weight = tensors.get(f"{head}.weight")

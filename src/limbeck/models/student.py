@@ -100,7 +100,7 @@ def save_student(
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     """Load the student that a folder holds.
 
-    A folder is refused where a file is missing or damaged, where it was written in a later format,
+    A folder is refused where a file is missing or damaged, where it was written in another format,
     or where its weights do not fit the network that it describes.
 
     Args:
@@ -116,7 +116,7 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
 
     Raises:
         FileNotFoundError: There is no student in ``folder``.
-        ValueError: A file is damaged, of a later format, or does not fit the network; or the class
+        ValueError: A file is damaged, of another format, or does not fit the network; or the class
             is another library's, and not trusted.
 
     Example:

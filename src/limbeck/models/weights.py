@@ -27,7 +27,7 @@ _ADVICE = (
     "Expected either this very model, or the ImageNet classifier whose trunk it has. Give weights "
     "of the same architecture and num_classes, or build the model as the weights were."
 )
-# The numerics that may be given otherwise than the weights have them: std is folded into the first
+# The numerics in which a model may differ from its weights: std is folded into the first
 # convolution, and a detector of one image size may be trained further at another.
 _FREE = ("std", "image_size")
 

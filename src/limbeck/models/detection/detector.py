@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel, plain_value
@@ -43,6 +44,7 @@ class Detector(LimbeckModel):
     :meth:`complete`.
 
     Attributes:
+        transform: What normalises, resizes and batches the images.
         backbone: The trunk, and what makes further maps of it.
         preset: The numerics of the library whose outputs and losses this detector gives.
         num_classes: The number of foreground classes.
@@ -50,6 +52,7 @@ class Detector(LimbeckModel):
             2**k pixels.
     """
 
+    transform: GeneralizedRCNNTransform
     backbone: Trunked
     preset: Preset
     num_classes: int
@@ -86,19 +89,23 @@ class Detector(LimbeckModel):
         return tuple(2**level for level in self.levels)
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The whole detector, or its trunk where the weights are an ImageNet classifier's.
+        """The whole detector, or its trunk where the weights are an ImageNet classifier's."""
+        if any(name.startswith("backbone.") for name in tensors):
+            return self, tensors
+        part, own = self.trunk_for(tensors)
+        log.info("The weights are a classifier's: %d of %d tensors.", len(own), len(tensors))
+        return part, own
+
+    def trunk_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
+        """The part of this detector that a classifier's state dict fills, and that part's own.
 
         Args:
-            tensors: The weights of a whole detector, or of the classifier whose trunk it has.
+            tensors: The state dict of the classifier whose trunk this detector has.
 
         Returns:
             The module to load into, and its tensors under that module's own names.
         """
-        if any(name.startswith("backbone.") for name in tensors):
-            return self, tensors
-        trunk = self.backbone.of_classifier(tensors)
-        log.info("The weights are a classifier's: %d of %d tensors.", len(trunk), len(tensors))
-        return self.backbone.trunk, trunk
+        return self.backbone.trunk, self.backbone.of_classifier(tensors)
 
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""

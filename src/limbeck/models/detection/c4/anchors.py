@@ -32,17 +32,7 @@ class IntegerAnchorGenerator(ExactAnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Tensor:
-        """The anchors of the cell at the origin, at all sizes of one ratio, then of the next.
-
-        Args:
-            scales: The sizes of the anchors, in pixels.
-            aspect_ratios: The heights of the anchors over their widths.
-            dtype: The type of the anchors.
-            device: The device of the anchors. None: torch's default one.
-
-        Returns:
-            The anchors (A, 4), xyxy.
-        """
+        """The anchors (A, 4) of the cell at the origin: all sizes of a ratio, then of the next."""
         windows = [(round(16 / math.sqrt(ratio)), ratio) for ratio in aspect_ratios]
         sides = [
             (width * size / 16, round(width * ratio) * size / 16)

@@ -5,7 +5,6 @@ Fine-grained Feature Imitation (Wang et al., CVPR 2019), or the C4 of a ResNet w
 as the box head (He et al., arXiv 1512.03385).
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,8 +33,6 @@ from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
 from limbeck.presets import Pooling
-
-log = logging.getLogger(__name__)
 
 _SIZES = (128.0, 256.0, 512.0)
 
@@ -199,10 +196,7 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
     def _take_parts(self, numerics: C4Preset) -> None:
         """Replace torchvision's parts by those that have the preset's numerics."""
         if numerics.transform is not None:
-            stock: Any = self.get_submodule("transform")
-            sides = stock.min_size[0], stock.max_size
-            colours = stock.image_mean, stock.image_std
-            self.transform = numerics.transform(numerics, *sides, *colours)
+            self.transform = numerics.transform.like(self.transform, numerics)
             self.transform.size_divisible = 1  # no levels have to fit together
         if numerics.initialise is not None:
             numerics.initialise(self.roi_heads.box_predictor)
@@ -212,23 +206,11 @@ class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # tor
         self.rpn._post_nms_top_n = dict(zip(names, numerics.proposals, strict=True))
         self.roi_heads = numerics.roi_heads(self.roi_heads, numerics)
 
-    def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The whole detector, or its trunk and box head where the weights are a classifier's.
-
-        Args:
-            tensors: The weights of a whole detector, or of the classifier whose trunk it has.
-
-        Returns:
-            The module to load into, and its tensors under that module's own names.
-        """
-        if any(name.startswith("backbone.") for name in tensors):
-            return self, tensors
+    def trunk_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
+        """The trunk and the box head, which hold the weights of a classifier."""
         layout = c4_layout_of(_backbone(self.arguments))
-        part, own = trunk_and_head_of_classifier(
-            layout, self.backbone, self.roi_heads.box_head, tensors
-        )
-        log.info("The weights are a classifier's: %d of %d tensors.", len(own), len(tensors))
-        return part, own
+        box_head = self.roi_heads.box_head
+        return trunk_and_head_of_classifier(layout, self.backbone, box_head, tensors)
 
     def without_limbeck(self) -> str | None:
         """None: torchvision alone has neither these box heads nor the numerics of these presets."""

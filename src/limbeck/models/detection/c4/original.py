@@ -28,8 +28,8 @@ from limbeck.models.detection.parts.rpn import RegionProposalNetwork
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.presets import Preset
 
-_REGIONS = 256  # of each image that the box head is trained on
-_POSITIVES = 64  # of these, at most
+_REGIONS = 256  # the number of regions of each image that the box head is trained on
+_POSITIVES = 64  # the greatest number of positive ones among them
 _SCORES_STD, _BOXES_STD = 0.01, 0.001
 
 
@@ -86,16 +86,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         self.box_coder = InclusiveBoxCoder((1.0, 1.0, 1.0, 1.0))
 
     def match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
-        """Which object every anchor has to predict; those across the image's border are ignored.
-
-        Args:
-            target: The ``boxes`` (M, 4) and the padded size of the image.
-            anchors: The anchors of the image, (N, 4).
-
-        Returns:
-            For every anchor (N,) the index of its object, ``NEGATIVE`` or ``IGNORED``, see
-            :mod:`limbeck.models.detection.parts.matcher`.
-        """
+        """Which object every anchor has to predict; those across the image's border are ignored."""
         truth = target["boxes"]
         matched = torch.full((len(anchors),), IGNORED, device=anchors.device)
         within = (anchors[:, :2] >= 0) & (anchors[:, 2:] <= target[PADDED_SIZE].flip(0))
@@ -113,17 +104,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """The losses of torchvision, or 0 where no anchor of the batch is inside of its image.
-
-        Args:
-            objectness: The logits of all anchors, (B * N, 1).
-            pred_bbox_deltas: The deltas of all anchors, (B * N, 4).
-            labels: The labels of each image's anchors, (N,).
-            regression_targets: The encoded boxes that each image's anchors have to predict, (N, 4).
-
-        Returns:
-            The loss of the objectness and the loss of the boxes.
-        """
+        """The losses of torchvision, or 0 where no anchor of the batch is inside of its image."""
         if not any((of_image >= 0).any() for of_image in labels):
             return 0 * objectness.sum(), 0 * pred_bbox_deltas.sum()
         return super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
@@ -135,17 +116,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Choose proposals as torchvision does, of boxes that are clipped so that none is small.
-
-        Args:
-            proposals: The boxes of all anchors, (B, N, 4), xyxy.
-            objectness: The logits of all anchors, (B * N, 1).
-            image_shapes: The (height, width) of each image's content, in pixels.
-            num_anchors_per_level: The number of anchors at each level.
-
-        Returns:
-            The proposals (R, 4) and their scores (R,) for each image.
-        """
+        """Choose proposals as torchvision does, of boxes that are clipped so that none is small."""
         clipped = [clip(b, size) for b, size in zip(proposals, image_shapes, strict=True)]
         kept: tuple[list[Tensor], list[Tensor]] = super().filter_proposals(
             torch.stack(clipped), objectness, image_shapes, num_anchors_per_level
@@ -203,17 +174,7 @@ class FGFIRoIHeads(RoIHeads):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Detections from what the box head gives for the regions.
-
-        Args:
-            class_logits: The logits of all regions, (sum of R, K + 1), with the background first.
-            box_regression: The deltas of all regions for every class, (sum of R, 4 * (K + 1)).
-            proposals: The regions of each image, (R, 4), xyxy.
-            image_shapes: The (height, width) of each image's content, in pixels.
-
-        Returns:
-            The boxes (D, 4), the scores (D,) and the labels (D,) of each image.
-        """
+        """The boxes (D, 4), the scores (D,) and the labels (D,) of each image's detections."""
         counts = [len(boxes) for boxes in proposals]
         decoded = self.box_coder.decode(box_regression, proposals)
         parts = (torch.split(value, counts) for value in (decoded, F.softmax(class_logits, -1)))

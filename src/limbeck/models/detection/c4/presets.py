@@ -105,7 +105,7 @@ C4_PRESETS: dict[C4PresetName, C4Preset] = {
         transform=ReferenceTransform,
     ),
     "fgfi": C4Preset(
-        rounded_anchors=False,  # but its own, whose stride is exact
+        rounded_anchors=False,  # it has its own generator, whose stride is exact
         size_rounding="nearest",
         antialias=False,
         bounded_shrinking=False,

@@ -45,14 +45,12 @@ class GridDetector(Detector):
     of the stride.
 
     Attributes:
-        transform: What normalises, resizes and pads the images.
         anchor_generator: What makes the anchors of the map.
         head: A network from the map to what is predicted, (B, channels, H / stride, W / stride).
         image_size: The (height, width) of the images in evaluation mode, in pixels.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
     """
 
-    transform: GeneralizedRCNNTransform
     anchor_generator: GridAnchors
     head: nn.Module
     image_size: Extent
@@ -284,7 +282,7 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 def _check(targets: Targets | None, num_classes: int) -> None:
     if targets is None:
-        raise ValueError("targets is None in training mode; expected boxes and labels an image.")
+        raise ValueError("targets is None in training mode; expected each image's boxes and labels.")
     sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)

@@ -20,7 +20,7 @@ STRIDE = 2**LEVEL
 _OBJECT, _NO_OBJECT, _COORDINATES, _PRIOR = 5.0, 1.0, 1.0, 0.01  # weights of the loss
 _RIGHT = 0.6  # IoU with an object above which an anchor without one is left alone
 _BLOCK = 128  # objects that all anchors are compared with at a time
-_LARGEST = math.log(1000 / 16)  # of the logarithm of a side over the anchor's, as in torchvision
+_LARGEST = math.log(1000 / 16)  # bounds the logarithm of a side over the anchor's, as torchvision
 
 
 def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:

@@ -160,16 +160,7 @@ class ShuffleDet(GridDetector):
     def decode(
         self, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> tuple[Tensor, Tensor]:
-        """The boxes (B, N, 4), clipped to the frame, and the scores (B, N, C) of anchors.
-
-        Args:
-            predictions: What is predicted for N anchors.
-            anchors: The anchors (N, 4), xyxy.
-            extent: The (height, width) of the network's frame, in pixels.
-
-        Returns:
-            The boxes, xyxy in the network's frame, and the scores.
-        """
+        """The boxes (B, N, 4), xyxy, clipped to the network's frame, and the scores (B, N, C)."""
         boxes = boxes_in_frame(predictions.deltas, anchors, extent)
         sure = predictions.confidence.sigmoid()
         return boxes, predictions.logits.softmax(-1) * sure[..., None]
@@ -177,17 +168,7 @@ class ShuffleDet(GridDetector):
     def compute_loss(
         self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> dict[str, Tensor]:
-        """The losses of :func:`limbeck.models.detection.grid.squeezedet.squeezedet_loss`.
-
-        Args:
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
-            predictions: What is predicted for the N anchors of each image.
-            anchors: The anchors (N, 4), xyxy.
-            extent: The (height, width) of the network's frame, in pixels.
-
-        Returns:
-            The three losses by their names.
-        """
+        """The :func:`.squeezedet.squeezedet_loss`, after objects were matched to anchors."""
         matched = MatchedObjects.of(targets, anchors)
         return squeezedet_loss(matched, predictions, anchors, extent)
 

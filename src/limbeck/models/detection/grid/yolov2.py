@@ -146,7 +146,7 @@ class YOLOv2(GridDetector):
         nn.init.normal_(self.head.weight, std=0.01)  # boxes begin as the anchors
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
-        # Images trained on, of all processes.
+        # The number of images that it was trained on, in all processes.
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
@@ -163,16 +163,7 @@ class YOLOv2(GridDetector):
     def decode(
         self, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> tuple[Tensor, Tensor]:
-        """The boxes (B, N, 4) and the scores (B, N, C) of anchors.
-
-        Args:
-            predictions: What is predicted for N anchors.
-            anchors: The anchors (N, 4), xyxy.
-            extent: The (height, width) of the network's frame, which is not used.
-
-        Returns:
-            The boxes, xyxy in the network's frame, and the scores.
-        """
+        """The boxes (B, N, 4), xyxy in the network's frame, and the scores (B, N, C)."""
         sure = predictions.confidence.sigmoid()
         scores = predictions.logits.softmax(-1) * sure[..., None]
         return decoded(predictions.deltas, anchors), scores
@@ -180,17 +171,7 @@ class YOLOv2(GridDetector):
     def compute_loss(
         self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> dict[str, Tensor]:
-        """The region loss, with its warm-up during the first 12,800 images.
-
-        Args:
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
-            predictions: What is predicted for the N anchors of each image.
-            anchors: The anchors (N, 4), xyxy.
-            extent: The (height, width) of the network's frame, in pixels.
-
-        Returns:
-            The losses of :func:`limbeck.models.detection.grid.region.region_loss`.
-        """
+        """The :func:`.region.region_loss`, with its warm-up during the first 12,800 images."""
         warm_up = self.seen < _WARM_UP
         processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         self.seen += len(targets) * processes

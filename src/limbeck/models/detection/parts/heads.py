@@ -26,7 +26,7 @@ class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvisi
 
     def __init__(self, channels: int, anchors: int, columns: int, depth: int) -> None:
         if depth < 1:
-            raise ValueError(f"head_depth={depth}: expected 1 or more convolutions a tower.")
+            raise ValueError(f"head_depth={depth}: expected 1 or more convolutions in a tower.")
         super().__init__(channels, anchors, columns)
         for branch in (self.classification_head, self.regression_head):
             branch.conv = nn.Sequential(

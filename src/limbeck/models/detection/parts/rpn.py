@@ -11,7 +11,7 @@ from limbeck.models.detection.parts.heads import RPNHead
 from limbeck.models.detection.parts.matcher import IGNORED, match_anchors, matcher
 from limbeck.presets import Preset
 
-_SAMPLES = 256  # anchors of each image that the losses are computed of
+_SAMPLES = 256  # the anchors of each image that the losses are computed of
 
 
 class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  # untyped
@@ -109,7 +109,7 @@ class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  #
         objectness_loss = F.binary_cross_entropy_with_logits(
             objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="sum"
         )
-        # mmdetection counts at least one positive and one negative an image.
+        # mmdetection counts at least one positive and one negative in each image.
         count: Tensor | int = _SAMPLES * len(labels)
         if self.preset.rpn_normaliser == "sampled":
             count = torch.stack([mask.sum() for mask in positives + negatives]).clamp(min=1).sum()

@@ -1,6 +1,7 @@
 """Resizing and batching of images as detectron2 and mmdetection do it."""
 
 import math
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,12 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
     ) -> None:
         super().__init__(min_size, max_size, mean, std, _skip_resize=True)
         self.preset = preset
+
+    @classmethod
+    def like(cls, stock: GeneralizedRCNNTransform, preset: Preset) -> Self:
+        """This transform with the sizes, the means and the deviations of torchvision's own."""
+        side = stock.min_size[0]
+        return cls(preset, side, stock.max_size, stock.image_mean, stock.image_std)
 
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None

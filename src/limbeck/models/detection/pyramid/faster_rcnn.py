@@ -157,13 +157,12 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
             stride_in_1x1=settled["stride_in_1x1"],
             activation=settled["activation"],
         )
-        colours = list(settled["mean"]), list(settled["std"])
         super().__init__(
             fpn,
             min_size=min_size,
             max_size=max_size,
-            image_mean=colours[0],
-            image_std=colours[1],
+            image_mean=list(settled["mean"]),
+            image_std=list(settled["std"]),
             rpn_anchor_generator=anchors,
             box_roi_pool=RoIAlign(
                 (levels[0], min(levels[1], layout.top)), aligned=settled["roi_aligned"]
@@ -180,7 +179,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         self.rpn = RegionProposalNetwork(anchors, self.rpn.head, numerics)
         self.roi_heads = RoIHeads(self.roi_heads, numerics)
         if numerics.size_rounding == "nearest":
-            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+            self.transform = ReferenceTransform.like(self.transform, numerics)
         self.complete(settled, pyramid_levels, opened, "fasterrcnn_{}_fpn")
 
     def without_limbeck(self) -> str | None:

@@ -25,8 +25,8 @@ from limbeck.models.resnet import BasicBlocks
 from limbeck.presets import PRESETS, PresetName
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
-_MOMENTUM = 0.9  # of detectron2's running mean of positives, and what it begins with
-_FIRST_MEAN = 100.0
+_MOMENTUM = 0.9  # of detectron2's running mean of positives
+_FIRST_MEAN = 100.0  # what that mean begins with
 
 P6From = Literal["P5", "C5"]
 
@@ -56,9 +56,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
             ``mobilenet_v2``, or the shape of a network of basic blocks,
             :class:`limbeck.models.BasicBlocks`.
-        num_classes: The number of foreground classes. Their labels count from 1. As in torchvision
-            the head has one column more than classes, the first one, which is never used; with the
-            other presets label k is column k - 1.
+        num_classes: The number of foreground classes. Their labels count from 1. With the preset
+            ``torchvision`` the head has one column more than there are classes, the first one,
+            which is never used; with the others label k is column k - 1.
         preset: The library whose outputs and losses this detector gives with its weights:
             ``torchvision``, ``detectron2`` or ``mmdetection``, see :mod:`limbeck.presets`. Default
             (None): as the weights say, otherwise ``torchvision``.
@@ -186,14 +186,13 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             activation=settled["activation"],
         )
         per_cell = anchors.num_anchors_per_location()[0]
-        colours = list(settled["mean"]), list(settled["std"])
         super().__init__(
             fpn,
             columns,
             min_size=min_size,
             max_size=max_size,
-            image_mean=colours[0],
-            image_std=colours[1],
+            image_mean=list(settled["mean"]),
+            image_std=list(settled["std"]),
             anchor_generator=anchors,
             head=RetinaNetHead(fpn_channels, per_cell, columns, head_depth),
             proposal_matcher=matcher(numerics, 0.5, 0.4, least=0.0),
@@ -206,7 +205,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         self.preset = numerics
         self.box_coder = box_coder(numerics, (1.0, 1.0, 1.0, 1.0))
         if numerics.size_rounding == "nearest":
-            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+            self.transform = ReferenceTransform.like(self.transform, numerics)
         if numerics.loss_normaliser == "running_mean":
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
         self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")

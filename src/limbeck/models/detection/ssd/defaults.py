@@ -44,9 +44,9 @@ _LIGHT = _VGG16 | {
     "std": IMAGENET_DEFAULT_STD,
 }
 _SSD300_STEPS = (8, 16, 32, 64, 100, 300)
-_LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision's generator
+_LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision has them
 STOCK = {"vgg16": _VGG16, "mobilenet_v3_large": _MOBILENET_V3}
-# What only a trunk's published weights can be: these are of whole networks.
+# All other published weights are a trunk's: these are those of whole networks.
 _WHOLE = ("torchvision:COCO_V1", "torchvision:DEFAULT")
 
 
@@ -129,7 +129,7 @@ def settle_ssd(
     """
     name, weights = name_of(scope["backbone"]), scope["weights"]
     if name == "vgg16" and weights == "torchvision:backbone":
-        # Those of SSD's authors, whose input is not scaled; as torchvision's own SSD300.
+        # The weights of SSD's authors, whose input is not scaled: torchvision's SSD300 has them.
         weights = "torchvision:IMAGENET1K_FEATURES"
     opened, arguments = settle(detector, {**scope, "weights": weights}, _usual(name, weights))
     if name == "vgg16":

@@ -101,7 +101,9 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
     Example:
         >>> import torch
         >>> from limbeck import models
-    >>> detector = models.SSD("resnet18", 3, levels=(3, 7), image_size=(128, 128), norm="trained")
+        >>> detector = models.SSD(
+        ...     "resnet18", num_classes=3, levels=(3, 7), image_size=(128, 128), norm="trained"
+        ... )
         >>> images = [torch.rand(3, 128, 128)]
         >>> target = {"boxes": torch.tensor([[8.0, 8.0, 90.0, 90.0]]), "labels": torch.tensor([1])}
         >>> list(detector(images, [target]))
