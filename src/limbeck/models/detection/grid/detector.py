@@ -282,7 +282,7 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 def _check(targets: Targets | None, num_classes: int) -> None:
     if targets is None:
-        raise ValueError("targets is None in training mode; expected each image's boxes and labels.")
+        raise ValueError("targets is None in training mode; expected every image's objects.")
     sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)
