@@ -1,4 +1,4 @@
-"""Students and teachers: builders over torchvision and timm, weights, and the kept student."""
+"""Students and teachers over torchvision and timm, their weights, and the kept student."""
 
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier

@@ -22,16 +22,22 @@ TRUSTED = ("limbeck", "torchvision", "timm")
 
 @dataclass(frozen=True)
 class Build:
-    """A class, or a function that returns a module, and its arguments.
+    """A class, or a function that returns a module, and the arguments that it is called with.
 
     Attributes:
         class_path: The dotted name, such as ``limbeck.models.RetinaNet`` or
             ``torchvision.models.resnet18``.
-        init_args: The keyword arguments, plain JSON values. Tuples become lists, and dataclasses
+        init_args: The keyword arguments, as plain JSON values. Tuples become lists, and dataclasses
             become mappings.
 
     Raises:
         ValueError: An argument cannot be written as JSON.
+
+    Example:
+        >>> from limbeck.models import Build
+        >>> build = Build("torchvision.models.resnet18", {"num_classes": 3})
+        >>> build.make().fc
+        Linear(in_features=512, out_features=3, bias=True)
     """
 
     class_path: str
@@ -56,7 +62,7 @@ class Build:
         """The build of a class, under the name by which it is imported again.
 
         Args:
-            made: The class of the model, of limbeck's or of anybody else's.
+            made: The class of the model, one of limbeck's or anybody else's.
             arguments: The keyword arguments of its constructor.
 
         Returns:
@@ -71,15 +77,15 @@ class Build:
         """Build the model, with fresh weights.
 
         Args:
-            trust: Run any class or function. Otherwise only modules, and functions that are
-                annotated to return one, of limbeck, torchvision and timm are run.
+            trust: Run any class or function. By default only classes of modules, and functions that
+                are annotated to return one, of limbeck, torchvision and timm are run.
 
         Returns:
             The model.
 
         Raises:
             ValueError: ``class_path`` does not exist, or is not trusted.
-            TypeError: The arguments do not suit it.
+            TypeError: The class or the function does not take the arguments.
         """
         maker = self._maker(trust)
         target = maker.__init__ if inspect.isclass(maker) else maker
@@ -90,7 +96,9 @@ class Build:
                 arguments[name] = BasicBlocks(**value)
         model = maker(**arguments)
         if not isinstance(model, nn.Module):
-            raise ValueError(f"{self.class_path} made {type(model).__name__}, no nn.Module.")
+            raise ValueError(
+                f"{self.class_path} made a {type(model).__name__}, which is no nn.Module."
+            )
         return model
 
     def _maker(self, trust: bool) -> Callable[..., Any]:
@@ -123,12 +131,12 @@ class LimbeckModel(nn.Module, ABC):
         numerics: The arguments without which the same weights give other outputs, each with its
             usual value: the one that counts where neither the user nor the weights say another.
             ``None`` stands for the value that the preset has under that name or, where it has
-            none, for what the constructor computes. What a class has no argument for, it says here
-            alone. A student's weights are only loaded where these are equal.
+            none, for what the constructor computes. Where a class has no such argument, the value
+            here is a fact about it. A student's weights are only loaded where these are equal.
         arguments: Every argument that limbeck's own constructor got, settled, as plain JSON values,
-            less the weights.
-        published: The models whose published weights fit this one or its trunk, the trunk's first:
-            ``torchvision:resnet50``, ``timm:resnet18``.
+            without the weights.
+        published: The models whose published weights fit this one or its trunk, the trunk's first,
+            such as ``torchvision:resnet50`` or ``timm:resnet18``.
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {}
@@ -145,7 +153,7 @@ class LimbeckModel(nn.Module, ABC):
 
     @property
     def build(self) -> Build:
-        """The class of this model, whoever's it is, and the arguments of its constructor.
+        """The class of this model, whoever wrote it, and the arguments of its constructor.
 
         Raises:
             ValueError: The class cannot be imported by a name, or its arguments cannot be written
@@ -166,24 +174,37 @@ class LimbeckModel(nn.Module, ABC):
 
     @property
     def base(self) -> type[nn.Module]:
-        """The class of limbeck's that this model is of, or is derived from."""
+        """The class of limbeck's that this model is an instance of, or is derived from."""
         return next(parent for parent in type(self).__mro__ if _is_limbecks(parent))
 
     @abstractmethod
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """Which part of this model a state dict fills, and that part's own state dict."""
+        """Which part of this model a state dict fills, and the state dict of that part alone.
+
+        Args:
+            tensors: The weights of this whole model, or of the classifier whose trunk it has.
+
+        Returns:
+            The module to load into, and its tensors under that module's own names.
+        """
 
     @abstractmethod
     def plain(self) -> nn.Module:
-        """The network as torchvision or timm know it: what is kept in a student's file."""
+        """The network as torchvision or timm know it, which is what a student's file holds."""
 
     @abstractmethod
     def without_limbeck(self) -> str | None:
-        """Python that builds and loads :meth:`plain` without limbeck, where that is possible."""
+        """Python that builds and loads :meth:`plain` without limbeck; None where nothing can."""
 
 
 def plain_value(value: Any) -> Any:
-    """A value as JSON gives it back: tuples become lists, dataclasses become mappings.
+    """A value as JSON gives it back: tuples become lists, and dataclasses become mappings.
+
+    Args:
+        value: Numbers, strings, None, and sequences, mappings and dataclasses of these.
+
+    Returns:
+        The value, of numbers, strings, None, lists and mappings alone.
 
     Raises:
         TypeError: JSON cannot hold it.
@@ -192,7 +213,7 @@ def plain_value(value: Any) -> Any:
 
 
 def _named(bound: inspect.BoundArguments) -> dict[str, Any]:
-    """The arguments of a constructor's call by their names, less the model and its weights."""
+    """The arguments of a constructor's call by their names, without the model and its weights."""
     _, *parameters = bound.signature.parameters.values()
     named: dict[str, Any] = {}
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Image classifiers over torchvision's, timm's and limbeck's own networks."""
+"""Image classifiers over the networks of torchvision, timm and limbeck."""
 
 import difflib
 import logging
@@ -30,28 +30,54 @@ _OWN: Mapping[str, type[nn.Module]] = {"darknet19": Darknet19, "shufflenet_v1": 
 class Classifier(LimbeckModel):
     """An image classifier that normalises its own input.
 
+    It takes a batch of images (B, 3, H, W), RGB in [0, 1], and gives the logits of the classes
+    (B, num_classes), in training and in evaluation mode.
+
     Args:
-        network: a name, ``resnet18`` or ``torchvision:resnet18`` or ``timm:resnet18`` (a bare
-            name is looked for in torchvision first), ``limbeck:darknet19`` or
-            ``limbeck:shufflenet_v1``, or the shape of a network of basic blocks.
-        num_classes: of the output.
-        arguments: further arguments of the library's builder, such as ``{dropout: 0.0}`` of
-            ``mobilenet_v2``, ``{act_layer: relu}`` of ``timm:mobilenetv1_100`` or
-            ``{width: 0.25}`` of ``limbeck:darknet19``.
-        weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
-        mean: of the input channels, RGB in [0, 1]; none: what timm's network was published
-            with, ImageNet's for all others.
-        std: likewise.
-        norm: behaviour of the batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
+        network: The name of the network, such as ``resnet18``, ``torchvision:resnet18``,
+            ``timm:resnet18``, ``limbeck:darknet19`` or ``limbeck:shufflenet_v1``; or the shape of a
+            network of basic blocks, :class:`limbeck.models.BasicBlocks`. A name without a library
+            is looked for in torchvision, then in timm, then in limbeck.
+        num_classes: The number of classes.
+        arguments: Further arguments for the library's builder of the network, such as
+            ``{dropout: 0.0}`` for ``mobilenet_v2``, ``{act_layer: relu}`` for
+            ``timm:mobilenetv1_100`` or ``{width: 0.25}`` for ``limbeck:darknet19``. Default (None):
+            no others.
+        weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
+            Default (None): the network is initialised afresh.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): the one that timm's
+            network was published with, and ImageNet's for all other networks.
+        std: The standard deviation of each input channel. Default (None): the one that timm's
+            network was published with, and ImageNet's for all other networks.
+        norm: What the batch normalisations do: ``frozen``, ``affine``, ``trained`` or
+            ``synchronised``, see :func:`limbeck.models.norms.convert_norms`.
 
     Attributes:
-        network: the plain network.
+        numerics: The arguments without which the same weights give other outputs, see
+            :class:`limbeck.models.build.LimbeckModel`.
+        network: The plain network, without the normalisation of its input.
+        mean: The mean of each input channel, (3, 1, 1).
+        std: The standard deviation of each input channel, (3, 1, 1).
 
     Raises:
         ValueError: No library has a network of that name, or it does not take the arguments.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import models
+        >>> student = models.Classifier("resnet18", num_classes=3)
+        >>> student(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3])
+
+        A network of basic blocks has as many stages, and as many channels, as one likes:
+
+        >>> shape = models.BasicBlocks(depths=(1, 1), widths=(16, 32))
+        >>> models.Classifier(shape, num_classes=3)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3])
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {"mean": None, "std": None, "stride_in_1x1": False}
+    network: nn.Module
     mean: Tensor
     std: Tensor
 
@@ -85,19 +111,29 @@ class Classifier(LimbeckModel):
             load_weights(self, weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits: RGB float images in [0, 1], (B, 3, H, W) -> (B, num_classes)."""
+        """The logits of the classes, (B, num_classes).
+
+        Args:
+            images: A batch of RGB images, floats in [0, 1], (B, 3, H, W).
+
+        Returns:
+            The logits, (B, num_classes).
+
+        Raises:
+            TypeError: The images are integers.
+        """
         if not images.is_floating_point():
             raise TypeError(f"images are {images.dtype}: expected float in [0, 1]. Divide by 255.")
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
-        """The network; its head as it is where the weights have another number of classes."""
+        """The network and its tensors; its own head stays if the classes differ in number."""
         tensors = {name.removeprefix("network."): value for name, value in tensors.items()}
         head, own = _head(self.network), self.network.state_dict()
-        given = tensors.get(f"{head}.weight")
-        if given is not None and len(given) != len(own[f"{head}.weight"]):
-            counts = len(given), self.num_classes
+        weight = tensors.get(f"{head}.weight")
+        if weight is not None and len(weight) != len(own[f"{head}.weight"]):
+            counts = len(weight), self.num_classes
             log.info("The head %r keeps its own weights: %d classes given, %d here.", head, *counts)
             tensors |= {name: value for name, value in own.items() if name.startswith(f"{head}.")}
         return self.network, tensors
@@ -107,16 +143,16 @@ class Classifier(LimbeckModel):
         return self.network
 
     def without_limbeck(self) -> str | None:
-        """Python that builds and loads the network with its own library."""
+        """Python that builds and loads the network with its own library; None for limbeck's."""
         library, _, name = next(iter(self.published), "").partition(":")
         if library not in ("torchvision", "timm"):
             return None
-        given = "".join(f", {k}={v!r}" for k, v in self.arguments["arguments"].items())
+        others = "".join(f", {k}={v!r}" for k, v in self.arguments["arguments"].items())
         maker = {"torchvision": "torchvision.models.get_model", "timm": "timm.create_model"}
         return (
             f"import torch, {library}\n"
             "from safetensors.torch import load_file\n"
-            f"model = {maker[library]}({name!r}, num_classes={self.num_classes}{given})\n"
+            f"model = {maker[library]}({name!r}, num_classes={self.num_classes}{others})\n"
             'model.load_state_dict(load_file("student.safetensors"))\n'
             "model.eval()  # logits = model((images - mean) / std)\n"
             f"mean = torch.tensor({self.arguments['mean']})[:, None, None]\n"
@@ -125,7 +161,7 @@ class Classifier(LimbeckModel):
 
 
 def _qualified(name: str) -> str:
-    """``library:name``, after both were found."""
+    """The name of a network with its library, ``library:name``, after both were found."""
     torchvision_names: list[str] = torchvision.models.list_models(module=torchvision.models)
     library, _, bare = name.rpartition(":")
     if library in ("", "torchvision") and bare in torchvision_names:

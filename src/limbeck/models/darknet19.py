@@ -1,4 +1,4 @@
-"""Darknet-19 (Redmon and Farhadi, arXiv:1612.08242, table 6) of any width: YOLOv2's trunk."""
+"""Darknet-19 (Redmon and Farhadi, arXiv 1612.08242, table 6) of any width: the trunk of YOLOv2."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -18,7 +18,16 @@ STAGES = (
 
 
 def convolution(inputs: int, outputs: int, kernel_size: int) -> nn.Sequential:
-    """Convolution, batch normalisation and leaky ReLU of slope 0.1; the map keeps its size."""
+    """A convolution, a batch normalisation and a leaky ReLU of slope 0.1.
+
+    Args:
+        inputs: The number of channels of the input.
+        outputs: The number of channels of the output.
+        kernel_size: The side of the kernel, an odd number of pixels.
+
+    Returns:
+        The three layers. The map keeps its size.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -27,10 +36,17 @@ def convolution(inputs: int, outputs: int, kernel_size: int) -> nn.Sequential:
 
 
 def scaled(channels: int, width: float) -> int:
-    """So many channels at that width.
+    """The number of channels that a layer has at a width.
+
+    Args:
+        channels: The number of channels at a width of 1.
+        width: The factor on that number.
+
+    Returns:
+        Their product, rounded.
 
     Raises:
-        ValueError: none is left.
+        ValueError: No channel is left.
     """
     if round(channels * width) < 1:
         raise ValueError(
@@ -41,13 +57,16 @@ def scaled(channels: int, width: float) -> int:
 
 
 def trunk(width: float) -> nn.Sequential:
-    """The stages ``stage1`` (stride 1) to ``stage6`` (stride 32): 18 convolutions.
+    """The network without its head: 18 convolutions in ``stage1`` to ``stage6``, strides 1 to 32.
 
     Args:
-        width: factor on all channels, which are rounded.
+        width: The factor on the channels of all layers, which are rounded.
+
+    Returns:
+        The stages, by their names, as one chain.
 
     Raises:
-        ValueError: ``width`` leaves a layer without channels.
+        ValueError: The width leaves a layer without channels.
     """
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = 3
@@ -67,8 +86,11 @@ class Darknet19(nn.Module):
     """The classifier whose training a YOLOv2 begins with.
 
     Args:
-        num_classes: of the output.
-        width: factor on all channels.
+        num_classes: The number of outputs.
+        width: The factor on the channels of all layers.
+
+    Raises:
+        ValueError: The width leaves a layer without channels.
     """
 
     def __init__(self, num_classes: int, width: float = 1.0) -> None:
@@ -78,13 +100,19 @@ class Darknet19(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits: (B, 3, H, W), normalised, of sides of 32 or more -> (B, classes)."""
+        """The logits: (B, 3, H, W) normalised images of sides of 32 or more -> (B, num_classes)."""
         logits: Tensor = self.head(self.features(images)).mean(dim=(2, 3))
         return logits
 
 
 def initialise(network: nn.Module) -> None:
-    """Convolutions by He et al. (arXiv:1502.01852), by what enters them, as darknet does."""
+    """Initialise a network's convolutions by He et al. (arXiv 1502.01852), by their fan-in.
+
+    This is what darknet does. Biases become 0.
+
+    Args:
+        network: The network, which is changed in place.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -17,10 +17,18 @@ _GROUPS = 32
 
 
 class AffineBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision is untyped
-    """Batch normalisation with fixed running statistics and a trained weight and bias.
+    """Batch normalisation with fixed running statistics, and a weight and a bias that are trained.
 
-    mmdetection's ``norm_eval`` with ``requires_grad``. The statistics are fixed by construction,
-    whatever ``.train()`` or a conversion to ``SyncBatchNorm`` does.
+    This is what mmdetection's ``norm_eval`` does together with ``requires_grad``. The statistics
+    are fixed by construction, whatever ``.train()`` or a conversion to ``SyncBatchNorm`` does.
+
+    Args:
+        num_features: The number of channels.
+        eps: What is added to the variance, so that nothing is divided by 0.
+
+    Attributes:
+        weight: The factor of each channel, (C,), a parameter.
+        bias: The shift of each channel, (C,), a parameter.
     """
 
     weight: Tensor
@@ -33,13 +41,13 @@ class AffineBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision
         self.bias = nn.Parameter(torch.zeros(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Normalise a map (B, C, H, W) by the fixed statistics -> (B, C, H, W)."""
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=False, eps=self.eps)
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation that takes over weight and bias of a batch normalisation's state dict."""
+    """Group normalisation that takes the weight and bias of a batch normalisation's state dict."""
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -48,22 +56,31 @@ class GroupNorm(nn.GroupNorm):
 
 
 def convert_norms(module: nn.Module, norm: Norm) -> nn.Module:
-    """Give every batch normalisation in ``module`` the behaviour ``norm``, in place.
+    """Give every batch normalisation in a network one of four behaviours, in place.
 
-    State dicts load strictly between all four (``num_batches_tracked`` comes and goes).
+    ===================  ========================  ================  =====================
+    ``norm``             the statistics            weight and bias   the class
+    ===================  ========================  ================  =====================
+    ``frozen``           are fixed                 are fixed         ``FrozenBatchNorm2d``
+    ``affine``           are fixed                 are trained       ``AffineBatchNorm2d``
+    ``trained``          are those of each batch   are trained       ``BatchNorm2d``
+    ``synchronised``     are those of the batches  are trained       ``SyncBatchNorm``
+                         of all devices
+    ===================  ========================  ================  =====================
+
+    State dicts load strictly between all four (``num_batches_tracked`` comes and goes). torch
+    refuses to train a ``SyncBatchNorm`` on CPU tensors when several processes run.
 
     Args:
-        module: any network; normalisations that are no ``BatchNorm2d`` are left as they are.
-        norm: ``frozen``: nothing changes, torchvision's ``FrozenBatchNorm2d``; ``affine``: fixed
-            statistics, trained weight and bias; ``trained``: ``BatchNorm2d``; ``synchronised``:
-            ``SyncBatchNorm``, statistics over all devices (which torch refuses to train on CPU
-            tensors when several processes run).
+        module: Any network. Normalisations that are no ``BatchNorm2d`` are left as they are.
+        norm: The behaviour, as above.
 
     Returns:
-        ``module``, or what it became where it is a batch normalisation itself.
+        The network, or what it became where it is a batch normalisation itself.
 
     Raises:
-        ValueError: Another ``norm``, or ``affine`` for timm's fused normalisation and activation.
+        ValueError: There is no such behaviour, or it is ``affine`` for timm's fused normalisation
+            and activation.
     """
     if norm not in get_args(Norm):
         raise ValueError(f"norm={norm!r}: expected one of {', '.join(get_args(Norm))}.")
@@ -86,19 +103,22 @@ def _affine(module: nn.Module) -> nn.Module:
 
 
 def replace_norms(module: nn.Module, norm: LastNorm) -> nn.Module:
-    """Replace every batch normalisation in ``module``, frozen or not, by a trained ``norm``.
+    """Replace every batch normalisation in a network, frozen or not, by one that is trained.
 
-    Weight and bias are kept; state dicts with batch normalisations in these places still load.
+    The weights and biases are kept. State dicts that have batch normalisations in these places
+    still load.
 
     Args:
-        module: any network.
-        norm: ``group``: ``GroupNorm`` of 32 groups; ``synchronised``: ``SyncBatchNorm``.
+        module: Any network.
+        norm: The replacement: ``group`` is a ``GroupNorm`` of 32 groups (Wu and He,
+            arXiv 1803.08494), ``synchronised`` is a ``SyncBatchNorm``.
 
     Returns:
-        ``module``, or what it became where it is a batch normalisation itself.
+        The network, or what it became where it is a batch normalisation itself.
 
     Raises:
-        ValueError: Another ``norm``, or ``group`` where channels are no multiple of 32.
+        ValueError: There is no such replacement, or it is ``group`` and the number of channels is
+            no multiple of 32.
     """
     if norm not in get_args(LastNorm):
         raise ValueError(f"norm={norm!r}: expected one of {', '.join(get_args(LastNorm))}.")

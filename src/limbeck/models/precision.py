@@ -1,8 +1,8 @@
 """Full precision where half precision would cost pixels.
 
-Under autocast a network's outputs have 8 (bfloat16) or 11 (float16) significant bits. Box
-coordinates, scores that are sorted, and sums over a hundred thousand anchors need more: detectors
-bring what their heads give to float32, and all that follows runs in it.
+Under autocast the outputs of a network have 8 (bfloat16) or 11 (float16) significant bits. The
+coordinates of boxes, scores that are sorted, and sums over a hundred thousand anchors need more:
+detectors bring what their heads give to float32, and all that follows runs in it.
 """
 
 import torch
@@ -10,5 +10,5 @@ from torch import Tensor
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
-    """Half precision becomes float32; anything else is left as it is."""
+    """The tensor in float32 where it has half precision, and as it is otherwise."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,8 +1,8 @@
 """Residual networks of basic blocks, of any number of stages (He et al., arXiv 1512.03385).
 
 torchvision's ``ResNet`` has four stages of 64 to 512 channels and a stem of stride 4. Light
-students need less: this is the same network, block for block, with depths, widths and the stem's
-stride as arguments.
+students need less: this is the same network, block for block, with its depths, its widths and the
+stride of its stem as arguments.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,22 @@ StemStride = Literal[1, 2, 4]
 
 @dataclass(frozen=True)
 class BasicBlocks:
-    """The shape of a :class:`BasicBlockResNet`; stands wherever a backbone's name may stand.
+    """The shape of a :class:`BasicBlockResNet`, which stands wherever a backbone's name may stand.
 
     Attributes:
-        depths: blocks of each stage.
-        widths: channels of each stage.
-        stem_stride: stride of the stem and of the first stage, pixels; each later stage doubles it.
+        depths: The number of blocks in each stage.
+        widths: The number of channels of each stage.
+        stem_stride: The stride of the stem and of the first stage, in pixels: 1, 2 or 4. Each later
+            stage doubles it.
+
+    Raises:
+        ValueError: There are not as many depths as widths, one of them is below 1, or the stride is
+            another one.
+
+    Example:
+        >>> from limbeck.models import BasicBlocks, Classifier
+        >>> resnet10 = BasicBlocks(depths=(1, 1, 1, 1), widths=(64, 128, 256, 512))
+        >>> student = Classifier(resnet10, num_classes=3)
     """
 
     depths: tuple[int, ...]
@@ -44,21 +54,28 @@ class BasicBlocks:
 
 
 class BasicBlockResNet(nn.Module):
-    """A ResNet of torchvision's ``BasicBlock``, with torchvision's attribute names.
+    """A ResNet of torchvision's ``BasicBlock``, whose parts have torchvision's names.
 
-    ``conv1``, ``bn1``, ``relu``, ``maxpool`` (with ``stem_stride=4`` only), ``layer1`` to
-    ``layerN``, ``avgpool``, ``fc``. The stem is one 3x3 convolution of ``widths[0]`` channels, of
-    stride 1 or 2.
+    These are ``conv1``, ``bn1``, ``relu``, ``maxpool`` (with a ``stem_stride`` of 4 alone),
+    ``layer1`` to ``layerN``, ``avgpool`` and ``fc``. The stem is one 3x3 convolution of
+    ``widths[0]`` channels, with a stride of 1 or 2.
 
     Args:
-        depths: blocks of each stage.
-        widths: channels of each stage.
-        num_classes: outputs of the classifier.
-        stem_stride: stride of the first stage, pixels: 1, 2, or 4 (stride 2, then a pooling);
-            stage k has ``stem_stride * 2**(k - 1)``.
+        depths: The number of blocks in each stage.
+        widths: The number of channels of each stage.
+        num_classes: The number of outputs.
+        stem_stride: The stride of the first stage, in pixels: 1, 2, or 4 (a stride of 2, then a
+            pooling). Stage k has a stride of ``stem_stride * 2**(k - 1)``.
 
     Raises:
-        ValueError: Depths and widths do not match.
+        ValueError: There are not as many depths as widths, or the stride is another one.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.models import BasicBlockResNet
+        >>> network = BasicBlockResNet(depths=(1, 1), widths=(16, 32), num_classes=10)
+        >>> network(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -87,7 +104,7 @@ class BasicBlockResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits: (B, 3, H, W) normalised images -> (B, num_classes)."""
+        """The logits of the classes: (B, 3, H, W) normalised images -> (B, num_classes)."""
         x = self.relu(self.bn1(self.conv1(images)))
         if hasattr(self, "maxpool"):
             x = self.maxpool(x)
@@ -99,7 +116,7 @@ class BasicBlockResNet(nn.Module):
 
 
 def _stage(channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
-    """``depth`` blocks of ``width`` channels, the first one of ``stride``."""
+    """A stage of so many blocks of one width, whose first block has the stride."""
     shortcut = None
     if stride != 1 or channels != width:
         shortcut = nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2d(width))

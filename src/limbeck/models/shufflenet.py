@@ -1,10 +1,10 @@
-"""ShuffleNetV2 with its stages' ReLU at their end (Ma et al., ECCV 2018, arXiv 1807.11164).
+"""ShuffleNetV2 with the ReLU of each stage at its end (Ma et al., ECCV 2018, arXiv 1807.11164).
 
-In torchvision's network each unit activates the half of the channels that it computes and hands
-the other half on. ReLU is the same done once or twice, so it can be left to whoever consumes a
-channel: the next unit for the half that it convolves, and the end of the stage for all. The
-function, the gradients, the names of the tensors and their values are torchvision's; but now one
-tensor holds a whole stage before its ReLU, which methods such as MGD learn from.
+In torchvision's network each unit activates the half of the channels that it computes, and hands
+the other half on. A ReLU that is applied twice is a ReLU that is applied once, so it can be left
+to whatever reads a channel: the next unit for the half that it convolves, and the end of the stage
+for all. The function, the gradients, the names of the tensors and their values are torchvision's;
+but now one tensor holds a whole stage before its ReLU, which methods such as MGD learn from.
 """
 
 import torch
@@ -14,7 +14,15 @@ from torchvision.models.shufflenetv2 import InvertedResidual, ShuffleNetV2, chan
 
 
 class Unit(InvertedResidual):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's unit, with one ReLU, ``relu``, at its end; :func:`late_relu` puts it there."""
+    """torchvision's unit of ShuffleNetV2, with one place for a ReLU, ``relu``, at its end.
+
+    The place is empty until :func:`late_relu` fills it in the last unit of each stage.
+
+    Args:
+        inp: The number of channels of the input.
+        oup: The number of channels of the output.
+        stride: The stride: 1, or 2 in the first unit of a stage.
+    """
 
     def __init__(self, inp: int, oup: int, stride: int) -> None:
         super().__init__(inp, oup, stride)
@@ -24,7 +32,7 @@ class Unit(InvertedResidual):  # type: ignore[misc]  # torchvision is untyped
         self.relu: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inp, H, W) -> (B, oup, H / stride, W / stride)."""
+        """Compute the unit's map: (B, inp, H, W) -> (B, oup, H / stride, W / stride)."""
         if self.stride == 1:
             kept, used = x.chunk(2, dim=1)
             out = torch.cat((kept, self.branch2(F.relu(used))), dim=1)
@@ -35,7 +43,14 @@ class Unit(InvertedResidual):  # type: ignore[misc]  # torchvision is untyped
 
 
 def late_relu(network: ShuffleNetV2) -> ShuffleNetV2:
-    """Put the ReLU at the end of every stage of a network that was built of :class:`Unit`."""
+    """Put the ReLU at the end of every stage of a network.
+
+    Args:
+        network: A ShuffleNetV2 that was built of :class:`Unit`. It is changed in place.
+
+    Returns:
+        The network.
+    """
     for stage in (network.stage2, network.stage3, network.stage4):
         stage[-1].relu = nn.ReLU()
     return network

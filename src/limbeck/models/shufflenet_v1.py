@@ -1,8 +1,8 @@
-"""ShuffleNet (Zhang et al., arXiv:1707.01083) with group convolutions of 3 groups, of any width.
+"""ShuffleNet (Zhang et al., arXiv 1707.01083) with group convolutions of 3 groups, of any width.
 
-As Fine-grained Feature Imitation's authors built it in TensorFlow for KITTI: three groups of 4, 6
-and 4 units; maps of even sides are padded below and on the right alone where they are halved; and
-a unit that halves them keeps the pooled shortcut first, and does not rectify it again.
+It is as Fine-grained Feature Imitation's authors built it in TensorFlow for KITTI: there are three
+groups of 4, 6 and 4 units; a map with even sides is padded below and on the right alone where it is
+halved; and a unit that halves it keeps the pooled shortcut first, and does not rectify it again.
 """
 
 from collections import OrderedDict
@@ -16,14 +16,15 @@ WIDTHS = (240, 480, 960)  # channels of the groups at width 1
 
 
 class Unit(nn.Module):
-    """A ShuffleNet unit (figure 2 of the paper): 1x1, shuffle, depthwise 3x3, 1x1.
+    """A unit of ShuffleNet (figure 2 of the paper): a 1x1, a shuffle, a depthwise 3x3 and a 1x1.
 
     Args:
-        inputs: channels.
-        outputs: channels.
-        stride: 2: half the sides, and the pooled input before what the branch computes.
-        grouped_first: the first 1x1 convolution has groups.
-        shortcut: of a stride of 1, the input is added.
+        inputs: The number of channels of the input.
+        outputs: The number of channels of the output.
+        stride: The stride. With 2 the sides of the map are halved, and the pooled input stands
+            before what the branch computes.
+        grouped_first: The first 1x1 convolution has groups.
+        shortcut: The input is added to what the branch computes, where the stride is 1.
     """
 
     def __init__(
@@ -58,7 +59,14 @@ class Unit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride); even sides with stride 2."""
+        """Compute the unit's map. With a stride of 2 the sides of the input have to be even.
+
+        Args:
+            x: The map (B, inputs, H, W).
+
+        Returns:
+            The map (B, outputs, H / stride, W / stride).
+        """
         computed = self.branch(x)
         if self.pool is not None:
             return torch.cat([self.pool(x), self.relu(computed)], dim=1)
@@ -67,16 +75,21 @@ class Unit(nn.Module):
 
 
 def trunk(width: float, stem_channels: int | None = None, stem_stride: int = 1) -> nn.Sequential:
-    """Stem and groups: ``conv1``, ``pool1``, ``group1`` to ``group3``.
+    """The network without its head: ``conv1``, ``pool1`` and ``group1`` to ``group3``.
 
     Args:
-        width: factor on all channels but the stem's.
-        stem_channels: none: 16 at width 1, 24 otherwise, as published.
-        stem_stride: 1 or 2; the groups' maps have 4, 8 and 16 times as much.
+        width: The factor on the channels of all layers but the stem.
+        stem_channels: The number of channels of the stem. Default (None): as published, 16 at a
+            width of 1 and 24 otherwise.
+        stem_stride: The stride of the stem, 1 or 2. The maps of the groups have 4, 8 and 16 times
+            that stride.
+
+    Returns:
+        The layers, by their names, as one chain.
 
     Raises:
-        ValueError: a group's channels would be no multiples of 12 (a quarter, in 3 groups), or the
-            first one's no more than the stem's.
+        ValueError: The number of channels of a group would be no multiple of 12 (a quarter of them,
+            in 3 groups), or the first group would have no more channels than the stem.
     """
     stem = stem_channels or (16 if width == 1 else 24)
     widths = [round(channels * width) for channels in WIDTHS]
@@ -105,12 +118,16 @@ def trunk(width: float, stem_channels: int | None = None, stem_stride: int = 1) 
 
 
 class ShuffleNetV1(nn.Module):
-    """The classifier whose training a ShuffleDet begins with, with a stem of stride 2.
+    """The classifier whose training a ShuffleDet begins with. Its stem has a stride of 2.
 
     Args:
-        num_classes: of the output.
-        width: factor on all channels but the stem's.
-        stem_channels: none: as published, see :func:`trunk`.
+        num_classes: The number of outputs.
+        width: The factor on the channels of all layers but the stem.
+        stem_channels: The number of channels of the stem. Default (None): as published, see
+            :func:`trunk`.
+
+    Raises:
+        ValueError: The width does not suit, see :func:`trunk`.
     """
 
     def __init__(
@@ -123,13 +140,13 @@ class ShuffleNetV1(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits: (B, 3, H, W), normalised, of sides that are multiples of 32 -> (B, classes)."""
+        """The logits: (B, 3, H, W), normalised, of sides that 32 divides -> (B, num_classes)."""
         logits: Tensor = self.fc(self.avgpool(self.features(images)).flatten(1))
         return logits
 
 
 def initialise(network: nn.Module) -> None:
-    """Convolutions by He et al. (arXiv:1502.01852), by what leaves them."""
+    """Initialise a network's convolutions by He et al. (arXiv 1502.01852), by their fan-out."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Loading state dicts so that nothing is left out unsaid."""
+"""Loading state dicts so that nothing is left out without a word."""
 
 import difflib
 import textwrap
@@ -9,10 +9,16 @@ from limbeck.checkpoints.tensors import Tensors
 
 
 def load_strictly(module: nn.Module, tensors: Tensors, origin: str, advice: str) -> None:
-    """``module.load_state_dict``, strict, with an error that says what to do.
+    """Load a state dict into a module, strictly, with an error that says what to do.
+
+    Args:
+        module: The module, whose parameters and buffers are overwritten.
+        tensors: The state dict.
+        origin: Where the state dict is from, which begins the error.
+        advice: What the user can do, which ends the error.
 
     Raises:
-        ValueError: Names or shapes differ; ``module`` may be filled in part.
+        ValueError: Names or shapes differ. The module may be filled in part.
     """
     try:
         module.load_state_dict(tensors)
@@ -24,7 +30,7 @@ def load_strictly(module: nn.Module, tensors: Tensors, origin: str, advice: str)
 
 
 def _nearest(module: nn.Module, tensors: Tensors) -> list[str]:
-    """What is left over under a name near to one that is missing, a line for a few of them."""
+    """A line for each of a few missing names that are near to one that is left over."""
     own = module.state_dict().keys()
     left = [name for name in tensors if name not in own]
     missing = [name for name in own if name not in tensors and "num_batches" not in name]

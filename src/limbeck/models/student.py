@@ -1,7 +1,8 @@
-"""The artefact: a folder that holds a student, which loads without limbeck where that can be.
+"""The artefact: a folder that holds a student, and loads without limbeck where that is possible.
 
-``student.safetensors`` holds the plain network's tensors under torchvision's or timm's own names;
-``student.json`` says how to build the network, its classes, its input, and a checksum.
+``student.safetensors`` holds the tensors of the plain network under the names that torchvision or
+timm give them. ``student.json`` says how the network is built, what its classes and its input are,
+and the checksum of the weights.
 """
 
 import hashlib
@@ -33,21 +34,54 @@ def save_student(
     classes: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keep ``model`` in ``folder``: its weights, and how to build it.
+    """Keep a model in a folder: its weights, and how it is built.
 
-    Each file appears whole or not at all, so a stop in between never leaves a torn one.
+    The folder then holds two files. ``student.safetensors`` has the tensors of the plain network,
+    under the names that torchvision or timm give them. ``student.json`` has the class and the
+    arguments that build the model, the names of the foreground classes, the input that the network
+    expects (colours, mean and standard deviation), the checksum of the weights, the versions of
+    limbeck, torch and torchvision, the metadata and, where that is possible, Python that loads the
+    weights without limbeck. Each file appears whole or not at all, so a stop in between never
+    leaves a torn one.
+
+    The model is built once more from what would be written, and refused unless the copy has the
+    same tensors. A class that is derived from one of limbeck's models is kept as what it is, with
+    the arguments that its own constructor got, and all its tensors. It is refused where its
+    constructor, called with these arguments, hands others on to limbeck's: such as one that takes
+    no ``preset``, where the weights decided it. Its folder is loaded again with ``trust=True``.
 
     Args:
-        model: one of limbeck's models, or any module if ``build`` is given; a wrapper of DDP or
-            ``torch.compile`` is taken off.
-        folder: made where it is missing; a student that is there is replaced.
-        build: how to build ``model``; limbeck's own models know that themselves.
-        classes: names of the foreground classes, in order.
-        metadata: anything else worth keeping, plain JSON values.
+        model: One of limbeck's models, a model of a class derived from one, or any module if
+            ``build`` is stated. A wrapper of DDP or ``torch.compile`` is taken off.
+        folder: The folder to write to. It is made where it is missing, and a student that is there
+            is replaced.
+        build: The class or function that makes ``model``, and its arguments. Default (None): as the
+            model says itself, which all of limbeck's models do, and all that
+            :func:`load_student` gives.
+        classes: The names of the foreground classes, in the order of their labels. Default: the
+            names are not kept.
+        metadata: Anything else worth keeping, as plain JSON values. Default (None): nothing.
 
     Raises:
-        ValueError: No build is known, or the build makes another network than ``model``, or there
-            are not as many names as classes.
+        ValueError: No build is known, the build makes another network than ``model``, its class
+            cannot be imported by a name, an argument is no JSON value, or there are not as many
+            names as classes.
+
+    Example:
+        >>> import os, tempfile
+        >>> from limbeck.models import BasicBlocks, Build, Classifier, save_student
+        >>> student = Classifier(BasicBlocks(depths=(1, 1), widths=(8, 16)), num_classes=2)
+        >>> folder = tempfile.mkdtemp()
+        >>> save_student(student, folder, classes=["cat", "dog"], metadata={"epochs": 3})
+        >>> sorted(os.listdir(folder))
+        ['student.json', 'student.safetensors']
+
+        A module of another library does not know how it is built, so that is stated:
+
+        >>> import torchvision
+        >>> squeezenet = torchvision.models.squeezenet1_1(num_classes=2)
+        >>> build = Build("torchvision.models.squeezenet1_1", {"num_classes": 2})
+        >>> save_student(squeezenet, tempfile.mkdtemp(), build=build)
     """
     model = unwrap(model)
     build, made = _checked_build(model, build)
@@ -64,15 +98,39 @@ def save_student(
 
 
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
-    """The student in ``folder``, on the CPU, in evaluation mode.
+    """Load the student that a folder holds.
+
+    A folder is refused where a file is missing or damaged, where it was written in another format,
+    or where its weights do not fit the network that it describes.
 
     Args:
-        folder: what :func:`save_student` wrote.
-        trust: build classes other than limbeck's, torchvision's and timm's, too: their code runs.
+        folder: The folder, as :func:`save_student` wrote it.
+        trust: Build the student also where its class, or the function that makes it, is not one of
+            limbeck's, torchvision's or timm's: that code is imported and run. By default such a
+            student is refused, so loading a folder from elsewhere never runs foreign code.
+
+    Returns:
+        The student, on the CPU, in evaluation mode, of the class that was saved. Its attribute
+        ``build`` says how it was built. Where names of classes were kept, its attribute ``classes``
+        has them as a tuple.
 
     Raises:
         FileNotFoundError: There is no student in ``folder``.
-        ValueError: The file is damaged, of a later format, or does not fit the network.
+        ValueError: A file is damaged, of another format, or does not fit the network; or the class
+            is another library's, and not trusted.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from limbeck.models import BasicBlocks, Classifier, load_student, save_student
+        >>> student = Classifier(BasicBlocks(depths=(1, 1), widths=(8, 16)), num_classes=2)
+        >>> folder = tempfile.mkdtemp()
+        >>> save_student(student, folder, classes=["cat", "dog"])
+        >>> again = load_student(folder)
+        >>> again.classes
+        ('cat', 'dog')
+        >>> images = torch.rand(1, 3, 32, 32)
+        >>> torch.equal(again(images), student.eval()(images))
+        True
     """
     card, tensors = read_student(folder)
     build = Build(**card["build"])
@@ -88,7 +146,18 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
 
 
 def read_student(folder: str | Path) -> tuple[dict[str, Any], Tensors]:
-    """What ``student.json`` says, and the tensors, after the checksum was compared."""
+    """Read the two files of a student's folder, and compare the checksum of the weights.
+
+    Args:
+        folder: The folder, as :func:`save_student` wrote it.
+
+    Returns:
+        What ``student.json`` says, and the tensors by their names.
+
+    Raises:
+        FileNotFoundError: There is no student in ``folder``.
+        ValueError: A file is damaged, or was written in another format.
+    """
     folder = Path(folder)
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it.")
@@ -110,23 +179,23 @@ def read_student(folder: str | Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def network_of(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The class of limbeck's that a student is of or is derived from, and its arguments.
+    """The class of limbeck's that a student has or derives from, and its arguments.
 
     Args:
         card: What ``student.json`` says.
 
     Returns:
-        ``class_path`` and ``init_args``; those of the student's own class, where that is another
-        library's.
+        The ``class_path`` and the ``init_args``. They are those of the student's own class where
+        that is another library's.
     """
     network: dict[str, Any] = card.get("base") or card["build"]
     return network
 
 
 def _kept_part(model: nn.Module, made: nn.Module) -> nn.Module:
-    """The part of a model whose tensors are kept, given what its build makes.
+    """The part of a model whose tensors are kept, by what its build makes.
 
-    Of limbeck's own models this is the plain network, as other libraries know it. A class that was
+    Of limbeck's own models this is the plain network, as other libraries know it. A class that is
     derived from one may hold more, and is kept whole.
     """
     plain = isinstance(made, LimbeckModel) and made.is_limbecks
@@ -176,7 +245,7 @@ def _check_classes(model: nn.Module, classes: Sequence[str]) -> None:
 
 
 def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Module]:
-    """The build that was stated, or that the model knows, and what it makes: this model again."""
+    """The build that was stated or that the model knows, and the same model, made by it again."""
     stated = build is not None
     build = build or getattr(model, "build", None)
     if not isinstance(build, Build):

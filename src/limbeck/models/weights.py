@@ -1,4 +1,4 @@
-"""Pretrained weights by source: a file of any of three libraries, a student, a published name."""
+"""Pretrained weights by their source: a library's file, a student's folder, a published name."""
 
 import logging
 from collections.abc import Mapping
@@ -26,13 +26,20 @@ _ADVICE = (
     "Expected either this very model, or the ImageNet classifier whose trunk it has. Give weights "
     "of the same architecture and num_classes, or build the model as the weights were."
 )
-# The numerics that may be given otherwise than the weights have them: std is folded into the first
+# The numerics in which a model may differ from its weights: std is folded into the first
 # convolution, and a detector of one image size may be trained further at another.
 _FREE = ("std", "image_size")
 
 
 def open_weights(source: Source) -> Source:
-    """The weights in a file or a student's folder; names of published weights are passed on.
+    """Read the weights in a file or in a student's folder.
+
+    Args:
+        source: What :func:`load_weights` takes. Weights that were opened, names of published
+            weights and None are handed on as they are.
+
+    Returns:
+        The weights, opened, or what was handed on.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -50,7 +57,7 @@ def open_weights(source: Source) -> Source:
 
 
 def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
-    """What weights say of the arguments of a model that they are to be loaded into.
+    """What weights say about the arguments of a model that they are to be loaded into.
 
     Args:
         weights: The weights, opened.
@@ -58,7 +65,7 @@ def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
             which these alone concern another one.
 
     Returns:
-        The arguments by name; empty for published weights, which say nothing.
+        The arguments by name. There are none for published weights, which say nothing.
     """
     if not isinstance(weights, Checkpoint):
         return {}
@@ -68,29 +75,44 @@ def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
-    """Load pretrained weights into ``model``, strictly.
+    """Load pretrained weights into a model, strictly: every tensor has to fit.
 
-    Names decide what the weights are: the whole model, or the ImageNet classifier whose trunk is
-    this detector's backbone (its head is left out). A :class:`Classifier` takes weights of another
-    number of classes and keeps its own head; what is left out is logged.
+    The names of the tensors decide what the weights are: those of the whole model, or those of the
+    ImageNet classifier whose trunk is this detector's, and whose head is left out. A
+    :class:`limbeck.models.Classifier` takes weights of another number of classes, and keeps its own
+    head. What is left out is logged. Sources are:
+
+    * a file, ``.pth``, ``.pt``, ``.pkl`` or ``.safetensors``, or its address (http). Whether it is
+      torchvision's, detectron2's, mmdetection's or Fine-grained Feature Imitation's is recognised,
+      or said in front of it: ``detectron2:file``, ``mmdetection:file``, ``fgfi:file`` (this also
+      for Caffe's VGG, in BGR), and ``detectron2-pytorch:file`` or ``mmdetection-caffe:file`` where
+      the trunk is not in that library's usual style (see :mod:`limbeck.checkpoints`);
+    * darknet's ``.weights`` and ``.conv.23`` for a YOLOv2, also as ``darknet:file``;
+    * the folder of a student;
+    * published weights: ``torchvision:backbone`` (torchvision's default ImageNet weights for the
+      trunk), ``torchvision:DEFAULT``, ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (for a
+      detector of this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``.
 
     Args:
-        model: one of limbeck's models, or any module for a file of its own state dict.
-        source: a ``.pth``, ``.pt``, ``.pkl`` or ``.safetensors`` file or its address (http), of
-            torchvision's, detectron2's, mmdetection's or Fine-grained Feature Imitation's names,
-            which are recognised, or said: ``detectron2:file``, ``mmdetection:file``, ``fgfi:file``
-            (this also of a VGG of Caffe's, in BGR); ``detectron2-pytorch:file`` and
-            ``mmdetection-caffe:file`` where the trunk is not of that library's usual style (see
-            :mod:`limbeck.checkpoints`). darknet's ``.weights`` and ``.conv.23`` for a
-            YOLOv2, also said: ``darknet:file``. The folder of a student. Published weights:
-            ``torchvision:backbone`` (torchvision's default ImageNet weights of the named trunk),
-            ``torchvision:DEFAULT``, ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (of the
-            detector with this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``.
+        model: One of limbeck's models; or any module, with a file of its own state dict. Its
+            parameters and buffers are overwritten.
+        source: The weights, as above, or opened ones.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: There are no such published weights, or the weights do not fit, or need another
-            model than this to give the outputs that they gave.
+        ValueError: There are no such published weights; or the weights do not fit the model, or
+            need one with other arguments to give the outputs that they gave.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from limbeck.models import BasicBlocks, Classifier, load_weights, save_student
+        >>> shape = BasicBlocks(depths=(1, 1), widths=(8, 16))
+        >>> student, folder = Classifier(shape, num_classes=2), tempfile.mkdtemp()
+        >>> save_student(student, folder)
+        >>> other = Classifier(shape, num_classes=2)
+        >>> load_weights(other, folder)
+        >>> torch.equal(other.network.conv1.weight, student.network.conv1.weight)
+        True
     """
     opened = source if isinstance(source, Checkpoint) else open_weights(source)
     told = opened.source if isinstance(opened, Checkpoint) else str(opened)
@@ -130,13 +152,13 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     return with_std(opened, model.arguments.get("std"))
 
 
-def _same(stated: Any, given: Any) -> bool:
-    if isinstance(stated, str) and isinstance(given, str):
-        return stated.removeprefix("torchvision:") == given.removeprefix("torchvision:")
+def _same(stated: Any, here: Any) -> bool:
+    if isinstance(stated, str) and isinstance(here, str):
+        return stated.removeprefix("torchvision:") == here.removeprefix("torchvision:")
     try:
-        return np.shape(stated) == np.shape(given) and np.allclose(stated, given)
+        return np.shape(stated) == np.shape(here) and np.allclose(stated, here)
     except (TypeError, ValueError):
-        return bool(stated == given)
+        return bool(stated == here)
 
 
 def _published_tensors(model: nn.Module, source: str) -> Tensors:
@@ -145,7 +167,7 @@ def _published_tensors(model: nn.Module, source: str) -> Tensors:
 
 
 def _torchvision(model: nn.Module, name: str) -> Tensors:
-    """Weights that torchvision publishes for this model or its trunk."""
+    """The weights that torchvision publishes for this model or for its trunk."""
     fitting = [get_model_weights(m) for m in _published(model, "torchvision") if m in list_models()]
     known: dict[str, WeightsEnum] = {}
     for enum in reversed(fitting):  # the trunk's come last, so they win a name
@@ -163,7 +185,7 @@ def _torchvision(model: nn.Module, name: str) -> Tensors:
 
 
 def _timm(model: nn.Module, name: str) -> Tensors:
-    """Weights that timm publishes: by full name, or by the tag of this model's own network."""
+    """The weights that timm publishes, by their full name or by a tag of this model's network."""
     own = next(iter(_published(model, "timm")), "")
     if not timm.is_model(name):
         if not own:
@@ -176,7 +198,7 @@ def _timm(model: nn.Module, name: str) -> Tensors:
 
 
 def _published(model: nn.Module, library: str) -> list[str]:
-    """Names in ``library`` of the models whose weights fit, the trunk's first."""
+    """The names in that library of the models whose weights fit, the trunk's first."""
     names = model.published if isinstance(model, LimbeckModel) else ()
     split = [name.partition(":") for name in names]
     return [name for of, _, name in split if of == library]

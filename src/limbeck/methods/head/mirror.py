@@ -22,7 +22,7 @@ from limbeck.methods.head.proposals import foreground, unused_columns
 from limbeck.methods.head.regions import labelled
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
-from limbeck.models.detection.parts.matcher import assign
+from limbeck.models.detection.parts.matcher import match_anchors
 from limbeck.models.precision import in_full_precision
 
 ANCHOR = 4  # strides, the side of the smallest anchor of a RetinaNet's level
@@ -135,7 +135,9 @@ class Mirror(nn.Module):
         anchors = [torch.cat(of_image).float() for of_image in levels]
         targets = labelled(step)
         pairs = zip(targets, anchors, strict=True)
-        matched = [assign(teacher.proposal_matcher, target, boxes) for target, boxes in pairs]
+        matched = [
+            match_anchors(teacher.proposal_matcher, target, boxes) for target, boxes in pairs
+        ]
         outputs = outputs | {"cls_logits": foreground(teacher, outputs["cls_logits"])}
         sums = summed_losses(targets, outputs, anchors, matched, teacher.box_coder)
         positives = torch.stack([(match >= 0).sum() for match in matched]).clamp(min=1).sum()

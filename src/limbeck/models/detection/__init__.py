@@ -1,4 +1,4 @@
-"""Detectors: torchvision's own, with light backbones, few levels and short heads."""
+"""Detectors: torchvision's with light backbones, few levels and short heads, and two on a grid."""
 
 from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.grid.shuffledet import ShuffleDet

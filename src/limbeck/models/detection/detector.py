@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel, plain_value
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Trunked(Protocol):
-    """A detector's backbone, whose trunk takes an ImageNet classifier's weights."""
+    """The backbone of a detector, whose trunk takes the weights of an ImageNet classifier."""
 
     @property
     def trunk(self) -> nn.Module:
@@ -29,22 +30,29 @@ class Trunked(Protocol):
 class Detector(LimbeckModel):
     """The part of a detector that is about its backbone and its weights.
 
+    **In training mode** a detector is called with a list of images (3, H, W), RGB in [0, 1], and a
+    list of their targets, each a dict of ``boxes`` (M, 4), xyxy in pixels, and ``labels`` (M,),
+    which count from 1. It gives a dict of its named losses, whose sum is to be minimised. The
+    images are taken as they come: resizing and augmentation belong to the data pipeline.
+
+    **In evaluation mode** it is called with the images alone. It resizes them, and gives for each
+    of them a dict of ``boxes`` (N, 4), xyxy in the pixels of the image that came in, ``scores``
+    (N,) in [0, 1], best first, and ``labels`` (N,).
+
     A detector's constructor settles its arguments with
     :func:`limbeck.models.detection.settling.settle`, builds the network, and ends with
-    :meth:`complete`. In training mode a detector takes a list of images (3, H, W), RGB in [0, 1],
-    and their targets, as they come, and gives a dict of named losses: geometry belongs to the data
-    pipeline. In evaluation mode it resizes the images, and gives for each of them a dict of
-    ``boxes`` (N, 4), xyxy in the image's own pixels, ``scores`` (N,) and ``labels`` (N,), which
-    count from 1.
+    :meth:`complete`.
 
     Attributes:
+        transform: What normalises, resizes and batches the images.
         backbone: The trunk, and what makes further maps of it.
+        preset: The numerics of the library whose outputs and losses this detector gives.
         num_classes: The number of foreground classes.
         levels: The levels of the maps that the head sees, finest first. Level k has a stride of
             2**k pixels.
-        preset: The numerics of the library whose outputs and losses this detector gives.
     """
 
+    transform: GeneralizedRCNNTransform
     backbone: Trunked
     preset: Preset
     num_classes: int
@@ -59,9 +67,9 @@ class Detector(LimbeckModel):
             arguments: All arguments of limbeck's constructor, settled.
             levels: The levels of the maps, finest first.
             weights: The weights, opened. None: the detector stays as it was initialised.
-            name: The name of torchvision's builder of such a detector, into which the name of the
-                trunk is put, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no weights
-                of the whole detector.
+            name: The name of torchvision's builder of such a detector, with ``{}`` in the place of
+                the trunk's name, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no
+                weights of the whole detector.
         """
         self.arguments = plain_value(dict(arguments))
         self.levels = levels
@@ -84,9 +92,20 @@ class Detector(LimbeckModel):
         """The whole detector, or its trunk where the weights are an ImageNet classifier's."""
         if any(name.startswith("backbone.") for name in tensors):
             return self, tensors
-        trunk = self.backbone.of_classifier(tensors)
-        log.info("The weights are a classifier's: %d of %d tensors.", len(trunk), len(tensors))
-        return self.backbone.trunk, trunk
+        part, own = self.trunk_for(tensors)
+        log.info("The weights are a classifier's: %d of %d tensors.", len(own), len(tensors))
+        return part, own
+
+    def trunk_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
+        """The part of this detector that a classifier's state dict fills, and that part's own.
+
+        Args:
+            tensors: The state dict of the classifier whose trunk this detector has.
+
+        Returns:
+            The module to load into, and its tensors under that module's own names.
+        """
+        return self.backbone.trunk, self.backbone.of_classifier(tensors)
 
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""
@@ -100,7 +119,7 @@ def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tu
         layout: The layout of the trunk.
         levels: The first and the last level.
         extra: The number of levels that this detector adds above the trunk's, if it adds any.
-        why: What makes these, for the error.
+        why: What makes these, as a clause of the error.
 
     Returns:
         The levels, finest first.

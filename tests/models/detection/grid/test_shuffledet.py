@@ -1,6 +1,5 @@
 """ShuffleDet: what it gives, what it refuses, and that it learns."""
 
-import math
 from functools import partial
 
 import pytest
@@ -13,16 +12,11 @@ from limbeck.landmarks import landmarks
 from limbeck.methods import FineGrainedImitation
 from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import ShuffleDet, load_student, save_student
-from limbeck.models.detection.grid import shuffledet
 from limbeck.models.detection.grid.shuffledet import (
     SpreadAnchors,
-    assign,
-    decoded,
-    encoded,
-    safe_exp,
 )
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests.models.detection.tiny import LargestTensor, nothing
+from tests.models.detection.tiny import nothing
 
 SIZE = (64, 128)
 SHAPES = ((16.0, 16.0), (40.0, 24.0), (12.0, 40.0))
@@ -54,46 +48,6 @@ def test_a_map_of_cells_with_anchors_spread_over_the_image():
     centres = (anchors[..., :2] + anchors[..., 2:]) / 2
     assert torch.allclose(centres[1, 2, 0], torch.tensor([3 * 128 / 9, 2 * 64 / 5]))
     assert torch.allclose((anchors[..., 2:] - anchors[..., :2])[3, 7], torch.tensor(SHAPES))
-
-
-def test_deltas_and_back():
-    anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)[[10, 40]]
-    assert torch.allclose(decoded(encoded(BOXES, anchors), anchors), BOXES, atol=1e-4)
-
-
-def test_safe_exponent_goes_on_straight():
-    x = torch.tensor([-2.0, 0.9, 1.5, 80.0], requires_grad=True)
-    y = safe_exp(x)
-    expected = [math.exp(-2), math.exp(0.9), 1.5 * math.e, 80 * math.e]
-    assert torch.allclose(y, torch.tensor(expected))
-    y.sum().backward()
-    assert torch.allclose(x.grad, torch.tensor([math.exp(-2), math.exp(0.9), math.e, math.e]))
-
-
-def test_each_box_has_an_anchor_of_its_own():
-    anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
-    same = BOXES[:1].repeat(5, 1)
-    outside = torch.tensor([[500.0, 500.0, 520.0, 520.0]]).repeat(2, 1)
-    images = [same, torch.zeros(0, 4), outside, BOXES]
-    found = [chosen.tolist() for chosen in assign(images, anchors)]
-    assert [len(chosen) for chosen in found] == [5, 0, 2, 2]
-    assert all(len(set(chosen)) == len(chosen) for chosen in found)
-    assert all(anchor // 3 // 8 == 3 for anchor in found[2])  # in the last row of cells
-    alone = [assign([boxes], anchors)[0].tolist() for boxes in images]
-    assert found == alone
-    assert assign([torch.zeros(0, 4)], anchors)[0].tolist() == []
-
-
-def test_a_crowd_is_compared_in_parts(monkeypatch):
-    """An anchor that one part took is not there for the next."""
-    anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
-    crowd = [BOXES[:1].repeat(90, 1), BOXES.repeat(20, 1)]
-    with LargestTensor() as largest:
-        found = [chosen.tolist() for chosen in assign(crowd, anchors)]
-    assert largest.elements < 2 * 90 * 2 * len(anchors)
-    assert [len(set(chosen)) for chosen in found] == [90, 40]
-    monkeypatch.setattr(shuffledet, "_BLOCK", 1000)
-    assert [chosen.tolist() for chosen in assign(crowd, anchors)] == found
 
 
 @pytest.mark.parametrize("classes", [1, 3])

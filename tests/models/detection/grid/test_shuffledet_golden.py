@@ -10,13 +10,13 @@ from torchvision.ops import box_iou
 
 from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import ShuffleDet
-from limbeck.models.detection.grid.shuffledet import (
-    KITTI_ANCHORS,
-    Assigned,
-    SpreadAnchors,
-    assign,
+from limbeck.models.detection.grid.shuffledet import KITTI_ANCHORS, SpreadAnchors
+from limbeck.models.detection.grid.squeezedet import (
+    MatchedObjects,
+    anchors_of_objects,
     encoded,
     safe_exp,
+    squeezedet_loss,
 )
 
 GRID, SIZE = (24, 78), (384, 1248)
@@ -105,7 +105,7 @@ def test_targets(targets, case):
     rows = torch.arange(len(boxes))
     # Anchors that lie wholly within a box overlap it alike: there rounding decides, here and there.
     best = overlaps[rows, expected]
-    (found,) = assign([boxes], anchors)
+    (found,) = anchors_of_objects([boxes], anchors)
     assert torch.allclose(overlaps[rows, found], best, atol=1e-6)
     alone = (overlaps > best[:, None] - 1e-6).sum(dim=1) == 1
     assert found[alone].tolist() == expected[alone].tolist()
@@ -132,14 +132,14 @@ def test_losses_and_gradients(loss):
     predicted = torch.from_numpy(loss["preds_nhwc"]).double().permute(0, 3, 1, 2).requires_grad_()
     image, anchor = np.nonzero(loss["input_mask"][..., 0])
     labels = torch.from_numpy(loss["labels"][image, anchor]).float().argmax(dim=1)
-    given = Assigned(
+    matched = MatchedObjects(
         torch.from_numpy(image),
         torch.from_numpy(anchor),
         xyxy(loss["box"][image, anchor]),
         labels,
     )
     anchors = xyxy(loss["anchors_cxcywh"])
-    losses = model.losses(given, model.split(predicted), anchors, size)
+    losses = squeezedet_loss(matched, model.split(predicted), anchors, size)
     for ours, theirs in [
         ("classification", "class_loss"),
         ("confidence", "conf_loss"),

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection.image_list import ImageList
 
 from limbeck.models import RetinaNet
-from limbeck.models.detection.parts.matcher import assign
+from limbeck.models.detection.parts.matcher import match_anchors
 from tests.models.detection.tiny import nothing, tiny
 from tests.models.scramble import photographs, targets
 
@@ -27,7 +27,7 @@ def dense_outputs(model: RetinaNet, images: int) -> tuple[dict[str, Tensor], lis
 
 def positives(model: RetinaNet, anchors: list[Tensor], truth: list[dict[str, Tensor]]) -> list[int]:
     pairs = zip(truth, anchors, strict=True)
-    return [int((assign(model.proposal_matcher, t, a) >= 0).sum()) for t, a in pairs]
+    return [int((match_anchors(model.proposal_matcher, t, a) >= 0).sum()) for t, a in pairs]
 
 
 def test_detectron2_divides_by_a_running_mean_of_positives() -> None:

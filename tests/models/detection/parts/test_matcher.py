@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from limbeck.models import RetinaNet
-from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, assign, matcher
+from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, match_anchors, matcher
 from limbeck.presets import PRESETS
 from tests.models.detection.tiny import NAMES, nothing, tiny
 from tests.models.scramble import photographs, targets
@@ -14,16 +14,16 @@ ANCHORS = torch.tensor([[0.0, 0, 40, 40], [0, 0, 30, 40], [100, 100, 140, 140]])
 
 @pytest.mark.parametrize(("preset", "expected"), list(zip(NAMES, [0, 0, 1], strict=True)))
 def test_whose_the_best_anchor_is(preset: str, expected: int) -> None:
-    match = assign(matcher(PRESETS[preset], 0.5, 0.4, least=0.0), {"boxes": BOXES}, ANCHORS)
+    match = match_anchors(matcher(PRESETS[preset], 0.5, 0.4, least=0.0), {"boxes": BOXES}, ANCHORS)
     assert match.tolist() == [0, expected, -1]
 
 
 def test_a_later_box_takes_the_anchor_and_a_bad_one_gets_none() -> None:
     twice = torch.cat([BOXES[:1], BOXES[:1]])
     of_mmdetection = matcher(PRESETS["mmdetection"], 0.5, 0.4, least=0.0)
-    assert assign(of_mmdetection, {"boxes": twice}, ANCHORS).tolist() == [1, 0, -1]
+    assert match_anchors(of_mmdetection, {"boxes": twice}, ANCHORS).tolist() == [1, 0, -1]
     strict = matcher(PRESETS["mmdetection"], 0.7, 0.3, least=0.9)
-    assert assign(strict, {"boxes": BOXES}, ANCHORS).tolist() == [0, 0, -1]
+    assert match_anchors(strict, {"boxes": BOXES}, ANCHORS).tolist() == [0, 0, -1]
 
 
 def test_anchors_outside_the_padding_of_their_image_are_ignored() -> None:
@@ -33,7 +33,7 @@ def test_anchors_outside_the_padding_of_their_image_are_ignored() -> None:
     maps = [torch.zeros(2, 8, 96 // s, 96 // s) for s in model.strides]
     anchors = model.anchor_generator(batch, maps)
     matched = [
-        assign(model.proposal_matcher, target, of_image).split(
+        match_anchors(model.proposal_matcher, target, of_image).split(
             [9 * (96 // s) ** 2 for s in (8, 16, 32)]
         )
         for target, of_image in zip(in_frame, anchors, strict=True)

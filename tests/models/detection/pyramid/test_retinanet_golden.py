@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import network_frame
 from limbeck.models import BasicBlocks, RetinaNet
-from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, assign
+from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, match_anchors
 from tests.models.detection.reference import (
     TO_SIZE_MAJOR,
     Tensors,
@@ -90,7 +90,7 @@ def truth(head: Tensors) -> list[dict[str, Tensor]]:
 
 def test_targets_are_mmdetections(head: Tensors, small: RetinaNet) -> None:
     anchors, targets = anchors_of(small), truth(head)
-    matched = [assign(small.proposal_matcher, target, anchors) for target in targets]
+    matched = [match_anchors(small.proposal_matcher, target, anchors) for target in targets]
     for i, (target, match) in enumerate(zip(targets, matched, strict=True)):
         labels = torch.cat([head[f"target.labels.{k}"][i] for k in LEVELS])
         weights = torch.cat([head[f"target.label_weights.{k}"][i] for k in LEVELS])

@@ -1,4 +1,4 @@
-"""Anchors of the first Faster R-CNN, in whole pixels."""
+"""The anchors of the first Faster R-CNN, in whole pixels."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from limbeck.models.detection.parts.anchors import ExactAnchorGenerator, anchor_
 
 
 class IntegerAnchorGenerator(ExactAnchorGenerator):
-    """Anchors of the first Faster R-CNN, on one map of stride 16.
+    """The anchors of the first Faster R-CNN, on one map of stride 16.
 
-    A window of 16 x 16 pixels is brought to each ratio and rounded, then scaled to each size; it
-    is centred on the middle of the cell. These are the original's inclusive boxes with 1 added to
-    x2 and y2: ``(-84, -40, 99, 55)`` there is ``(-84, -40, 100, 56)`` here.
+    A window of 16 x 16 pixels is brought to each ratio and rounded, then scaled to each size; it is
+    centred on the middle of the cell. These are the original's inclusive boxes with 1 added to x2
+    and y2: ``(-84, -40, 99, 55)`` there is ``(-84, -40, 100, 56)`` here.
 
     Args:
-        sizes: of the anchors, pixels.
-        aspect_ratios: height / width.
+        sizes: The sizes of the anchors, in pixels.
+        aspect_ratios: The heights of the anchors over their widths.
     """
 
     def __init__(self, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
@@ -32,7 +32,7 @@ class IntegerAnchorGenerator(ExactAnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Tensor:
-        """Anchors of the cell at the origin, (A, 4): ratios outside, sizes inside."""
+        """The anchors (A, 4) of the cell at the origin: all sizes of a ratio, then of the next."""
         windows = [(round(16 / math.sqrt(ratio)), ratio) for ratio in aspect_ratios]
         sides = [
             (width * size / 16, round(width * ratio) * size / 16)
@@ -44,7 +44,7 @@ class IntegerAnchorGenerator(ExactAnchorGenerator):
 
 
 def integer_anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorGenerator:
-    """A generator of these anchors, after the sizes were checked as those of others are.
+    """A generator of these anchors, after the sizes were checked as those of the others are.
 
     Args:
         sizes: The sizes of the anchors in one tuple, in pixels.

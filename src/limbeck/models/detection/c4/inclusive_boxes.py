@@ -20,12 +20,12 @@ from limbeck.models.detection.parts.box_coder import Weights
 
 
 def inclusive(boxes: Tensor) -> Tensor:
-    """(..., 4) exclusive boxes -> inclusive ones."""
+    """The inclusive boxes (..., 4) for exclusive ones (..., 4)."""
     return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
 
 
 def exclusive(boxes: Tensor) -> Tensor:
-    """(..., 4) inclusive boxes -> exclusive ones."""
+    """The exclusive boxes (..., 4) for inclusive ones (..., 4)."""
     return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
 
 
@@ -33,20 +33,28 @@ class InclusiveBoxCoder(BoxCoder):  # type: ignore[misc]  # torchvision is untyp
     """torchvision's ``BoxCoder`` without a bound of growth; decoded boxes are a pixel larger.
 
     Args:
-        weights: multiply (dx, dy, dw, dh) of what a head has to predict.
+        weights: The factors of dx, dy, dw and dh in what a head has to predict.
     """
 
     def __init__(self, weights: Weights) -> None:
         super().__init__(weights, bbox_xform_clip=math.inf)
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 4 * K) deltas from (N, 4) boxes, xyxy -> (N, 4 * K) boxes."""
+        """Decode (N, 4 * K) deltas from (N, 4) boxes, xyxy -> (N, 4 * K) boxes."""
         decoded: Tensor = super().decode_single(rel_codes, boxes)
         return exclusive(decoded.reshape(-1, 4)).reshape(decoded.shape)
 
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clip boxes (..., 4) to pixels of an image of (height, width); none becomes empty."""
+    """Clip boxes to the pixels of an image, so that none becomes empty.
+
+    Args:
+        boxes: The boxes (..., 4), xyxy, exclusive.
+        size: The (height, width) of the image, in pixels.
+
+    Returns:
+        The clipped boxes (..., 4).
+    """
     height, width = size
     least = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
     most = boxes.new_tensor([width - 1, height - 1, width, height])
@@ -54,12 +62,20 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def is_pixel(boxes: Tensor) -> Tensor:
-    """(N, 4) -> (N,): whether a box is one pixel, which the original takes for padding."""
+    """Whether each of (N, 4) boxes is one pixel, (N,), which the original takes for padding."""
     return (boxes[:, 2:] - boxes[:, :2] == 1).all(dim=1)
 
 
 def iou(truth: Tensor, boxes: Tensor) -> Tensor:
-    """IoU (M, N) of (M, 4) and (N, 4): 0 for a truth of one pixel, -1 for such a box."""
+    """The IoU of objects and boxes, with what the original makes of single pixels.
+
+    Args:
+        truth: The boxes of the objects, (M, 4).
+        boxes: The boxes that are compared with them, (N, 4).
+
+    Returns:
+        The IoU (M, N): 0 for an object of one pixel, and -1 for a box of one pixel.
+    """
     overlaps: Tensor = box_iou(truth, boxes)
     overlaps = overlaps.masked_fill(is_pixel(truth)[:, None], 0.0)
     return overlaps.masked_fill(is_pixel(boxes), -1.0)
@@ -69,8 +85,8 @@ class OverlappingMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyp
     """torchvision's ``Matcher``, whose best anchors of a box have to overlap it.
 
     Args:
-        high: IoU from which an anchor is positive.
-        low: IoU below which it is negative; between the two it is ignored.
+        high: The IoU from which an anchor is positive.
+        low: The IoU below which it is negative. Between the two it is ignored.
     """
 
     def __init__(self, high: float, low: float) -> None:

@@ -28,19 +28,19 @@ from limbeck.models.detection.parts.rpn import RegionProposalNetwork
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.presets import Preset
 
-_REGIONS = 256  # of each image that the box head is trained on
-_POSITIVES = 64  # of these, at most
+_REGIONS = 256  # the number of regions of each image that the box head is trained on
+_POSITIVES = 64  # the greatest number of positive ones among them
 _SCORES_STD, _BOXES_STD = 0.01, 0.001
 
 
 class PairRPNHead(RPNHead):
-    """Two scores for each anchor, of all backgrounds, then of all foregrounds.
+    """A head of the RPN with two scores for each anchor: all backgrounds, then all objects.
 
-    A softmax over the pair is a sigmoid of their difference, which this gives.
+    A softmax over the pair is a sigmoid of their difference, which is what this head gives.
 
     Args:
-        channels: of the map.
-        anchors: of each cell.
+        channels: The number of channels of the map.
+        anchors: The number of anchors of each cell.
     """
 
     def __init__(self, channels: int, anchors: int) -> None:
@@ -50,14 +50,21 @@ class PairRPNHead(RPNHead):
         nn.init.zeros_(self.cls_logits.bias)  # type: ignore[arg-type]
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps of all levels -> objectness (B, A, H, W) and deltas (B, 4 * A, H, W) of each."""
+        """All levels' maps -> each level's objectness (B, A, H, W) and deltas (B, 4 * A, H, W)."""
         scores, deltas = super().forward(x)
         pairs = [of_level.chunk(2, dim=1) for of_level in scores]
         return [foreground - background for background, foreground in pairs], deltas
 
 
 def initialise(predictor: BoxPredictor) -> BoxPredictor:
-    """The original's initial values: normal, biases 0."""
+    """Give the last layers of the box head the original's values: normal weights, and biases of 0.
+
+    Args:
+        predictor: The last layers, which are changed in place.
+
+    Returns:
+        The last layers.
+    """
     for layer, std in ((predictor.cls_score, _SCORES_STD), (predictor.bbox_pred, _BOXES_STD)):
         nn.init.normal_(layer.weight, std=std)
         nn.init.zeros_(layer.bias)
@@ -65,12 +72,12 @@ def initialise(predictor: BoxPredictor) -> BoxPredictor:
 
 
 class FGFIRegionProposalNetwork(RegionProposalNetwork):
-    """The original's anchors inside the image, matching, and proposals.
+    """The region proposal network of the original, which trains anchors inside of the image.
 
     Args:
-        anchor_generator: of the map.
-        head: on the map.
-        preset: of the detector.
+        anchor_generator: The generator of the anchors on the map.
+        head: The head that scores the anchors and refines them.
+        preset: The numerics of the detector.
     """
 
     def __init__(self, anchor_generator: AnchorGenerator, head: RPNHead, preset: Preset) -> None:
@@ -78,23 +85,17 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         self.proposal_matcher = OverlappingMatcher(0.7, 0.3)
         self.box_coder = InclusiveBoxCoder((1.0, 1.0, 1.0, 1.0))
 
-    def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image: 1, 0 or, ignored, -1 for every anchor (N,); its ground truth (N, 4)."""
-        labels, boxes = [], []
-        for of_image, target in zip(anchors, targets, strict=True):
-            truth = target["boxes"]
-            matched = torch.full((len(of_image),), IGNORED, device=of_image.device)
-            within = (of_image[:, :2] >= 0) & (of_image[:, 2:] <= target[PADDED_SIZE].flip(0))
-            inside = torch.where(within.all(dim=1))[0]
-            if len(truth) and len(inside):
-                matched[inside] = self.proposal_matcher(iou(truth, of_image[inside]))
-            else:
-                matched[inside] = NEGATIVE
-            labels.append((matched >= 0).float().masked_fill(matched == IGNORED, -1.0))
-            boxes.append(truth[matched.clamp(min=0)] if len(truth) else of_image)
-        return labels, boxes
+    def match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
+        """Which object every anchor has to predict; those across the image's border are ignored."""
+        truth = target["boxes"]
+        matched = torch.full((len(anchors),), IGNORED, device=anchors.device)
+        within = (anchors[:, :2] >= 0) & (anchors[:, 2:] <= target[PADDED_SIZE].flip(0))
+        inside = torch.where(within.all(dim=1))[0]
+        if len(truth) and len(inside):
+            matched[inside] = self.proposal_matcher(iou(truth, anchors[inside]))
+        else:
+            matched[inside] = NEGATIVE
+        return matched
 
     def compute_loss(
         self,
@@ -103,7 +104,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """torchvision's, or 0 where no anchor of the batch is inside its image."""
+        """The losses of torchvision, or 0 where no anchor of the batch is inside of its image."""
         if not any((of_image >= 0).any() for of_image in labels):
             return 0 * objectness.sum(), 0 * pred_bbox_deltas.sum()
         return super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
@@ -115,7 +116,7 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """torchvision's, of boxes that are clipped to pixels: none is dropped for its size."""
+        """Choose proposals as torchvision does, of boxes that are clipped so that none is small."""
         clipped = [clip(b, size) for b, size in zip(proposals, image_shapes, strict=True)]
         kept: tuple[list[Tensor], list[Tensor]] = super().filter_proposals(
             torch.stack(clipped), objectness, image_shapes, num_anchors_per_level
@@ -124,11 +125,11 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
 
 
 class FGFIRoIHeads(RoIHeads):
-    """The original's sampling, losses and detections.
+    """The box head's sampling, losses and detections as the original has them.
 
     Args:
-        stock: torchvision's, whose parts are taken over.
-        preset: of the detector.
+        stock: The module whose parts are taken over.
+        preset: The numerics of the detector.
     """
 
     def __init__(self, stock: RoIHeads, preset: Preset) -> None:
@@ -139,7 +140,17 @@ class FGFIRoIHeads(RoIHeads):
     def assign_targets_to_proposals(
         self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image: index of the ground truth, and label or, never drawn, -1; each (N,)."""
+        """Give every region what it has to predict.
+
+        Args:
+            proposals: The regions of each image, (R, 4).
+            gt_boxes: The boxes of the objects of each image, (M, 4).
+            gt_labels: The labels of these objects, (M,).
+
+        Returns:
+            For each image the index of every region's object (R,); and the label of every region
+            (R,), which is 0 for the background, and -1 for a region that is never drawn.
+        """
         matched, labels = [], []
         for boxes, truth, classes in zip(proposals, gt_boxes, gt_labels, strict=True):
             if len(truth):
@@ -153,7 +164,7 @@ class FGFIRoIHeads(RoIHeads):
         return matched, labels
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
-        """Indices of the regions to train on, for each image."""
+        """The indices of the regions to train on, for each image."""
         return [_drawn(of_image) for of_image in labels]
 
     def postprocess_detections(
@@ -163,7 +174,7 @@ class FGFIRoIHeads(RoIHeads):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Boxes (D, 4), scores (D,) and labels (D,) of each image."""
+        """The boxes (D, 4), the scores (D,) and the labels (D,) of each image's detections."""
         counts = [len(boxes) for boxes in proposals]
         decoded = self.box_coder.decode(box_regression, proposals)
         parts = (torch.split(value, counts) for value in (decoded, F.softmax(class_logits, -1)))
@@ -174,7 +185,7 @@ class FGFIRoIHeads(RoIHeads):
     def _suppressed(
         self, boxes: Tensor, scores: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, K + 1, 4) and (R, K + 1) of one image -> its detections."""
+        """The detections of one image, from the boxes (R, K + 1, 4) and scores (R, K + 1)."""
         region, label = torch.where(scores[:, 1:] > self.score_thresh)
         label = label + 1
         boxes, scores = clip(boxes[region, label], size), scores[region, label]
@@ -183,9 +194,10 @@ class FGFIRoIHeads(RoIHeads):
 
 
 def _drawn(labels: Tensor) -> Tensor:
-    """Indices of 256 regions: a quarter positive at most, negatives drawn with replacement.
+    """The indices of 256 regions to train on, a quarter of them positive at most.
 
-    Where there are no negatives, positives are drawn so; where there is neither, none.
+    Negatives are drawn with replacement. Where there are none, positives are drawn in that way;
+    where there are neither, no region is drawn.
     """
     positive, negative = torch.where(labels > 0)[0], torch.where(labels == 0)[0]
     if not len(negative):
@@ -202,7 +214,7 @@ def _repeatedly(candidates: Tensor, count: int) -> Tensor:
 
 
 class FGFITransform(ReferenceTransform):
-    """Inclusive coordinates are scaled back."""
+    """The transform of the original, which scales inclusive coordinates back."""
 
     def postprocess(
         self,
@@ -210,7 +222,16 @@ class FGFITransform(ReferenceTransform):
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> Detections:
-        """Boxes of the network's frame in that of the images as they were given."""
+        """Bring boxes from the network's frame into that of the images as they came.
+
+        Args:
+            result: The detections of each image.
+            image_shapes: The (height, width) of each resized image, in pixels.
+            original_image_sizes: The (height, width) of each image as it came, in pixels.
+
+        Returns:
+            The detections, with scaled boxes. In training mode they are as they were.
+        """
         if self.training:
             return result
         scaled = [found | {"boxes": inclusive(found["boxes"])} for found in result]

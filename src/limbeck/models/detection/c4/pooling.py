@@ -8,7 +8,7 @@
 ``pool``   the largest value of each bin of whole cells (Girshick, arXiv 1504.08083)
 =========  ========================================================================================
 
-Coordinates of a region are its inclusive ones, divided by the stride.
+The coordinates of a region are its inclusive ones, divided by the stride.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from limbeck.presets import Pooling
 
 
 class SingleMapPooling(nn.Module):
-    """Pool every region from the only map.
+    """Pool every region from the only map, in one of the three ways above.
 
     Args:
-        kind: one of the three above.
-        stride: of the map, pixels.
-        size: of the pooled regions.
+        kind: The way: ``align``, ``crop`` or ``pool``.
+        stride: The stride of the map, in pixels.
+        size: The height and the width of the pooled regions.
 
     Raises:
-        ValueError: There is no such kind.
+        ValueError: There is no such way.
     """
 
     def __init__(self, kind: Pooling, stride: int, size: int) -> None:
@@ -48,12 +48,12 @@ class SingleMapPooling(nn.Module):
         """Pool every box of every image.
 
         Args:
-            x: the one map (B, C, H, W).
-            boxes: (R, 4) of each image, xyxy, exclusive pixels.
-            image_shapes: not used.
+            x: The one map (B, C, H, W), under any name.
+            boxes: The boxes of each image, (R, 4), xyxy, in exclusive pixels.
+            image_shapes: The sizes of the images, which are not used.
 
         Returns:
-            (sum of R, C, size, size), in the map's type.
+            The pooled regions of all images, (sum of R, C, size, size), in the type of the map.
         """
         (features,) = x.values()
         regions = torch.cat(
@@ -64,15 +64,32 @@ class SingleMapPooling(nn.Module):
 
 
 def align(features: Tensor, regions: Tensor, size: int) -> Tensor:
-    """(B, C, H, W) at regions (R, 5) of image, x1, y1, x2, y2 in cells -> (R, C, size, size)."""
+    """Pool regions by the means of neighbouring nodes of a lattice.
+
+    Args:
+        features: The map (B, C, H, W).
+        regions: The regions (R, 5): image, x1, y1, x2 and y2 in cells.
+        size: The height and the width of the pooled regions.
+
+    Returns:
+        The pooled regions, (R, C, size, size).
+    """
     return F.avg_pool2d(lattice(features, regions, size + 1), 2, stride=1)
 
 
 def lattice(features: Tensor, regions: Tensor, nodes: int) -> Tensor:
-    """One sample at each of nodes x nodes points: (R, C, nodes, nodes).
+    """Take one sample of the map at each of nodes x nodes points of every region.
 
-    ``roi_align`` with one sample a bin, in bins that are centred on the nodes. Beyond the centres
-    of the last cells the original extrapolates: here by one more row and column.
+    This is ``roi_align`` with one sample a bin, in bins that are centred on the nodes. Beyond the
+    centres of the last cells the original extrapolates, which one more row and column do here.
+
+    Args:
+        features: The map (B, C, H, W).
+        regions: The regions (R, 5): image, x1, y1, x2 and y2 in cells.
+        nodes: The number of nodes along a side.
+
+    Returns:
+        The samples, (R, C, nodes, nodes), which are 0 outside of the map.
     """
     height, width = features.shape[-2:]
     first = regions[:, 1:3]  # (R, 2): x, y
@@ -91,7 +108,7 @@ def lattice(features: Tensor, regions: Tensor, nodes: int) -> Tensor:
 
 
 def _extrapolated(features: Tensor, dim: int) -> Tensor:
-    """With one more row or column that continues the last two."""
+    """The map with one more row or column, which continues the last two."""
     count = features.shape[dim]
     last = features.narrow(dim, count - 1, 1)
     before = features.narrow(dim, max(count - 2, 0), 1)
@@ -99,7 +116,16 @@ def _extrapolated(features: Tensor, dim: int) -> Tensor:
 
 
 def crop(features: Tensor, regions: Tensor, size: int) -> Tensor:
-    """(B, C, H, W) at regions (R, 5) of image, x1, y1, x2, y2 in cells -> (R, C, size, size)."""
+    """Pool regions by samples from one border to the other.
+
+    Args:
+        features: The map (B, C, H, W).
+        regions: The regions (R, 5): image, x1, y1, x2 and y2 in cells.
+        size: The height and the width of the pooled regions.
+
+    Returns:
+        The pooled regions, (R, C, size, size).
+    """
     last = [max(side - 1, 1) for side in features.shape[:1:-1]]  # x, y
     corners = regions[:, 1:].reshape(-1, 2, 2) / features.new_tensor(last) * 2 - 1
     steps = torch.linspace(0, 1, size, device=features.device)

@@ -60,11 +60,11 @@ class C4Preset(Preset):
     """The numerics of a library's Faster R-CNN on one map, and the parts that have them.
 
     Attributes:
-        before_nms: How many of the RPN's best boxes enter NMS, in training and otherwise.
-        proposals: How many of these remain after NMS, in training and otherwise.
+        before_nms: The number of the RPN's best boxes that enter NMS, in training and otherwise.
+        proposals: The number of these that remain after NMS, in training and otherwise.
         min_size: The shorter side of images in evaluation mode, in pixels.
         max_size: The bound of their longer side, in pixels.
-        score_threshold: Detections need a higher score.
+        score_threshold: The score that a detection has to exceed.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
         anchors: What makes the generator, from the sizes in one tuple and the aspect ratios.
         transform: What resizes and batches images. None: torchvision's own, which pads the images
@@ -105,7 +105,7 @@ C4_PRESETS: dict[C4PresetName, C4Preset] = {
         transform=ReferenceTransform,
     ),
     "fgfi": C4Preset(
-        rounded_anchors=False,  # but its own, whose stride is exact
+        rounded_anchors=False,  # it has its own generator, whose stride is exact
         size_rounding="nearest",
         antialias=False,
         bounded_shrinking=False,

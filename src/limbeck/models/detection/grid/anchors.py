@@ -1,4 +1,4 @@
-"""Anchors of stated widths and heights on every cell of one map."""
+"""Anchors of stated widths and heights, on every cell of one map."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,15 +11,16 @@ from limbeck.frame import Extent
 
 
 class GridAnchors(nn.Module, ABC):
-    """A generator as torchvision's detectors have them, for one map.
+    """A generator of anchors for one map, called as torchvision's detectors call theirs.
 
-    In full precision whatever the map. The order is by cell, row after row, then by shape.
+    The anchors have full precision whatever the map has. Their order is by cell, row after row,
+    then by shape.
 
     Args:
-        shapes: (width, height) of each anchor, pixels.
+        shapes: The (width, height) of each anchor of a cell, in pixels.
 
     Raises:
-        ValueError: There is none, or not two positive sides to each.
+        ValueError: There is no shape, or one that is not two positive sides.
     """
 
     def __init__(self, shapes: Sequence[Sequence[float]]) -> None:
@@ -32,15 +33,18 @@ class GridAnchors(nn.Module, ABC):
             )
 
     def num_anchors_per_location(self) -> list[int]:
-        """One number: there is one map."""
+        """The number of anchors of a cell, in a list of one: there is one map."""
         return [len(self.shapes)]
 
     def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
-        """Anchors (H * W * K, 4) for each image: xyxy, pixels, in the network's frame.
+        """The anchors of every image of a batch.
 
         Args:
-            images: the batch, padded.
-            maps: one map (B, C, H, W).
+            images: The batch, padded.
+            maps: The one map, (B, C, H, W).
+
+        Returns:
+            For each image the anchors (H * W * K, 4), xyxy, in pixels of the network's frame.
         """
         (feature,) = maps
         cells, extent = feature.shape[-2:], images.tensors.shape[-2:]
@@ -48,12 +52,15 @@ class GridAnchors(nn.Module, ABC):
         return [anchors] * len(images.image_sizes)
 
     def on(self, cells: Extent, extent: Extent, device: torch.device | None = None) -> Tensor:
-        """Anchors (H * W * K, 4): xyxy, pixels.
+        """The anchors of a map.
 
         Args:
-            cells: (H, W) of the map.
-            extent: (height, width) of the padded batch, pixels.
-            device: of the anchors.
+            cells: The (H, W) of the map, in cells.
+            extent: The (height, width) of the padded batch, in pixels.
+            device: The device of the anchors. None: torch's default one.
+
+        Returns:
+            The anchors (H * W * K, 4), xyxy, in pixels.
         """
         # In float64: sides over cells are no round numbers.
         y, x = (self.centres(n, side) for n, side in zip(cells, extent, strict=True))
@@ -64,4 +71,12 @@ class GridAnchors(nn.Module, ABC):
 
     @abstractmethod
     def centres(self, cells: int, side: int) -> Tensor:
-        """Where the centres of the cells lie along one side: (cells,), pixels, float64."""
+        """Where the centres of the cells lie along one side.
+
+        Args:
+            cells: The number of cells along the side.
+            side: The length of the side, in pixels.
+
+        Returns:
+            The centres (cells,), in pixels, float64.
+        """

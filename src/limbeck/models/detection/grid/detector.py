@@ -1,4 +1,4 @@
-"""Detectors of one map, each of whose cells predicts boxes for its anchors and how sure it is."""
+"""Detectors on one map, each of whose cells predicts boxes, classes and confidences of anchors."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -21,12 +21,14 @@ Found = dict[str, Tensor]
 
 
 class Predictions(NamedTuple):
-    """What the head says of every anchor, float32; N = H * W * K anchors, K classes of C.
+    """What the head predicts for every anchor, in float32.
+
+    There are N = H * W * K anchors, K to a cell, and C classes.
 
     Attributes:
-        logits: of the classes, (B, N, C).
-        confidence: that there is an object, a logit, (B, N).
-        deltas: from the anchor to the box, (B, N, 4), as the detector codes them.
+        logits: The logits of the classes, (B, N, C).
+        confidence: The logit that there is an object, (B, N).
+        deltas: The way from the anchor to the box, (B, N, 4), as the detector codes it.
     """
 
     logits: Tensor
@@ -37,35 +39,36 @@ class Predictions(NamedTuple):
 class GridDetector(Detector):
     """The part that is common to ShuffleDet and YOLOv2.
 
-    In training mode it takes images as they come (geometry belongs to the data pipeline) and gives
-    a dict of losses; in evaluation mode it resizes to ``image_size``, whatever the aspect, and
-    gives a dict of ``boxes`` (xyxy, pixels), ``scores`` and ``labels`` for each image. Images are a
-    list of RGB floats in [0, 1], (3, H, W). Batches are padded to multiples of the stride.
+    Such a detector takes images and gives losses or detections as all of limbeck's detectors do,
+    see :class:`limbeck.models.detection.detector.Detector`. In evaluation mode it resizes every
+    image to ``image_size``, whatever its aspect; in training mode batches are padded to multiples
+    of the stride.
 
     Attributes:
-        transform: normalises, resizes, pads.
-        backbone: (B, 3, H, W) -> the map (B, C, H / stride, W / stride).
-        anchor_generator: the anchors on that map.
-        head: the map -> what is predicted, (B, channels, H / stride, W / stride).
-        image_size: (height, width) in evaluation mode, pixels.
-        nms_threshold: IoU above which the lower of two detections of a class is dropped.
+        anchor_generator: What makes the anchors of the map.
+        head: A network from the map to what is predicted, (B, channels, H / stride, W / stride).
+        image_size: The (height, width) of the images in evaluation mode, in pixels.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
     """
 
-    transform: GeneralizedRCNNTransform
     anchor_generator: GridAnchors
     head: nn.Module
     image_size: Extent
     nms_threshold: float
 
     def forward(self, images: list[Tensor], targets: Targets | None = None) -> Any:
-        """Losses by name in training mode, otherwise the detections of each image.
+        """Losses by their names in training mode, otherwise the detections of each image.
 
         Args:
-            images: RGB in [0, 1], (3, H, W) each.
-            targets: ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
+            ``labels`` (D,) of each image.
 
         Raises:
-            ValueError: there are no targets, a box has a side of 0, or a label is of no class.
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
         """
         if self.training:
             _check(targets, self.num_classes)
@@ -83,33 +86,75 @@ class GridDetector(Detector):
         return self.transform.postprocess(found, batch.image_sizes, sizes)
 
     def predict(self, batch: ImageList) -> tuple[Predictions, Tensor]:
-        """The head's predictions, and the anchors (N, 4) that every image has."""
+        """What the head predicts for a batch.
+
+        Args:
+            batch: The batch, normalised and padded.
+
+        Returns:
+            The predictions, and the anchors (N, 4) that every image has.
+        """
         feature = self.backbone(batch.tensors)  # type: ignore[operator]  # a module
         anchors = self.anchor_generator(batch, [feature])[0]
         return self.split(in_full_precision(self.head(feature))), anchors
 
     @abstractmethod
     def split(self, predicted: Tensor) -> Predictions:
-        """The channels of the head (B, channels, H, W) by what they mean."""
+        """Split the channels of the head (B, channels, H, W) by what they mean."""
 
     @abstractmethod
     def decode(
         self, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> tuple[Tensor, Tensor]:
-        """Boxes (B, N, 4), xyxy in the network's frame, and scores (B, N, C) of all anchors."""
+        """The boxes and the scores of anchors.
+
+        Args:
+            predictions: What is predicted for N anchors.
+            anchors: The anchors (N, 4), xyxy.
+            extent: The (height, width) of the network's frame, in pixels.
+
+        Returns:
+            The boxes (B, N, 4), xyxy in the network's frame, and the scores (B, N, C).
+        """
 
     @abstractmethod
     def compute_loss(
         self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> dict[str, Tensor]:
-        """The losses of a batch by name; ``extent`` is the (height, width) of its frame."""
+        """The losses of a batch.
+
+        Args:
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
+            predictions: What is predicted for the N anchors of each image.
+            anchors: The anchors (N, 4), xyxy.
+            extent: The (height, width) of the network's frame, in pixels.
+
+        Returns:
+            The losses by their names.
+        """
 
     @abstractmethod
     def candidates(self, boxes: Tensor, scores: Tensor) -> Found:
-        """What of one image enters suppression, from (N, 4) and (N, C)."""
+        """What of one image enters suppression.
+
+        Args:
+            boxes: The boxes of all anchors, (N, 4).
+            scores: The scores of all anchors, (N, C).
+
+        Returns:
+            The ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,).
+        """
 
     def suppress(self, found: Found, content: Sequence[int]) -> Found:
-        """Non-maximum suppression within each class, best first, clipped to the image."""
+        """Non-maximum suppression within each class.
+
+        Args:
+            found: The ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,) of one image.
+            content: The (height, width) of the image without its padding, in pixels.
+
+        Returns:
+            What remains, best first, with boxes that are clipped to the image.
+        """
         kept = batched_nms(found["boxes"], found["scores"], found["labels"], self.nms_threshold)
         found = {name: value[kept] for name, value in found.items()}
         return found | {"boxes": clip_boxes_to_image(found["boxes"], (content[0], content[1]))}
@@ -120,30 +165,42 @@ class GridDetector(Detector):
 
 
 class GridBackbone(nn.Module):
-    """A trunk in ``features``, in part or as a whole that of a classifier of limbeck's own.
+    """A backbone in ``features``, which begins with the trunk of one of limbeck's own classifiers.
 
     Attributes:
-        features: a chain of stages.
-        out_channels: of the map.
+        features: The stages, as one chain.
+        out_channels: The number of channels of the last map.
     """
 
     features: nn.Sequential
     out_channels: int
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
-        """The trunk's state dict from that of the ``Classifier`` whose trunk it is."""
+        """The trunk's state dict, from that of the ``Classifier`` to which the trunk belongs.
+
+        Args:
+            tensors: The classifier's state dict.
+
+        Returns:
+            The trunk's tensors, under the trunk's own names.
+        """
         names = {name.removeprefix("network."): value for name, value in tensors.items()}
         mark = "features."
         return {n.removeprefix(mark): v for n, v in names.items() if n.startswith(mark)}
 
 
 class DenseOutputs(nn.Module):
-    """Boxes and scores of all anchors, before anything is dropped: no shape depends on an image.
+    """The boxes and scores of all anchors, before any is dropped: no shape depends on an image.
 
-    Suppression is what runtimes have their own operators for.
+    Suppression is left to runtimes, which have operators of their own for it.
 
     Args:
-        detector: whose parameters these are; it is brought to evaluation mode.
+        detector: The detector, whose parameters are shared. It is brought to evaluation mode.
+
+    Attributes:
+        mean: The mean of each input channel, (3, 1, 1).
+        std: The standard deviation of each input channel, (3, 1, 1).
+        anchors: The anchors of an image of the detector's ``image_size``, (N, 4).
     """
 
     mean: Tensor
@@ -165,7 +222,7 @@ class DenseOutputs(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """RGB in [0, 1], (B, 3, *image_size) -> boxes (B, N, 4) and scores (B, N, C)."""
+        """RGB images in [0, 1], (B, 3, *image_size) -> boxes (B, N, 4) and scores (B, N, C)."""
         detector = self.detector
         feature = detector.backbone((images - self.mean) / self.std)  # type: ignore[operator]
         predictions = detector.split(in_full_precision(detector.head(feature)))
@@ -175,16 +232,19 @@ class DenseOutputs(nn.Module):
 def fixed_size_transform(
     image_size: Extent, stride: int, mean: Sequence[float], std: Sequence[float]
 ) -> GeneralizedRCNNTransform:
-    """A transform to one size, whatever the aspect; none in training.
+    """A transform to one size in evaluation mode, whatever the aspect; none in training mode.
 
     Args:
-        image_size: (height, width), pixels.
-        stride: of the map, pixels.
-        mean: of the input channels.
-        std: likewise.
+        image_size: The (height, width) of the resized images, in pixels.
+        stride: The stride of the map, in pixels, to multiples of which batches are padded.
+        mean: The mean of each input channel, RGB in [0, 1].
+        std: The standard deviation of each input channel.
+
+    Returns:
+        The transform.
 
     Raises:
-        ValueError: a side is no multiple of the stride.
+        ValueError: A side is no multiple of the stride.
     """
     height, width = image_size
     if height < stride or width < stride or height % stride or width % stride:
@@ -204,7 +264,15 @@ def fixed_size_transform(
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes (..., 4) and (..., 4), which are broadcast."""
+    """The IoU of boxes, pair by pair.
+
+    Args:
+        first: Boxes (..., 4), xyxy.
+        second: Boxes (..., 4), xyxy, of a shape that is broadcast with the first ones'.
+
+    Returns:
+        The IoU (...).
+    """
     (x1, y1, x2, y2), (left, top, right, bottom) = first.unbind(-1), second.unbind(-1)
     width = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp(min=0)
     common = width * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0)
@@ -214,7 +282,7 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 def _check(targets: Targets | None, num_classes: int) -> None:
     if targets is None:
-        raise ValueError("targets is None in training mode; expected boxes and labels an image.")
+        raise ValueError("targets is None in training mode; expected every image's objects.")
     sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)

@@ -1,18 +1,17 @@
 """ShuffleDet of Fine-grained Feature Imitation (Wang et al., CVPR 2019) for KITTI.
 
-A ShuffleNet with SqueezeDet's head and loss (Wu et al., arXiv:1612.01051): every anchor has a class
-distribution of its own, a confidence, which learns the IoU of its box, and a box.
+It is a ShuffleNet with SqueezeDet's head and loss (Wu et al., arXiv 1612.01051): every anchor has a
+class distribution of its own, a confidence, which learns the IoU of its box, and a box.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_iou
 
 from limbeck.frame import Extent
 from limbeck.models import shufflenet_v1
@@ -24,7 +23,11 @@ from limbeck.models.detection.grid.detector import (
     Predictions,
     Targets,
     fixed_size_transform,
-    iou,
+)
+from limbeck.models.detection.grid.squeezedet import (
+    MatchedObjects,
+    boxes_in_frame,
+    squeezedet_loss,
 )
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm, convert_norms
@@ -40,36 +43,59 @@ MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
 LEVEL = 4  # the map's stride is 2**4 pixels
 _ADDED = 768  # channels of the last unit at width 1
-_CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
-_BLOCK = 64  # objects of an image that are compared with all anchors at a time
-_NEVER = -1e30  # a logit that takes no part
 
 
 class ShuffleDet(GridDetector):
-    """ShuffleDet: see :class:`limbeck.models.detection.grid.detector.GridDetector` for its use.
+    """ShuffleDet of Fine-grained Feature Imitation (Wang et al., CVPR 2019), of any width.
+
+    It takes images and gives losses or detections as all of limbeck's detectors do, see
+    :class:`limbeck.models.detection.detector.Detector`. In evaluation mode every image is resized
+    to ``image_size``, whatever its aspect. Its losses are ``classification``, ``confidence`` and
+    ``bbox_regression``, see
+    :func:`limbeck.models.detection.grid.squeezedet.squeezedet_loss`.
 
     Args:
-        width: factor on the channels; published are 1 (the teacher), 0.5 and 0.25.
-        num_classes: foreground classes; labels count from 1. There is no class for the background.
-        weights: what :func:`limbeck.models.load_weights` takes: a student's folder, or the file of
-            a ``Classifier`` of ``limbeck:shufflenet_v1``, which fills stem and groups. None:
-            initialised afresh.
-        image_size: (height, width) in evaluation mode, pixels; none: as the weights say, otherwise
-            384 x 1248.
-        anchor_shapes: (width, height) of the anchors, pixels, at that size; none: as the weights
-            say, otherwise the published ones for KITTI.
-        stem_channels: none: as published, 16 at width 1 and 24 otherwise.
-        norm: of the batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
-        dropout: probability, before the head.
-        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise as
-            published, ImageNet's as Caffe has it.
-        std: likewise, 1/255.
-        nms_threshold: IoU above which the lower of two detections of a class is dropped.
-        topk_candidates: anchors of an image that enter NMS, each with its best class.
-        detections_per_class: of an image, at most.
+        width: The factor on the channels. Published are 1 (the teacher), 0.5 and 0.25.
+        num_classes: The number of foreground classes. Their labels count from 1. There is no class
+            for the background.
+        weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them: a
+            student's folder, or the folder of a ``Classifier`` of ``limbeck:shufflenet_v1``, which
+            fills the stem and the groups. Default (None): the detector is initialised afresh.
+        image_size: The (height, width) of the images in evaluation mode, in pixels. Default (None):
+            as the weights say, otherwise 384 x 1248.
+        anchor_shapes: The (width, height) of each anchor of a cell, in pixels at that size. Default
+            (None): as the weights say, otherwise those published for KITTI.
+        stem_channels: The number of channels of the stem. Default (None): as published, 16 at a
+            width of 1 and 24 otherwise.
+        norm: What the batch normalisations of the backbone do, see
+            :func:`limbeck.models.norms.convert_norms`.
+        dropout: The probability with which a value of the map is dropped before the head.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
+            otherwise as published, which is ImageNet's in Caffe.
+        std: The standard deviation of each input channel. Default (None): as the weights say,
+            otherwise 1/255, as published.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+        topk_candidates: The number of anchors of an image that enter NMS, each with its best class.
+        detections_per_class: The greatest number of detections of each class in an image.
+
+    Attributes:
+        numerics: The arguments without which the same weights give other outputs, see
+            :class:`limbeck.models.build.LimbeckModel`.
+        backbone: The stem, the groups, and the units that the detector adds.
 
     Raises:
-        ValueError: An argument does not suit; it is named.
+        ValueError: An argument, which is named, does not suit.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import models
+        >>> detector = models.ShuffleDet(0.25, num_classes=3, image_size=(64, 96))
+        >>> images = [torch.rand(3, 64, 96)]
+        >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
+        >>> list(detector(images, [target]))
+        ['classification', 'confidence', 'bbox_regression']
+        >>> list(detector.eval()(images)[0])
+        ['boxes', 'scores', 'labels']
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {
@@ -120,7 +146,7 @@ class ShuffleDet(GridDetector):
         self.complete(settled, (LEVEL,), opened)
 
     def split(self, predicted: Tensor) -> Predictions:
-        """(B, channels, H, W): all anchors' classes, then their confidences, then their boxes."""
+        """Split the head's channels: all anchors' classes, then the confidences, then the boxes."""
         count, per_cell = len(predicted), len(self.anchor_generator.shapes)
         by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
         sizes = [per_cell * self.num_classes, per_cell, per_cell * 4]
@@ -134,46 +160,17 @@ class ShuffleDet(GridDetector):
     def decode(
         self, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> tuple[Tensor, Tensor]:
-        """Boxes (B, N, 4), clipped to the frame, and scores (B, N, classes)."""
-        boxes = decoded(predictions.deltas, anchors)
-        edge = boxes.new_tensor([extent[1] - 1, extent[0] - 1]).repeat(2)
+        """The boxes (B, N, 4), xyxy, clipped to the network's frame, and the scores (B, N, C)."""
+        boxes = boxes_in_frame(predictions.deltas, anchors, extent)
         sure = predictions.confidence.sigmoid()
-        return boxes.clamp(min=0).minimum(edge), predictions.logits.softmax(-1) * sure[..., None]
+        return boxes, predictions.logits.softmax(-1) * sure[..., None]
 
     def compute_loss(
         self, targets: Targets, predictions: Predictions, anchors: Tensor, extent: Extent
     ) -> dict[str, Tensor]:
-        """SqueezeDet's three losses (section 3.3 there), with the published weights.
-
-        With n anchors that were given an object, N of each of the B images: the binary
-        cross-entropy of each class's probability, summed over the n and divided by n; the squared
-        error of the confidence, whose target is the IoU of the decoded box, or 0 without an
-        object, weighted by 75 / n and 100 / (N - n), summed and divided by B; and 5 / n times the
-        squared error of the deltas. A batch without objects has the second alone.
-        """
-        return self.losses(Assigned.of(targets, anchors), predictions, anchors, extent)
-
-    def losses(
-        self, given: "Assigned", predictions: Predictions, anchors: Tensor, extent: Extent
-    ) -> dict[str, Tensor]:
-        """The same with objects that have their anchors."""
-        images, (image, anchor, boxes, labels) = len(predictions.logits), given
-        count, others = max(1, len(anchor)), max(1, len(anchors) - len(anchor))
-        chosen = Predictions(*(each[image, anchor] for each in predictions))
-        errors = chosen.deltas - encoded(boxes, anchors[anchor])
-        found, _ = self.decode(chosen, anchors[anchor], extent)
-        # The original's decoded boxes have a pixel more on the right and below.
-        found = found.detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
-
-        sure = predictions.confidence.sigmoid()  # (B, N)
-        sure_of_objects = sure[image, anchor]
-        right = (iou(found, boxes) - sure_of_objects).square().sum()
-        wrong = sure.square().sum() - sure_of_objects.square().sum()
-        return {
-            "classification": _class_loss(chosen.logits, labels).sum() / count,
-            "confidence": (_CONFIDENCE / count * right + _NO_OBJECT / others * wrong) / images,
-            "bbox_regression": _BOX / count * errors.square().sum(),
-        }
+        """The :func:`.squeezedet.squeezedet_loss`, after objects were matched to anchors."""
+        matched = MatchedObjects.of(targets, anchors)
+        return squeezedet_loss(matched, predictions, anchors, extent)
 
     def candidates(self, boxes: Tensor, scores: Tensor) -> Found:
         """The anchors whose best class scores highest, whatever the score."""
@@ -182,22 +179,22 @@ class ShuffleDet(GridDetector):
         return {"boxes": boxes[order], "scores": best, "labels": column[order] + 1}
 
     def suppress(self, found: Found, content: Sequence[int]) -> Found:
-        """Non-maximum suppression, and so many of each class at most."""
+        """Non-maximum suppression, and a bound of the number of detections of each class."""
         found = super().suppress(found, content)
         of_class = F.one_hot(found["labels"], self.num_classes + 1)
         rank = (of_class.cumsum(dim=0) * of_class).sum(dim=1)  # from 1, best first
         return {n: value[rank <= self.detections_per_class] for n, value in found.items()}
 
     def without_limbeck(self) -> None:
-        """No other library has this network."""
+        """None: no other library has this network."""
 
 
 class Backbone(GridBackbone):
-    """Stem, three groups, and ``added3``: a unit of the same width and one without shortcut.
+    """The stem, three groups, and ``added3``: a unit of the same width, and one without a shortcut.
 
     Args:
-        width: factor on the channels.
-        stem_channels: none: as published.
+        width: The factor on the channels.
+        stem_channels: The number of channels of the stem. None: as published.
     """
 
     def __init__(self, width: float, stem_channels: int | None) -> None:
@@ -212,118 +209,19 @@ class Backbone(GridBackbone):
 
     @property
     def trunk(self) -> nn.Module:
-        """Stem and groups, which ImageNet's classifier has, too."""
+        """The stem and the groups, which the ImageNet classifier has, too."""
         names = [name for name, _ in self.features.named_children() if name != "added3"]
         return nn.Sequential(OrderedDict((n, self.features.get_submodule(n)) for n in names))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""
+        """Compute the map: (B, 3, H, W), normalised -> (B, out_channels, H / 16, W / 16)."""
         feature: Tensor = self.features(images)
         return feature
-
-
-class Assigned(NamedTuple):
-    """The M objects of a batch, each with an anchor of its own.
-
-    Attributes:
-        image: which image of the batch, (M,).
-        anchor: which of its anchors, (M,).
-        boxes: xyxy in the network's frame, (M, 4).
-        labels: counting from 0, (M,).
-    """
-
-    image: Tensor
-    anchor: Tensor
-    boxes: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, targets: Targets, anchors: Tensor) -> "Assigned":
-        """The objects of the targets, an image after the other."""
-        chosen = assign([target["boxes"] for target in targets], anchors)
-        return cls(
-            torch.cat([torch.full_like(each, number) for number, each in enumerate(chosen)]),
-            torch.cat(chosen),
-            torch.cat([target["boxes"] for target in targets]),
-            torch.cat([target["labels"] for target in targets]) - 1,
-        )
 
 
 class SpreadAnchors(GridAnchors):
     """Anchors whose centres divide the image's side into one part more than there are cells."""
 
     def centres(self, cells: int, side: int) -> Tensor:
-        """``(i + 1) * side / (cells + 1)``."""
+        """The centres of the cells along one side, ``(i + 1) * side / (cells + 1)``, in pixels."""
         return torch.arange(1, cells + 1, dtype=torch.float64) * side / (cells + 1)
-
-
-def safe_exp(x: Tensor) -> Tensor:
-    """``exp(x)`` up to 1, and its tangent there beyond."""
-    return torch.where(x > 1, torch.e * x, x.clamp(max=1).exp())
-
-
-def encoded(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Deltas (M, 4) of boxes from anchors, both (M, 4), xyxy."""
-    centres, sides = _centre_form(boxes)
-    anchor_centres, anchor_sides = _centre_form(anchors)
-    shifts = (centres - anchor_centres) / anchor_sides
-    return torch.cat([shifts, (sides / anchor_sides).log()], dim=-1)
-
-
-def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes (..., N, 4), xyxy, from deltas (..., N, 4) and anchors (N, 4)."""
-    anchor_centres, anchor_sides = _centre_form(anchors)
-    centres = anchor_centres + deltas[..., :2] * anchor_sides
-    half = safe_exp(deltas[..., 2:]) * anchor_sides / 2
-    return torch.cat([centres - half, centres + half], dim=-1)
-
-
-def assign(boxes: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
-    """An anchor of its own for each box, in their order: indices (M,) of the anchors (N, 4).
-
-    The one of greatest IoU of those that are left; where none of them overlaps the box, the one
-    that is nearest in distance of centre and sides.
-
-    Args:
-        boxes: (M, 4) of each image.
-        anchors: (N, 4), the same for all.
-    """
-    padded = nn.utils.rnn.pad_sequence(list(boxes), batch_first=True)  # (B, G, 4), 0 at the end
-    chosen = torch.zeros_like(padded[..., 0], dtype=torch.long)
-    taken = anchors.new_zeros(len(padded), len(anchors), dtype=torch.bool)
-    for start in range(0, padded.shape[1], _BLOCK):
-        overlaps, distances = _compared(padded[:, start : start + _BLOCK], anchors)
-        for turn in range(overlaps.shape[1]):
-            overlap = overlaps[:, turn].masked_fill(taken, 0)
-            nearness = -distances[:, turn].masked_fill(taken, torch.inf)
-            rank = torch.where((overlap > 0).any(dim=1, keepdim=True), overlap, nearness)
-            best = rank.argmax(dim=1, keepdim=True)
-            taken.scatter_(1, best, True)
-            chosen[:, start + turn] = best[:, 0]
-    return [of_image[: len(own)] for of_image, own in zip(chosen, boxes, strict=True)]
-
-
-def _compared(boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU, and distance of centre and sides, (B, G, N) each: of boxes (B, G, 4), anchors (N, 4)."""
-    flat = boxes.flatten(0, 1)
-    overlaps = box_iou(flat, anchors).view(*boxes.shape[:2], len(anchors))
-    distances = torch.cdist(
-        torch.cat(_centre_form(flat), dim=1),
-        torch.cat(_centre_form(anchors), dim=1),
-        compute_mode="donot_use_mm_for_euclid_dist",
-    )
-    return overlaps, distances.view_as(overlaps)
-
-
-def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and sides, each (..., 2)."""
-    first, last = boxes[..., :2], boxes[..., 2:]
-    return (first + last) / 2, last - first
-
-
-def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of each of the softmax's probabilities: (n, C), (n,) -> (n, C)."""
-    total = logits.logsumexp(dim=1, keepdim=True)
-    alone = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
-    rest = logits[:, None].masked_fill(alone, _NEVER).logsumexp(dim=2)  # all classes but one
-    return -torch.where(alone[labels], logits - total, rest - total)

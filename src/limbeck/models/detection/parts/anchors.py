@@ -1,4 +1,4 @@
-"""Anchors of the detectors: generators, default sizes, and the image sides that suit them."""
+"""Anchors of the detectors: their generators, default sizes, and the image sides that suit them."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from limbeck.presets import Sizes
 
 
 class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's generator, whose anchors are in full precision whatever the feature maps.
+    """torchvision's anchor generator, whose anchors have full precision whatever the maps have.
 
-    torchvision gives anchors the maps' type: under autocast to bfloat16 they would lie on a grid
-    of 2 to 4 pixels in an image of 1000.
+    torchvision gives anchors the type of the maps: under autocast to bfloat16 they would lie on a
+    grid of 2 to 4 pixels in an image of 1000.
     """
 
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
@@ -25,15 +25,15 @@ class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # to
 
 
 class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
-    """Base anchors as computed and strides as they are: detectron2's and mmdetection's anchors.
+    """The anchors of detectron2 and mmdetection, whose sides and strides are not rounded.
 
-    Order and centres are torchvision's: ratios outside, sizes inside; centred on the upper left
-    corner of the cell.
+    The order and the centres are torchvision's: the ratios vary slower than the sizes, and an
+    anchor is centred on the upper left corner of its cell.
 
     Args:
-        levels: of the pyramid; level k has a stride of 2**k pixels.
-        sizes: of each level, pixels.
-        aspect_ratios: height / width, of each level.
+        levels: The levels of the maps. Level k has a stride of 2**k pixels.
+        sizes: The sizes of the anchors at each level, in pixels.
+        aspect_ratios: The heights of the anchors over their widths, at each level.
     """
 
     def __init__(self, levels: Sequence[int], sizes: Sizes, aspect_ratios: Sizes) -> None:
@@ -47,7 +47,17 @@ class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Tensor:
-        """Anchors of one cell at the origin, (A, 4); torchvision's less the rounding."""
+        """The anchors of one cell at the origin, which are torchvision's without the rounding.
+
+        Args:
+            scales: The sizes of the anchors, in pixels.
+            aspect_ratios: The heights of the anchors over their widths.
+            dtype: The type of the anchors.
+            device: The device of the anchors. None: torch's default one.
+
+        Returns:
+            The anchors (A, 4), xyxy.
+        """
         sizes = torch.as_tensor(scales, dtype=dtype, device=device)
         heights = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
         widths = 1 / heights
@@ -55,7 +65,15 @@ class ExactAnchorGenerator(FullPrecisionAnchorGenerator):
         return torch.stack([-w, -h, w, h], dim=1) / 2
 
     def grid_anchors(self, grid_sizes: list[list[int]], strides: object) -> list[Tensor]:
-        """Anchors of every cell of each level; ``image // grid``, which is given, is not used."""
+        """The anchors of every cell of each level, at the level's exact stride.
+
+        Args:
+            grid_sizes: The (height, width) of each map, in cells.
+            strides: torchvision's strides, ``image // grid``, which are not used.
+
+        Returns:
+            The anchors of each level, (H * W * A, 4).
+        """
         exact = [[2**level, 2**level] for level in self.levels]
         anchors: list[Tensor] = super().grid_anchors(grid_sizes, exact)
         return anchors
@@ -68,16 +86,19 @@ def anchor_generator(
     *,
     rounded: bool = True,
 ) -> AnchorGenerator:
-    """A generator, after the sizes were checked against the levels.
+    """A generator of anchors, after their sizes were checked against the levels.
 
     Args:
-        levels: of the pyramid, finest first.
-        sizes: of each level, pixels.
-        ratios: height / width, the same at every level.
-        rounded: torchvision's anchors; otherwise the exact ones.
+        levels: The levels of the maps, finest first.
+        sizes: The sizes of the anchors at each level, in pixels.
+        ratios: The heights of the anchors over their widths, the same at every level.
+        rounded: Make torchvision's anchors, with rounded sides. Otherwise they are exact.
+
+    Returns:
+        The generator.
 
     Raises:
-        ValueError: Not one tuple of sizes a level, or not all of the same length.
+        ValueError: There is not one tuple of sizes for each level, or they differ in length.
     """
     per_level = tuple(tuple(of_level) for of_level in sizes)
     if len(per_level) != len(levels) or len({len(s) for s in per_level}) != 1 or not per_level[0]:
@@ -92,25 +113,36 @@ def anchor_generator(
 
 
 def coarsest_stride(model: nn.Module) -> int | None:
-    """Stride of the coarsest level that has anchors, pixels; None for a model without any."""
+    """The stride of a model's coarsest level with anchors, in pixels.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The stride, or None for a model without anchors.
+    """
     strides = getattr(model, "strides", None)
     return max(strides) if strides else None
 
 
 def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
-    """Why images of this size do not suit the anchors, or None where they do.
+    """Say why images of a size do not suit the anchors of a detector, where they do not.
 
     torchvision's ``AnchorGenerator`` takes ``image // grid`` for the stride. Where the padded side
-    is no multiple of a level's stride, that is too small (30 for 32 at height 240), and anchors
-    lie beside the cells that predict for them. Those of :class:`ExactAnchorGenerator` never do.
+    is no multiple of a level's stride, that is too small (30 for 32 at a height of 240), and
+    anchors lie beside the cells that predict for them. Those of :class:`ExactAnchorGenerator` never
+    do.
 
-    An SSD's default boxes are parts of the image, which it resizes to one size in evaluation, as
-    ShuffleDet and YOLOv2 do: images of another size are another task.
+    The default boxes of an SSD are parts of the image, which it resizes to one size in evaluation,
+    as ShuffleDet and YOLOv2 do: with images of another size it learns another task.
 
     Args:
-        model: a detector.
-        height: of the images as the network sees them, before it pads them, pixels.
-        width: likewise.
+        model: The detector.
+        height: The height of the images as the network sees them, before it pads them, in pixels.
+        width: The width of these images, in pixels.
+
+    Returns:
+        The reason, in sentences, or None where the size suits.
     """
     strides = getattr(model, "strides", ())
     generators = [m for m in model.modules() if isinstance(m, AnchorGenerator)]
@@ -134,7 +166,7 @@ def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
 
 
 def _drift(name: str, side: int, strides: Sequence[int]) -> str | None:
-    """What happens at the level that is worst off on a padded ``side``."""
+    """What happens at the level that is worst off on a padded side."""
     stride = max(strides, key=lambda stride: _offset(side, stride))
     if not _offset(side, stride):
         return None
@@ -149,6 +181,6 @@ def _drift(name: str, side: int, strides: Sequence[int]) -> str | None:
 
 
 def _offset(side: int, stride: int) -> int:
-    """How far the last cell's anchors lie from it, pixels."""
+    """How far the last cell's anchors lie from it, in pixels."""
     cells = math.ceil(side / stride)
     return (stride - side // cells) * (cells - 1)

@@ -1,4 +1,4 @@
-"""RetinaNet's losses summed over a batch, before what normalises them."""
+"""RetinaNet's losses, summed over a batch, before they are divided by what normalises them."""
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +16,21 @@ def summed_losses(
     matched: list[Tensor],
     coder: BoxCoder,
 ) -> dict[str, Tensor]:
-    """Focal loss (Lin et al., arXiv 1708.02002, equation 5) and L1 of the positives' deltas.
+    """The focal loss of the classes, and the L1 loss of the deltas of the positive anchors.
+
+    The focal loss is equation 5 of Lin et al., arXiv 1708.02002.
 
     Args:
-        targets: ``boxes`` (M, 4) and ``labels`` (M,) from 1 of each image.
-        head_outputs: ``cls_logits`` (B, N, K) with label 1 in column 0, ``bbox_regression``
-            (B, N, 4).
-        anchors: (N, 4) of each image.
-        matched: (N,) of each image, see :func:`limbeck.models.detection.parts.matcher.assign`.
-        coder: of the deltas.
+        targets: The ``boxes`` (M, 4) and ``labels`` (M,), which count from 1, of each image.
+        head_outputs: The ``cls_logits`` (B, N, K), with label 1 in column 0, and the
+            ``bbox_regression`` (B, N, 4).
+        anchors: The anchors of each image, (N, 4).
+        matched: What :func:`limbeck.models.detection.parts.matcher.match_anchors` gives for each
+            image, (N,).
+        coder: What encodes boxes as deltas.
+
+    Returns:
+        The sums ``classification`` and ``bbox_regression``.
     """
     classification, regression = [], []
     for i, (target, of_image, match) in enumerate(zip(targets, anchors, matched, strict=True)):

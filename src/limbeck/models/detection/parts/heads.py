@@ -1,4 +1,4 @@
-"""torchvision's heads, whose outputs are in full precision whatever the autocast.
+"""torchvision's heads, with outputs in full precision whatever autocast runs in.
 
 Losses, decoding and NMS follow in the type of these outputs, and none of their operations is one
 that autocast would run in half precision.
@@ -12,21 +12,21 @@ from limbeck.models.precision import in_full_precision
 
 
 class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's, with any number of convolutions a tower, where it has four.
+    """torchvision's head of RetinaNet, with towers of any depth and outputs in full precision.
 
     Args:
-        channels: of the pyramid and the towers.
-        anchors: of each cell.
-        columns: of the class scores of each anchor.
-        depth: convolutions in each tower.
+        channels: The number of channels of the pyramid and of the towers.
+        anchors: The number of anchors of each cell.
+        columns: The number of class scores of each anchor.
+        depth: The number of convolutions in each of the two towers, where torchvision has four.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The depth is below 1.
     """
 
     def __init__(self, channels: int, anchors: int, columns: int, depth: int) -> None:
         if depth < 1:
-            raise ValueError(f"head_depth={depth}: expected 1 or more convolutions a tower.")
+            raise ValueError(f"head_depth={depth}: expected 1 or more convolutions in a tower.")
         super().__init__(channels, anchors, columns)
         for branch in (self.classification_head, self.regression_head):
             branch.conv = nn.Sequential(
@@ -38,50 +38,53 @@ class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvisi
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        """Maps of all levels -> ``cls_logits`` (B, N, columns), ``bbox_regression`` (B, N, 4)."""
+        """All levels' maps -> ``cls_logits`` (B, N, columns) and ``bbox_regression`` (B, N, 4)."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
 
 
 class RPNHead(rpn.RPNHead):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's."""
+    """torchvision's head of the region proposal network, with outputs in full precision."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps of all levels -> objectness (B, A, H, W) and deltas (B, 4 * A, H, W) of each."""
+        """All levels' maps -> each level's objectness (B, A, H, W) and deltas (B, 4 * A, H, W)."""
         objectness, deltas = super().forward(x)
         return [in_full_precision(o) for o in objectness], [in_full_precision(d) for d in deltas]
 
 
 class BoxPredictor(faster_rcnn.FastRCNNPredictor):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``FastRCNNPredictor``."""
+    """torchvision's ``FastRCNNPredictor``, the last layers of the box head, in full precision."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
+        """The features of regions (R, C) -> class logits (R, K + 1) and deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return in_full_precision(logits), in_full_precision(deltas)
 
 
 class SSDHead(ssd.SSDHead):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's: one 3x3 convolution a level for scores, one for boxes."""
+    """torchvision's head of SSD, with outputs in full precision.
+
+    At each level one 3x3 convolution gives the scores, and another one the boxes.
+    """
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        """Maps of all levels -> ``cls_logits`` (B, N, K + 1), ``bbox_regression`` (B, N, 4)."""
+        """All levels' maps -> ``cls_logits`` (B, N, K + 1) and ``bbox_regression`` (B, N, 4)."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
 
 
 class SSDLiteHead(ssdlite.SSDLiteHead):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's: depthwise separable convolutions."""
+    """torchvision's head of SSDLite, of depthwise separable convolutions, in full precision."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        """Maps of all levels -> ``cls_logits`` (B, N, K + 1), ``bbox_regression`` (B, N, 4)."""
+        """All levels' maps -> ``cls_logits`` (B, N, K + 1) and ``bbox_regression`` (B, N, 4)."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
 
 
 class ClassAgnosticBoxPredictor(BoxPredictor):
-    """One box for each region, whatever its class.
+    """The last layers of a box head that predicts one box for each region, whatever its class.
 
     Args:
-        in_channels: of the regions' features.
-        columns: classes, with the background.
+        in_channels: The number of channels of the regions' features.
+        columns: The number of classes, with the background.
     """
 
     def __init__(self, in_channels: int, columns: int) -> None:
@@ -89,6 +92,6 @@ class ClassAgnosticBoxPredictor(BoxPredictor):
         self.bbox_pred = nn.Linear(in_channels, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C) features of regions -> class logits (R, K + 1), deltas (R, 4 * (K + 1))."""
+        """The features of regions (R, C) -> class logits (R, K + 1) and deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return logits, deltas.repeat(1, logits.shape[1])

@@ -1,4 +1,4 @@
-"""Which ground truth every anchor has to predict."""
+"""Matching: which object every anchor has to predict."""
 
 import torch
 from torch import Tensor
@@ -13,17 +13,17 @@ PADDED_SIZE = "padded_size"  # key of a target: (height, width) of the image's o
 
 
 class OwnBoxMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``Matcher``, whose best anchors of a box go to that box.
+    """torchvision's ``Matcher``, with the best anchors of a box matched to that very box.
 
-    mmdetection's ``MaxIoUAssigner``: for one box after the other, every anchor that ties for its
-    best IoU is given to it, whatever the anchor had before. torchvision gives such an anchor to
-    the box that fits the anchor best.
+    This is mmdetection's ``MaxIoUAssigner``: for one box after the other, every anchor that ties
+    for its best IoU is matched to it, whatever the anchor had before. torchvision matches such an
+    anchor to the box that fits the anchor best.
 
     Args:
-        high: IoU from which an anchor is positive.
-        low: IoU below which it is negative; between the two it is ignored.
-        least: best IoU of a box below which its best anchors are not given to it
-            (``min_pos_iou``).
+        high: The IoU from which an anchor is positive.
+        low: The IoU below which it is negative. Between the two it is ignored.
+        least: The least IoU that a box's best anchors need to be matched to it, mmdetection's
+            ``min_pos_iou``.
     """
 
     def __init__(self, high: float, low: float, least: float) -> None:
@@ -39,23 +39,34 @@ class OwnBoxMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyped
 
 
 def matcher(preset: Preset, high: float, low: float, least: float) -> Matcher:
-    """The preset's matcher of anchors; torchvision's and detectron2's know no ``least``."""
+    """The matcher of a preset.
+
+    Args:
+        preset: The numerics of the detector.
+        high: The IoU from which an anchor is positive.
+        low: The IoU below which it is negative. Between the two it is ignored.
+        least: The least IoU that a box's best anchors need to be matched to it. torchvision and
+            detectron2 have no such bound.
+
+    Returns:
+        The matcher, which takes IoUs (M, N) of boxes and anchors.
+    """
     if preset.own_box_first:
         return OwnBoxMatcher(high, low, least)
     return Matcher(high, low, allow_low_quality_matches=True)
 
 
-def assign(matcher: Matcher, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
-    """Index of the ground truth of every anchor, or :data:`NEGATIVE`, or :data:`IGNORED`.
+def match_anchors(matcher: Matcher, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
+    """Match every anchor of one image to an object, to the background, or to nothing.
 
     Args:
-        matcher: takes IoUs (M, N).
-        target: ``boxes`` (M, 4) of one image; with :data:`PADDED_SIZE`, anchors of cells outside
-            that area are ignored.
-        anchors: (N, 4).
+        matcher: The matcher, which takes IoUs (M, N) of boxes and anchors.
+        target: The ``boxes`` (M, 4) of the image. Where it has :data:`PADDED_SIZE`, anchors of
+            cells outside of that area are ignored.
+        anchors: The anchors of the image, (N, 4).
 
     Returns:
-        (N,) integers.
+        For every anchor (N,) the index of its object, or :data:`NEGATIVE`, or :data:`IGNORED`.
     """
     boxes = target["boxes"]
     inside: Tensor | slice = slice(None)

@@ -1,4 +1,4 @@
-"""Features of regions from a pyramid's levels."""
+"""The features of regions, read from the levels of a pyramid."""
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +12,14 @@ ROI_SIZE = 7
 
 
 class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``MultiScaleRoIAlign``, whose scales are said and whose alignment is chosen.
+    """torchvision's ``MultiScaleRoIAlign``, with stated scales and a choice of the alignment.
 
-    torchvision's would guess its scales from the first batch and keep them: wrong for good if that
-    is small. A region of side s is read from level ``canonical_level + log2(s / 224)``, rounded
-    down (Lin et al., arXiv 1612.03144, equation 1).
+    torchvision's class guesses its scales from the first batch and keeps them, which is wrong for
+    good where that batch is small. A region of side s is read from level
+    ``canonical_level + log2(s / 224)``, rounded down (Lin et al., arXiv 1612.03144, equation 1).
 
     Args:
-        levels: first and last one.
+        levels: The first and the last level.
         aligned: Correct the half pixel by which the original RoIAlign is off, and take as many
             samples of a bin as it has pixels, as detectron2 and mmdetection do. Otherwise 2 x 2
             samples are taken of each bin, as torchvision does.
@@ -51,12 +51,12 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
         """Pool every box of every image.
 
         Args:
-            x: maps (B, C, H, W) by level.
-            boxes: (R, 4) of each image, xyxy, pixels.
-            image_shapes: not used.
+            x: The maps (B, C, H, W), by their level.
+            boxes: The boxes of each image, (R, 4), xyxy, in pixels.
+            image_shapes: The sizes of the images, which are not used.
 
         Returns:
-            (sum of R, C, size, size), in the maps' type.
+            The pooled regions of all images, (sum of R, C, size, size), in the type of the maps.
         """
         maps = [x[name] for name in self.featmap_names]
         rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])

@@ -1,4 +1,4 @@
-"""The box head's sampling, losses and detections with the habits of a preset."""
+"""The box head's sampling, losses and detections, with the numerics of a preset."""
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,18 @@ DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's (Girshick, arXiv 1504.08083), with the preset's box loss and decoding.
+    """torchvision's ``RoIHeads`` (Girshick, arXiv 1504.08083) with a preset's box loss and coder.
 
     Args:
-        stock: torchvision's, whose parts are taken over.
-        preset: of the detector.
+        stock: torchvision's module, whose parts are taken over.
+        preset: The numerics of the detector.
 
     Attributes:
-        beta: where the smooth L1 loss becomes linear, 0 for L1; none: torchvision's own loss.
+        beta: The difference of deltas at which the smooth L1 loss becomes linear; 0 makes it L1.
+            None: torchvision's own loss is computed.
     """
+
+    beta: float | None
 
     def __init__(self, stock: roi_heads.RoIHeads, preset: Preset) -> None:
         super().__init__(
@@ -48,7 +51,18 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[Detections, dict[str, Tensor]]:
-        """Detections of each image in evaluation mode, losses in training mode."""
+        """Detections in evaluation mode, losses in training mode.
+
+        Args:
+            features: The maps (B, C, H, W), by their level.
+            proposals: The regions of each image, (R, 4), xyxy, in pixels.
+            image_shapes: The (height, width) of each image's content, in pixels.
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            The ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,) of each image, empty in
+            training mode; and the losses by their names, empty in evaluation mode.
+        """
         if not self.training or self.beta is None:
             result: tuple[Detections, dict[str, Tensor]] = super().forward(
                 features, proposals, image_shapes, targets
@@ -64,14 +78,17 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
 def l1_losses(
     logits: Tensor, regression: Tensor, labels: Tensor, deltas: Tensor, beta: float = 0.0
 ) -> dict[str, Tensor]:
-    """Cross-entropy of all regions, and L1 of the positive ones, both divided by all.
+    """The cross-entropy of all regions and the L1 loss of positive ones, over the number of all.
 
     Args:
-        logits: (R, K + 1), background first.
-        regression: (R, 4 * (K + 1)) predicted deltas.
-        labels: (R,), 0 is the background.
-        deltas: (R, 4) encoded ground truth.
-        beta: deltas that differ by less have a quadratic loss (smooth L1).
+        logits: The logits of R regions, (R, K + 1), with the background first.
+        regression: The predicted deltas for every class, (R, 4 * (K + 1)).
+        labels: The label of each region, (R,). 0 is the background.
+        deltas: The encoded ground truth of each region, (R, 4).
+        beta: Deltas that differ by less than this have a quadratic loss (smooth L1).
+
+    Returns:
+        The losses ``loss_classifier`` and ``loss_box_reg``.
     """
     count = max(len(labels), 1)
     positive = torch.where(labels > 0)[0]

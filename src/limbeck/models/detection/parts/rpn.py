@@ -1,4 +1,4 @@
-"""The region proposal network with the habits of a preset."""
+"""The region proposal network, with the numerics of a preset."""
 
 import torch
 import torch.nn.functional as F
@@ -8,19 +8,21 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.heads import RPNHead
-from limbeck.models.detection.parts.matcher import IGNORED, assign, matcher
+from limbeck.models.detection.parts.matcher import IGNORED, match_anchors, matcher
 from limbeck.presets import Preset
 
-_SAMPLES = 256  # anchors of each image that the losses are computed of
+_SAMPLES = 256  # the anchors of each image that the losses are computed of
 
 
 class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  # untyped
-    """torchvision's (Ren et al., arXiv 1506.01497), with the preset's matching and losses.
+    """torchvision's region proposal network, with the matching and the losses of a preset.
+
+    The paper is Ren et al., arXiv 1506.01497, section 3.1.
 
     Args:
-        anchor_generator: of the pyramid's levels.
-        head: on the pyramid.
-        preset: of the detector.
+        anchor_generator: The generator of the anchors on the maps.
+        head: The head that scores the anchors and refines them.
+        preset: The numerics of the detector.
     """
 
     def __init__(self, anchor_generator: AnchorGenerator, head: RPNHead, preset: Preset) -> None:
@@ -40,13 +42,36 @@ class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  #
         self.proposal_matcher = matcher(preset, 0.7, 0.3, least=0.3)
         self.box_coder = box_coder(preset, (1.0, 1.0, 1.0, 1.0))
 
+    def match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
+        """Which object of one image every anchor has to predict.
+
+        Args:
+            target: The ``boxes`` (M, 4) of the image.
+            anchors: The anchors of the image, (N, 4).
+
+        Returns:
+            For every anchor (N,) the index of its object, ``NEGATIVE`` or ``IGNORED``, see
+            :mod:`limbeck.models.detection.parts.matcher`.
+        """
+        return match_anchors(self.proposal_matcher, target, anchors)
+
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image: 1, 0 or, ignored, -1 for every anchor (N,); its ground truth (N, 4)."""
+        """Give every anchor what it has to predict.
+
+        Args:
+            anchors: The anchors of each image, (N, 4).
+            targets: The ``boxes`` (M, 4) of each image.
+
+        Returns:
+            For each image the labels of the anchors (N,), which are 1 for an object, 0 for the
+            background and -1 for an anchor that is ignored; and the box that belongs to each (N,
+            4).
+        """
         labels, boxes = [], []
         for of_image, target in zip(anchors, targets, strict=True):
-            matched = assign(self.proposal_matcher, target, of_image)
+            matched = self.match(target, of_image)
             labels.append((matched >= 0).float().masked_fill(matched == IGNORED, -1.0))
             truth = target["boxes"]
             boxes.append(truth[matched.clamp(min=0)] if len(truth) else torch.zeros_like(of_image))
@@ -59,13 +84,17 @@ class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  #
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Losses of objectness and of boxes over a random sample of the anchors.
+        """The losses of a random sample of the anchors.
 
         Args:
-            objectness: (B * N, 1) logits.
-            pred_bbox_deltas: (B * N, 4).
-            labels: what :meth:`assign_targets_to_anchors` gives.
-            regression_targets: (N, 4) of each image.
+            objectness: The logits of all anchors, (B * N, 1).
+            pred_bbox_deltas: The deltas of all anchors, (B * N, 4).
+            labels: The labels of each image's anchors, (N,), as :meth:`assign_targets_to_anchors`
+                gives them.
+            regression_targets: The encoded boxes that each image's anchors have to predict, (N, 4).
+
+        Returns:
+            The loss of the objectness and the loss of the boxes.
         """
         if self.preset.box_loss == "smooth_l1":
             losses: tuple[Tensor, Tensor] = super().compute_loss(
@@ -80,7 +109,7 @@ class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  #
         objectness_loss = F.binary_cross_entropy_with_logits(
             objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="sum"
         )
-        # mmdetection counts at least one positive and one negative an image.
+        # mmdetection counts at least one positive and one negative in each image.
         count: Tensor | int = _SAMPLES * len(labels)
         if self.preset.rpn_normaliser == "sampled":
             count = torch.stack([mask.sum() for mask in positives + negatives]).clamp(min=1).sum()

@@ -1,6 +1,7 @@
-"""Resizing and batching as detectron2 and mmdetection do it."""
+"""Resizing and batching of images as detectron2 and mmdetection do it."""
 
 import math
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,18 @@ Targets = list[dict[str, Tensor]]
 
 
 class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's transform, with sizes to the nearest pixel; images are resized in evaluation.
+    """torchvision's transform with sizes rounded to the nearest pixel.
 
-    Both libraries resize 8-bit images before they normalise them; here floats are resized, so
-    pixels may differ by half a grey level. detectron2 rounds 1 in 8395 sizes the other way.
+    Images are resized in evaluation mode alone. Both libraries resize 8-bit images before they
+    normalise them; here floats are resized, so pixels may differ by half a grey level. detectron2
+    rounds 1 in 8395 sizes the other way.
 
     Args:
-        preset: of the detector.
-        min_size: shorter side, pixels.
-        max_size: bound of the longer side, pixels.
-        mean: of the input channels.
-        std: likewise.
+        preset: The numerics of the detector.
+        min_size: The shorter side of a resized image, in pixels.
+        max_size: The bound of its longer side, in pixels.
+        mean: The mean of each input channel, RGB in [0, 1].
+        std: The standard deviation of each input channel.
     """
 
     def __init__(
@@ -35,10 +37,24 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
         super().__init__(min_size, max_size, mean, std, _skip_resize=True)
         self.preset = preset
 
+    @classmethod
+    def like(cls, stock: GeneralizedRCNNTransform, preset: Preset) -> Self:
+        """This transform with the sizes, the means and the deviations of torchvision's own."""
+        side = stock.min_size[0]
+        return cls(preset, side, stock.max_size, stock.image_mean, stock.image_std)
+
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """(3, H, W) and its boxes, so that the shorter side is ``min_size`` if the longer fits."""
+        """Resize an image so that its shorter side is ``min_size``, if the longer side then fits.
+
+        Args:
+            image: The image (3, H, W).
+            target: The ``boxes`` (M, 4) of the image, which are scaled with it, or None.
+
+        Returns:
+            The image and the target. In training mode they are as they came.
+        """
         if self.training:
             return image, target
         before = image.shape[-2:]
@@ -53,7 +69,16 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
     def forward(
         self, images: list[Tensor], targets: Targets | None = None
     ) -> tuple[ImageList, Targets | None]:
-        """Normalise, resize, batch; a target gets the padded size of its image where it counts."""
+        """Normalise and resize images, and bring them into one padded batch.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The targets of the images, or None.
+
+        Returns:
+            The batch and the targets. Where the preset ignores the padding, each target has the
+            padded size of its image as well.
+        """
         batch, targets = super().forward(images, targets)
         if targets is not None and self.preset.ignore_padding:
             for target, size in zip(targets, batch.image_sizes, strict=True):

@@ -1,6 +1,6 @@
-"""Faster R-CNN with FPN (Ren et al., arXiv 1506.01497; Lin et al., arXiv 1612.03144).
+"""Faster R-CNN with a feature pyramid: torchvision's, with its parts as arguments.
 
-torchvision's, with its parts as arguments.
+The papers are Ren et al., arXiv 1506.01497, and Lin et al., arXiv 1612.03144.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,45 +30,74 @@ _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
 
 class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``FasterRCNN`` over a light or heavy backbone; state dicts interchange.
+    """Faster R-CNN on a feature pyramid (Ren et al., arXiv 1506.01497; Lin et al., 1612.03144).
 
-    In training mode it takes images as they come (geometry belongs to the data pipeline) and gives
-    a dict of losses; in evaluation mode it resizes, and gives a dict of ``boxes`` (xyxy, pixels),
-    ``scores`` and ``labels`` for each image. Images are a list of RGB floats in [0, 1], (3, H, W).
+    It is torchvision's ``FasterRCNN`` over a light or a heavy backbone, and state dicts can be
+    exchanged between the two. It takes images and gives losses or detections as all of limbeck's
+    detectors do, see :class:`limbeck.models.detection.detector.Detector`. Its losses are
+    ``loss_objectness`` and ``loss_rpn_box_reg`` of the region proposal network, ``loss_classifier``
+    and ``loss_box_reg`` of the box head.
+
+    Attributes:
+        numerics: The arguments without which the same weights give other outputs, see
+            :class:`limbeck.models.build.LimbeckModel`.
+        backbone: The trunk and the feature pyramid over it.
+        rpn: The region proposal network, with the numerics of the preset.
+        roi_heads: What samples, scores and suppresses regions, with the numerics of the preset.
 
     Args:
-        backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, or the
-            shape of a network of basic blocks.
-        num_classes: foreground classes; labels count from 1, and 0 is the background.
-        preset: the library whose outputs and losses this network gives with its weights, see
-            :mod:`limbeck.presets`; none: that of the weights, otherwise
-            torchvision.
-        weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
-        levels: first and last level of the pyramid; level k has a stride of 2**k pixels. It ends
-            at the trunk's last level or below, or one above (P6, which only the RPN sees).
-        fpn_channels: of the pyramid.
-        box_head_channels: of the two fully connected layers on every region.
-        anchor_sizes: of each level, pixels; none: 8 times the stride.
-        aspect_ratios: height / width of the anchors.
-        frozen_stages: stages of the trunk that are not trained: 1 is the stem, 2 the stem and C2.
-        norm: of the trunk's batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
-            A trunk that is trained from scratch needs ``trained``.
-        stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`; none:
-            as the weights say, otherwise not.
-        activation: of MobileNetV2, ``leaky_relu`` as in HEAD; none: as the weights say, otherwise
-            its own ReLU6.
-        roi_aligned: RoIAlign with its half pixel corrected and as many samples as pixels; none: as
-            the weights say, otherwise as the preset.
-        min_size: shorter side of images in evaluation mode, pixels.
-        max_size: bound of the longer side in evaluation mode, pixels.
-        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise ImageNet's.
-        std: likewise.
-        score_threshold: detections below it are dropped.
-        nms_threshold: IoU above which the lower of two detections of a class is dropped.
-        detections_per_image: at most.
+        backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
+            ``mobilenet_v2``, or the shape of a network of basic blocks,
+            :class:`limbeck.models.BasicBlocks`.
+        num_classes: The number of foreground classes. Their labels count from 1; 0 is the
+            background.
+        preset: The library whose outputs and losses this detector gives with its weights:
+            ``torchvision``, ``detectron2`` or ``mmdetection``, see :mod:`limbeck.presets`. Default
+            (None): as the weights say, otherwise ``torchvision``.
+        weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
+            Default (None): the detector is initialised afresh.
+        levels: The first and the last level of the pyramid. Level k has a stride of 2**k pixels.
+            The pyramid ends at the trunk's last level or below it, or one above it (P6, which the
+            region proposal network alone sees).
+        fpn_channels: The number of channels of the pyramid.
+        box_head_channels: The number of channels of the two fully connected layers on every region.
+        anchor_sizes: The sizes of the anchors at each level, in pixels. Default (None): as the
+            weights say, otherwise 8 times the stride.
+        aspect_ratios: The heights of the anchors over their widths.
+        frozen_stages: The number of stages of the trunk that are not trained: 1 is the stem, 2 is
+            the stem and C2.
+        norm: What the batch normalisations of the trunk do, see
+            :func:`limbeck.models.norms.convert_norms`. A trunk that is trained from scratch needs
+            ``trained``.
+        stride_in_1x1: The bottlenecks have their stride in the first 1x1 convolution, as in
+            detectron2's weights of MSRA. Default (None): as the weights say, otherwise not.
+        activation: The activation of MobileNetV2: ``leaky_relu``, as in HEAD. Default (None): as
+            the weights say, otherwise its own ReLU6.
+        roi_aligned: RoIAlign has its half pixel corrected, and as many samples as a bin has pixels.
+            Default (None): as the weights say, otherwise as the preset has it.
+        min_size: The shorter side of images in evaluation mode, in pixels.
+        max_size: The bound of the longer side of images in evaluation mode, in pixels.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
+            otherwise ImageNet's.
+        std: The standard deviation of each input channel. Default (None): as the weights say,
+            otherwise ImageNet's.
+        score_threshold: The score that a detection has to exceed.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+        detections_per_image: The greatest number of detections in an image.
 
     Raises:
-        ValueError: An argument does not suit the backbone or the weights; it is named.
+        ValueError: An argument, which is named, does not suit the backbone or the weights.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import models
+        >>> detector = models.FasterRCNN("resnet18", num_classes=3, min_size=64, norm="trained")
+        >>> images = [torch.rand(3, 64, 96)]
+        >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
+        >>> list(detector(images, [target]))
+        ['loss_classifier', 'loss_box_reg', 'loss_objectness', 'loss_rpn_box_reg']
+        >>> list(detector.eval()(images)[0])
+        ['boxes', 'labels', 'scores']
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {
@@ -128,13 +157,12 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
             stride_in_1x1=settled["stride_in_1x1"],
             activation=settled["activation"],
         )
-        colours = list(settled["mean"]), list(settled["std"])
         super().__init__(
             fpn,
             min_size=min_size,
             max_size=max_size,
-            image_mean=colours[0],
-            image_std=colours[1],
+            image_mean=list(settled["mean"]),
+            image_std=list(settled["std"]),
             rpn_anchor_generator=anchors,
             box_roi_pool=RoIAlign(
                 (levels[0], min(levels[1], layout.top)), aligned=settled["roi_aligned"]
@@ -151,7 +179,7 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         self.rpn = RegionProposalNetwork(anchors, self.rpn.head, numerics)
         self.roi_heads = RoIHeads(self.roi_heads, numerics)
         if numerics.size_rounding == "nearest":
-            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+            self.transform = ReferenceTransform.like(self.transform, numerics)
         self.complete(settled, pyramid_levels, opened, "fasterrcnn_{}_fpn")
 
     def without_limbeck(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Python that builds a student's network with torchvision alone, for who has no limbeck."""
+"""Python that builds a student's network with torchvision alone, for those who have no limbeck."""
 
 from typing import Any
 
@@ -20,11 +20,18 @@ model.eval()
 
 
 def retinanet_code(model: Any) -> str | None:
-    """Build and load a RetinaNet; None where torchvision alone cannot make it."""
+    """The Python that builds and loads a RetinaNet with torchvision alone.
+
+    Args:
+        model: The detector.
+
+    Returns:
+        The code, or None where torchvision alone cannot make this detector.
+    """
     if not _is_stock(model):
         return None
-    given = model.arguments
-    channels, columns = given["fpn_channels"], model.num_classes + 1
+    arguments = model.arguments
+    channels, columns = arguments["fpn_channels"], model.num_classes + 1
     extra = model.backbone.fpn.extra_blocks
     p6 = extra.p6.in_channels if extra else channels
     return (
@@ -37,12 +44,12 @@ head = detection.retinanet.RetinaNetHead({channels}, per_cell, {columns})
 for branch in (head.classification_head, head.regression_head):
     branch.conv = nn.Sequential(*(
         Conv2dNormActivation({channels}, {channels}, norm_layer=None)
-        for _ in range({given["head_depth"]})
+        for _ in range({arguments["head_depth"]})
     ))
 model = detection.RetinaNet(
-    backbone, {columns}, anchor_generator=anchors, head=head, {_transform(given)},
-    score_thresh={given["score_threshold"]}, nms_thresh={given["nms_threshold"]},
-    detections_per_img={model.detections_per_img}, topk_candidates={given["topk_candidates"]},
+    backbone, {columns}, anchor_generator=anchors, head=head, {_transform(arguments)},
+    score_thresh={arguments["score_threshold"]}, nms_thresh={arguments["nms_threshold"]},
+    detections_per_img={model.detections_per_img}, topk_candidates={arguments["topk_candidates"]},
 )
 """
         + _LOAD
@@ -50,24 +57,31 @@ model = detection.RetinaNet(
 
 
 def faster_rcnn_code(model: Any) -> str | None:
-    """Build and load a Faster R-CNN; None where torchvision alone cannot make it."""
+    """The Python that builds and loads a Faster R-CNN with torchvision alone.
+
+    Args:
+        model: The detector.
+
+    Returns:
+        The code, or None where torchvision alone cannot make this detector.
+    """
     if not _is_stock(model):
         return None
-    given = model.arguments
+    arguments = model.arguments
     names = list(model.backbone.body.return_layers.values())
-    width = given["box_head_channels"]
+    width = arguments["box_head_channels"]
     return (
         _IMPORTS
         + _backbone(model, "LastLevelMaxPool()")
         + f"""\
 model = detection.FasterRCNN(
-    backbone, {_transform(given)},
+    backbone, {_transform(arguments)},
     rpn_anchor_generator=AnchorGenerator({_anchors(model)}),
     box_roi_pool=MultiScaleRoIAlign({names}, output_size=7, sampling_ratio=2),
-    box_head=detection.faster_rcnn.TwoMLPHead({given["fpn_channels"]} * 7**2, {width}),
+    box_head=detection.faster_rcnn.TwoMLPHead({arguments["fpn_channels"]} * 7**2, {width}),
     box_predictor=detection.faster_rcnn.FastRCNNPredictor({width}, {model.num_classes + 1}),
-    box_score_thresh={given["score_threshold"]}, box_nms_thresh={given["nms_threshold"]},
-    box_detections_per_img={given["detections_per_image"]},
+    box_score_thresh={arguments["score_threshold"]}, box_nms_thresh={arguments["nms_threshold"]},
+    box_detections_per_img={arguments["detections_per_image"]},
 )
 """
         + _LOAD
@@ -75,20 +89,21 @@ model = detection.FasterRCNN(
 
 
 def _is_stock(model: Any) -> bool:
-    given = model.arguments
-    changed = given["stride_in_1x1"] or given.get("last_norm") or given["activation"]
-    changed = changed or given.get("roi_aligned") or not given.get("relu_before_p7", True)
-    return given["preset"] == "torchvision" and not changed and bool(model.published)
+    arguments = model.arguments
+    changed = arguments["stride_in_1x1"] or arguments.get("last_norm") or arguments["activation"]
+    changed = changed or arguments.get("roi_aligned") or not arguments.get("relu_before_p7", True)
+    return arguments["preset"] == "torchvision" and not changed and bool(model.published)
 
 
 def _backbone(model: Any, extra: str) -> str:
-    given, backbone = model.arguments, model.backbone
+    arguments, backbone = model.arguments, model.backbone
+    channels = arguments["fpn_channels"]
     inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
-    trunk = f"torchvision.models.get_model({given['backbone'].removeprefix('torchvision:')!r})"
+    trunk = f"torchvision.models.get_model({arguments['backbone'].removeprefix('torchvision:')!r})"
     code = (
         f"trunk = {trunk}.get_submodule({backbone.layout.prefix.rstrip('.')!r})\n"
         f"backbone = BackboneWithFPN(\n"
-        f"    trunk, {backbone.body.return_layers}, {inputs}, {given['fpn_channels']}, {extra}\n"
+        f"    trunk, {backbone.body.return_layers}, {inputs}, {channels}, {extra}\n"
         ")\n"
     )
     return code if backbone.fpn.extra_blocks else code + "backbone.fpn.extra_blocks = None\n"
@@ -100,8 +115,8 @@ def _anchors(model: Any) -> str:
     return f"{generator.sizes}, {generator.aspect_ratios}"
 
 
-def _transform(given: dict[str, Any]) -> str:
+def _transform(arguments: dict[str, Any]) -> str:
     return (
-        f"min_size={given['min_size']}, max_size={given['max_size']}, "
-        f"image_mean={given['mean']}, image_std={given['std']}"
+        f"min_size={arguments['min_size']}, max_size={arguments['max_size']}, "
+        f"image_mean={arguments['mean']}, image_std={arguments['std']}"
     )

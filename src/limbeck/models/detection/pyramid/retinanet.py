@@ -15,72 +15,111 @@ from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
-from limbeck.models.detection.parts.matcher import assign, matcher
+from limbeck.models.detection.parts.matcher import match_anchors, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.pyramid.plain import retinanet_code
-from limbeck.models.detection.settling import settle
+from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
 from limbeck.presets import PRESETS, PresetName, retinanet_sizes
 from limbeck.trunks import Layout
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
-_MOMENTUM = 0.9  # of detectron2's running mean of positives, and what it begins with
-_FIRST_MEAN = 100.0
+_MOMENTUM = 0.9  # of detectron2's running mean of positives
+_FIRST_MEAN = 100.0  # what that mean begins with
 
 P6From = Literal["P5", "C5"]
 
 
 class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``RetinaNet`` over a light or heavy backbone; state dicts are interchangeable.
+    """RetinaNet on a feature pyramid (Lin et al., arXiv 1708.02002).
 
-    (With the preset ``detectron2`` one buffer is added, the running mean that its losses are
-    divided by; weights without it load all the same. Under DDP all processes divide by the first
-    one's, so that checkpoints are exact; in detectron2 each has its own.)
+    It is torchvision's ``RetinaNet`` over a light or a heavy backbone, and state dicts can be
+    exchanged between the two. It takes images and gives losses or detections as all of limbeck's
+    detectors do, see :class:`limbeck.models.detection.detector.Detector`. Its losses are
+    ``classification``, the focal loss, and ``bbox_regression``.
 
-    In training mode it takes images as they come (geometry belongs to the data pipeline) and gives
-    a dict of losses; in evaluation mode it resizes, and gives a dict of ``boxes`` (xyxy, pixels),
-    ``scores`` and ``labels`` for each image. Images are a list of RGB floats in [0, 1], (3, H, W).
+    With the preset ``detectron2`` it has one buffer more than torchvision's, the running mean of
+    positive anchors that its losses are divided by; weights without it load all the same. Under DDP
+    all processes divide by the first one's mean, so that checkpoints are exact; in detectron2 each
+    has its own.
+
+    Attributes:
+        numerics: The arguments without which the same weights give other outputs, see
+            :class:`limbeck.models.build.LimbeckModel`.
+        backbone: The trunk and the feature pyramid over it.
+        loss_normaliser: The running mean of positive anchors, with the preset ``detectron2`` alone.
+        score_thresh: The score that a detection has to exceed.
+        topk_candidates: The greatest number of detections of each level that enter NMS.
 
     Args:
-        backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, or the
-            shape of a network of basic blocks.
-        num_classes: foreground classes; labels count from 1. As in stock torchvision the head has
-            one column more, and column 0 is never used; with the other presets label k is column
-            k - 1.
-        preset: the library whose outputs and losses this network gives with its weights, see
-            :mod:`limbeck.presets`; none: that of the weights, otherwise
-            torchvision.
-        weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh.
-        levels: first and last level of the pyramid; level k has a stride of 2**k pixels. It ends
-            at the trunk's last level or below, or two above (P6 and P7).
-        fpn_channels: of the pyramid and the head.
-        head_depth: convolutions in each of the two towers.
-        anchor_sizes: of each level, pixels; none: three an octave, from 4 times the stride.
-        aspect_ratios: height / width of the anchors.
-        frozen_stages: stages of the trunk that are not trained: 1 is the stem, 2 the stem and C2.
-        norm: of the trunk's batch normalisations, see :func:`limbeck.models.norms.convert_norms`.
-            A trunk that is trained from scratch needs ``trained``.
-        last_norm: what the normalisations of each trained stage's last block become, ``group`` or
-            ``synchronised``; a student of MGD learns the teacher's features with them.
-        stride_in_1x1: bottlenecks as in detectron2's weights of MSRA, see :class:`Backbone`; none:
-            as the weights say, otherwise not.
-        p6_from: what P6 is computed from; none: as the weights say, otherwise the preset's.
-        relu_before_p7: between P6 and P7; none: likewise.
-        activation: of MobileNetV2, ``leaky_relu`` as in HEAD; none: as the weights say, otherwise
-            its own ReLU6.
-        min_size: shorter side of images in evaluation mode, pixels.
-        max_size: bound of the longer side in evaluation mode, pixels.
-        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise ImageNet's.
-        std: likewise.
-        score_threshold: detections below it are dropped.
-        nms_threshold: IoU above which the lower of two detections of a class is dropped.
-        detections_per_image: at most; none: 300 as in torchvision, 100 with the other presets.
-        topk_candidates: detections of each level that enter NMS, at most.
+        backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
+            ``mobilenet_v2``, or the shape of a network of basic blocks,
+            :class:`limbeck.models.BasicBlocks`.
+        num_classes: The number of foreground classes. Their labels count from 1. With the preset
+            ``torchvision`` the head has one column more than there are classes, the first one,
+            which is never used; with the others label k is column k - 1.
+        preset: The library whose outputs and losses this detector gives with its weights:
+            ``torchvision``, ``detectron2`` or ``mmdetection``, see :mod:`limbeck.presets`. Default
+            (None): as the weights say, otherwise ``torchvision``.
+        weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
+            Default (None): the detector is initialised afresh.
+        levels: The first and the last level of the pyramid. Level k has a stride of 2**k pixels.
+            The pyramid ends at the trunk's last level or below it, or two above it (P6 and P7).
+        fpn_channels: The number of channels of the pyramid and of the head.
+        head_depth: The number of convolutions in each of the head's two towers.
+        anchor_sizes: The sizes of the anchors at each level, in pixels. Default (None): as the
+            weights say, otherwise three an octave, from 4 times the stride.
+        aspect_ratios: The heights of the anchors over their widths.
+        frozen_stages: The number of stages of the trunk that are not trained: 1 is the stem, 2 is
+            the stem and C2.
+        norm: What the batch normalisations of the trunk do, see
+            :func:`limbeck.models.norms.convert_norms`. A trunk that is trained from scratch needs
+            ``trained``.
+        last_norm: What replaces the normalisations in the last block of each trained stage:
+            ``group`` or ``synchronised``, with which a student of MGD learns the teacher's
+            features. Default (None): nothing does.
+        stride_in_1x1: The bottlenecks have their stride in the first 1x1 convolution, as in
+            detectron2's weights of MSRA. Default (None): as the weights say, otherwise not.
+        p6_from: The map that P6 is computed from, ``P5`` or ``C5``. Default (None): as the weights
+            say, otherwise as the preset has it.
+        relu_before_p7: There is a ReLU between P6 and P7. Default (None): as the weights say,
+            otherwise as the preset has it.
+        activation: The activation of MobileNetV2: ``leaky_relu``, as in HEAD. Default (None): as
+            the weights say, otherwise its own ReLU6.
+        min_size: The shorter side of images in evaluation mode, in pixels.
+        max_size: The bound of the longer side of images in evaluation mode, in pixels.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
+            otherwise ImageNet's.
+        std: The standard deviation of each input channel. Default (None): as the weights say,
+            otherwise ImageNet's.
+        score_threshold: The score that a detection has to exceed.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+        detections_per_image: The greatest number of detections in an image. Default (None): 300
+            with the preset ``torchvision``, and 100 with the others.
+        topk_candidates: The greatest number of detections of each level that enter NMS.
 
     Raises:
-        ValueError: An argument does not suit the backbone or the weights; it is named.
+        ValueError: An argument, which is named, does not suit the backbone or the weights.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import models
+        >>> detector = models.RetinaNet("resnet18", num_classes=3, min_size=64, norm="trained")
+        >>> images = [torch.rand(3, 64, 96)]
+        >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
+        >>> list(detector(images, [target]))
+        ['classification', 'bbox_regression']
+        >>> list(detector.eval()(images)[0])
+        ['boxes', 'scores', 'labels']
+
+        A lighter one ends at the trunk's last level, and has a short head:
+
+        >>> shape = models.BasicBlocks(depths=(1, 1, 1, 1), widths=(16, 16, 32, 32))
+        >>> light = models.RetinaNet(shape, 3, levels=(3, 5), fpn_channels=32, head_depth=1)
+        >>> light.strides
+        (8, 16, 32)
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {
@@ -148,28 +187,26 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             activation=settled["activation"],
         )
         per_cell = anchors.num_anchors_per_location()[0]
-        colours = list(settled["mean"]), list(settled["std"])
-        detections = numerics.detections_per_image
         super().__init__(
             fpn,
             columns,
             min_size=min_size,
             max_size=max_size,
-            image_mean=colours[0],
-            image_std=colours[1],
+            image_mean=list(settled["mean"]),
+            image_std=list(settled["std"]),
             anchor_generator=anchors,
             head=RetinaNetHead(fpn_channels, per_cell, columns, head_depth),
             proposal_matcher=matcher(numerics, 0.5, 0.4, least=0.0),
             score_thresh=score_threshold,
             nms_thresh=nms_threshold,
-            detections_per_img=detections if detections_per_image is None else detections_per_image,
+            detections_per_img=first_not_none(detections_per_image, numerics.detections_per_image),
             topk_candidates=topk_candidates,
             _skip_resize=True,
         )
         self.preset = numerics
         self.box_coder = box_coder(numerics, (1.0, 1.0, 1.0, 1.0))
         if numerics.size_rounding == "nearest":
-            self.transform = ReferenceTransform(numerics, min_size, max_size, *colours)
+            self.transform = ReferenceTransform.like(self.transform, numerics)
         if numerics.loss_normaliser == "running_mean":
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
         self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")
@@ -180,18 +217,23 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
     ) -> dict[str, Tensor]:
-        """``classification`` and ``bbox_regression`` of a batch.
+        """The losses of a batch.
 
         Args:
-            targets: ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
-            head_outputs: ``cls_logits`` (B, N, columns), ``bbox_regression`` (B, N, 4).
-            anchors: (N, 4) of each image.
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
+            head_outputs: The ``cls_logits`` (B, N, columns) and the ``bbox_regression`` (B, N, 4).
+            anchors: The anchors of each image, (N, 4).
+
+        Returns:
+            The losses ``classification`` and ``bbox_regression``.
         """
         if self.preset.loss_normaliser == "image":
             losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors)
             return losses
         pairs = zip(targets, anchors, strict=True)
-        matched = [assign(self.proposal_matcher, target, of_image) for target, of_image in pairs]
+        matched = [
+            match_anchors(self.proposal_matcher, target, of_image) for target, of_image in pairs
+        ]
         sums = summed_losses(targets, head_outputs, anchors, matched, self.box_coder)
         normaliser = self._normaliser(torch.stack([(match >= 0).sum() for match in matched]))
         return {name: loss / normaliser for name, loss in sums.items()}
@@ -210,16 +252,16 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Detections of each image, in the network's frame.
+        """Detections from what the head gives, in the network's frame.
 
         Args:
-            head_outputs: ``cls_logits`` (B, n, columns), ``bbox_regression`` (B, n, 4) of each
-                level.
-            anchors: (n, 4) of each level of each image.
-            image_shapes: (height, width) of each image's content.
+            head_outputs: The ``cls_logits`` (B, n, columns) and the ``bbox_regression`` (B, n, 4)
+                of each level.
+            anchors: The anchors (n, 4) of each level of each image.
+            image_shapes: The (height, width) of each image's content, in pixels.
 
         Returns:
-            ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,) of each image.
+            The ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,) of each image.
         """
         found = []
         for i, shape in enumerate(image_shapes):
@@ -234,7 +276,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
     def _candidates(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (n, 4), scores (n,) and labels (n,) of what scores best on one level."""
+        """The boxes (n, 4), scores (n,) and labels (n,) of what scores best on one level."""
         columns = logits.shape[-1]
         scores = torch.sigmoid(logits).flatten()
         kept = torch.where(scores > self.score_thresh)[0]
@@ -245,7 +287,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         return boxes, scores, column if self.preset.unused_column else column + 1
 
     def _suppress(self, found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """NMS within each class over all levels, clipping before or after it."""
+        """NMS within each class over all levels, with clipping before or after it."""
         if self.preset.clip_before_nms:
             found = self._clip(found, shape)
         keep = batched_nms(found["boxes"], found["scores"], found["labels"], self.nms_thresh)

@@ -1,4 +1,4 @@
-"""SSD's default boxes."""
+"""The default boxes of SSD, which are its anchors."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 
 class FullPrecisionDefaultBoxGenerator(DefaultBoxGenerator):  # type: ignore[misc]  # untyped
-    """torchvision's generator of SSD's default boxes, in full precision whatever the maps."""
+    """torchvision's generator of default boxes, in full precision whatever the maps have."""
 
     def _grid_default_boxes(
         self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32
@@ -24,16 +24,22 @@ def default_boxes(
     ratios: Sequence[Sequence[float]],
     steps: Sequence[float] | None,
 ) -> FullPrecisionDefaultBoxGenerator:
-    """A generator of SSD's default boxes, after its numbers were checked against each other.
+    """A generator of default boxes, after its numbers were checked against each other.
 
     Args:
-        levels: how many there are.
-        scales: sides of the boxes as parts of the image's, one for each level and one more.
-        ratios: of each level, beside 1, each of them also the other way round.
-        steps: from box to box at each level, pixels; none: as many as the map has cells.
+        levels: The number of levels.
+        scales: The sides of the boxes as parts of the image's sides, one for each level and one
+            more.
+        ratios: The ratios of the boxes at each level, beside 1. Each of them is also taken the
+            other way round.
+        steps: The distance from box to box at each level, in pixels. None: there are as many boxes
+            as the map has cells.
+
+    Returns:
+        The generator.
 
     Raises:
-        ValueError: Not one of them for each level.
+        ValueError: There is not one of them for each level.
     """
     found = {"scales": (scales, levels + 1), "aspect_ratios": (ratios, levels)}
     found |= {} if steps is None else {"steps": (steps, levels)}

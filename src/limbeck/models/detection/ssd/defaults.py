@@ -1,4 +1,4 @@
-"""What an SSD is where nobody says otherwise: by its backbone, and by its weights."""
+"""The usual arguments of an SSD: by its backbone, and by the weights that it begins with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,9 +44,9 @@ _LIGHT = _VGG16 | {
     "std": IMAGENET_DEFAULT_STD,
 }
 _SSD300_STEPS = (8, 16, 32, 64, 100, 300)
-_LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision's generator
+_LEAST, _MOST = 0.15, 0.9  # scales of the first and the last level, as torchvision has them
 STOCK = {"vgg16": _VGG16, "mobilenet_v3_large": _MOBILENET_V3}
-# What only a trunk's published weights can be: these are of whole networks.
+# All other published weights are a trunk's: these are those of whole networks.
 _WHOLE = ("torchvision:COCO_V1", "torchvision:DEFAULT")
 
 
@@ -65,7 +65,25 @@ _AS_THEY_ARE = (
 
 @dataclass(frozen=True)
 class Settled:
-    """Arguments of :class:`limbeck.models.SSD`, none of them left open but ``steps``."""
+    """The arguments of :class:`limbeck.models.SSD`, with none left open but ``steps``.
+
+    Attributes:
+        levels: The first and the last level.
+        image_size: The (height, width) of the network's images, in pixels.
+        scales: The sides of the default boxes as parts of the image's sides, one for each level and
+            one more.
+        aspect_ratios: The ratios of the boxes at each level, beside 1.
+        steps: The distance from box to box at each level, in pixels. None: there are as many boxes
+            as the map has cells.
+        lite: Heads and strided blocks are depthwise separable.
+        reduced_tail: The last stage of MobileNetV3 has half the channels.
+        mean: The mean of each input channel, RGB in [0, 1].
+        std: The standard deviation of each input channel.
+        score_threshold: The score that a detection has to exceed.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+        detections_per_image: The greatest number of detections in an image.
+        topk_candidates: The greatest number of detections of each class that enter NMS.
+    """
 
     levels: tuple[int, int]
     image_size: tuple[int, int]
@@ -88,11 +106,11 @@ class Settled:
 
 
 def name_of(backbone: str | BasicBlocks) -> str:
-    """Torchvision's name of the trunk; empty for a shape."""
+    """The name that torchvision has for a backbone, or an empty one for the shape of a network."""
     return backbone.removeprefix("torchvision:") if isinstance(backbone, str) else ""
 
 
-def settled(
+def settle_ssd(
     detector: type[LimbeckModel], scope: Mapping[str, Any]
 ) -> tuple[Source, Settled, dict[str, Any]]:
     """Open the weights of an SSD, and settle its arguments.
@@ -102,7 +120,8 @@ def settled(
         scope: The names in that constructor and their values, ``locals()``.
 
     Returns:
-        The weights, opened; what was settled; and all arguments less the weights.
+        The weights, opened; the arguments that decide the network, settled; and all arguments
+        without the weights.
 
     Raises:
         ValueError: torchvision's backbone has other levels, or heads of the other kind; or the
@@ -110,7 +129,7 @@ def settled(
     """
     name, weights = name_of(scope["backbone"]), scope["weights"]
     if name == "vgg16" and weights == "torchvision:backbone":
-        # Those of SSD's authors, whose input is not scaled; as torchvision's own SSD300.
+        # The weights of SSD's authors, whose input is not scaled: torchvision's SSD300 has them.
         weights = "torchvision:IMAGENET1K_FEATURES"
     opened, arguments = settle(detector, {**scope, "weights": weights}, _usual(name, weights))
     if name == "vgg16":
@@ -133,7 +152,7 @@ def settled(
 
 
 def _usual(name: str, weights: Any) -> dict[str, Any]:
-    """The usual values for a backbone and for what published weights of it were trained with."""
+    """The usual values for a backbone, and for what its published weights were trained with."""
     usual: dict[str, Any] = {"lite": False, "reduced_tail": False} | STOCK.get(name, _LIGHT)
     if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
         usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
@@ -143,7 +162,7 @@ def _usual(name: str, weights: Any) -> dict[str, Any]:
 
 
 def _linear(count: int) -> tuple[float, ...]:
-    """Scales of so many levels, and one more (equation 4 of the paper)."""
+    """The scales of so many levels, and one more (equation 4 of the paper)."""
     if count == 1:
         return (_LEAST, _MOST)
     step = (_MOST - _LEAST) / (count - 1)
@@ -151,7 +170,7 @@ def _linear(count: int) -> tuple[float, ...]:
 
 
 def _check_colours(arguments: Mapping[str, Any], opened: Source) -> None:
-    """Of a VGG16: its weights are in use for images divided by 1/255 or by ImageNet's deviation."""
+    """Refuse a VGG16's file without its normalisation, of which two are in use."""
     if not isinstance(opened, Checkpoint) or opened.kind != "trunk":
         return
     if any(arguments[each] is None and each not in opened.arguments for each in ("mean", "std")):

@@ -1,4 +1,4 @@
-"""Python that builds an SSD with torchvision alone, for who has no limbeck."""
+"""Python that builds an SSD with torchvision alone, for those who have no limbeck."""
 
 from typing import Any
 
@@ -35,27 +35,35 @@ head = ssdlite.SSDLiteHead(channels, boxes.num_anchors_per_location(), {columns}
 
 
 def ssd_code(model: Any) -> str | None:
-    """Build and load an SSD; None where torchvision alone cannot make it."""
-    given, columns = model.arguments, model.num_classes + 1
-    name = str(given["backbone"]).removeprefix("torchvision:")
+    """The Python that builds and loads an SSD with torchvision alone.
+
+    Args:
+        model: The detector.
+
+    Returns:
+        The code, or None where torchvision alone cannot make this detector.
+    """
+    arguments, columns = model.arguments, model.num_classes + 1
+    name = str(arguments["backbone"]).removeprefix("torchvision:")
     if name not in _BACKBONES:
         return None
-    backbone = _BACKBONES[name].format(columns=columns, reduced_tail=given["reduced_tail"])
-    height, width = given["image_size"]
+    backbone = _BACKBONES[name].format(columns=columns, reduced_tail=arguments["reduced_tail"])
+    height, width = arguments["image_size"]
+    most, candidates = arguments["detections_per_image"], arguments["topk_candidates"]
     return (
         _IMPORTS
         + f"""\
 boxes = DefaultBoxGenerator(
-    {given["aspect_ratios"]}, scales={given["scales"]}, steps={given["steps"]}
+    {arguments["aspect_ratios"]}, scales={arguments["scales"]}, steps={arguments["steps"]}
 )
 """
         + backbone
         + f"""\
 model = ssd.SSD(
     backbone, boxes, ({width}, {height}), {columns}, head=head,
-    image_mean={given["mean"]}, image_std={given["std"]},
-    score_thresh={given["score_threshold"]}, nms_thresh={given["nms_threshold"]},
-    detections_per_img={given["detections_per_image"]}, topk_candidates={given["topk_candidates"]},
+    image_mean={arguments["mean"]}, image_std={arguments["std"]},
+    score_thresh={arguments["score_threshold"]}, nms_thresh={arguments["nms_threshold"]},
+    detections_per_img={most}, topk_candidates={candidates},
 )
 """
         + _LOAD

@@ -1,4 +1,4 @@
-"""SSD (Liu et al., arXiv 1512.02325): torchvision's, over its own backbones and light ones."""
+"""SSD (Liu et al., arXiv 1512.02325): torchvision's, over its own backbones and over light ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from limbeck.models.detection.ssd.backbones import (
     MobileNetV3,
 )
 from limbeck.models.detection.ssd.boxes import default_boxes
-from limbeck.models.detection.ssd.defaults import Settled, name_of, settled
+from limbeck.models.detection.ssd.defaults import Settled, name_of, settle_ssd
 from limbeck.models.detection.ssd.plain import ssd_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
@@ -27,56 +27,89 @@ _BUILDERS = {"vgg16": "ssd300_{}", "mobilenet_v3_large": "ssdlite320_{}"}
 
 
 class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is untyped
-    """torchvision's ``SSD`` over its own backbones or a light one; state dicts interchange.
+    """SSD and SSDLite (Liu et al., arXiv 1512.02325), over torchvision's backbones or a light one.
 
-    In training mode it takes images as they come (geometry belongs to the data pipeline, which
-    should give all of them ``image_size``) and gives a dict of losses; in evaluation mode it
-    resizes to ``image_size``, and gives a dict of ``boxes`` (xyxy, pixels), ``scores`` and
-    ``labels`` for each image. Images are a list of RGB floats in [0, 1], (3, H, W). As in
-    torchvision, negatives are counted by the positives of an image (hard negative mining, section
-    2.2 of the paper): an image without boxes teaches nothing, its losses and gradients are 0.
+    It is torchvision's ``SSD``, and state dicts can be exchanged between the two. It takes images
+    and gives losses or detections as all of limbeck's detectors do, see
+    :class:`limbeck.models.detection.detector.Detector`; the data pipeline should give all images of
+    training the size ``image_size``. Its losses are ``classification`` and ``bbox_regression``. As
+    in torchvision, the number of negatives follows that of the positives of an image (hard negative
+    mining, section 2.2 of the paper): an image without boxes teaches nothing, since its losses and
+    gradients are 0.
 
     Args:
-        backbone: ``vgg16``, torchvision's SSD300, for images of 268 pixels or more;
-            ``mobilenet_v3_large``, torchvision's SSDLite; or a light one: ``resnet18``,
-            ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, or the shape of a network
-            of basic blocks, with strided blocks above it.
-        num_classes: foreground classes; labels count from 1, and 0 is the background.
-        weights: what :func:`limbeck.models.load_weights` takes; none: initialised afresh. For
-            ``vgg16``, ``torchvision:backbone`` is torchvision's ``IMAGENET1K_FEATURES``.
-        image_size: (height, width) of the network's images, pixels; none: as the weights say,
-            otherwise 320 x 320 for ``mobilenet_v3_large``, 300 x 300 for others.
-        levels: of a light backbone, first and last; a cell of level k has about 2**k pixels, and
-            those above the trunk's last are made by strided blocks. None: 3 to 8, the grids of
-            SSD300.
-        extra_channels: of a light backbone's strided blocks; the last number goes for all that
-            follow. None: 512, then 256.
-        lite: heads and strided blocks of a light backbone are depthwise separable, as in SSDLite.
-        scales: sides of the default boxes as parts of the image's sides, one for each level and
-            one more; none: torchvision's, for a light backbone 0.15 to 0.9, evenly spaced.
-        aspect_ratios: of each level, beside 1, each of them also the other way round; none:
-            torchvision's, for a light backbone 2 and 3.
-        steps: from box to box at each level, pixels; none: torchvision's for ``vgg16`` at 300 x
-            300, otherwise as many boxes as the map has cells.
-        frozen_stages: stages of the trunk that are not trained: 1 is the stem, 2 the stem and C2.
-        norm: of the trunk's batch normalisations, see :func:`limbeck.models.norms.convert_norms`;
-            ``vgg16`` has none. A trunk that is trained from scratch needs ``trained``.
-        reduced_tail: of ``mobilenet_v3_large``, half the channels in its last stage; none: as the
-            weights say, otherwise true, as torchvision's SSDLite without weights of ImageNet.
-        mean: of the input channels, RGB in [0, 1]; none: as the weights say, otherwise
-            torchvision's for this backbone. Has to be given with a file of a VGG16 classifier,
-            which does not say it.
-        std: likewise.
-        score_threshold: detections below it are dropped; none: torchvision's, 0.01 or SSDLite's
-            0.001.
-        nms_threshold: IoU above which the lower of two detections of a class is dropped; none:
-            likewise 0.45 or 0.55.
-        detections_per_image: at most; none: likewise 200 or 300.
-        topk_candidates: detections of each class that enter NMS, at most; none: likewise 400 or
-            300.
+        backbone: The trunk: ``vgg16``, which makes torchvision's SSD300, for images of 268 pixels
+            or more; ``mobilenet_v3_large``, which makes its SSDLite; or a light one with strided
+            blocks above it: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
+            ``mobilenet_v2``, or the shape of a network of basic blocks,
+            :class:`limbeck.models.BasicBlocks`.
+        num_classes: The number of foreground classes. Their labels count from 1; 0 is the
+            background.
+        weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them. For
+            ``vgg16``, ``torchvision:backbone`` is torchvision's ``IMAGENET1K_FEATURES``. Default
+            (None): the detector is initialised afresh.
+        image_size: The (height, width) of the network's images, in pixels. Default (None): as the
+            weights say, otherwise 320 x 320 for ``mobilenet_v3_large``, and 300 x 300 for the
+            others.
+        levels: The first and the last level of a light backbone. A cell of level k has about 2**k
+            pixels, and strided blocks make the levels above the trunk's last one. Default (None): 3
+            to 8, the grids of SSD300.
+        extra_channels: The numbers of channels of a light backbone's strided blocks. The last
+            number goes for all that follow. Default (None): 512, then 256.
+        lite: The heads and strided blocks of a light backbone are depthwise separable, as in
+            SSDLite. Default (None): they are not.
+        scales: The sides of the default boxes as parts of the image's sides, one for each level and
+            one more. Default (None): as the weights say, otherwise torchvision's, and 0.15 to 0.9,
+            evenly spaced, for a light backbone.
+        aspect_ratios: The ratios of the default boxes at each level, beside 1. Each of them is also
+            taken the other way round. Default (None): as the weights say, otherwise torchvision's,
+            and 2 and 3 for a light backbone.
+        steps: The distance from box to box at each level, in pixels. Default (None): as the weights
+            say, otherwise torchvision's for ``vgg16`` at 300 x 300; there are as many boxes as the
+            map has cells for the others.
+        frozen_stages: The number of stages of the trunk that are not trained: 1 is the stem, 2 is
+            the stem and C2.
+        norm: What the batch normalisations of the trunk do, see
+            :func:`limbeck.models.norms.convert_norms`. ``vgg16`` has none. A trunk that is trained
+            from scratch needs ``trained``.
+        reduced_tail: The last stage of ``mobilenet_v3_large`` has half the channels. Default
+            (None): as the weights say, otherwise it has, as in torchvision's SSDLite without
+            ImageNet's weights.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
+            otherwise torchvision's for this backbone. The file of a VGG16 classifier does not say
+            it, so there it has to be given.
+        std: The standard deviation of each input channel. Default (None): as the weights say,
+            otherwise torchvision's for this backbone. With the file of a VGG16 classifier it has to
+            be given.
+        score_threshold: The score that a detection has to exceed. Default (None): torchvision's,
+            which is 0.001 for ``mobilenet_v3_large``, and 0.01 for the others.
+        nms_threshold: The IoU above which the lower of two detections of a class is dropped.
+            Default (None): torchvision's, which is 0.55 for ``mobilenet_v3_large``, and 0.45 for
+            the others.
+        detections_per_image: The greatest number of detections in an image. Default (None):
+            torchvision's, which is 300 for ``mobilenet_v3_large``, and 200 for the others.
+        topk_candidates: The greatest number of detections of each class that enter NMS. Default
+            (None): torchvision's, which is 300 for ``mobilenet_v3_large``, and 400 for the others.
+
+    Attributes:
+        numerics: The arguments without which the same weights give other outputs, see
+            :class:`limbeck.models.build.LimbeckModel`.
 
     Raises:
-        ValueError: An argument does not suit the backbone or the weights; it is named.
+        ValueError: An argument, which is named, does not suit the backbone or the weights.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import models
+        >>> detector = models.SSD(
+        ...     "resnet18", num_classes=3, levels=(3, 7), image_size=(128, 128), norm="trained"
+        ... )
+        >>> images = [torch.rand(3, 128, 128)]
+        >>> target = {"boxes": torch.tensor([[8.0, 8.0, 90.0, 90.0]]), "labels": torch.tensor([1])}
+        >>> list(detector(images, [target]))
+        ['bbox_regression', 'classification']
+        >>> list(detector.eval()(images)[0])
+        ['boxes', 'scores', 'labels']
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {
@@ -113,28 +146,28 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         detections_per_image: int | None = None,
         topk_candidates: int | None = None,
     ) -> None:
-        opened, given, arguments = settled(SSD, locals())
-        boxes = default_boxes(given.count, given.scales, given.aspect_ratios, given.steps)
-        maps = _backbone(backbone, given, extra_channels, norm, frozen_stages)
-        height, width = given.image_size
+        opened, settled, arguments = settle_ssd(SSD, locals())
+        boxes = default_boxes(settled.count, settled.scales, settled.aspect_ratios, settled.steps)
+        maps = _backbone(backbone, settled, extra_channels, norm, frozen_stages)
+        height, width = settled.image_size
         super().__init__(
             maps,
             boxes,
             (width, height),
             num_classes + 1,
-            image_mean=list(given.mean),
-            image_std=list(given.std),
+            image_mean=list(settled.mean),
+            image_std=list(settled.std),
             head=_head(
-                backbone, given, maps.out_channels, boxes.num_anchors_per_location(), num_classes
+                backbone, settled, maps.out_channels, boxes.num_anchors_per_location(), num_classes
             ),
-            score_thresh=given.score_threshold,
-            nms_thresh=given.nms_threshold,
-            detections_per_img=given.detections_per_image,
-            topk_candidates=given.topk_candidates,
+            score_thresh=settled.score_threshold,
+            nms_thresh=settled.nms_threshold,
+            detections_per_img=settled.detections_per_image,
+            topk_candidates=settled.topk_candidates,
             _skip_resize=True,
         )
         self.preset = preset_of("torchvision")
-        every_level = tuple(range(given.levels[0], given.levels[1] + 1))
+        every_level = tuple(range(settled.levels[0], settled.levels[1] + 1))
         self.complete(arguments, every_level, opened, _BUILDERS.get(name_of(backbone), ""))
 
     def without_limbeck(self) -> str | None:
@@ -144,22 +177,24 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
 
 def _backbone(
     backbone: str | BasicBlocks,
-    given: Settled,
+    settled: Settled,
     channels: Sequence[int] | None,
     norm: Norm,
     frozen_stages: int,
 ) -> VGG16 | MobileNetV3 | LightBackbone:
     name = name_of(backbone)
     if name == "vgg16":
-        return VGG16(given.image_size, frozen_stages)
+        return VGG16(settled.image_size, frozen_stages)
     if name == "mobilenet_v3_large":
-        return MobileNetV3(reduced_tail=given.reduced_tail, norm=norm, frozen_stages=frozen_stages)
+        return MobileNetV3(
+            reduced_tail=settled.reduced_tail, norm=norm, frozen_stages=frozen_stages
+        )
     return LightBackbone(
         backbone,
-        given.levels,
-        given.image_size,
+        settled.levels,
+        settled.image_size,
         channels=channels,
-        lite=given.lite,
+        lite=settled.lite,
         norm=norm,
         frozen_stages=frozen_stages,
     )
@@ -167,12 +202,12 @@ def _backbone(
 
 def _head(
     backbone: str | BasicBlocks,
-    given: Settled,
+    settled: Settled,
     channels: Sequence[int],
     per_cell: list[int],
     num_classes: int,
 ) -> nn.Module:
-    if not given.lite:
+    if not settled.lite:
         return SSDHead(list(channels), per_cell, num_classes + 1)
     norm = LITE_NORM if name_of(backbone) == "mobilenet_v3_large" else MapNorm
     return SSDLiteHead(list(channels), per_cell, num_classes + 1, norm)
