@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck import Taps, landmarks
 from limbeck.frame import network_frame
 from limbeck.models import RetinaNet, load_student, save_student
-from limbeck.presets import PRESETS, differences
+from limbeck.presets import FASTER_RCNN, PRESETS, RETINANET, differences
 from tests.models.detection.tiny import NAMES, every_detector, every_preset, nothing, tiny
 from tests.models.scramble import photographs, same_detections, scramble, targets
 
@@ -44,7 +44,7 @@ def test_a_student_comes_back(kind, preset, tmp_path: Path) -> None:
     student = scramble(tiny(kind, preset, "resnet18", min_size=64, max_size=80))
     save_student(student, tmp_path)
     again = load_student(tmp_path)
-    assert again.preset is PRESETS[preset]
+    assert again.preset is PRESETS[kind.__name__][preset]
     assert again.state_dict().keys() == student.state_dict().keys()
     assert same_detections(again, student, photographs((64, 70))) > 10
     card = json.loads((tmp_path / "student.json").read_text())
@@ -63,7 +63,7 @@ def test_a_student_from_before_there_were_presets_is_torchvisions(kind, tmp_path
         card["build"]["init_args"]["detections_per_image"] = 300
     (tmp_path / "student.json").write_text(json.dumps(card))
     again = load_student(tmp_path)
-    assert again.preset is PRESETS["torchvision"]
+    assert again.preset is PRESETS[kind.__name__]["torchvision"]
     assert same_detections(again, student, photographs((64, 70))) > 10
 
 
@@ -228,18 +228,17 @@ EMPTY = "boxes that clipping emptied are kept"
     ],
 )
 def test_differences_are_said_from_the_table(ours, theirs, retinanet, faster_rcnn) -> None:
-    presets = PRESETS[ours], PRESETS[theirs]
-    assert differences(*presets, "RetinaNet") == retinanet
-    assert differences(*presets, "FasterRCNN") == faster_rcnn
+    assert differences(RETINANET[ours], RETINANET[theirs]) == retinanet
+    assert differences(FASTER_RCNN[ours], FASTER_RCNN[theirs]) == faster_rcnn
 
 
-def test_every_value_of_a_field_has_its_sentence() -> None:
+@pytest.mark.parametrize("kind", PRESETS)
+def test_every_value_of_a_field_has_its_sentence(kind) -> None:
     """Each preset has something to say of every other one, in both directions."""
-    for ours in PRESETS.values():
-        for theirs in PRESETS.values():
-            for kind in ("RetinaNet", "FasterRCNN"):
-                assert bool(differences(ours, theirs, kind)) is (ours is not theirs)
+    for ours in PRESETS[kind].values():
+        for theirs in PRESETS[kind].values():
+            assert bool(differences(ours, theirs)) is (ours is not theirs)
 
 
 def test_the_smallest_side_of_a_proposal_is_the_smallest_normal_number() -> None:
-    assert PRESETS["detectron2"].rpn_min_size == torch.finfo(torch.float32).tiny
+    assert FASTER_RCNN["detectron2"].rpn_min_size == torch.finfo(torch.float32).tiny

@@ -58,27 +58,23 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 PresetName = Literal["torchvision", "detectron2", "mmdetection"]
-Pooling = Literal["align", "crop", "pool"]
 Sizes = tuple[tuple[float, ...], ...]
 
-FASTER_RCNN_DETECTIONS = 100  # per image, in all three libraries
-_RETINANET, _FASTER_RCNN = "RetinaNet", "FasterRCNN"
-_BOTH = (_RETINANET, _FASTER_RCNN)
 _TINY = 2.0**-126  # the smallest normal float32: torch.finfo(torch.float32).tiny
 
 
-def _outputs(*kinds: str, said: Mapping[Any, str] | None = None) -> Mapping[str, Any]:
-    """Metadata of a field that acts on the outputs of these detectors, and not on losses alone.
+def _outputs(said: Mapping[Any, str] | None = None) -> Mapping[str, Any]:
+    """Metadata of a field that acts on a detector's outputs, and not on its losses alone.
 
     ``said`` is a sentence for each value, for configurations of libraries that have no words for
     it; a field without sentences is an argument of the detector, which they have words for.
     """
-    return {"kinds": kinds, "said": said or {}}
+    return {"said": said or {}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The numerics of one library, see the tables above.
+    """The numerics of one library in any detector, see the first table above.
 
     Attributes:
         rounded_anchors: Whether base anchors are rounded, and the stride is ``image // grid``.
@@ -89,14 +85,84 @@ class Preset:
             anchor better.
         ignore_padding: Whether anchors outside an image's own padded area are ignored by the
             losses. Otherwise they are negatives.
-        p6_from: The map that P6 of RetinaNet is computed from.
-        relu_before_p7: Whether RetinaNet has a ReLU between P6 and P7.
-        unused_column: Whether column 0 of RetinaNet's classes is never used.
-        loss_normaliser: What RetinaNet's losses are divided by.
-        clip_before_nms: Whether RetinaNet's boxes are clipped to the image before NMS. Otherwise
-            they are clipped after it.
-        drop_empty: Whether boxes of RetinaNet that clipping emptied are dropped.
-        detections_per_image: How many detections RetinaNet gives for an image at most, by default.
+    """
+
+    rounded_anchors: bool = field(
+        metadata=_outputs(
+            {
+                True: "anchors are whole pixels, and their stride is image // grid",
+                False: "anchors are as computed, and their stride is 2**level",
+            }
+        )
+    )
+    size_rounding: Literal["down", "nearest"] = field(
+        metadata=_outputs(
+            {
+                "down": "sides of a resized image are rounded down",
+                "nearest": "sides of a resized image are rounded to the nearest pixel",
+            }
+        )
+    )
+    antialias: bool = field(
+        metadata=_outputs(
+            {
+                True: "images are resized with antialiasing",
+                False: "images are resized without antialiasing",
+            }
+        )
+    )
+    bounded_shrinking: bool = field(
+        metadata=_outputs(
+            {
+                True: "boxes shrink by 16 / 1000 at most",
+                False: "boxes may shrink by more than 16 / 1000",
+            }
+        )
+    )
+    own_box_first: bool
+    ignore_padding: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetinaNetPreset(Preset):
+    """The numerics of one library in RetinaNet, see the second table above.
+
+    Attributes:
+        p6_from: The map that P6 is computed from.
+        relu_before_p7: Whether there is a ReLU between P6 and P7.
+        unused_column: Whether column 0 of the classes is never used.
+        loss_normaliser: What the losses are divided by.
+        clip_before_nms: Whether boxes are clipped to the image before NMS. Otherwise they are
+            clipped after it.
+        drop_empty: Whether boxes that clipping emptied are dropped.
+        detections_per_image: How many detections an image has at most, usually.
+    """
+
+    p6_from: Literal["P5", "C5"]
+    relu_before_p7: bool = field(metadata=_outputs())
+    unused_column: bool
+    loss_normaliser: Literal["image", "running_mean", "batch"]
+    clip_before_nms: bool = field(
+        metadata=_outputs(
+            {True: "boxes are clipped before NMS", False: "boxes are clipped after NMS"}
+        )
+    )
+    drop_empty: bool = field(
+        metadata=_outputs(
+            {
+                True: "boxes that clipping emptied are dropped",
+                False: "boxes that clipping emptied are kept",
+            }
+        )
+    )
+    detections_per_image: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterRCNNPreset(Preset):
+    """The numerics of one library in Faster R-CNN, see the third table above.
+
+    Attributes:
         roi_aligned: Whether RoIAlign's half pixel is corrected, with as many samples as a bin has
             pixels. Otherwise it is not, with 2 x 2 samples a bin.
         box_loss: The loss of boxes in the RPN and in the box head.
@@ -105,76 +171,18 @@ class Preset:
         rpn_proposals: How many proposals the RPN gives in training, after NMS.
         rpn_min_size: The least side of a proposal in pixels. It is never 0: an empty box would
             pass, and has no IoU.
-        pooling: How regions of a single map are pooled. None: RoIAlign.
+        detections_per_image: How many detections an image has at most, usually.
     """
 
-    rounded_anchors: bool = field(
-        metadata=_outputs(
-            *_BOTH,
-            said={
-                True: "anchors are whole pixels, and their stride is image // grid",
-                False: "anchors are as computed, and their stride is 2**level",
-            },
-        )
-    )
-    size_rounding: Literal["down", "nearest"] = field(
-        metadata=_outputs(
-            *_BOTH,
-            said={
-                "down": "sides of a resized image are rounded down",
-                "nearest": "sides of a resized image are rounded to the nearest pixel",
-            },
-        )
-    )
-    antialias: bool = field(
-        metadata=_outputs(
-            *_BOTH,
-            said={
-                True: "images are resized with antialiasing",
-                False: "images are resized without antialiasing",
-            },
-        )
-    )
-    bounded_shrinking: bool = field(
-        metadata=_outputs(
-            *_BOTH,
-            said={
-                True: "boxes shrink by 16 / 1000 at most",
-                False: "boxes may shrink by more than 16 / 1000",
-            },
-        )
-    )
-    own_box_first: bool
-    ignore_padding: bool
-    p6_from: Literal["P5", "C5"]
-    relu_before_p7: bool = field(metadata=_outputs(_RETINANET))
-    unused_column: bool
-    loss_normaliser: Literal["image", "running_mean", "batch"]
-    clip_before_nms: bool = field(
-        metadata=_outputs(
-            _RETINANET,
-            said={True: "boxes are clipped before NMS", False: "boxes are clipped after NMS"},
-        )
-    )
-    drop_empty: bool = field(
-        metadata=_outputs(
-            _RETINANET,
-            said={
-                True: "boxes that clipping emptied are dropped",
-                False: "boxes that clipping emptied are kept",
-            },
-        )
-    )
-    detections_per_image: int
-    roi_aligned: bool = field(metadata=_outputs(_FASTER_RCNN))
+    roi_aligned: bool = field(metadata=_outputs())
     box_loss: Literal["smooth_l1", "l1"]
     rpn_normaliser: Literal["sampled", "quota"]
     rpn_proposals: int
     rpn_min_size: float
-    pooling: Pooling | None = None
+    detections_per_image: int = 100
 
 
-PRESETS: dict[PresetName, Preset] = {
+OF_EVERY_DETECTOR: dict[PresetName, Preset] = {
     "torchvision": Preset(
         rounded_anchors=True,
         size_rounding="down",
@@ -182,18 +190,6 @@ PRESETS: dict[PresetName, Preset] = {
         bounded_shrinking=False,
         own_box_first=False,
         ignore_padding=False,
-        p6_from="P5",
-        relu_before_p7=True,
-        unused_column=True,
-        loss_normaliser="image",
-        clip_before_nms=True,
-        drop_empty=False,
-        detections_per_image=300,
-        roi_aligned=False,
-        box_loss="smooth_l1",
-        rpn_normaliser="sampled",
-        rpn_proposals=2000,
-        rpn_min_size=1e-3,
     ),
     "detectron2": Preset(
         rounded_anchors=False,
@@ -202,18 +198,6 @@ PRESETS: dict[PresetName, Preset] = {
         bounded_shrinking=False,
         own_box_first=False,
         ignore_padding=False,
-        p6_from="C5",
-        relu_before_p7=True,
-        unused_column=False,
-        loss_normaliser="running_mean",
-        clip_before_nms=False,
-        drop_empty=True,
-        detections_per_image=100,
-        roi_aligned=True,
-        box_loss="l1",
-        rpn_normaliser="quota",
-        rpn_proposals=1000,
-        rpn_min_size=_TINY,
     ),
     "mmdetection": Preset(
         rounded_anchors=False,
@@ -222,6 +206,31 @@ PRESETS: dict[PresetName, Preset] = {
         bounded_shrinking=True,
         own_box_first=True,
         ignore_padding=True,
+    ),
+}
+RETINANET: dict[PresetName, RetinaNetPreset] = {
+    "torchvision": RetinaNetPreset(
+        **vars(OF_EVERY_DETECTOR["torchvision"]),
+        p6_from="P5",
+        relu_before_p7=True,
+        unused_column=True,
+        loss_normaliser="image",
+        clip_before_nms=True,
+        drop_empty=False,
+        detections_per_image=300,
+    ),
+    "detectron2": RetinaNetPreset(
+        **vars(OF_EVERY_DETECTOR["detectron2"]),
+        p6_from="C5",
+        relu_before_p7=True,
+        unused_column=False,
+        loss_normaliser="running_mean",
+        clip_before_nms=False,
+        drop_empty=True,
+        detections_per_image=100,
+    ),
+    "mmdetection": RetinaNetPreset(
+        **vars(OF_EVERY_DETECTOR["mmdetection"]),
         p6_from="C5",
         relu_before_p7=False,
         unused_column=False,
@@ -229,6 +238,27 @@ PRESETS: dict[PresetName, Preset] = {
         clip_before_nms=True,
         drop_empty=True,
         detections_per_image=100,
+    ),
+}
+FASTER_RCNN: dict[PresetName, FasterRCNNPreset] = {
+    "torchvision": FasterRCNNPreset(
+        **vars(OF_EVERY_DETECTOR["torchvision"]),
+        roi_aligned=False,
+        box_loss="smooth_l1",
+        rpn_normaliser="sampled",
+        rpn_proposals=2000,
+        rpn_min_size=1e-3,
+    ),
+    "detectron2": FasterRCNNPreset(
+        **vars(OF_EVERY_DETECTOR["detectron2"]),
+        roi_aligned=True,
+        box_loss="l1",
+        rpn_normaliser="quota",
+        rpn_proposals=1000,
+        rpn_min_size=_TINY,
+    ),
+    "mmdetection": FasterRCNNPreset(
+        **vars(OF_EVERY_DETECTOR["mmdetection"]),
         roi_aligned=True,
         box_loss="l1",
         rpn_normaliser="sampled",
@@ -236,9 +266,14 @@ PRESETS: dict[PresetName, Preset] = {
         rpn_min_size=_TINY,
     ),
 }
+# By the kind of the detectors on a pyramid, which other libraries have, too.
+PRESETS: Mapping[str, Mapping[PresetName, RetinaNetPreset | FasterRCNNPreset]] = {
+    "RetinaNet": RETINANET,
+    "FasterRCNN": FASTER_RCNN,
+}
 
 
-def preset_of(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
+def preset_of(name: str, presets: Mapping[Any, Preset]) -> Preset:
     """The preset of a name, out of those that a detector has.
 
     Args:
@@ -257,43 +292,33 @@ def preset_of(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
     return presets[name]
 
 
-def numerics_of_outputs(kind: str) -> dict[str, Mapping[Any, str]]:
+def numerics_of_outputs(preset: Preset) -> dict[str, Mapping[Any, str]]:
     """The fields of a preset that act on a detector's outputs, and not on its losses alone.
 
     Args:
-        kind: The detector, ``RetinaNet`` or ``FasterRCNN``.
+        preset: A preset of the detector.
 
     Returns:
         For each field its sentences by value; none where the detector has an argument of that name.
     """
-    return {
-        each.name: each.metadata["said"]
-        for each in fields(Preset)
-        if kind in each.metadata.get("kinds", ())
-    }
+    return {each.name: each.metadata["said"] for each in fields(preset) if "said" in each.metadata}
 
 
-def differences(ours: Preset, theirs: Preset, kind: str) -> list[str]:
+def differences(ours: Preset, theirs: Preset) -> list[str]:
     """What a detector computes otherwise than another library's, beside its arguments.
 
     Args:
         ours: The preset that the detector has.
-        theirs: The preset of the other library.
-        kind: The detector, ``RetinaNet`` or ``FasterRCNN``.
+        theirs: The other library's preset of the same detector.
 
     Returns:
         A sentence for each difference, which says what ``ours`` does.
     """
     return [
         said[getattr(ours, name)]
-        for name, said in numerics_of_outputs(kind).items()
+        for name, said in numerics_of_outputs(ours).items()
         if said and getattr(ours, name) != getattr(theirs, name)
     ]
-
-
-def detections_of(preset: Preset, kind: str) -> int:
-    """How many detections a ``RetinaNet`` or ``FasterRCNN`` gives for an image at most, usually."""
-    return preset.detections_per_image if kind == _RETINANET else FASTER_RCNN_DETECTIONS
 
 
 def retinanet_sizes(levels: Iterable[int], *, rounded: bool = True) -> Sizes:

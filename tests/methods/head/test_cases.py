@@ -12,7 +12,7 @@ from limbeck.methods import HEAD, TFHEAD, FitNet, Method
 from limbeck.methods.head.assist import Assist
 from limbeck.methods.head.places import pyramid_levels
 from limbeck.models import FasterRCNN
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 from tests import small
 from tests.models.detection.tiny import nothing, tiny
 
@@ -98,7 +98,7 @@ def test_a_pyramid_that_leaves_a_level_out_is_refused() -> None:
         pyramid_levels(pyramid, Frame((128, 128), ((128, 128),), None))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", RETINANET)
 def test_a_teacher_of_other_classes(preset) -> None:
     """Teaches an assist that begins afresh, and is nothing to begin as."""
     of_three = tiny(FasterRCNN, preset, fpn_channels=32)

@@ -19,7 +19,7 @@ from limbeck.methods.head.ckd import CKD, cells
 from limbeck.methods.head.proposals import Proposals
 from limbeck.methods.head.regions import sample
 from limbeck.models import FasterRCNN, RetinaNet, save_student
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 from limbeck.schedules import EarlyStop, WarmUp
 from tests import small
 from tests.models.detection.tiny import TINY, tiny
@@ -214,7 +214,7 @@ def test_an_assist_may_begin_afresh() -> None:
 # -- the student ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", RETINANET)
 def test_the_kept_student_is_a_plain_one(preset, tmp_path) -> None:
     student = tiny(RetinaNet, preset)
     plain = {name: value.shape for name, value in student.state_dict().items()}

@@ -11,7 +11,7 @@ from limbeck import Distillation
 from limbeck.methods import HEAD
 from limbeck.methods.head.mirror import centres
 from limbeck.models import FasterRCNN, RetinaNet
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 from tests import small
 from tests.models.detection.tiny import tiny
 
@@ -40,7 +40,7 @@ def test_a_dense_assist_begins_as_the_teachers_head_and_learns() -> None:
     assert pair.student.state_dict().keys() == plain
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", RETINANET)
 def test_a_two_stage_student_of_any_preset(preset) -> None:
     method = HEAD(transfer=False)
     pair = Distillation(tiny(FasterRCNN, preset), tiny(RetinaNet, preset), {"it": method})
@@ -118,7 +118,7 @@ def test_the_assist_holds_none_of_the_teachers_hooks() -> None:
 def test_a_dense_assist_is_of_the_students_classes() -> None:
     images, targets = BATCH()
     last = [target | {"labels": torch.full((2,), small.CLASSES)} for target in targets]
-    for preset in PRESETS:
+    for preset in RETINANET:
         of_three = tiny(RetinaNet, preset, fpn_channels=32)
         with pytest.raises(ValueError, match=r"and 4 classes, the teacher 32 and 3\. .*transfer"):
             pair_of(HEAD(), of_three)

@@ -17,7 +17,7 @@ from limbeck.models import (
 )
 from limbeck.models.build import LimbeckModel
 from limbeck.models.detection.settling import settle
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 
 BLOCKS = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
 
@@ -39,7 +39,9 @@ class Detector(LimbeckModel):
 def settled(usual=None, **scope) -> dict:
     """The arguments of a constructor that has locals beside them."""
     arguments = dict.fromkeys(inspect.signature(Detector).parameters) | {"num_classes": 3}
-    return settle(Detector, {"self": object(), "a_local": 1} | arguments | scope, usual, PRESETS)[1]
+    return settle(Detector, {"self": object(), "a_local": 1} | arguments | scope, usual, RETINANET)[
+        1
+    ]
 
 
 def test_what_nobody_says_is_as_usual_or_as_the_preset_has_it() -> None:

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.models import BasicBlocks, FasterRCNN, RetinaNet
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
-NAMES = list(PRESETS)
+NAMES = list(RETINANET)
 KINDS = {
     RetinaNet: {"fpn_channels": 8, "head_depth": 1},
     FasterRCNN: {"fpn_channels": 8, "box_head_channels": 16},

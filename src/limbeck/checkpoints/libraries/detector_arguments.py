@@ -8,9 +8,7 @@ from limbeck.checkpoints.libraries.stated import MetaArchitecture
 from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES, MMDETECTION_BACKBONES
 from limbeck.presets import (
     PRESETS,
-    Preset,
     PresetName,
-    detections_of,
     differences,
     preset_of,
     retinanet_sizes,
@@ -58,9 +56,9 @@ class DetectorArguments:
         return default if value is None else value
 
     @property
-    def preset(self) -> Preset:
-        """The numerics that the detector has."""
-        return preset_of(self.of("preset", "torchvision"))
+    def preset(self) -> Any:
+        """The numerics that the detector has, of its kind's presets."""
+        return preset_of(self.of("preset", "torchvision"), PRESETS[_KINDS[self.arch]])
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -99,8 +97,7 @@ class DetectorArguments:
     @property
     def detections(self) -> int:
         """How many detections an image has at most."""
-        usual = detections_of(self.preset, _KINDS[self.arch])
-        return int(self.of("detections_per_image", usual))
+        return int(self.of("detections_per_image", self.preset.detections_per_image))
 
     @property
     def aligned(self) -> bool:
@@ -133,7 +130,7 @@ def comments(detector: DetectorArguments, library: PresetName, unsaid: Sequence[
     Returns:
         The lines, each a comment.
     """
-    numerics = differences(detector.preset, PRESETS[library], _KINDS[detector.arch])
+    numerics = differences(detector.preset, PRESETS[_KINDS[detector.arch]][library])
     lines = ["Beside weights that limbeck converted. What cannot be said here:", *numerics, *unsaid]
     lines = lines if len(lines) > 1 else ["Beside weights that limbeck converted."]
     return "".join(f"# {line}\n" for line in lines)

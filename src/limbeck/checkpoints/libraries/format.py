@@ -15,7 +15,7 @@ from limbeck.checkpoints.architecture import Kind
 from limbeck.checkpoints.checkpoint import Checkpoint, Style
 from limbeck.checkpoints.reading.files import Contents, read_file
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.presets import PRESETS, numerics_of_outputs
+from limbeck.presets import PRESETS, Preset, numerics_of_outputs
 
 
 class Format(ABC):
@@ -133,11 +133,12 @@ class Format(ABC):
         told = ", ".join(f"{name}={value}" for name, value in self.told(checkpoint).items())
         lines = [f"{self.name} has to be told: {told}"] if told else []
         ours = checkpoint.arguments.get("preset")
-        if ours not in PRESETS or self.name not in PRESETS:
+        presets: Mapping[Any, Preset] = PRESETS.get(checkpoint.kind, {})
+        if ours not in presets or self.name not in presets:
             return lines
-        for name in numerics_of_outputs(checkpoint.kind):
-            here = checkpoint.arguments.get(name, getattr(PRESETS[ours], name))
-            there = getattr(PRESETS[self.name], name)
+        for name in numerics_of_outputs(presets[ours]):
+            here = checkpoint.arguments.get(name, getattr(presets[ours], name))
+            there = getattr(presets[self.name], name)
             if here != there and name not in self.stated_numerics:
                 lines.append(f"{name} is {here} in {ours}, {there} in {self.name}")
         return lines

@@ -24,7 +24,7 @@ from limbeck.checkpoints.libraries.format import Format, unusual
 from limbeck.checkpoints.libraries.rules import renamed
 from limbeck.checkpoints.reading.files import Contents
 from limbeck.checkpoints.tensors import COCO_IDS, SAME, Tensors, Transform, slots
-from limbeck.presets import PRESETS, detections_of, retinanet_sizes, rpn_sizes
+from limbeck.presets import PRESETS, retinanet_sizes, rpn_sizes
 
 NAME = "torchvision"
 # torchvision runs these with eps 0 in every normalisation, which no state dict says.
@@ -208,7 +208,7 @@ class Torchvision(Format):
             levels = range(given["levels"][0], given["levels"][1] + 1)
             retinanet = checkpoint.kind == "RetinaNet"
             sizes = retinanet_sizes(levels, rounded=False) if retinanet else rpn_sizes(levels)
-            most = detections_of(PRESETS["torchvision"], checkpoint.kind)
+            most = PRESETS[checkpoint.kind]["torchvision"].detections_per_image
             usual |= {"anchor_sizes": sizes, "detections_per_image": most}
         leaky = given.get("activation") == "leaky_relu"
         return unusual(given, usual) | ({"activation": "leaky_relu"} if leaky else {})

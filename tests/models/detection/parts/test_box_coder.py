@@ -6,7 +6,7 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import clip_boxes_to_image
 
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder, box_coder
-from limbeck.presets import PRESETS
+from limbeck.presets import OF_EVERY_DETECTOR
 from tests.models.detection.reference import golden
 
 ONES, TENTHS = (1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)
@@ -15,7 +15,7 @@ ONES, TENTHS = (1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)
 def test_encoding_and_decoding_are_mmdetections(shared: Path) -> None:
     case = golden(shared / "golden/head/box_coder.npz")
     for weights, name in ((ONES, "std1"), (TENTHS, "std01")):
-        coder = box_coder(PRESETS["mmdetection"], weights)
+        coder = box_coder(OF_EVERY_DETECTOR["mmdetection"], weights)
         encoded = coder.encode_single(case["gt"], case["boxes"])
         torch.testing.assert_close(encoded, case[f"encode_{name}"], rtol=1e-5, atol=1e-5)
         decoded = coder.decode_single(case["deltas"], case["boxes"])
@@ -31,7 +31,7 @@ def test_encoding_and_decoding_are_mmdetections(shared: Path) -> None:
 def test_extreme_deltas(shared: Path, library, preset, weights, name) -> None:
     case = golden(shared / "golden/checkpoints/decode_cases.npz")
     deltas = case["deltas"] * torch.tensor(weights)  # the same boxes, whatever the weights
-    decoded = box_coder(PRESETS[preset], weights).decode_single(deltas, case["boxes"])
+    decoded = box_coder(OF_EVERY_DETECTOR[preset], weights).decode_single(deltas, case["boxes"])
     torch.testing.assert_close(decoded, case[f"{library}_{name}"], rtol=1e-5, atol=1e-4)
     clipped = clip_boxes_to_image(decoded, tuple(case["img_shape"].tolist()))
     expected = case[f"{library}_{name}_clipped"]

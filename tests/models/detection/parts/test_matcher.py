@@ -3,7 +3,7 @@ import torch
 
 from limbeck.models import RetinaNet
 from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, match_anchors, matcher
-from limbeck.presets import PRESETS
+from limbeck.presets import OF_EVERY_DETECTOR
 from tests.models.detection.tiny import NAMES, nothing, tiny
 from tests.models.scramble import photographs, targets
 
@@ -14,15 +14,17 @@ ANCHORS = torch.tensor([[0.0, 0, 40, 40], [0, 0, 30, 40], [100, 100, 140, 140]])
 
 @pytest.mark.parametrize(("preset", "expected"), list(zip(NAMES, [0, 0, 1], strict=True)))
 def test_whose_the_best_anchor_is(preset: str, expected: int) -> None:
-    match = match_anchors(matcher(PRESETS[preset], 0.5, 0.4, least=0.0), {"boxes": BOXES}, ANCHORS)
+    match = match_anchors(
+        matcher(OF_EVERY_DETECTOR[preset], 0.5, 0.4, least=0.0), {"boxes": BOXES}, ANCHORS
+    )
     assert match.tolist() == [0, expected, -1]
 
 
 def test_a_later_box_takes_the_anchor_and_a_bad_one_gets_none() -> None:
     twice = torch.cat([BOXES[:1], BOXES[:1]])
-    of_mmdetection = matcher(PRESETS["mmdetection"], 0.5, 0.4, least=0.0)
+    of_mmdetection = matcher(OF_EVERY_DETECTOR["mmdetection"], 0.5, 0.4, least=0.0)
     assert match_anchors(of_mmdetection, {"boxes": twice}, ANCHORS).tolist() == [1, 0, -1]
-    strict = matcher(PRESETS["mmdetection"], 0.7, 0.3, least=0.9)
+    strict = matcher(OF_EVERY_DETECTOR["mmdetection"], 0.7, 0.3, least=0.9)
     assert match_anchors(strict, {"boxes": BOXES}, ANCHORS).tolist() == [0, 0, -1]
 
 

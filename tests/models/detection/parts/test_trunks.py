@@ -9,7 +9,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from limbeck.models import BasicBlocks, RetinaNet, load_student, save_student
 from limbeck.models.detection.parts.trunks import P6P7, Backbone, layout_of
 from limbeck.models.norms import GroupNorm
-from limbeck.presets import PRESETS
+from limbeck.presets import RETINANET
 from tests.models.scramble import scramble
 
 TRUNKS = {
@@ -206,6 +206,6 @@ def test_extra_levels_say_what_they_are_made_of() -> None:
         assert torch.equal(p7, block.p7(p6.relu() if relu else p6))
     blocks = {
         name: RetinaNet("resnet18", 3, preset=name, fpn_channels=8).backbone.fpn.extra_blocks
-        for name in PRESETS
+        for name in RETINANET
     }
     assert [b.p6.in_channels for b in blocks.values()] == [8, 512, 512]

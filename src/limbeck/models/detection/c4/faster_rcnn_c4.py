@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import detection
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.detection.c4.pooling import SingleMapPooling
+from limbeck.models.detection.c4.pooling import Pooling, SingleMapPooling
 from limbeck.models.detection.c4.presets import C4_PRESETS, C4Preset, C4PresetName
 from limbeck.models.detection.c4.trunks import (
     LEVEL,
@@ -32,7 +32,6 @@ from limbeck.models.detection.parts.trunks import Activation
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import Pooling
 
 _SIZES = (128.0, 256.0, 512.0)
 

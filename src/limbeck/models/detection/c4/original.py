@@ -26,7 +26,7 @@ from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, PADDED_SIZ
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, Detections, RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
 from limbeck.models.detection.parts.transform import ReferenceTransform
-from limbeck.presets import Preset
+from limbeck.presets import FasterRCNNPreset
 
 _REGIONS = 256  # the number of regions of each image that the box head is trained on
 _POSITIVES = 64  # the greatest number of positive ones among them
@@ -80,7 +80,9 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         preset: The numerics of the detector.
     """
 
-    def __init__(self, anchor_generator: AnchorGenerator, head: RPNHead, preset: Preset) -> None:
+    def __init__(
+        self, anchor_generator: AnchorGenerator, head: RPNHead, preset: FasterRCNNPreset
+    ) -> None:
         super().__init__(anchor_generator, head, preset)
         self.proposal_matcher = OverlappingMatcher(0.7, 0.3)
         self.box_coder = InclusiveBoxCoder((1.0, 1.0, 1.0, 1.0))
@@ -132,7 +134,7 @@ class FGFIRoIHeads(RoIHeads):
         preset: The numerics of the detector.
     """
 
-    def __init__(self, stock: RoIHeads, preset: Preset) -> None:
+    def __init__(self, stock: RoIHeads, preset: FasterRCNNPreset) -> None:
         super().__init__(stock, preset)
         self.box_coder = InclusiveBoxCoder(DELTA_WEIGHTS)
         self.beta = 1.0

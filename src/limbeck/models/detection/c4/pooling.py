@@ -13,6 +13,7 @@ The coordinates of a region are its inclusive ones, divided by the stride.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,8 @@ from torchvision.ops import roi_align, roi_pool
 
 from limbeck.models.detection.c4.inclusive_boxes import inclusive
 from limbeck.models.precision import in_full_precision
-from limbeck.presets import Pooling
+
+Pooling = Literal["align", "crop", "pool"]
 
 
 class SingleMapPooling(nn.Module):

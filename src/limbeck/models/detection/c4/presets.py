@@ -44,22 +44,24 @@ from limbeck.models.detection.c4.original import (
     PairRPNHead,
     initialise,
 )
+from limbeck.models.detection.c4.pooling import Pooling
 from limbeck.models.detection.c4.trunks import LEVEL
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.roi_heads import RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
 from limbeck.models.detection.parts.transform import ReferenceTransform
-from limbeck.presets import PRESETS, Preset
+from limbeck.presets import FASTER_RCNN, FasterRCNNPreset
 
 C4PresetName = Literal["torchvision", "detectron2", "fgfi"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class C4Preset(Preset):
+class C4Preset(FasterRCNNPreset):
     """The numerics of a library's Faster R-CNN on one map, and the parts that have them.
 
     Attributes:
+        pooling: How regions are pooled. None: by RoIAlign.
         before_nms: The number of the RPN's best boxes that enter NMS, in training and otherwise.
         proposals: The number of these that remain after NMS, in training and otherwise.
         min_size: The shorter side of images in evaluation mode, in pixels.
@@ -75,6 +77,7 @@ class C4Preset(Preset):
         initialise: What gives the last layers their initial values. None: they keep torch's.
     """
 
+    pooling: Pooling | None = None
     before_nms: tuple[int, int]
     proposals: tuple[int, int]
     min_size: int = 800
@@ -91,14 +94,14 @@ class C4Preset(Preset):
 
 C4_PRESETS: dict[C4PresetName, C4Preset] = {
     "torchvision": C4Preset(
-        **vars(PRESETS["torchvision"]),
+        **vars(FASTER_RCNN["torchvision"]),
         before_nms=(2000, 1000),
         proposals=(2000, 1000),
         anchors=partial(anchor_generator, [LEVEL], rounded=True),
         transform=None,
     ),
     "detectron2": C4Preset(
-        **vars(PRESETS["detectron2"]),
+        **vars(FASTER_RCNN["detectron2"]),
         before_nms=(12000, 6000),
         proposals=(2000, 1000),
         anchors=partial(anchor_generator, [LEVEL], rounded=False),
@@ -111,13 +114,6 @@ C4_PRESETS: dict[C4PresetName, C4Preset] = {
         bounded_shrinking=False,
         own_box_first=False,
         ignore_padding=True,
-        p6_from="C5",
-        relu_before_p7=True,
-        unused_column=False,
-        loss_normaliser="image",
-        clip_before_nms=True,
-        drop_empty=False,
-        detections_per_image=100,
         roi_aligned=False,
         box_loss="smooth_l1",
         rpn_normaliser="sampled",

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models.detection import roi_heads
 
 from limbeck.models.detection.parts.box_coder import box_coder
-from limbeck.presets import Preset
+from limbeck.presets import FasterRCNNPreset
 
 Detections = list[dict[str, Tensor]]
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -26,7 +26,7 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
 
     beta: float | None
 
-    def __init__(self, stock: roi_heads.RoIHeads, preset: Preset) -> None:
+    def __init__(self, stock: roi_heads.RoIHeads, preset: FasterRCNNPreset) -> None:
         super().__init__(
             stock.box_roi_pool,
             stock.box_head,

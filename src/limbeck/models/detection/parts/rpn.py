@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.heads import RPNHead
 from limbeck.models.detection.parts.matcher import IGNORED, match_anchors, matcher
-from limbeck.presets import Preset
+from limbeck.presets import FasterRCNNPreset
 
 _SAMPLES = 256  # the anchors of each image that the losses are computed of
 
@@ -25,7 +25,9 @@ class RegionProposalNetwork(rpn.RegionProposalNetwork):  # type: ignore[misc]  #
         preset: The numerics of the detector.
     """
 
-    def __init__(self, anchor_generator: AnchorGenerator, head: RPNHead, preset: Preset) -> None:
+    def __init__(
+        self, anchor_generator: AnchorGenerator, head: RPNHead, preset: FasterRCNNPreset
+    ) -> None:
         super().__init__(
             anchor_generator,
             head,

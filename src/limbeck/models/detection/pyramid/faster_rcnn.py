@@ -24,7 +24,7 @@ from limbeck.models.detection.pyramid.plain import faster_rcnn_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PRESETS, PresetName, rpn_sizes
+from limbeck.presets import FASTER_RCNN, PresetName, rpn_sizes
 
 _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
@@ -139,8 +139,8 @@ class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torch
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
     ) -> None:
-        opened, settled = settle(FasterRCNN, locals(), presets=PRESETS)
-        numerics = PRESETS[settled["preset"]]
+        opened, settled = settle(FasterRCNN, locals(), presets=FASTER_RCNN)
+        numerics = FASTER_RCNN[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 1, _EXTRA)
         extra = LastLevelMaxPool() if levels[1] > layout.top else None

@@ -22,7 +22,7 @@ from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import PRESETS, PresetName, retinanet_sizes
+from limbeck.presets import RETINANET, PresetName, RetinaNetPreset, retinanet_sizes
 from limbeck.trunks import Layout
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
@@ -134,6 +134,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         "relu_before_p7": None,
     }
     backbone: Backbone
+    preset: RetinaNetPreset
     loss_normaliser: Tensor  # with detectron2's preset alone
     score_thresh: float
     topk_candidates: int
@@ -166,8 +167,8 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         detections_per_image: int | None = None,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, settled = settle(RetinaNet, locals(), presets=PRESETS)
-        numerics = PRESETS[settled["preset"]]
+        opened, settled = settle(RetinaNet, locals(), presets=RETINANET)
+        numerics = RETINANET[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)
         extra = _extra_levels(settled, layout) if levels[1] > layout.top else None

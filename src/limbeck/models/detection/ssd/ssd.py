@@ -21,7 +21,7 @@ from limbeck.models.detection.ssd.defaults import Settled, name_of, settle_ssd
 from limbeck.models.detection.ssd.plain import ssd_code
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import preset_of
+from limbeck.presets import OF_EVERY_DETECTOR
 
 _BUILDERS = {"vgg16": "ssd300_{}", "mobilenet_v3_large": "ssdlite320_{}"}
 
@@ -166,7 +166,7 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
             topk_candidates=settled.topk_candidates,
             _skip_resize=True,
         )
-        self.preset = preset_of("torchvision")
+        self.preset = OF_EVERY_DETECTOR["torchvision"]
         every_level = tuple(range(settled.levels[0], settled.levels[1] + 1))
         self.complete(arguments, every_level, opened, _BUILDERS.get(name_of(backbone), ""))
 
