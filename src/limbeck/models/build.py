@@ -96,9 +96,7 @@ class Build:
                 arguments[name] = BasicBlocks(**value)
         model = maker(**arguments)
         if not isinstance(model, nn.Module):
-            raise ValueError(
-                f"{self.class_path} made a {type(model).__name__}, which is no nn.Module."
-            )
+            raise ValueError(f"{self.class_path} made {type(model).__name__}, no nn.Module.")
         return model
 
     def _maker(self, trust: bool) -> Callable[..., Any]:

@@ -282,7 +282,9 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 def _check(targets: Targets | None, num_classes: int) -> None:
     if targets is None:
-        raise ValueError("targets is None in training mode; expected every image's objects.")
+        raise ValueError(
+            "targets is None in training mode; expected the boxes and labels of every image."
+        )
     sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)

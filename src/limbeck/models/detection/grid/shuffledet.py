@@ -59,8 +59,8 @@ class ShuffleDet(GridDetector):
         num_classes: The number of foreground classes. Their labels count from 1. There is no class
             for the background.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them: a
-            student's folder, or the folder of a ``Classifier`` of ``limbeck:shufflenet_v1``, which
-            fills the stem and the groups. Default (None): the detector is initialised afresh.
+            student's folder; or the folder or file of a ``limbeck:shufflenet_v1`` ``Classifier``,
+            which fills the stem and the groups. Default (None): the detector is initialised afresh.
         image_size: The (height, width) of the images in evaluation mode, in pixels. Default (None):
             as the weights say, otherwise 384 x 1248.
         anchor_shapes: The (width, height) of each anchor of a cell, in pixels at that size. Default
