@@ -24,6 +24,7 @@ from limbeck.checkpoints.formats import (
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.commands.convert import CHOICES
 from limbeck.presets import Preset
+from tests.checkpoints.small import small_detector
 
 every_format = pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
 
@@ -45,6 +46,12 @@ def test_a_file_that_is_not_there_is_refused_with_the_formats(each: Format) -> N
 def test_names_of_nobody_are_nobodys(each: Format) -> None:
     assert not each.recognises(["weight"])
     assert library_of(["weight"]) is None
+
+
+def test_limbecks_own_names_say_no_library() -> None:
+    assert library_of(small_detector("RetinaNet", "resnet18")) is None
+    ssd = ["backbone.features.0.weight", "head.classification_head.module_list.0.weight"]
+    assert library_of(ssd) is None
 
 
 def test_what_is_written_is_what_the_command_line_offers() -> None:

@@ -23,7 +23,6 @@ from limbeck.checkpoints import (
 )
 from limbeck.checkpoints.architecture import architecture
 from limbeck.checkpoints.checkpoint import style_of
-from limbeck.checkpoints.libraries import detectron2
 from limbeck.checkpoints.tensors import COCO_IDS
 from tests.checkpoints.manifests import Manifest, Tensors, assert_same, manifests
 from tests.checkpoints.small import small, small_detector
@@ -256,10 +255,3 @@ def test_what_a_library_has_not_is_refused(
     with pytest.raises(ValueError, match=message):
         write_checkpoint(given(), tmp_path / name, library)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_styles() -> None:
-    assert style_of(trunk("resnet18", "caffe")) == "caffe"
-    assert style_of(trunk("resnet18")) == "pytorch"
-    assert style_of(Checkpoint("a.pth", "torchvision", "trunk", {})) == "pytorch"
-    assert detectron2.recognises(small_detector("RetinaNet", "resnet18")) is False

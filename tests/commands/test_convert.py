@@ -134,7 +134,7 @@ def test_a_student_goes_to_a_library_and_comes_back(
     tiny.limbeck("convert", first, target, "--to", library)
     out = said(capsys)
     assert f"limbeck -> {library}: {target}, m.{'yaml' if library == 'detectron2' else 'py'}" in out
-    assert " is " not in out  # the same habits: nothing differs
+    assert " is " not in out  # the same numerics: nothing differs
     tiny.limbeck("convert", target, "back")
     assert f"{library} -> limbeck: back" in said(capsys)
     before, after = card(first), card("back")
@@ -270,7 +270,7 @@ def test_the_check_of_weights_of_msra_in_torchvision(
     ],
     ids=["retinanet", "faster-rcnn"],
 )
-def test_the_check_fails_where_the_other_library_has_other_habits(
+def test_the_check_fails_where_the_other_library_has_other_numerics(
     model: Any,
     library: str,
     reason: str,

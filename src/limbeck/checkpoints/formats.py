@@ -22,7 +22,8 @@ FORMATS: tuple[Format, ...] = (
     Darknet(),
 )
 # What a file of weights may be called; a file without names is known by its ending alone.
-STATE_DICT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".safetensors")
+_WRITTEN = (suffix for each in FORMATS for suffix in each.suffixes)
+STATE_DICT_SUFFIXES = tuple(dict.fromkeys([".pth", ".pt", ".ckpt", ".pkl", *_WRITTEN]))
 SUFFIXES = (*STATE_DICT_SUFFIXES, *(ending for each in FORMATS for ending in each.endings))
 
 
