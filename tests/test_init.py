@@ -67,7 +67,7 @@ from itertools import permutations
 import torch, torchvision
 
 STEPS = ("import limbeck.landmarks", "from limbeck import landmarks", "import limbeck.taps",
-         "from limbeck import Distillation", "import limbeck; limbeck.landmarks")
+         "from limbeck import Taps", "import limbeck; limbeck.landmarks")
 for steps in permutations(STEPS, 2):
     for name in [name for name in sys.modules if name.partition(".")[0] == "limbeck"]:
         del sys.modules[name]
@@ -86,3 +86,8 @@ def test_landmarks_is_the_function_in_whatever_order_modules_are_imported() -> N
 
 def test_limbeck_itself_imports_nothing_heavy() -> None:
     assert imported("import limbeck; dir(limbeck)", HEAVY) == set()
+
+
+def test_models_and_methods_import_no_training_and_no_pictures() -> None:
+    code = "from limbeck import Distillation, methods, models"
+    assert imported(code, ("lightning", "torchmetrics", "matplotlib", "limbeck.training")) == set()

@@ -3,7 +3,8 @@
 ``Distillation(student, teacher, methods)`` is an ``nn.Module``; one call to it with a batch gives
 named losses. Everything else builds its three arguments, feeds it, or reports on it.
 
-This is a tour of all public names, which runs as it stands. Each is imported when it is first used.
+This is a tour of all public names, which runs as it stands (a test runs it, but for the last line).
+Each name is imported when it is first used.
 
 **Models and data.** Images are RGB in [0, 1], boxes are xyxy in pixels, and labels count from 1.
 
@@ -81,26 +82,27 @@ shape, and ``schedules`` are weights that change during training.
 **The student is kept** alone, with what is needed to build it. ``metrics`` judge it, ``report``
 says what it costs, and ``checkpoints`` read and write the files of other libraries.
 
->>> folder = tempfile.mkdtemp()
->>> limbeck.save_student(student, folder, classes=shapes.classes)
->>> kept = limbeck.load_student(folder)
+>>> folder = tempfile.TemporaryDirectory()
+>>> limbeck.save_student(student, folder.name, classes=shapes.classes)
+>>> kept = limbeck.load_student(folder.name)
 >>> metric = limbeck.metrics.VOCAveragePrecision(shapes.classes)
 >>> metric.update(kept(images), targets)
 >>> metric.compute()[metric.headline] <= 1
 tensor(True)
 >>> limbeck.report.measure_cost(kept, (64, 64)).parameters
 28914
->>> file = limbeck.checkpoints.read_file(f"{folder}/student.safetensors")
+>>> file = limbeck.checkpoints.read_file(f"{folder.name}/student.safetensors")
 >>> file.tensors["backbone.body.conv1.weight"].shape
 torch.Size([8, 3, 3, 3])
 
 ``training`` is what ``limbeck fit`` trains a pair with, for Lightning's ``Trainer``.
 
+>>> from lightning import Trainer
 >>> from limbeck.training import DataModule, DistillationModule, Optimizer
 >>> fitnet = {"fitnet": methods.FitNet(["fpn"])}
 >>> module = DistillationModule(student, teacher, fitnet, optimizer=Optimizer(lr=0.01))
 >>> loaders = DataModule(val=shapes, train=shapes, batch_size=2, workers=0)
->>> trainer = lightning.Trainer(max_steps=100, use_distributed_sampler=False)  # doctest: +SKIP
+>>> trainer = Trainer(max_steps=100, use_distributed_sampler=False)
 >>> trainer.fit(module, loaders)  # doctest: +SKIP
 '''
 

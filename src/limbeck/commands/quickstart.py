@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    auto_cli(quickstart, args=arguments[1:], prog="limbeck quickstart", allow_abbrev=False)
+    auto_cli(quickstart, args=list(arguments[1:]), prog="limbeck quickstart", allow_abbrev=False)
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:

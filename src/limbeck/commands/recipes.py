@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import rich
 from jsonargparse import auto_cli
@@ -17,8 +18,8 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    verbs = {"list": show_all, "show": show, "copy": copy}
-    auto_cli(verbs, args=arguments[1:], prog="limbeck recipes", allow_abbrev=False)
+    verbs: dict[str, Any] = {"list": show_all, "show": show, "copy": copy}
+    auto_cli(verbs, args=list(arguments[1:]), prog="limbeck recipes", allow_abbrev=False)
 
 
 def folder() -> Path:
