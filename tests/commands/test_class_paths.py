@@ -8,21 +8,31 @@ from tests.commands.tiny import RUN, fit
 WRONG = [
     (
         "model.metric=limbeck.metrics.VOCAverage",
-        "model.metric is limbeck.metrics.VOCAverage, which cannot be imported (module "
+        "model.metric names limbeck.metrics.VOCAverage, which cannot be imported (module "
         "'limbeck.metrics' has no attribute 'VOCAverage'). Expected auto, coco, voc, ",
     ),
-    ("model.metric=coc", "model.metric is coc. Expected auto, coco, voc, "),
-    ("model.metric=limbeck.data.Shapes", "is limbeck.data.Shapes. Expected auto, coco, voc, "),
+    ("model.metric=coc", "model.metric names coc. Expected auto, coco, voc, "),
+    ("model.metric=limbeck.data.Shapes", "names limbeck.data.Shapes. Expected auto, coco, voc, "),
     (
         "model.learning_rate.shape=nowhere.shape",
-        "model.learning_rate.shape is nowhere.shape, which cannot be imported (No module named "
+        "model.learning_rate.shape names nowhere.shape, which cannot be imported (No module named "
         "'nowhere'). Expected constant, step, cosine, one_cycle, or the path of a function",
     ),
     (
         "data.augmentation=limbeck.data.Shapes",
-        "data.augmentation is limbeck.data.Shapes. Expected the class path of a limbeck.data.Augm",
+        "data.augmentation names limbeck.data.Shapes. Expected the class path of a limbeck.data.Au",
     ),
     ("data.val=limbeck.data.Nowhere", "Expected the class path of a limbeck.data.VisionDataset."),
+    (
+        "data.val={class_path: limbeck.data.Concatenated, init_args: {datasets: "
+        "[{class_path: nowhere.Set}]}}",
+        "data.val names nowhere.Set, which cannot be imported (No module named 'nowhere').",
+    ),
+    (
+        "model.methods={mine: {class_path: limbeck.methods.KDs}}",
+        "model.methods names limbeck.methods.KDs, which cannot be imported (module "
+        "'limbeck.methods' has no attribute 'KDs'). Expected names of the user's choice, each",
+    ),
     ("model.student=nowhere.Net", "Expected the class path of a torch.nn.Module, or of a function"),
 ]
 

@@ -74,6 +74,7 @@ def save_classifier(metadata: dict[str, object]) -> Classifier:
 
 
 def test_a_classifier_sees_what_it_was_measured_on() -> None:
+    """Also by a card of before, which has the arguments alone."""
     augmentation = {"size": 48, "scale": [0.5, 1.0], "flip": 0.5, "jitter": 0.0, "resize": 60}
     model = save_classifier({"task": "classification", "augmentation": augmentation})
     Path("images").mkdir()
@@ -89,6 +90,23 @@ def test_a_classifier_sees_what_it_was_measured_on() -> None:
     assert [d["class"] for d in found] == ["abc"[i] for i in order]
     assert [d["score"] for d in found] == pytest.approx(scores[order].tolist(), abs=1e-4)
     assert {path.name for path in Path("predictions").iterdir()} == {"predictions.json"}
+
+
+def test_an_augmentation_of_others_is_built_on_trust_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = {"class_path": "no_package.GreyImages", "init_args": {"flip": 0.5}}
+    save_classifier({"task": "classification", "augmentation": entry})
+    (path,) = pictures(1, size=70)
+    for words, message in (
+        ((), "no_package.GreyImages, which is not limbeck's own. Building it runs its code: pass"),
+        (("--trust", "true"), "no_package.GreyImages, which cannot be imported"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            tiny.limbeck("predict", SAVED, path, *words)
+        assert end.value.code == 1
+        assert message in capsys.readouterr().err
+    assert not Path("predictions").exists()
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,13 @@ def test_images_without_names_are_refused(tmp_path: Path) -> None:
         validate(tmp_path, Shapes(count=1), [])
 
 
-def test_kittis_files_are_of_a_frame_each(shared: Path, tmp_path: Path) -> None:
-    dataset = KITTI(shared / "data/kitti", "val")
+class OwnKITTI(KITTI):
+    """A user's own."""
+
+
+@pytest.mark.parametrize("kind", [KITTI, OwnKITTI])
+def test_kittis_files_are_of_a_frame_each(kind: type[KITTI], shared: Path, tmp_path: Path) -> None:
+    dataset = kind(shared / "data/kitti", "val")
     second = (1, [2, 1], [0.5, 0.75], [[1.0, 2.0, 30.126, 40.0], [5.0, 6.0, 70.0, 80.0]])
     validate(tmp_path, dataset, [second])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["000003", "000007", "000142"]

@@ -9,6 +9,8 @@ _MODEL = "the class path of a torch.nn.Module, or of a function that returns one
 _EXPECTED = {
     "model.student": _MODEL,
     "model.teacher": _MODEL,
+    "model.methods": "names of the user's choice, each with the class path of a "
+    "limbeck.methods.Method",
     "model.metric": f"auto, {', '.join(METRICS)}, or the class path of a torchmetrics.Metric (or "
     "of a function annotated to return one) whose first argument is the list of class names",
     "model.learning_rate.shape": "constant, step, cosine, one_cycle, or the path of a function (or "
@@ -19,7 +21,10 @@ _EXPECTED = {
     "data.augmentation": "the class path of a limbeck.data.Augmentation",
 }
 _KEY = re.compile(r'Parser key "([\w.]+)"')
-_ABSENT = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'")
+_ABSENT = re.compile(
+    r"(?:class_path '([\w.]+)':\s+)?"
+    r"(No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+')"
+)
 _GIVEN = re.compile(
     r"Expected a path but (.+) either not accessible|Given value: (.+)|given class_path '([\w.]+)'"
 )
@@ -40,7 +45,7 @@ def wrong_class_path(message: str) -> str | None:
         return None
     if absent is None and _OTHERWISE_WRONG.search(message):
         return None
-    found = f"{key[1]} is {given[given.lastindex or 0]}"
+    found = given[given.lastindex or 0]
     if absent is not None:
-        found += f", which cannot be imported ({absent[0]})"
-    return f"{found}. Expected {_EXPECTED[key[1]]}."
+        found = f"{absent[1] or found}, which cannot be imported ({absent[2]})"
+    return f"{key[1]} names {found}. Expected {_EXPECTED[key[1]]}."

@@ -176,7 +176,8 @@ class DetectionFiles(L.Callback):
             distributed.all_gather_object(found, self.found)
         if not trainer.is_global_zero:
             return
-        write = _WRITERS.get(type(self.dataset), voc_files)
+        own = [write for kind, write in _WRITERS.items() if isinstance(self.dataset, kind)]
+        write = own[0] if own else voc_files
         for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
