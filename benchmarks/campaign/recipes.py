@@ -166,21 +166,28 @@ SIMPLE: tuple[tuple[str, Any], ...] = (
 )
 
 
+UNKNOWN = (
+    "trainer.max_epoch",
+    "model.techer",
+    "model.optimizer.learning_rate",
+    "data.batchsize",
+    f"{STUDENT}.trunk",
+)
+
+
 def everything(folder: Path) -> Iterator[Bad]:
     """All of them."""
     base = material.generated()
     for path, value in SIMPLE:
         key = path.removeprefix("model.student.init_args.").removeprefix("data.train.init_args.")
         shown = list(value) if isinstance(value, dict) else value
-        yield Bad(f"{path} = {shown}", changed(base, path, value), _pattern(key), _shown(value))
+        # Of a key that there is not, the key is what was found.
+        found = _last(key) if path in UNKNOWN else _shown(value)
+        yield Bad(f"{path} = {shown}", changed(base, path, value), _last(key), found)
     yield from _combinations(base)
     yield from _of_data(folder)
     yield from _of_teachers(base, folder)
     yield from _callbacks(base)
-
-
-def _pattern(key: str) -> str:
-    return re.escape(key.rpartition(".")[2])
 
 
 def _shown(value: Any) -> str:
@@ -189,20 +196,19 @@ def _shown(value: Any) -> str:
         first = next(iter(value))
         if first in ("spine", "head", "backbone"):
             return first
-        if first == "depths":
-            return r"depths|widths"
-        return re.escape(str(value["class_path"]).rpartition(".")[2])
+        return r"depths|widths" if first == "depths" else _last(str(value["class_path"]))
     if isinstance(value, bool):
-        return str(value).lower() + "|" + str(value)
+        return f"{str(value).lower()}|{value}"
     if isinstance(value, list):
-        return (
-            r"[\[(]?" + r",\s*".join(re.escape(str(v)) for v in value)
-            if value
-            else r"\[|\(|empty|no "
-        )
-    if isinstance(value, float) and value.is_integer():
-        return re.escape(f"{value:g}").replace(r"\+", r"\+?") + "|" + re.escape(str(value))
+        leaves = [_shown(leaf) for leaf in value]
+        return r"[\[\](),\s]*".join(f"(?:{leaf})" for leaf in leaves) or r"\[\s*\]|\(\s*\)|empty|no "
+    if isinstance(value, float | int):
+        return f"{re.escape(str(value))}|{re.escape(f'{value:g}')}"
     return re.escape(str(value))
+
+
+def _last(key: str) -> str:
+    return re.escape(key.rpartition(".")[2])
 
 
 def _combinations(base: Recipe) -> Iterator[Bad]:
@@ -219,10 +225,6 @@ def _combinations(base: Recipe) -> Iterator[Bad]:
         base, "model.learning_rate", {"shape": "step", "milestones": [-1], "warm_up": 0}
     )
     yield Bad("a negative milestone", negative, "milestones", "-1")
-    falling = changed(
-        base, "model.learning_rate", {"shape": "step", "milestones": [5, 2], "warm_up": 0}
-    )
-    yield Bad("milestones out of order", falling, "milestones", "5", allowed=True)
     gamma = changed(
         base,
         "model.learning_rate",
@@ -454,8 +456,6 @@ CALLBACKS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("BackboneFinetuning", {}, "BackboneFinetuning"),
     ("WeightAveraging", {}, "WeightAveraging"),
     ("EMAWeightAveraging", {}, "EMAWeightAveraging|moving_average"),
-    ("LambdaCallback", {}, "LambdaCallback|callback"),
-    ("DeviceStatsMonitor", {"cpu_stats": True}, "DeviceStatsMonitor"),
     ("Timer", {"duration": "yesterday"}, "yesterday|duration"),
 )
 
@@ -468,14 +468,17 @@ def _callbacks(base: Recipe) -> Iterator[Bad]:
         yield Bad(f"the callback {name}", made, f"callback|{name}|monitor", found, allowed=True)
 
 
+# A program cannot judge a sentence: these find the ones that hardly can be whole.
 EXPECTED = re.compile(
-    r"expect|has to|have to|must|Known|known|at least|between|one of|should|choose|Valid|valid types|"
-    r"such as|instead|Options are|available|only|needs|above|below|need",
+    r"expect|ha(s|ve) to|must|known|at least|between|one of|should|valid|such as|instead|options are|"
+    r"available|only|needs?\b|above|below|not among|do(es)? not|(here|they) are|required|is for|"
+    r"set \S+ to|begin at|give |there (is|are)|for (detection|classification)|classes:",
     re.IGNORECASE,
 )
 ADVICE = re.compile(
-    r"\b(set|give|use|take|choose|leave|name|pass|add|remove|correct|write|state|try|lower|raise|keep|"
-    r"expected|nearest known|did you mean|put|replace|copy|make|turn|let|resume|drop|open|point)\b",
+    r"\b(set|give|use|take|choose|leave|name|pass|add|remove|correct|write|state|try|lower|raise|"
+    r"keep|expected|nearest|did you mean|put|replace|copy|make|turn|let|resume|drop|open|point|begin|"
+    r"ha(s|ve) to|must|need|splits here|limbeck inspect)\b",
     re.IGNORECASE,
 )
 
@@ -524,8 +527,9 @@ def campaign(folder: Path, share: float, tell: Callable[[str], None]) -> Result:
         missing = judged(each, outcome, steps.read_text() if steps.exists() else "")
         result.tried += 1
         if missing:
+            point = 2 if each.allowed or missing == ["accepted"] else 9
             result.failed[each.name] = (
-                f"{', '.join(missing)}; `limbeck fit --config {path}`: {outcome.said}"
+                f"[{point}] {', '.join(missing)}; `limbeck fit --config {path}`: {outcome.said}"
             )
             result.count(missing)
             tell(f"{each.name}: {', '.join(missing)}")

@@ -1,5 +1,6 @@
 """What the parts of the campaign hand to the table."""
 
+import re
 from dataclasses import dataclass, field
 
 
@@ -41,13 +42,13 @@ def table(results: list[Result]) -> str:
 
 def worklist(results: list[Result]) -> str:
     """Each failing case in one line, grouped by the points of issue 15."""
-    points = sorted({result.point for result in results if result.failed})
-    lines = []
-    for point in points:
-        lines.append(f"\n## Point {point}\n")
-        for result in results:
-            if result.point == point:
-                lines += [
-                    f"- **{result.name}: {name}**: {how}" for name, how in result.failed.items()
-                ]
-    return "\n".join(lines) + "\n"
+    by_point: dict[str, list[str]] = {}
+    for result in results:
+        for name, how in result.failed.items():
+            own = re.match(r"\[(\d)\] ", how)
+            point = own[1] if own else str(result.point)
+            line = f"- **{result.name}: {name}**: {how.removeprefix(own[0] if own else '')}"
+            by_point.setdefault(point, []).append(line)
+    return "\n".join(
+        f"\n## Point {point}\n\n" + "\n".join(lines) for point, lines in sorted(by_point.items())
+    )
