@@ -1,1 +1,1 @@
-"""The campaign of docs/reliability.md: kills, cuts, hostile files, bad recipes, full disks, cases."""
+"""The campaign of docs/reliability.md: kills, damaged and hostile files, recipes, disks."""

@@ -42,7 +42,9 @@ def kinds(sound: Sound, folder: Path) -> Iterator[Kind]:
     for name in ("checkpoints/last.ckpt", "config.yaml", "metrics.csv"):
         yield Kind(f"{Path(name).name}, resumed", run / name, resumed, run)
     best = run / "checkpoints/best.ckpt"
-    yield Kind("best.ckpt", best, ("validate", "--config", sound.folder / "run.yaml", "--ckpt_path", best))
+    yield Kind(
+        "best.ckpt", best, ("validate", "--config", sound.folder / "run.yaml", "--ckpt_path", best)
+    )
     yield from _weights(sound, folder)
     recipe = Path(shutil.copy(sound.folder / "run.yaml", folder / "recipe.yaml"))
     yield Kind("recipe, validate", recipe, ("validate", "--config", recipe))
@@ -92,7 +94,9 @@ def _data(folder: Path) -> Iterator[Kind]:
         yield Kind(kind, root / name, _validated(make(root), root))
     root = folder / "matlab"
     data = material.wider_face(root, matlab=True)
-    yield Kind("WIDER FACE's .mat", root / "wider_face_split/wider_face_val.mat", _validated(data, root))
+    yield Kind(
+        "WIDER FACE's .mat", root / "wider_face_split/wider_face_val.mat", _validated(data, root)
+    )
     root = folder / "image_folder"
     data = material.image_folder(root / "data")
     stated = material.recipe(data, data, material.network())
@@ -114,9 +118,13 @@ def mutations(content: bytes, count: int, dice: random.Random) -> Iterator[tuple
     for number in range(count):
         # A file has its structure at its beginning and its end.
         edge = min(size, 512)
-        place = (dice.randrange(size), dice.randrange(edge), size - 1 - dice.randrange(edge))[number % 3]
+        place = (dice.randrange(size), dice.randrange(edge), size - 1 - dice.randrange(edge))[
+            number % 3
+        ]
         yield f"cut at {place}", content[:place]
-        place = (dice.randrange(size), dice.randrange(edge), size - 1 - dice.randrange(edge))[number % 3]
+        place = (dice.randrange(size), dice.randrange(edge), size - 1 - dice.randrange(edge))[
+            number % 3
+        ]
         byte = content[place] ^ (1 << dice.randrange(8) if number % 2 else dice.randrange(1, 256))
         yield f"byte {place} is {byte}", content[:place] + bytes([byte]) + content[place + 1 :]
 
@@ -147,7 +155,9 @@ def campaign(
         saved = None if kind.fresh is None else shutil.copytree(kind.fresh, folder / "saved")
         outcome = limbeck(kind.words, work)
         if outcome.code != 0:
-            result.failed[f"{kind.name}: as it is"] = f"the sound file fails: {outcome.output[-300:]}"
+            result.failed[f"{kind.name}: as it is"] = (
+                f"the sound file fails: {outcome.output[-300:]}"
+            )
             tell(f"{kind.name}: the sound file fails: {outcome.said}")
         dice = random.Random(f"{seed} {kind.name}")
         seen: dict[str, int] = {}

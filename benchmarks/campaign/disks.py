@@ -35,7 +35,9 @@ def campaign(folder: Path, sound: Sound, count: int, tell: Callable[[str], None]
     path = kills.recipe(folder, sound)
     begin = ("fit", "--config", path, "--trainer.default_root_dir")
     steps = folder / "steps"
-    whole = limbeck((*begin, folder / "whole"), folder, Limits({"CAMPAIGN_STEPS": str(steps)}, seconds=300))
+    whole = limbeck(
+        (*begin, folder / "whole"), folder, Limits({"CAMPAIGN_STEPS": str(steps)}, seconds=300)
+    )
     ended = steps.read_text()
     if whole.code != 0:
         raise RuntimeError(f"the run with room: {whole.output[-3000:]}")
@@ -55,7 +57,14 @@ def campaign(folder: Path, sound: Sound, count: int, tell: Callable[[str], None]
 
 
 def _one(
-    result: Result, disk: Path, share: float, begin: tuple[object, ...], steps: Path, ended: str, folder: Path, tell: Callable[[str], None],
+    result: Result,
+    disk: Path,
+    share: float,
+    begin: tuple[object, ...],
+    steps: Path,
+    ended: str,
+    folder: Path,
+    tell: Callable[[str], None],
 ) -> None:
     run = disk / "run"
     steps.unlink(missing_ok=True)
@@ -66,7 +75,11 @@ def _one(
         faults.append(f"{reached}, not {ended}")
     if outcome.trace:
         faults.append("traceback")
-    missing = [n for n in ("student/student.safetensors", "student/student.json", "summary.json") if not (run / n).exists()]
+    missing = [
+        n
+        for n in ("student/student.safetensors", "student/student.json", "summary.json")
+        if not (run / n).exists()
+    ]
     if missing and not ("student" in outcome.output and HOW.search(outcome.output)):
         faults.append(f"{', '.join(missing)} missing, and not said how to get it")
     if "could not be written" not in outcome.output and "No space left" not in outcome.output:
@@ -78,6 +91,8 @@ def _one(
             faults.append(f"what was advised (--resume) fails: {again.said}")
     result.tried += 1
     if faults:
-        how = f"`mount -t tmpfs -o size=N tmpfs {disk}`, `limbeck {' '.join(map(str, begin))} {run}`"
+        how = (
+            f"`mount -t tmpfs -o size=N tmpfs {disk}`, `limbeck {' '.join(map(str, begin))} {run}`"
+        )
         result.failed[f"{share:.0%} of the room"] = f"{'; '.join(faults)} ({how}): {outcome.said}"
         tell(f"{share:.0%}: {'; '.join(faults)}: {outcome.said}")

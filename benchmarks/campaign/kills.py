@@ -41,9 +41,19 @@ def recipe(folder: Path, sound: Sound, **trainer: Any) -> Path:
         "init_args": arguments | {"box_head_channels": 16},
     }
     stated = material.recipe(
-        train, val, student, val_check_interval=3, log_every_n_steps=1, max_steps=12, max_epochs=-1, **trainer
+        train,
+        val,
+        student,
+        val_check_interval=3,
+        log_every_n_steps=1,
+        max_steps=12,
+        max_epochs=-1,
+        **trainer,
     )
-    teacher = {"class_path": "limbeck.models.load_student", "init_args": {"folder": str(sound.student)}}
+    teacher = {
+        "class_path": "limbeck.models.load_student",
+        "init_args": {"folder": str(sound.student)},
+    }
     method = {"places": ["P3", "P4"], "weight": 5.0, "normalise": True}
     stated["model"] |= {
         "teacher": teacher,
@@ -225,7 +235,9 @@ def _port() -> int:
 _DDP = {"strategy": "ddp"}
 SETTINGS = (
     Setting("one process", 1, _forks),
-    Setting("two processes", 2, lambda words, folder: _forks(words, folder, 2), _DDP | {"devices": 2}),
+    Setting(
+        "two processes", 2, lambda words, folder: _forks(words, folder, 2), _DDP | {"devices": 2}
+    ),
     Setting("two nodes of torchrun", 2, _nodes, _DDP | {"devices": 1, "num_nodes": 2}),
 )
 
@@ -240,7 +252,8 @@ def resumed(begin: Sequence[object], run: Path, setting: Setting, folder: Path) 
     for code, output in setting.start(words, folder).wait(240):
         if code != 0:
             lines = [line for line in output.splitlines() if line.strip()]
-            return f"{'resuming' if going else 'beginning again'} ends with {code}: {' '.join(lines[-2:])[-300:]}"
+            what = "resuming" if going else "beginning again"
+            return f"{what} ends with {code}: {' '.join(lines[-2:])[-300:]}"
     return ""
 
 

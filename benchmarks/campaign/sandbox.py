@@ -6,6 +6,7 @@ the code under test cannot take off.
 """
 
 import contextlib
+import faulthandler
 import os
 import resource
 import select
@@ -98,9 +99,10 @@ class Limits:
     Attributes:
         environment: Variables of its own.
         bait: A word in paths whose opening is noted.
-        events: Where each write under ``root`` is counted, and the child killed at one of them.
         room: Bytes of address space above the campaign's own.
         seconds: CPU seconds.
+        hook: Is told of every event of the interpreter, and may kill the child.
+        rank: Its number among several processes of one run; None: it is alone.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -145,11 +147,14 @@ class Child:
         code = 1
         try:
             os.setsid()
+            faulthandler.disable()
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             notes = os.open(self.notes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             for stream in (1, 2):
                 os.dup2(output, stream)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            # Whoever has the campaign's own streams replaced, such as pytest, is not to see them.
+            sys.stdout, sys.stderr = (open(fd, "w", 1, closefd=False) for fd in (1, 2))  # noqa: SIM115
             os.chdir(folder)
             os.environ |= {"COLUMNS": "200", **self.limits.environment}
             if self.limits.rank is not None:
@@ -257,7 +262,7 @@ def writes(event: str, arguments: tuple[Any, ...], root: str) -> str:
     else:
         return ""
     try:
-        absolute = os.path.abspath(os.fsdecode(path))
+        absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a link stays what it is
     except TypeError:
         return ""
     return f"{event} {os.path.relpath(absolute, root)}" if absolute.startswith(root) else ""

@@ -1,4 +1,4 @@
-"""Sound files to start from: a run with its student and checkpoints, and weights in every format."""
+"""Sound files to start from: a run with its checkpoints, and weights in every format."""
 
 import pickle
 import struct
