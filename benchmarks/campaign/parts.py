@@ -1,0 +1,79 @@
+"""The kinds of the campaign, and how much of each its three sizes try."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from campaign import cases, cuts, disks, hostile, kills, recipes, sound
+from campaign.results import Result
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is tried.
+
+    Attributes:
+        kills: In each setting, at random moments, and between two writes.
+        mutations: Cuts, and as many flips, of each format.
+        share: Of the bad recipes and the hostile files.
+        disks: Full disks.
+    """
+
+    kills: int
+    mutations: int
+    share: float
+    disks: int
+
+
+SIZES = {
+    "small": Size(kills=6, mutations=6, share=1 / 3, disks=3),
+    "medium": Size(kills=15, mutations=40, share=1, disks=9),
+    "large": Size(kills=40, mutations=200, share=1, disks=9),
+}
+
+
+def tell(line: str) -> None:
+    """As it comes: a campaign takes minutes to hours."""
+    print(f"  {line}", flush=True)
+
+
+def _kills(folder: Path, size: Size, seed: int) -> list[Result]:
+    made = sound.make(folder.with_name("sound"))
+    results = [kills.at_writes(folder / "writes", made, 2 * size.kills, seed, tell)]
+    for number, setting in enumerate(kills.SETTINGS):
+        place = folder / str(number)
+        results += kills.at_random_moments(place, made, setting, size.kills, seed, tell)
+    return results
+
+
+def _cuts(folder: Path, size: Size, seed: int) -> list[Result]:
+    made = sound.make(folder.with_name("sound"))
+    return [cuts.campaign(folder, made, size.mutations, seed, tell)]
+
+
+def _hostile(folder: Path, size: Size, _seed: int) -> list[Result]:
+    made = sound.make(folder.with_name("sound"))
+    return [hostile.campaign(folder, made, size.share, tell)]
+
+
+def _recipes(folder: Path, size: Size, _seed: int) -> list[Result]:
+    return [recipes.campaign(folder, size.share, tell)]
+
+
+def _disks(folder: Path, size: Size, _seed: int) -> list[Result]:
+    made = sound.make(folder.with_name("sound"))
+    return [disks.campaign(folder, made, size.disks, tell)]
+
+
+def _cases(folder: Path, _size: Size, _seed: int) -> list[Result]:
+    return [cases.campaign(folder, tell)]
+
+
+KINDS: dict[str, Callable[[Path, Size, int], list[Result]]] = {
+    "kills": _kills,
+    "cuts": _cuts,
+    "hostile": _hostile,
+    "recipes": _recipes,
+    "disks": _disks,
+    "cases": _cases,
+}
