@@ -159,7 +159,7 @@ def check(
         >>> import torch
         >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
         >>> from limbeck import Distillation, methods
-        >>> from limbeck.wiring import check
+        >>> from limbeck import check
         >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
         >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
         >>> pair = Distillation(student, teacher, {"hint": methods.FitNet(["C4"])})
@@ -211,7 +211,7 @@ def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
         >>> import torch
         >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
         >>> from limbeck import Distillation, methods
-        >>> from limbeck.wiring import balance
+        >>> from limbeck import balance
         >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
         >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
         >>> pair = Distillation(student, teacher, [methods.KD(weight=1000.0)])

@@ -49,6 +49,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         numerics: The arguments without which the same weights give other outputs, see
             :class:`limbeck.models.build.LimbeckModel`.
         backbone: The trunk and the feature pyramid over it.
+        preset: The numerics of the library whose outputs and losses this detector gives.
         loss_normaliser: The running mean of positive anchors, with the preset ``detectron2`` alone.
         score_thresh: The score that a detection has to exceed.
         topk_candidates: The greatest number of detections of each level that enter NMS.
