@@ -1,5 +1,6 @@
 """``limbeck anchors``: find shapes of anchors that suit a recipe's training data."""
 
+import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,10 @@ from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
-from limbeck.models.detection.grid import shuffledet, yolov2
+from limbeck.models import YOLOv2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
 
-_OF_VOC = yolov2.IMAGE_SIZE  # the image size that VOC's anchors are for
-_USUAL = {"ShuffleDet": shuffledet.IMAGE_SIZE}  # the usual image size; of all others, YOLOv2's
+_OF_VOC = YOLOv2.numerics["image_size"]  # what VOC's anchors are for
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -64,8 +64,8 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
 def _seen_by(student: Any) -> Extent:
     """The height and the width of the images, in pixels, that a stated student sees."""
     size = (student.get("init_args") or {}).get("image_size")
-    usual = _USUAL.get(student.class_path.rpartition(".")[2], yolov2.IMAGE_SIZE)
-    height, width = size or usual
+    numerics = getattr(pkgutil.resolve_name(student.class_path), "numerics", {})
+    height, width = size or numerics.get("image_size") or _OF_VOC
     return height, width
 
 

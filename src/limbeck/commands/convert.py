@@ -29,13 +29,6 @@ from limbeck.models.student import CARD, network_of, read_student
 from limbeck.report.agreement import agreement
 
 STUDENT = "limbeck"  # the format of a student's folder
-_MAKERS: dict[Kind, str] = {
-    "RetinaNet": "limbeck.models.RetinaNet",
-    "FasterRCNN": "limbeck.models.FasterRCNN",
-    "FasterRCNNC4": "limbeck.models.FasterRCNNC4",
-    "SSD": "limbeck.models.SSD",
-    "trunk": "limbeck.models.Classifier",
-}
 CHOICES = (*(each.name for each in FORMATS if each.suffixes), STUDENT)
 
 
@@ -153,12 +146,15 @@ def _read_student(folder: str) -> Checkpoint:
     card, tensors = read_student(folder)
     network = network_of(card)
     made, arguments = network["class_path"], network["init_args"]
-    for kind, maker in _MAKERS.items():
-        if maker == made:
-            return Checkpoint(folder, STUDENT, kind, tensors, arguments, tuple(card["classes"]))
-    raise ValueError(
-        f"{folder} was built by {made}: only {', '.join(_MAKERS.values())} are converted."
-    )
+    names: dict[str, Kind] = {_maker(kind): kind for each in FORMATS for kind in each.kinds}
+    if made not in names:
+        raise ValueError(f"{folder} was built by {made}: only {', '.join(names)} are converted.")
+    return Checkpoint(folder, STUDENT, names[made], tensors, arguments, tuple(card["classes"]))
+
+
+def _maker(kind: Kind) -> str:
+    """The class path of limbeck's model of a kind."""
+    return f"limbeck.models.{'Classifier' if kind == 'trunk' else kind}"
 
 
 def read_target(source: Checkpoint, target: Path, to: str, coco_ids: bool) -> Checkpoint:
@@ -210,7 +206,7 @@ def model_of(checkpoint: Checkpoint) -> nn.Module:
             "built. Give it to a model as weights, and convert the student."
         )
     arguments = checkpoint.arguments | checkpoint.test_arguments
-    model = Build(_MAKERS[checkpoint.kind], arguments).make()
+    model = Build(_maker(checkpoint.kind), arguments).make()
     load_weights(model, checkpoint)
     return model.eval()
 

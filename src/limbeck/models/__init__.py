@@ -2,7 +2,12 @@
 
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier
-from limbeck.models.detection import SSD, FasterRCNN, FasterRCNNC4, RetinaNet, ShuffleDet, YOLOv2
+from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
+from limbeck.models.detection.grid.shuffledet import ShuffleDet
+from limbeck.models.detection.grid.yolov2 import YOLOv2
+from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
+from limbeck.models.detection.pyramid.retinanet import RetinaNet
+from limbeck.models.detection.ssd.ssd import SSD
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights

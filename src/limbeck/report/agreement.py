@@ -1,16 +1,17 @@
 """How far apart the outputs of two models are on one image: the check of a conversion."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.models import SSD, Classifier, FasterRCNN, FasterRCNNC4, RetinaNet
+from limbeck.models import Classifier
+from limbeck.models.detection.detector import Detector
 
 NEAR_SCORE, NEAR_BOX = 1e-3, 0.5  # pixels
 _DENSE_TOLERANCE = 1e-4
+_NAMES = {"cls_logits": "class logits", "bbox_regression": "box deltas"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
     """Compare two models of one kind, in evaluation mode.
 
     Args:
-        first: A RetinaNet, FasterRCNN, FasterRCNNC4, SSD or Classifier of limbeck's.
+        first: A detector or a classifier of limbeck's, or of a class derived from one.
         second: Another model of the same kind.
         image: The image, RGB in [0, 1], (3, H, W).
 
@@ -76,9 +77,10 @@ def agreement(first: Any, second: Any, image: Tensor) -> Agreement:
     if isinstance(first, Classifier) and isinstance(second, Classifier):
         logits = (model.eval()(image[None]) for model in (first, second))
         return Agreement((_difference("logits", *logits),))
-    outputs = _OUTPUTS.get(type(first))
-    if outputs is None or type(first) is not type(second):
+    detectors = isinstance(first, Detector) and isinstance(second, Detector)
+    if not detectors or first.base is not second.base:
         raise TypeError(f"{type(first).__name__} and {type(second).__name__} are not comparable.")
+    outputs = _two_stage if hasattr(first, "roi_heads") else _dense
     images, _ = first.eval().transform([image])  # both get what the first one's transform gives
     batch, sizes = images.tensors, images.image_sizes
     pairs = zip(
@@ -97,19 +99,16 @@ def _restandardised(batch: Tensor, first: Any, second: Any) -> Tensor:
     return batch * ratio[:, None, None]
 
 
-def _retinanet(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
-    found = model.head(list(model.backbone(batch).values()))
-    logits = found["cls_logits"]
-    foreground = logits[..., 1:] if model.preset.unused_column else logits
-    return {"class logits": foreground, "box deltas": found["bbox_regression"]}
+def _dense(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
+    """The outputs of a head that torchvision's dense detectors have, on all levels."""
+    found: dict[str, Tensor] = model.head(list(model.backbone(batch).values()))
+    if getattr(model.preset, "unused_column", False):
+        found = found | {"cls_logits": found["cls_logits"][..., 1:]}
+    return {_NAMES.get(name, name): output for name, output in found.items()}
 
 
-def _ssd(model: Any, batch: Tensor, _: object) -> dict[str, Tensor]:
-    found = model.head(list(model.backbone(batch).values()))
-    return {"class logits": found["cls_logits"], "box deltas": found["bbox_regression"]}
-
-
-def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+def _two_stage(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+    """The outputs of RPN and box head, of the latter for regions all over the image."""
     features = model.backbone(batch)
     if isinstance(features, Tensor):  # without a pyramid
         features = {"0": features}
@@ -123,14 +122,6 @@ def _faster_rcnn(model: Any, batch: Tensor, sizes: list[tuple[int, int]]) -> dic
         "RoI class logits": classes,
         "RoI box deltas": boxes[:, 4:],  # those of the background are not used
     }
-
-
-_OUTPUTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
-    RetinaNet: _retinanet,
-    FasterRCNN: _faster_rcnn,
-    FasterRCNNC4: _faster_rcnn,
-    SSD: _ssd,
-}
 
 
 def _regions(height: int, width: int) -> Tensor:
