@@ -1,6 +1,7 @@
 """Losses and scores over the steps of several runs, from the files of Lightning's CSVLogger."""
 
 import csv
+import json
 import math
 from collections.abc import Iterable, Mapping
 from itertools import cycle
@@ -12,11 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from limbeck.metrics import COCOAveragePrecision, TopKAccuracy, VOCAveragePrecision
 from limbeck.report.style import COLOURS, GREY, INK, PALE, save
 
-TOTAL, WEIGHTED = "train/total", "train/weighted/"
-SCORES = [f"val/{m.headline}" for m in (COCOAveragePrecision, VOCAveragePrecision, TopKAccuracy)]
+TOTAL, WEIGHTED, SCORE = "train/total", "train/weighted/", "val/"
 PANELS_A_ROW = 3
 SMOOTHED = 1 / 20  # of a run's points are averaged into one of the line
 
@@ -27,7 +26,8 @@ Run = dict[str, tuple[Values, Values]]  # steps and values by column of the file
 def plot_losses(runs: Mapping[str, Path], out: Path) -> None:
     """Draw the total loss, the validation score and every weighted term, with a line for each run.
 
-    Losses are drawn smoothed, and faintly as they were logged.
+    Losses are drawn smoothed, and faintly as they were logged. The score is the headline that a
+    ``summary.json`` beside a file names; without one, the first score in alphabetical order.
 
     Args:
         runs: The ``metrics.csv`` of each run, by the run's name. It has a column ``step`` and
@@ -41,7 +41,7 @@ def plot_losses(runs: Mapping[str, Path], out: Path) -> None:
     if not runs:
         raise ValueError("runs is empty; expected the name and the metrics.csv of at least one run")
     read = {name: read_metrics(path) for name, path in runs.items()}
-    columns = _panels(read.values())
+    columns = _panels(read.values(), _headlines(runs.values()))
     rows = math.ceil(len(columns) / PANELS_A_ROW)
     figure = Figure(figsize=(4 * PANELS_A_ROW, 2.8 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, PANELS_A_ROW, squeeze=False).flatten()
@@ -87,14 +87,26 @@ def _curve(rows: Iterable[Mapping[str, str]], column: str) -> tuple[Values, Valu
     return points[:, 0], points[:, 1]
 
 
-def _panels(runs: Iterable[Run]) -> list[str]:
+def _headlines(paths: Iterable[Path]) -> list[str]:
+    """The columns of the scores that finished runs are judged by."""
+    summaries = (path.with_name("summary.json") for path in paths)
+    return [
+        SCORE + json.loads(summary.read_text(encoding="utf-8"))["headline"]
+        for summary in summaries
+        if summary.is_file()
+    ]
+
+
+def _panels(runs: Iterable[Run], headlines: Iterable[str]) -> list[str]:
     drawn = dict.fromkeys(name for run in runs for name, (steps, _) in run.items() if len(steps))
-    scores = [score for score in SCORES if score in drawn]
+    # Scores of a class, and of the teacher, have a further part in their names.
+    others = sorted(n for n in drawn if n.startswith(SCORE) and "/" not in n.removeprefix(SCORE))
+    scores = [score for score in [*headlines, *others] if score in drawn]
     return [TOTAL, *scores[:1], *(name for name in drawn if name.startswith(WEIGHTED))]
 
 
 def _draw_panel(axis: Axes, column: str, runs: Mapping[str, Run]) -> None:
-    is_score = column in SCORES
+    is_score = column.startswith(SCORE)
     for (name, run), colour in zip(runs.items(), cycle(COLOURS), strict=False):
         steps, values = run.get(column, (np.empty(0), np.empty(0)))
         if is_score:
@@ -103,7 +115,7 @@ def _draw_panel(axis: Axes, column: str, runs: Mapping[str, Run]) -> None:
             axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
             axis.plot(steps, smooth(values), color=colour, linewidth=1.8, label=name)
     title = {TOTAL: "total loss"}.get(column, column.removeprefix(WEIGHTED))
-    axis.set_title(f"{column.removeprefix('val/')}, validation" if is_score else title, color=INK)
+    axis.set_title(f"{column.removeprefix(SCORE)}, validation" if is_score else title, color=INK)
     _limit(axis, [run[column][1] for run in runs.values() if column in run])
     _dress(axis)
 
