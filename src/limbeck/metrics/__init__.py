@@ -10,12 +10,14 @@ instead, which is named after its class, and ``higher_is_better = False`` makes 
 
 from limbeck.metrics.classification import TopKAccuracy
 from limbeck.metrics.coco import COCOAveragePrecision
+from limbeck.metrics.detections import DetectionMetric
 from limbeck.metrics.kitti import KITTIAveragePrecision
 from limbeck.metrics.voc import VOCAveragePrecision
 from limbeck.metrics.widerface import WIDERFaceAveragePrecision
 
 __all__ = [
     "COCOAveragePrecision",
+    "DetectionMetric",
     "KITTIAveragePrecision",
     "TopKAccuracy",
     "VOCAveragePrecision",
