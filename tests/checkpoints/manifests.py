@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.checkpoints.libraries import detectron2, mmdetection
-from tests.models.detection.reference import renamed
+from tests.models.detection.published import renamed
 
 Tensors = dict[str, Tensor]
 

@@ -25,8 +25,8 @@ from limbeck.checkpoints.architecture import architecture
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.tensors import COCO_IDS
 from tests.checkpoints.manifests import Manifest, Tensors, assert_same, manifests
-from tests.checkpoints.small import small, small_detector
-from tests.models.detection.reference import file_of
+from tests.checkpoints.narrow_tensors import small, small_detector
+from tests.models.detection.published import file_of
 
 STYLES = {"caffe": (1 / 255,) * 3, "pytorch": IMAGENET_DEFAULT_STD}
 SUFFIXES: dict[Library, str] = {

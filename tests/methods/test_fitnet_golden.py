@@ -7,14 +7,8 @@ import torch
 from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import RetinaNet
+from tests.models.detection.published import file_of, golden, head_batch, head_weights, normalised
 from tests.models.detection.pyramid.test_retinanet_golden import CONTENTS, objects
-from tests.models.detection.reference import (
-    file_of,
-    golden,
-    head_batch,
-    head_weights,
-    normalised,
-)
 
 LEVELS = range(5)
 

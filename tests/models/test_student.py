@@ -19,7 +19,8 @@ from limbeck.models import (
     load_student,
     save_student,
 )
-from tests.models.scramble import photographs, same_detections, scramble
+from tests.batches import photographs
+from tests.models.lively import same_detections, scramble
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
 SMALL = {"fpn_channels": 8, "min_size": 64, "max_size": 64, "score_threshold": 0.01}

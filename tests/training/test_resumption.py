@@ -17,7 +17,8 @@ from limbeck.training.logs import Rows
 from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate
 from limbeck.training.resumption import LastCheckpoint, RandomNumbers, WholeCheckpoints
-from tests.training import tiny
+from tests import tiny_models
+from tests.training import tiny_runs
 
 LAST = "checkpoints/last.ckpt"
 
@@ -25,10 +26,10 @@ LAST = "checkpoints/last.ckpt"
 def taught() -> DistillationModule:
     """By KD, at a learning rate that differs at every step."""
     return DistillationModule(
-        tiny.classifier(0),
-        tiny.classifier(1),
+        tiny_models.classifier(0),
+        tiny_models.classifier(1),
         {"kd": KD()},
-        optimizer=tiny.PLAIN_SGD,
+        optimizer=tiny_runs.PLAIN_SGD,
         learning_rate=LearningRate("one_cycle", warm_up=0.3),
         moving_average=0.9,
     )
@@ -103,7 +104,7 @@ def test_a_run_that_crashes_again_and_again_is_the_run_that_did_not(
 
 
 def fit(module, folder, *callbacks, **options) -> L.Trainer:
-    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
+    return tiny_runs.fit(module, tiny_runs.shapes("classification"), folder, *callbacks, **options)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,9 @@ def test_sigterm_is_answered_where_every_step_ends_an_epoch(tmp_path: Path) -> N
                 os.kill(os.getpid(), signal.SIGTERM)
 
     last = LastCheckpoint(tmp_path / "last.ckpt")
-    data = tiny.shapes("classification", train=8)
+    data = tiny_runs.shapes("classification", train=8)
     with pytest.raises(SIGTERMException):
-        tiny.fit(taught(), data, tmp_path / "a", Ask(), last, max_epochs=5)
+        tiny_runs.fit(taught(), data, tmp_path / "a", Ask(), last, max_epochs=5)
     assert torch.load(last.path, weights_only=False)["global_step"] == 2
 
 
@@ -179,11 +180,13 @@ def test_processes_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_dropout_after_a_crash_is_what_it_would_have_been(tmp_path: Path) -> None:
     def plain() -> DistillationModule:
-        student = tiny.classifier(0)
+        student = tiny_models.classifier(0)
         student.register_forward_pre_hook(
             lambda model, images: nn.functional.dropout(images[0], 0.2, model.training)
         )
-        return DistillationModule(student, optimizer=tiny.PLAIN_SGD, learning_rate=tiny.STEADY)
+        return DistillationModule(
+            student, optimizer=tiny_runs.PLAIN_SGD, learning_rate=tiny_runs.STEADY
+        )
 
     whole, resumed, last = Course(), Course(), LastCheckpoint(tmp_path / "last.ckpt", 2)
     fit(plain(), tmp_path / "whole", whole, max_epochs=2)

@@ -10,7 +10,7 @@ import torch
 from limbeck.checkpoints import open_checkpoint, write_checkpoint
 from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import FasterRCNN, FasterRCNNC4, load_weights
-from tests.models.detection.c4.reference import Tensors, original_tensors
+from tests.models.detection.c4.plain_original import Tensors, original_tensors
 
 pytestmark = pytest.mark.usefixtures("narrow_vggs")
 INPUT = {"mean": fgfi.MEAN, "std": fgfi.STD}

@@ -12,8 +12,7 @@ from limbeck import Taps, landmarks
 from limbeck.models import BasicBlocks, FasterRCNN, FasterRCNNC4, load_student, save_student
 from limbeck.models.detection.c4.presets import C4_PRESETS
 from limbeck.models.detection.c4.trunks import StageHead, VGGHead
-from tests.models.detection.tiny import nothing
-from tests.models.scramble import photographs, targets
+from tests.batches import nothing, photographs, targets
 
 TINY = BasicBlocks((1, 1, 1, 1), (4, 8, 8, 8))
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}

@@ -16,7 +16,7 @@ from limbeck.models.detection.grid.shuffledet import (
     SpreadAnchors,
 )
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests.models.detection.tiny import nothing
+from tests.batches import nothing
 
 SIZE = (64, 128)
 SHAPES = ((16.0, 16.0), (40.0, 24.0), (12.0, 40.0))

@@ -13,6 +13,7 @@ from limbeck.models import YOLOv2, load_student, save_student
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS, darknet_reorganised
 from limbeck.taps import Taps
 from limbeck.training.trunks import channels_last, compile_trunks
+from tests.batches import nothing
 from tests.models.detection.grid.small_yolov2 import (
     CLASSES,
     SHAPES,
@@ -23,7 +24,6 @@ from tests.models.detection.grid.small_yolov2 import (
     some_objects,
     tiny,
 )
-from tests.models.detection.tiny import nothing
 
 
 @pytest.mark.parametrize("label", [0, CLASSES + 1])

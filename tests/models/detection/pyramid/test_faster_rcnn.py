@@ -8,7 +8,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck.models import BasicBlocks, FasterRCNN
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import photographs, targets
+from tests.models.lively import same_detections, scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 TINY = BasicBlocks((1, 1, 1, 1), (4, 8, 8, 8))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.frame import network_frame
 from limbeck.models import FasterRCNN
-from tests.models.detection.reference import (
+from tests.models.detection.published import (
     Tensors,
     checkpoint_images,
     checkpoint_weights,

@@ -4,7 +4,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import detection
 
 from limbeck.models import BasicBlocks, RetinaNet
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import photographs, targets
+from tests.models.lively import same_detections, scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 SHAPES = {

@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from limbeck.frame import network_frame
 from limbeck.models import BasicBlocks, RetinaNet
 from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, match_anchors
-from tests.models.detection.reference import (
+from tests.models.detection.published import (
     TO_SIZE_MAJOR,
     Tensors,
     as_maps,

@@ -10,8 +10,8 @@ from torchvision.models import detection
 from limbeck import Taps
 from limbeck.frame import network_frame
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
-from tests.models.detection.tiny import nothing
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import nothing, photographs, targets
+from tests.models.lively import same_detections, scramble
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
 BUILDERS = {
