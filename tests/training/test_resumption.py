@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from limbeck.methods import KD
-from limbeck.training.logs import Rows
 from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate
 from limbeck.training.resumption import LastCheckpoint, RandomNumbers, WholeCheckpoints
@@ -231,30 +230,6 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     assert list(path.parent.iterdir()) == [path]
     files.save_checkpoint({"tensor": tensor + 1}, path)
     assert torch.equal(torch.load(path)["tensor"], tensor + 1)
-
-
-def test_logs_that_cannot_be_written_do_not_end_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    logs = Rows(str(tmp_path), name="", version="")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    class Full(L.Callback):
-        """From the second step to the end of the epoch."""
-
-        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-            room = 10 if 1 < trainer.global_step < 4 else hard
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-
-    module = taught()
-    try:
-        fit(module, tmp_path, Full(), logger=[logs], log_every_n_steps=1)
-        logs.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert module.pair.number == 4
-    assert "metrics.csv could not be written" in caplog.text
-    assert (tmp_path / "metrics.csv").read_text().count("\n") > 3
 
 
 def test_training_outlives_a_disk_that_is_full_for_a_while(

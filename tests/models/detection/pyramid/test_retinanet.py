@@ -119,14 +119,6 @@ def test_a_student_learns_one_image_and_labels_it_from_one() -> None:
     torch.testing.assert_close(found["boxes"][0], target["boxes"][0], atol=4, rtol=0)
 
 
-def test_head_depth_has_torchvisions_names() -> None:
-    model = RetinaNet(TINY, 2, levels=(3, 4), fpn_channels=8, head_depth=5)
-    names = [name for name in model.state_dict() if "classification_head.conv" in name]
-    assert names[0] == "head.classification_head.conv.0.0.weight"
-    assert names[-1] == "head.classification_head.conv.4.0.bias"
-    assert model.head.regression_head.conv[4][0].weight.std().item() == pytest.approx(0.01, rel=0.1)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

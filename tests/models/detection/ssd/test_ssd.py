@@ -99,18 +99,6 @@ def test_anchors_lie_on_their_maps(size, levels, grids, lite) -> None:
         torch.testing.assert_close(centres[..., 1], down[:, None, None].expand(-1, columns, 6))
 
 
-def test_steps_and_scales_are_pixels_and_parts_of_the_image() -> None:
-    model = tiny(scales=(0.1, 0.2, 0.4, 0.6, 0.8), aspect_ratios=((), (), (4,), ()), steps=(8,) * 4)
-    images, _ = model.transform(photographs((64, 64)))
-    maps = [torch.zeros(1, 1, side, side) for side in (8, 4, 2, 1)]
-    anchors = model.anchor_generator(images, maps)[0].split([128, 32, 16, 2])
-    torch.testing.assert_close(anchors[0][0], torch.tensor([0.8, 0.8, 7.2, 7.2]))
-    torch.testing.assert_close(anchors[1][-2].mean(), torch.tensor(28.0))
-    sides = (anchors[2][:4, 2:] - anchors[2][:4, :2]) / 64
-    expected = [[0.4, 0.4], [0.24**0.5] * 2, [0.8, 0.2], [0.2, 0.8]]
-    torch.testing.assert_close(sides, torch.tensor(expected))
-
-
 @pytest.mark.parametrize("lite", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
 def test_images_without_boxes(lite: bool, count: int) -> None:
