@@ -7,8 +7,8 @@ import torch
 from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import RetinaNet
+from tests.models.detection.head_fixtures import CONTENTS, objects
 from tests.models.detection.published import file_of, golden, head_batch, head_weights, normalised
-from tests.models.detection.pyramid.test_retinanet_golden import CONTENTS, objects
 
 LEVELS = range(5)
 

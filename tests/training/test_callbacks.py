@@ -19,6 +19,7 @@ from limbeck.training.callbacks import (
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import LastCheckpoint
 from tests import observation, tiny_models
+from tests.observation import same
 from tests.training import tiny_runs
 
 CLASSES = ("circle", "square", "triangle", "ring", "cross")
@@ -35,10 +36,6 @@ def taught(method: Method | None = None, **options: object) -> DistillationModul
 
 def fit(module: DistillationModule, folder: Path, *callbacks: L.Callback, **options) -> L.Trainer:
     return tiny_runs.fit(module, tiny_runs.shapes("classification"), folder, *callbacks, **options)
-
-
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 # -- alive, or refused --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from limbeck import Taps, landmarks
 from limbeck.models import BasicBlocks, FasterRCNNC4, load_student, save_student
 from tests.batches import nothing, photographs, targets
 from tests.models.detection.c4.small_c4 import TINY, every_preset, lively, narrow, small
+from tests.models.detection.comparisons import assert_same_losses
 
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 
@@ -28,12 +29,7 @@ def test_training_losses_are_torchvisions() -> None:
     ).train()
     stock.rpn._post_nms_top_n = ours.rpn._post_nms_top_n
     stock.load_state_dict(ours.state_dict())
-    batch = photographs((128, 96), (90, 128)), targets(2)
-    for model in (ours, stock):
-        torch.manual_seed(0)  # of the samples
-        model.losses = model(*batch)
-    assert ours.losses.keys() == stock.losses.keys()
-    assert all(torch.equal(loss, stock.losses[name]) for name, loss in ours.losses.items())
+    assert_same_losses(ours, stock, (photographs((128, 96), (90, 128)), targets(2)))
 
 
 @narrow

@@ -11,6 +11,7 @@ from limbeck import Taps
 from limbeck.frame import network_frame
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
 from tests.batches import nothing, photographs, targets
+from tests.models.detection.comparisons import assert_learns_one_image
 from tests.models.lively import same_detections, scramble
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
@@ -138,17 +139,7 @@ def test_training_takes_images_as_they_come_and_evaluation_resizes() -> None:
 
 
 def test_a_student_learns_one_image_and_labels_it_from_one() -> None:
-    student = tiny(lite=True)
-    image, target = torch.zeros(3, 64, 64), targets(1)[0] | {"labels": torch.tensor([2])}
-    image[:, 8:48, 8:40] = 1
-    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
-    for _ in range(60):
-        sum(student.train()([image] * 2, [target] * 2).values()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    found = student.eval()([image])[0]
-    assert found["labels"][0] == 2
-    torch.testing.assert_close(found["boxes"][0], target["boxes"][0], atol=4, rtol=0)
+    assert_learns_one_image(tiny(lite=True))
 
 
 def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:
