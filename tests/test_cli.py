@@ -129,6 +129,7 @@ def test_of_several_processes_the_first_speaks(
         assert logging.getLogger("limbeck").isEnabledFor(logging.ERROR)
 
 
+@pytest.mark.slow
 def test_as_a_program_of_its_own() -> None:
     """A run in a process of its own says what matters and nothing else, and writes where it is."""
     path = tiny_recipes.write(Path("mine"), "classes", tiny_recipes.classifier())

@@ -58,6 +58,7 @@ def trunk(name: str, style: str = "pytorch") -> Checkpoint:
 # -- there and back --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @manifests()
 def test_from_a_library_to_torchvision_and_back(
     manifest: Manifest, shared: Path, tmp_path: Path

@@ -236,6 +236,7 @@ def test_the_check_finds_the_same_outputs(
     assert int(count) > 0
 
 
+@pytest.mark.slow
 def test_the_check_of_weights_of_msra_in_torchvision(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.commands import tiny_recipes
@@ -33,6 +34,7 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_flow_of_one_over_the_same_images() -> None:
     tiny_recipes.fit(matched(), folder=Path("one"))
     two = matched()

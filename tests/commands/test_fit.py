@@ -246,6 +246,7 @@ def steady(**trainer: object) -> tiny_recipes.Recipe:
     return recipe
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:

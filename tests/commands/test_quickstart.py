@@ -41,6 +41,7 @@ def test_the_constants_are_those_of_the_recipes(name: str, steps: int) -> None:
     assert recipe["data"]["val"]["init_args"] == {"count": 200, "seed": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_quickstart_compares_four_runs(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_recipes.limbeck("quickstart", "--output", "out")

@@ -90,6 +90,7 @@ KILLS = {
 ENDS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 128 + signal.SIGTERM}  # exit codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", KILLS)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) -> None:
     epochs = STEPS * processes * 4 // 24

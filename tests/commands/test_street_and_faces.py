@@ -106,6 +106,7 @@ def assert_distilled(headline: str, scores: set[str], capsys: pytest.CaptureFixt
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_shuffledet_imitates_on_kitti(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, student = kitti(shared, shuffledet(0.25)), kitti(shared, shuffledet(0.15))
     fit(teacher, folder=Path("teacher"))
@@ -123,6 +124,7 @@ def test_shuffledet_imitates_on_kitti(shared: Path, capsys: pytest.CaptureFixtur
     assert found["boxes"].shape[1] == 4
 
 
+@pytest.mark.slow
 def test_yolov2_imitates_on_wider_face(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, student = widerface(shared, yolov2(0.1)), widerface(shared, yolov2(0.05))
     fit(teacher, folder=Path("teacher"))

@@ -223,6 +223,7 @@ def test_state_round_trip(case):
     assert first.weights == second.weights
 
 
+@pytest.mark.slow
 def test_compiled_after_construction(case, monkeypatch):
     pair, batch = case.pair(), case.batch(2)
     expected = losses_of(pair, batch), gradients_of(pair, batch)
@@ -281,10 +282,12 @@ def distributed(tmp_path_factory):
     return torch.load(folder / "gradients.pt")
 
 
+@pytest.mark.slow
 def test_the_global_batch_counts_uneven_parts(distributed):
     assert distributed["global batch"] == 2 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CASES, ids=lambda method: method.__name__)
 def test_two_processes_equal_one(method, distributed):
     case = CASES[method]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from limbeck import Distillation
@@ -25,6 +26,7 @@ def student_and_teacher(shared: Path, folder: Path) -> list[RetinaNet]:
     return models
 
 
+@pytest.mark.slow
 def test_losses_are_the_authors(shared: Path, tmp_path: Path) -> None:
     expected = golden(shared / "golden/head/e2e_fitnet_r18.npz")
     student, teacher = student_and_teacher(shared, tmp_path)

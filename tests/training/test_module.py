@@ -197,6 +197,7 @@ def test_channels_last_computes_the_same(tmp_path: Path) -> None:
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_compiled_trunks_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = losses_of(taught_detector(), tmp_path / "plain")
     # inductor would need a compiler

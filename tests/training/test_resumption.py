@@ -72,6 +72,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("every", [1, 1000])
 def test_a_run_that_crashes_again_and_again_is_the_run_that_did_not(

@@ -169,6 +169,7 @@ def convolutions(graph: torch.fx.GraphModule) -> int:
     return sum("conv2d" in str(node.target) for node in graph.graph.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["C3.pre", "C4", "fpn"])
 def test_each_trunk_is_one_graph_that_ends_with_the_teachers_last_tap(
     place: str, graphs: list[torch.fx.GraphModule]
@@ -191,6 +192,7 @@ def test_each_trunk_is_one_graph_that_ends_with_the_teachers_last_tap(
     assert convolutions(graphs[0]) == len(called)
 
 
+@pytest.mark.slow
 def test_changing_sizes_are_compiled_twice(graphs: list[torch.fx.GraphModule]) -> None:
     pair = detectors("C4.pre")
     compile_trunks(pair)
@@ -230,6 +232,7 @@ def test_a_compiled_teacher_is_whole_when_nothing_is_read(
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_by_hand_taps_stay_alive() -> None:
     torch.compiler.reset()
     pair, plain = detectors("C4.pre"), detectors("C4.pre")

@@ -239,6 +239,7 @@ def test_stock_students(make, method) -> None:
     assert all(loss.isfinite() for loss in losses.raw.values())
 
 
+@pytest.mark.slow
 def test_a_teacher_with_another_box_head() -> None:
     taught = stock(num_classes=small_models.CLASSES + 1)
     student = RetinaNet(TINY, small_models.CLASSES, norm="trained")

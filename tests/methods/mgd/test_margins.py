@@ -37,6 +37,7 @@ def test_norms_of_any_kind():
         assert margin_of(norm).item() == pytest.approx(STANDARD)
 
 
+@pytest.mark.slow
 def test_margins_are_of_the_teacher_as_it_is_when_calibrated():
     pair = calibrated_pair([MGD(PLACES)])
     stage, norm = pair.methods["MGD"].stages["C5_pre"], pair.teacher.layer4[-1].bn3

@@ -92,6 +92,7 @@ def test_the_norm_of_the_student(norm, kind):
     assert type(pair_of([MGD(PLACES, norm=norm)]).methods["MGD"].adapter_of("C5.pre")) is kind
 
 
+@pytest.mark.slow
 def test_beside_knowledge_distillation():
     pair = calibrated_pair([KD(temperature=1.5), MGD(PLACES)]).train()
     losses = pair(batches.pictures(), batches.labels())
@@ -238,6 +239,7 @@ def process(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_flow_of_one(tmp_path):
     start_processes(process, (tmp_path,), nprocs=2, start_method="forkserver")
     by_rank = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]

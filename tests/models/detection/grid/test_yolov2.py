@@ -248,6 +248,7 @@ def test_masks_are_those_of_the_anchors():
         assert torch.equal(mask[16::32, 16::32] > 0, plain > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["channels_last", "compiled"])
 def test_layouts_and_compilation_compute_the_same(way, monkeypatch):
     distillation = pair()
