@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install quickstart test lint bench
+.PHONY: install quickstart test quick lint bench
 
 install: .venv/installed
 
@@ -16,9 +16,13 @@ quickstart: install
 	$(BIN)/limbeck quickstart
 
 # A process of one thread a core; at most four, as each takes 1.4 GB.
-test: export OMP_NUM_THREADS = 1
+test quick: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# All tests but those that take more than 3 seconds each.
+quick: install
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

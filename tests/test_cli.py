@@ -9,7 +9,7 @@ import pytest
 import limbeck
 from limbeck import cli
 from limbeck.commands import VERBS, quieten_libraries
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +19,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_help_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck(*words)
+    tiny_recipes.limbeck(*words)
     said = capsys.readouterr().out
     for verb in VERBS:
         assert f"\n  {verb.name:<10}  {verb.help}\n" in said
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck("--version")
+    tiny_recipes.limbeck("--version")
     assert capsys.readouterr().out == f"limbeck {limbeck.__version__}\n"
 
 
@@ -70,7 +70,7 @@ def test_the_command_is_a_module_too(module: str) -> None:
 )
 def test_every_verb_has_help(verb: str, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck(verb, "--help")
+        tiny_recipes.limbeck(verb, "--help")
     assert end.value.code == 0
     assert argument in capsys.readouterr().out
 
@@ -79,7 +79,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("fitt")
+        tiny_recipes.limbeck("fitt")
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert said == (
@@ -96,7 +96,7 @@ def test_an_unknown_option_of_any_verb_is_refused(capsys: pytest.CaptureFixture[
         ["recipes", "show", "shapes/student", "--colour", "no"],
     ):
         with pytest.raises(SystemExit) as end:
-            tiny.limbeck(*words)
+            tiny_recipes.limbeck(*words)
         assert end.value.code == 2
         assert f"unrecognized arguments: {words[-2]}" in capsys.readouterr().err
 
@@ -104,11 +104,11 @@ def test_an_unknown_option_of_any_verb_is_refused(capsys: pytest.CaptureFixture[
 def test_what_is_not_limbeck_s_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limbeck.cli.run", lambda _: int("three"))
     with pytest.raises(ValueError, match="three"):
-        tiny.limbeck("recipes", "list")
+        tiny_recipes.limbeck("recipes", "list")
 
 
 def test_limbeck_speaks_and_the_libraries_only_warn() -> None:
-    with tiny.logging_restored():
+    with tiny_recipes.logging_restored():
         cli.speak()
         cli.speak()  # a second time adds nothing
         assert len(logging.getLogger("limbeck").handlers) == 1
@@ -123,15 +123,16 @@ def test_of_several_processes_the_first_speaks(
     variable: str, rank: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, rank)
-    with tiny.logging_restored():
+    with tiny_recipes.logging_restored():
         cli.speak()
         assert logging.getLogger("limbeck").isEnabledFor(logging.INFO) == (rank == "0")
         assert logging.getLogger("limbeck").isEnabledFor(logging.ERROR)
 
 
+@pytest.mark.slow
 def test_as_a_program_of_its_own() -> None:
     """A run in a process of its own says what matters and nothing else, and writes where it is."""
-    path = tiny.write(Path("mine"), "classes", tiny.classifier())
+    path = tiny_recipes.write(Path("mine"), "classes", tiny_recipes.classifier())
     words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", str(path)]
     threads = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)

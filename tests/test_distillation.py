@@ -11,22 +11,22 @@ from torchvision.models.resnet import Bottleneck
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
 from limbeck.schedules import EarlyStop, WarmUp
-from tests import small
+from tests import batches, observation, small_models
 
 
 @pytest.fixture
 def pair():
-    return small.hinted_classifiers()
+    return small_models.hinted_classifiers()
 
 
 @pytest.fixture
 def detectors():
-    return small.hinted_detectors()
+    return small_models.hinted_detectors()
 
 
 @pytest.fixture
 def batch():
-    return small.pictures(), small.labels()
+    return batches.pictures(), batches.labels()
 
 
 # -- losses ---------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def test_losses_by_name_raw_and_weighted(pair, batch):
 
 
 def test_detectors_losses_by_name(detectors):
-    losses = detectors(*small.detection_batch())
+    losses = detectors(*batches.detection_batch())
     assert list(losses)[:2] == ["student/classification", "student/bbox_regression"]
     assert list(losses)[2:] == [f"FitNet/fpn.{level}" for level in range(5)]
     assert losses.total.isfinite()
@@ -62,7 +62,7 @@ def test_schedules_move_on_with_advance(pair, batch):
 
 
 def test_student_weight(batch):
-    student, teacher = small.resnet(), small.resnet()
+    student, teacher = small_models.resnet(), small_models.resnet()
     pair = Distillation(student, teacher, [KD()], student_weight=EarlyStop(0.25, 1)).eval()
     losses = pair(*batch)
     assert losses["student/cross_entropy"] == 0.25 * losses.raw["student/cross_entropy"]
@@ -72,19 +72,19 @@ def test_student_weight(batch):
 
 
 def test_plain_training(batch):
-    student = small.resnet().eval()
+    student = small_models.resnet().eval()
     pair = Distillation(student).eval()
     losses = pair(*batch)
     assert dict(losses) == {"student/cross_entropy": F.cross_entropy(student(batch[0]), batch[1])}
     assert pair.trainable_parameters() == list(student.parameters())
-    assert small.hook_count(student) == 0
+    assert observation.hook_count(student) == 0
 
 
 def test_students_own_loss(batch):
     def margin(outputs, targets):
         return {"margin": F.multi_margin_loss(outputs, targets)}
 
-    pair = Distillation(small.resnet(), student_loss=margin).eval()
+    pair = Distillation(small_models.resnet(), student_loss=margin).eval()
     expected = F.multi_margin_loss(pair.student(batch[0]), batch[1])
     assert dict(pair(*batch)) == {"student/margin": expected}
 
@@ -108,16 +108,18 @@ def file_of(pair):
 
 def test_state_holds_all_but_the_teacher_and_loads_strictly(pair, batch):
     teacher = copy.deepcopy(pair.teacher)
-    small.train_step(pair, batch)
+    small_models.train_step(pair, batch)
     state = file_of(pair)
     assert not [key for key in state if key.startswith("teacher.")]
     assert {key.split(".")[0] for key in state} == {"student", "methods", "_extra_state"}
     methods = {"soft": KD(weight=0.5), "hint": FitNet(["C4"], weight=WarmUp(2.0, 10))}
-    other = Distillation(small.resnet(), teacher, methods)
-    assert not small.same(small.snapshot(pair.student), small.snapshot(other.student))
+    other = Distillation(small_models.resnet(), teacher, methods)
+    assert not observation.same(
+        observation.snapshot(pair.student), observation.snapshot(other.student)
+    )
     other.load_state_dict(state)
     assert other.number == 1
-    assert small.same(small.snapshot(pair), small.snapshot(other))
+    assert observation.same(observation.snapshot(pair), observation.snapshot(other))
     assert dict(other.eval()(*batch)) == dict(pair.eval()(*batch))
 
 
@@ -143,7 +145,7 @@ def test_state_inside_a_larger_module(pair):
 def test_state_of_another_teacher_is_refused(pair):
     state = file_of(pair)
     methods = {"soft": KD(), "hint": FitNet(["C4"])}
-    other = Distillation(small.resnet(), small.resnet(Bottleneck), methods)
+    other = Distillation(small_models.resnet(), small_models.resnet(Bottleneck), methods)
     with pytest.raises(ValueError, match=r"trained with another teacher.*Load the same weights"):
         other.load_state_dict(state)
 
@@ -152,6 +154,6 @@ def test_copies_are_independent(pair, batch):
     for other in (copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))):
         expected = {k: v.item() for k, v in pair.eval()(*batch).items()}
         assert {k: v.item() for k, v in other.eval()(*batch).items()} == expected
-        before = small.snapshot(pair)
-        small.train_step(other.train(), batch)
-        assert small.same(before, small.snapshot(pair))
+        before = observation.snapshot(pair)
+        small_models.train_step(other.train(), batch)
+        assert observation.same(before, observation.snapshot(pair))

@@ -5,22 +5,22 @@ from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
-from tests import small
+from tests import batches, observation, small_models
 
 
 def test_plain_student_is_not_asked_for_a_dry_pass():
     """A student of vectors takes no image of 128 px, and nothing needs one."""
-    pair = Distillation(nn.Linear(5, small.CLASSES))
-    assert list(pair(torch.rand(2, 5), small.labels())) == ["student/cross_entropy"]
+    pair = Distillation(nn.Linear(5, small_models.CLASSES))
+    assert list(pair(torch.rand(2, 5), batches.labels())) == ["student/cross_entropy"]
 
 
 def test_construction_changes_nothing_in_the_models():
-    student, teacher = small.resnet().train(), small.resnet(Bottleneck)
+    student, teacher = small_models.resnet().train(), small_models.resnet(Bottleneck)
     student.bn1.eval()
-    before = small.snapshot(student), small.snapshot(teacher)
+    before = observation.snapshot(student), observation.snapshot(teacher)
     Distillation(student, teacher, [FitNet(["C4"])])
-    assert small.same(before[0], small.snapshot(student))
-    assert small.same(before[1], small.snapshot(teacher))
+    assert observation.same(before[0], observation.snapshot(student))
+    assert observation.same(before[1], observation.snapshot(teacher))
     assert not student.bn1.training
     assert student.layer1.training
     assert all(p.grad is None for p in student.parameters())
@@ -31,7 +31,7 @@ def test_mismatch_names_the_method_and_both_shapes():
     with pytest.raises(
         ValueError, match=r"method 'hint'.*C4.*\(1, 256, 8, 8\).*\(1, 512, 16, 16\)"
     ):
-        Distillation(small.resnet(), small.resnet(Bottleneck), methods)
+        Distillation(small_models.resnet(), small_models.resnet(Bottleneck), methods)
 
 
 class Fixed(nn.Module):
@@ -39,7 +39,7 @@ class Fixed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.linear = nn.Linear(3 * 8 * 8, small.CLASSES)
+        self.linear = nn.Linear(3 * 8 * 8, small_models.CLASSES)
 
     def forward(self, x):
         return self.linear(x.flatten(1))
@@ -50,4 +50,4 @@ def test_models_that_refuse_the_tiny_batch_take_an_example():
         Distillation(Fixed(), Fixed(), [KD()])
     assert "Give Distillation an example" in raised.value.__notes__[0]
     pair = Distillation(Fixed(), Fixed(), [KD()], example=torch.zeros(1, 3, 8, 8))
-    assert pair(small.pictures(2, 8), small.labels()).total.isfinite()
+    assert pair(batches.pictures(2, 8), batches.labels()).total.isfinite()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from limbeck.frame import Frame, network_frame
-from tests import small
+from tests import small_models
 
 
 def sizes(detector, images):
@@ -19,7 +19,7 @@ def images():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_no_resizing_within_and_resizing_afterwards(images, training):
-    detector = small.retinanet().train(training)
+    detector = small_models.retinanet().train(training)
     outside = sizes(detector, images)
     assert outside[1] == [(800, 1024), (1280, 800)]
     with network_frame(detector):
@@ -29,14 +29,14 @@ def test_no_resizing_within_and_resizing_afterwards(images, training):
 
 
 def test_resizing_is_back_after_an_exception(images):
-    detector = small.retinanet().eval()
+    detector = small_models.retinanet().eval()
     with pytest.raises(KeyError), network_frame(detector):
         raise KeyError
     assert sizes(detector, images)[0] == (1280, 1024)
 
 
 def test_pixels_are_only_normalised_and_boxes_stay(images):
-    detector = small.retinanet().eval()
+    detector = small_models.retinanet().eval()
     boxes = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
     targets = [{"boxes": boxes, "labels": torch.tensor([1])}] * 2
     with network_frame(detector):
@@ -50,7 +50,7 @@ def test_pixels_are_only_normalised_and_boxes_stay(images):
 
 def test_predictions_are_in_the_frame(images):
     """Without resizing, boxes come out in the pixels that went in."""
-    detector = small.faster_rcnn().eval()
+    detector = small_models.faster_rcnn().eval()
     with torch.no_grad(), network_frame(detector):
         found = detector(images)
     for image, detections in zip(images, found, strict=True):
@@ -61,7 +61,7 @@ def test_predictions_are_in_the_frame(images):
 
 
 def test_several_models_and_none(images):
-    first, second = small.retinanet().eval(), small.faster_rcnn().eval()
+    first, second = small_models.retinanet().eval(), small_models.faster_rcnn().eval()
     nested = nn.ModuleDict({"inner": second})
     with network_frame(first, None, nested):
         assert sizes(first, images)[0] == sizes(second, images)[0] == (64, 64)
@@ -69,7 +69,7 @@ def test_several_models_and_none(images):
 
 
 def test_twice_over_one_transform(images):
-    detector = small.retinanet().eval()
+    detector = small_models.retinanet().eval()
     with network_frame(detector):
         with network_frame(detector, detector):
             pass
@@ -78,7 +78,7 @@ def test_twice_over_one_transform(images):
 
 
 def test_a_resize_of_the_users_own_comes_back(images):
-    detector = small.retinanet().eval()
+    detector = small_models.retinanet().eval()
     detector.transform.resize = lambda image, target=None: (image[:, :32, :32], target)
     with network_frame(detector):
         assert sizes(detector, images)[0] == (64, 64)
@@ -86,7 +86,7 @@ def test_a_resize_of_the_users_own_comes_back(images):
 
 
 def test_frame_of_a_transformed_batch(images):
-    detector = small.retinanet()
+    detector = small_models.retinanet()
     boxes = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
     targets = [{"boxes": boxes, "labels": torch.tensor([1])}] * 2
     with network_frame(detector):

@@ -14,7 +14,7 @@ from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
 from limbeck.frame import Frame, network_frame
 from limbeck.landmarks import resolve, unwrap
 from limbeck.models import SSD, Classifier
-from tests import small
+from tests import batches, small_models
 
 PIXELS = 128
 NONE = {"weights": None, "weights_backbone": None}
@@ -149,7 +149,7 @@ def test_last_norm_before_the_activation(name, norms):
 
 def test_norm_gives_the_feature_that_the_landmark_names():
     """Without the shortcut, the norm's output is the residual sum."""
-    model = small.resnet().eval()
+    model = small_models.resnet().eval()
     model.layer4[0].downsample = None
     model.layer4[0].conv1 = nn.Conv2d(256, 512, 3, 2, 1)
     model.layer4[0].forward = lambda x: plain_block(model.layer4[0], x)
@@ -237,7 +237,7 @@ def test_families_that_are_not_known_have_no_landmarks(name):
 
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "fcos"])
 def test_pyramid_is_the_list_of_its_levels(name):
-    model = getattr(small, name)()
+    model = getattr(small_models, name)()
     levels = [k for k in landmarks(model) if k[0] == "P"]
     seen = read(model, ["fpn", *levels], 64)
     assert len(levels) == 5
@@ -246,7 +246,9 @@ def test_pyramid_is_the_list_of_its_levels(name):
 
 def test_pyramid_on_other_stages():
     """P6 and P7 are the field's names for a stride, not for a place."""
-    trunk = small.backbone(small.BasicBlock, [2, 3], 8, small.LastLevelP6P7(8, 8))
+    trunk = small_models.backbone(
+        small_models.BasicBlock, [2, 3], 8, small_models.LastLevelP6P7(8, 8)
+    )
     anchors = AnchorGenerator(((8,), (16,), (32,), (64,)), ((1.0,),) * 4)
     model = tvd.RetinaNet(trunk, 3, anchor_generator=anchors)
     levels = [k for k in landmarks(model) if k[0] == "P"]
@@ -257,7 +259,7 @@ def test_pyramid_on_other_stages():
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
 def test_towers_run_once_a_level(name):
-    model = getattr(small, name)()
+    model = getattr(small_models, name)()
     seen = read(model, ["fpn", "cls_tower", "box_tower"], 64)
     for tower, head in (("cls_tower", "classification_head"), ("box_tower", "regression_head")):
         expected = [getattr(model.head, head).conv(level) for level in seen["fpn"]]
@@ -268,7 +270,7 @@ def test_towers_run_once_a_level(name):
 
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "fcos", "ssdlite"])
 def test_anchors_by_image_and_level(name):
-    model = DETECTORS["ssdlite"]() if name == "ssdlite" else getattr(small, name)()
+    model = DETECTORS["ssdlite"]() if name == "ssdlite" else getattr(small_models, name)()
     pixels = 320 if name == "ssdlite" else 96
     maps = {"maps": Tap("head" if name != "faster_rcnn" else "rpn.head", "input")}
     seen = read(model, maps | {"anchors": "anchors"}, pixels, batch=2)
@@ -297,7 +299,7 @@ def test_maps_are_what_the_heads_see(name):
         trunk.out_channels = 8
         model = tvd.RetinaNet(trunk, 3, anchor_generator=AnchorGenerator(((32,),), ((1.0,),)))
     else:
-        model = DETECTORS["ssdlite"]() if name == "ssdlite" else getattr(small, name)()
+        model = DETECTORS["ssdlite"]() if name == "ssdlite" else getattr(small_models, name)()
     heads = Tap("head" if name != "faster_rcnn" else "rpn.head", "input")
     seen = read(model, {"maps": "maps", "heads": heads}, 320 if name == "ssdlite" else 64)
     assert len(seen["maps"]) == len(seen["heads"]) == {"ssdlite": 6, "one map": 1}.get(name, 5)
@@ -306,7 +308,7 @@ def test_maps_are_what_the_heads_see(name):
 
 def test_anchors_lie_around_their_own_level_cells():
     """By hand: RetinaNet's P4 has a cell every 16 px, anchors of 64 px and up around its corner."""
-    level = read(small.retinanet(), ["anchors"], 64)["anchors"][0][1].view(4, 4, 9, 4)
+    level = read(small_models.retinanet(), ["anchors"], 64)["anchors"][0][1].view(4, 4, 9, 4)
     centres = (level[..., :2] + level[..., 2:]) / 2
     grid = torch.arange(0, 64, 16.0)
     assert torch.equal(centres[:, :, 0, 0], grid.expand(4, 4))
@@ -316,11 +318,11 @@ def test_anchors_lie_around_their_own_level_cells():
 
 
 def test_roi_features_and_frame_and_logits():
-    model = small.faster_rcnn().eval()
+    model = small_models.faster_rcnn().eval()
     seen = read(model, ["roi_features", "frame"], 64)
     assert seen["roi_features"].shape[1:] == (32, 7, 7)
     assert seen["frame"] == Frame((64, 64), ((64, 64),), None)
-    network, x = small.resnet().eval(), small.pictures()
+    network, x = small_models.resnet().eval(), batches.pictures()
     with Taps(network, ["logits"]) as taken:
         logits = network(x)
     assert torch.equal(taken["logits"], logits)
@@ -331,7 +333,7 @@ def test_wrapped_classifier_has_the_landmarks_of_its_network():
     class Normalised(nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = small.resnet()
+            self.network = small_models.resnet()
 
         def forward(self, x):
             return self.network(x - 0.5)
@@ -342,14 +344,14 @@ def test_wrapped_classifier_has_the_landmarks_of_its_network():
 
 
 def test_wrappers_are_looked_through():
-    model = small.resnet()
+    model = small_models.resnet()
     wrapped = nn.DataParallel(torch.compile(model, backend="eager"))
     assert unwrap(wrapped) is model
     assert landmarks(wrapped) == landmarks(model)
 
 
 def test_resolves_taps_landmarks_and_paths():
-    model = small.resnet()
+    model = small_models.resnet()
     assert resolve(model, Tap("fc", "input")) == Tap("fc", "input")
     assert resolve(model, "C3") == Tap("layer2")
     assert resolve(model, "layer2.0.bn1:input[0]") == Tap("layer2.0.bn1", "input", 0)
@@ -371,7 +373,7 @@ def test_a_family_is_registered_with_one_function(monkeypatch):
     register_family(lambda model: {"C2": Tap("body")} if isinstance(model, Mine) else {})
     model = Mine()
     assert landmarks(model) == {"C2": Tap("body")}
-    assert landmarks(small.resnet())["C2"] == Tap("layer1")
+    assert landmarks(small_models.resnet())["C2"] == Tap("layer1")
     seen = read(model, ["C2", "body"], 8)
     assert seen["C2"] is not None
     assert torch.equal(seen["C2"], seen["body"])

@@ -9,22 +9,22 @@ from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation, TapError
 from limbeck.methods import KD, FitNet
-from tests import small
+from tests import batches, observation, small_models
 
 
 @pytest.fixture
 def pair():
-    return small.hinted_classifiers()
+    return small_models.hinted_classifiers()
 
 
 @pytest.fixture
 def detectors():
-    return small.hinted_detectors()
+    return small_models.hinted_detectors()
 
 
 @pytest.fixture
 def batch():
-    return small.pictures(), small.labels()
+    return batches.pictures(), batches.labels()
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -32,18 +32,18 @@ def batch():
 
 def test_methods_in_a_list_go_by_their_class_numbered():
     methods = [FitNet(["C4"]), KD(), FitNet(["C5"]), FitNet(["C3"])]
-    pair = Distillation(small.resnet(), small.resnet(), methods)
+    pair = Distillation(small_models.resnet(), small_models.resnet(), methods)
     assert list(pair.methods) == ["FitNet", "KD", "FitNet2", "FitNet3"]
 
 
 def test_the_students_name_is_taken():
     with pytest.raises(ValueError, match="'student' names the student's own losses"):
-        Distillation(small.resnet(), small.resnet(), {"student": KD()})
+        Distillation(small_models.resnet(), small_models.resnet(), {"student": KD()})
 
 
 def test_methods_of_nearly_one_name_do_not_mix(batch):
     methods = {"a": FitNet(["C4"]), "a b": FitNet(["C5"])}
-    losses = Distillation(small.resnet(), small.resnet(), methods)(*batch)
+    losses = Distillation(small_models.resnet(), small_models.resnet(), methods)(*batch)
     assert list(losses) == ["student/cross_entropy", "a/C4", "a b/C5"]
 
 
@@ -51,18 +51,18 @@ def test_methods_of_nearly_one_name_do_not_mix(batch):
 
 
 def test_teacher_does_not_change(pair, batch):
-    before = small.snapshot(pair.teacher)
-    student = small.snapshot(pair.student)
+    before = observation.snapshot(pair.teacher)
+    student = observation.snapshot(pair.student)
     pair.train()
     for _ in range(2):
-        small.train_step(pair, batch)
-    assert small.same(before, small.snapshot(pair.teacher))
-    assert not small.same(student, small.snapshot(pair.student))
+        small_models.train_step(pair, batch)
+    assert observation.same(before, observation.snapshot(pair.teacher))
+    assert not observation.same(student, observation.snapshot(pair.student))
     assert all(p.grad is None and not p.requires_grad for p in pair.teacher.parameters())
 
 
 def test_teacher_stays_in_evaluation_mode(pair, batch):
-    statistics = small.snapshot(pair.teacher)
+    statistics = observation.snapshot(pair.teacher)
     nn.ModuleList([pair]).train()
     assert pair.training
     assert pair.student.training
@@ -70,7 +70,7 @@ def test_teacher_stays_in_evaluation_mode(pair, batch):
     pair.teacher.train()
     pair(*batch)
     assert not any(module.training for module in pair.teacher.modules())
-    assert small.same(statistics, small.snapshot(pair.teacher))
+    assert observation.same(statistics, observation.snapshot(pair.teacher))
     pair.eval()
     assert not pair.student.training
 
@@ -87,16 +87,19 @@ def test_trainable_parameters_are_the_students_and_the_adapters(pair):
 
 
 def test_teacher_is_not_run_when_nothing_is_tapped(batch):
-    pair = Distillation(small.resnet(), small.resnet(), transfer={"fc": "fc"})
-    with small.calls_of(pair.teacher) as calls:
+    pair = Distillation(small_models.resnet(), small_models.resnet(), transfer={"fc": "fc"})
+    with observation.calls_of(pair.teacher) as calls:
         pair(*batch)
     assert calls == []
 
 
 def test_teacher_stops_after_its_last_tap(detectors):
     teacher = detectors.teacher
-    with small.calls_of(teacher.backbone) as needed, small.calls_of(teacher.head) as rest:
-        detectors(*small.detection_batch())
+    with (
+        observation.calls_of(teacher.backbone) as needed,
+        observation.calls_of(teacher.head) as rest,
+    ):
+        detectors(*batches.detection_batch())
     assert (len(needed), len(rest)) == (1, 0)
 
 
@@ -143,7 +146,7 @@ def test_of_the_teacher_only_what_is_read_outlives_its_forward(pair, batch):
     pair.student.conv1.register_forward_pre_hook(look)
     pair(*batch)
     assert len(refs) > 20
-    widths = 64 * 4 * 4, small.CLASSES  # of layer3 and of the logits
+    widths = 64 * 4 * 4, small_models.CLASSES  # of layer3 and of the logits
     assert {tensor.shape[1] for tensor in alive} == set(widths)
     assert len({tensor.data_ptr() for tensor in alive}) == len(widths)
 
@@ -164,7 +167,7 @@ def test_run_gives_the_students_outputs_and_each_methods_step(pair, batch):
 
 
 def test_run_in_training_mode_gives_a_detectors_losses(detectors):
-    losses, _ = detectors.train().run(*small.detection_batch())
+    losses, _ = detectors.train().run(*batches.detection_batch())
     assert set(losses) == {"classification", "bbox_regression"}
 
 
@@ -181,13 +184,13 @@ def process_group():
 
 @pytest.mark.usefixtures("process_group")
 def test_wrapped_teacher_is_unwrapped_and_wrapped_student_refused(batch):
-    teacher, student = small.resnet(Bottleneck), small.resnet()
+    teacher, student = small_models.resnet(Bottleneck), small_models.resnet()
     wrapped = nn.parallel.DistributedDataParallel(teacher)
     pair = Distillation(student, wrapped, [KD()])
     assert pair.teacher is teacher
     assert pair(*batch).raw["KD/logits"] > 0
     with pytest.raises(ValueError, match=r"DistributedDataParallel.*wrap or compile the whole"):
-        Distillation(nn.parallel.DistributedDataParallel(small.resnet()), teacher, [KD()])
+        Distillation(nn.parallel.DistributedDataParallel(small_models.resnet()), teacher, [KD()])
 
 
 @pytest.mark.usefixtures("process_group")
@@ -202,14 +205,14 @@ def test_ddp_leaves_the_teacher_alone(pair, batch):
 
 @pytest.mark.parametrize("compiled", [lambda m: torch.compile(m, backend="eager"), "in place"])
 def test_compiled_models_are_refused(compiled):
-    teacher, student = small.resnet(), small.resnet()
+    teacher, student = small_models.resnet(), small_models.resnet()
     if compiled == "in place":
         teacher.compile(backend="eager")
         wrapped = teacher
     else:
         wrapped = compiled(teacher)
         with pytest.raises(ValueError, match=r"student is wrapped \(OptimizedModule\)"):
-            Distillation(compiled(student), small.resnet(), [KD()])
+            Distillation(compiled(student), small_models.resnet(), [KD()])
     with pytest.raises(TapError, match=r"compile it afterwards"):
         Distillation(student, wrapped, [KD()])
 
@@ -218,7 +221,7 @@ def test_compiled_models_are_refused(compiled):
 
 
 def test_different_frames_are_refused(detectors):
-    images, targets = small.detection_batch(size=72)
+    images, targets = batches.detection_batch(size=72)
     assert detectors(images, targets).total.isfinite()
     detectors.teacher.transform.size_divisible = 64
     with pytest.raises(
@@ -230,7 +233,7 @@ def test_different_frames_are_refused(detectors):
 def test_methods_see_targets_in_the_frame(detectors):
     seen = []
     detectors.methods["FitNet"].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    images, targets = small.detection_batch()
+    images, targets = batches.detection_batch()
     detectors(images, targets)
     step = seen[0]
     assert all(
@@ -244,7 +247,7 @@ def test_methods_see_targets_in_the_frame(detectors):
 
 
 def test_close_leaves_the_plain_models(pair):
-    assert small.hook_count(pair.student) == small.hook_count(pair.teacher) == 2
+    assert observation.hook_count(pair.student) == observation.hook_count(pair.teacher) == 2
     pair.close()
-    assert small.hook_count(pair.student) == small.hook_count(pair.teacher) == 0
+    assert observation.hook_count(pair.student) == observation.hook_count(pair.teacher) == 0
     pickle.loads(pickle.dumps(pair.student))

@@ -12,8 +12,9 @@ from limbeck import Taps, landmarks
 from limbeck.frame import network_frame
 from limbeck.models import RetinaNet, load_student, save_student
 from limbeck.presets import FASTER_RCNN, PRESETS, RETINANET, differences
-from tests.models.detection.tiny import NAMES, every_detector, every_preset, nothing, tiny
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import nothing, photographs, targets
+from tests.models.detection.tiny_detectors import NAMES, every_detector, every_preset, tiny
+from tests.models.lively import same_detections, scramble
 
 # -- every preset ----------------------------------------------------------------------------------
 

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Tap, TapError, Taps
-from tests import small
+from tests import batches, observation, small_models
 
 
 @pytest.fixture
 def toy():
-    return small.Toy()
+    return small_models.Toy()
 
 
 @pytest.fixture
 def x():
-    return small.pictures(2, 8)
+    return batches.pictures(2, 8)
 
 
 def installed(model, taps, x, **options):
@@ -45,9 +45,9 @@ def plain_hook(model, path, x):
 @pytest.mark.parametrize("learnt", [False, True])
 @pytest.mark.parametrize("level", ["C2", "C4", "C5"])
 def test_feature_before_an_in_place_relu(level, learnt):
-    model = small.resnet(Bottleneck)
-    reference = small.out_of_place(model)
-    x = small.pictures()
+    model = small_models.resnet(Bottleneck)
+    reference = small_models.out_of_place(model)
+    x = batches.pictures()
     if learnt:
         values = installed(model.eval(), [f"{level}.pre"], x).read(lambda: model.train()(x))[1]
     else:
@@ -67,16 +67,16 @@ def test_feature_before_an_in_place_relu(level, learnt):
 
 
 def test_pre_and_post_activation_in_one_pass():
-    model = small.resnet(Bottleneck)
+    model = small_models.resnet(Bottleneck)
     with Taps(model, ["C3.pre", "C3"]) as seen:
-        model(small.pictures())
+        model(batches.pictures())
     assert torch.equal(seen["C3.pre"].relu(), seen["C3"])
 
 
 @pytest.mark.parametrize("learnt", [False, True])
 def test_value_that_the_residual_sum_overwrites(learnt):
-    model = small.resnet().eval()
-    x = small.pictures()
+    model = small_models.resnet().eval()
+    x = batches.pictures()
     expected = plain_hook_output(model, "layer2.0.bn2", x, clone=True)
     assert not torch.equal(plain_hook_output(model, "layer2.0.bn2", x, clone=False), expected)
     if learnt:
@@ -166,8 +166,8 @@ def test_unknown_path_names_the_nearest(toy):
     with pytest.raises(TapError, match=r"Toy has no module 'tial'.*\btail\b"):
         Taps(toy, {"t": Tap("tial")})
     with pytest.raises(TapError, match=r"landmarks: C2.*C5"):
-        Taps(small.resnet(), ["C9"])
-    assert small.hook_count(toy) == 0
+        Taps(small_models.resnet(), ["C9"])
+    assert observation.hook_count(toy) == 0
 
 
 def test_tap_that_never_fires(toy, x):
@@ -176,7 +176,7 @@ def test_tap_that_never_fires(toy, x):
         Taps(toy, ["tail", "unused"]),
     ):
         toy(x)
-    assert small.hook_count(toy) == 0
+    assert observation.hook_count(toy) == 0
     taps = Taps(toy, ["unused"])
     with pytest.raises(TapError, match="never fired"):
         taps.learn(lambda: toy(x))
@@ -198,7 +198,7 @@ def test_changed_number_of_calls(toy, x, times, stop_early):
 
 def test_modules_after_the_last_tap_never_run(toy, x):
     taps = installed(toy, ["stem", "head"], x, stop_early=True)
-    with small.calls_of(toy.tail) as tails, small.calls_of(toy.head) as heads:
+    with observation.calls_of(toy.tail) as tails, observation.calls_of(toy.head) as heads:
         output, values = taps.read(lambda: toy(x))
     assert output is None
     assert torch.equal(values["head"], toy.head(toy.stem(x) * 3))
@@ -207,7 +207,7 @@ def test_modules_after_the_last_tap_never_run(toy, x):
 
 def test_stops_after_the_wanted_call(toy, x):
     taps = installed(toy, ["head[0]"], x, stop_early=True)
-    with small.calls_of(toy.head) as heads:
+    with observation.calls_of(toy.head) as heads:
         taps.read(lambda: toy(x))
     assert len(heads) == 1
 
@@ -221,7 +221,7 @@ def test_stops_before_a_module_whose_input_is_tapped(toy, x):
 
 def test_learning_runs_the_whole_model(toy, x):
     taps = Taps(toy, ["stem"], stop_early=True)
-    with small.calls_of(toy.tail) as tails:
+    with observation.calls_of(toy.tail) as tails:
         taps.learn(lambda: toy(x))
     assert len(tails) == 1
 
@@ -235,7 +235,7 @@ def test_exception_inside_the_model(toy, x):
         taps.read(lambda: toy(torch.zeros(2, 5, 8, 8)))
     assert taps.read(lambda: toy(x))[1].keys() == {"stem", "tail"}
     taps.close()
-    assert small.hook_count(toy) == 0
+    assert observation.hook_count(toy) == 0
 
 
 def test_hooks_are_inert_outside_of_read(toy, x):
@@ -266,8 +266,8 @@ def test_copied_and_pickled_with_its_model(toy, x):
         assert torch.equal(values["head[*]"][1], taps.read(lambda: toy(x))[1]["head[*]"][1])
         assert other.model is not toy
         other.close()
-        assert small.hook_count(other.model) == 0
-    assert small.hook_count(toy) == 1
+        assert observation.hook_count(other.model) == 0
+    assert observation.hook_count(toy) == 1
 
 
 # -- wrappers and compiled models -----------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_compiled_model_is_refused(toy, compiled):
     path = "head._orig_mod.0" if compiled is wrap_above_the_tap else "head.0"
     with pytest.raises(TapError, match=r"compile"):
         Taps(compiled(toy), [path])
-    assert small.hook_count(toy) == 0
+    assert observation.hook_count(toy) == 0
 
 
 def test_compiled_elsewhere_is_allowed(toy, x):

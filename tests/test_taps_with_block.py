@@ -6,24 +6,24 @@ from torch import nn
 
 from limbeck import TapError, Taps
 from limbeck.frame import network_frame
-from tests import small
+from tests import batches, observation, small_models
 
 
 @pytest.fixture
 def toy():
-    return small.Toy()
+    return small_models.Toy()
 
 
 @pytest.fixture
 def x():
-    return small.pictures(2, 8)
+    return batches.pictures(2, 8)
 
 
 def test_with_block_ends_at_the_last_tap():
-    model, images = small.retinanet().eval(), list(small.pictures())
+    model, images = small_models.retinanet().eval(), list(batches.pictures())
     reached = False
     names = ["backbone.fpn", "C4.pre"]
-    with small.calls_of(model.head) as heads, Taps(model, names, stop_early=True) as seen:
+    with observation.calls_of(model.head) as heads, Taps(model, names, stop_early=True) as seen:
         model(images)
         reached = True
     assert not reached
@@ -33,16 +33,16 @@ def test_with_block_ends_at_the_last_tap():
 
 
 def test_with_block_stops_after_a_top_level_module():
-    model = small.resnet()
-    with small.calls_of(model.layer4) as later, Taps(model, ["C4"], stop_early=True) as seen:
-        model(small.pictures())
+    model = small_models.resnet()
+    with observation.calls_of(model.layer4) as later, Taps(model, ["C4"], stop_early=True) as seen:
+        model(batches.pictures())
     assert later == []
     assert seen["C4"].shape == (2, 256, 4, 4)
 
 
 @pytest.mark.parametrize("stop_early", [False, True])
 def test_with_block_waits_for_every_level_of_a_tower(stop_early):
-    model, images = small.retinanet().eval(), list(small.pictures())
+    model, images = small_models.retinanet().eval(), list(batches.pictures())
     names = ["head.classification_head.conv.3[*]", "head.classification_head.conv.0", "cls_tower"]
     with network_frame(model), Taps(model, names, stop_early=stop_early) as seen:
         model(images)
@@ -58,7 +58,7 @@ def test_with_block_never_stops_before_all_calls_that_are_asked_for(toy, x):
 
 
 def test_with_block_stops_at_an_indexed_call(toy, x):
-    with small.calls_of(toy.head) as calls, Taps(toy, ["head[1]"], stop_early=True) as seen:
+    with observation.calls_of(toy.head) as calls, Taps(toy, ["head[1]"], stop_early=True) as seen:
         toy(x)
     assert len(calls) == 2
     assert torch.equal(seen["head[1]"], toy.head(toy.stem(x) * 2))
@@ -83,13 +83,13 @@ def test_with_block_does_not_stop_at_a_shared_activation():
 def test_with_block_removes_its_hooks(toy, x, stop_early):
     with Taps(toy, ["stem", "head"], stop_early=stop_early):
         toy(x)
-    assert small.hook_count(toy) == 0
+    assert observation.hook_count(toy) == 0
 
 
 def test_with_block_removes_its_hooks_after_an_exception(toy, x):
     with pytest.raises(KeyError, match="mine"), Taps(toy, ["stem"], stop_early=True) as seen:
         raise KeyError("mine")
-    assert small.hook_count(toy) == 0
+    assert observation.hook_count(toy) == 0
     assert seen == {}
 
 

@@ -6,20 +6,20 @@ from torchvision.models.resnet import Bottleneck
 from limbeck import Distillation
 from limbeck.methods import KD
 from limbeck.transfer import checksum
-from tests import small
+from tests import batches, observation, small_models
 
 
 def test_transfer_copies_once_and_trains_apart():
-    teacher, student = small.retinanet(Bottleneck), small.retinanet()
+    teacher, student = small_models.retinanet(Bottleneck), small_models.retinanet()
     pair = Distillation(student, teacher, transfer={"head": "head"}).train()
-    before = small.snapshot(teacher.head)
-    assert small.same(before, small.snapshot(student.head))
-    small.train_step(pair, small.detection_batch())
-    assert small.same(before, small.snapshot(teacher.head))
-    assert not small.same(before, small.snapshot(student.head))
-    trained = small.snapshot(student.head)
+    before = observation.snapshot(teacher.head)
+    assert observation.same(before, observation.snapshot(student.head))
+    small_models.train_step(pair, batches.detection_batch())
+    assert observation.same(before, observation.snapshot(teacher.head))
+    assert not observation.same(before, observation.snapshot(student.head))
+    trained = observation.snapshot(student.head)
     pair.load_state_dict(pair.state_dict())
-    assert small.same(trained, small.snapshot(student.head))
+    assert observation.same(trained, observation.snapshot(student.head))
 
 
 @pytest.mark.parametrize(
@@ -33,20 +33,20 @@ def test_transfer_copies_once_and_trains_apart():
 )
 def test_transfer_is_strict(transfer, says):
     with pytest.raises(ValueError, match=says):
-        Distillation(small.resnet(), small.resnet(Bottleneck), transfer=transfer)
+        Distillation(small_models.resnet(), small_models.resnet(Bottleneck), transfer=transfer)
 
 
 def test_transfer_and_methods_need_a_teacher():
     with pytest.raises(ValueError, match="transfer needs a teacher"):
-        Distillation(small.resnet(), transfer={"fc": "fc"})
+        Distillation(small_models.resnet(), transfer={"fc": "fc"})
     with pytest.raises(ValueError, match="needs a teacher, and the Distillation has none"):
-        Distillation(small.resnet(), None, [KD()])
+        Distillation(small_models.resnet(), None, [KD()])
 
 
 def test_checksum_sees_every_weight_name_and_buffer():
-    model = small.resnet()
+    model = small_models.resnet()
     first = checksum(model)
-    assert first == checksum(small.out_of_place(model))
+    assert first == checksum(small_models.out_of_place(model))
     assert len(first) == 16
     seen = {first}
     model.bn1.running_mean[0] += 1

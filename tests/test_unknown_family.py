@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from limbeck import Distillation, landmarks
 from limbeck.methods import KD, FitNet
-from tests import small
+from tests import batches, small_models
 
 
 def conv(before, after):
@@ -19,7 +19,7 @@ class TinyDetector(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = nn.ModuleList([conv(3, 8), conv(8, 16), conv(16, 24)])
-        self.score = nn.Conv2d(24, small.CLASSES, 1)
+        self.score = nn.Conv2d(24, small_models.CLASSES, 1)
         self.box = nn.Conv2d(24, 4, 1)
 
     def forward(self, images, targets=None):
@@ -46,7 +46,7 @@ class TinyClassifier(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.body = nn.ModuleDict({"first": conv(3, width), "second": conv(width, width)})
-        self.out = nn.Linear(width, small.CLASSES)
+        self.out = nn.Linear(width, small_models.CLASSES)
 
     def forward(self, x):
         return self.out(self.body["second"](self.body["first"](x)).mean((2, 3)))
@@ -71,7 +71,9 @@ def test_fcos_teaches_a_detector_of_our_own():
     student = TinyDetector()
     assert landmarks(student) == {}
     hint = FitNet({"stages.2": "backbone/0"}, weight=5.0)
-    seen = distil(Distillation(student, small.fcos(), {"hint": hint}), small.detection_batch())
+    seen = distil(
+        Distillation(student, small_models.fcos(), {"hint": hint}), batches.detection_batch()
+    )
     assert list(seen[0]) == ["student/score", "student/box", "hint/stages.2"]
     assert seen[-1]["hint/stages.2"] < 0.8 * seen[0]["hint/stages.2"]
     assert seen[-1]["student/score"] < seen[0]["student/score"]
@@ -83,7 +85,7 @@ def test_plain_modules_teach_each_other():
     methods = {"soft": KD(2.0), "hint": FitNet({"body.second": "body.second"}, weight=2.0)}
     teacher.out.weight.data.mul_(20)  # sharp enough to have something to teach
     pair = Distillation(student, teacher, methods, student_weight=0.1)
-    seen = distil(pair, (small.pictures(8, 16), small.labels(8)), steps=16)
+    seen = distil(pair, (batches.pictures(8, 16), batches.labels(8)), steps=16)
     assert seen[-1]["soft/logits"] < 0.8 * seen[0]["soft/logits"]
     assert seen[-1]["hint/body.second"] < 0.8 * seen[0]["hint/body.second"]
 
@@ -92,6 +94,8 @@ def test_a_detector_of_our_own_teaches_torchvisions():
     """The other way round: the hint's map has the same stride under another name."""
     teacher = TinyDetector()
     hint = FitNet({"P3": "stages.2:output"})
-    seen = distil(Distillation(small.fcos(), teacher, {"hint": hint}), small.detection_batch())
+    seen = distil(
+        Distillation(small_models.fcos(), teacher, {"hint": hint}), batches.detection_batch()
+    )
     assert seen[-1]["hint/P3"] < 0.8 * seen[0]["hint/P3"]
     assert teacher.stages[0][0].weight.grad is None

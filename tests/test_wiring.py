@@ -7,11 +7,11 @@ from limbeck import Distillation, NotAliveError, TapError
 from limbeck.methods import KD, FitNet, Method
 from limbeck.schedules import WarmUp
 from limbeck.wiring import Connection, balance, check
-from tests import small
+from tests import batches, observation, small_models
 
 
 def make_pair(methods, student=None):
-    return Distillation(student or small.resnet(), small.resnet(Bottleneck), methods)
+    return Distillation(student or small_models.resnet(), small_models.resnet(Bottleneck), methods)
 
 
 def optimizer_for(parameters):
@@ -20,7 +20,7 @@ def optimizer_for(parameters):
 
 @pytest.fixture
 def batch():
-    return small.pictures(), small.labels()
+    return batches.pictures(), batches.labels()
 
 
 class Part(Method):
@@ -59,7 +59,7 @@ def test_part_that_is_not_connected_to_the_student(batch, function):
 
 
 def test_frozen_student(batch):
-    student = small.resnet()
+    student = small_models.resnet()
     pair = make_pair([KD()], student)
     student.requires_grad_(False)
     with pytest.raises(NotAliveError, match="no parameter of the student is trained"):
@@ -68,7 +68,7 @@ def test_frozen_student(batch):
 
 def test_one_dead_level_among_living_ones(batch):
     """The trunk is frozen as far as C3: its hint trains an adapter and nothing else."""
-    student = small.resnet()
+    student = small_models.resnet()
     for part in (student.conv1, student.bn1, student.layer1, student.layer2):
         part.requires_grad_(False)
     make_pair({"hint": FitNet(["C4"])}, student).check(*batch)
@@ -100,7 +100,7 @@ def test_tap_that_caught_nothing(batch):
     class Switch(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b = small.resnet(), small.resnet()
+            self.a, self.b = small_models.resnet(), small_models.resnet()
 
         def forward(self, x):
             return self.a(x) if self.a.training else self.b(x)
@@ -134,17 +134,19 @@ def test_adapter_that_is_not_in_the_optimizer(batch):
 
 
 def test_frozen_parameters_need_not_be_in_the_optimizer(batch):
-    student = small.resnet()
+    student = small_models.resnet()
     student.layer1.requires_grad_(False)
     pair = make_pair([KD()], student)
     pair.check(*batch, optimizer_for(pair.trainable_parameters()))
 
 
 def test_different_frames():
-    pair = Distillation(small.retinanet(), small.retinanet(Bottleneck), [FitNet(["fpn"])])
+    pair = Distillation(
+        small_models.retinanet(), small_models.retinanet(Bottleneck), [FitNet(["fpn"])]
+    )
     pair.teacher.transform.size_divisible = 128
     with pytest.raises(ValueError, match="different frames"):
-        pair.check(*small.detection_batch())
+        pair.check(*batches.detection_batch())
 
 
 # -- nothing is changed ---------------------------------------------------------------------------
@@ -153,15 +155,15 @@ def test_different_frames():
 @pytest.mark.parametrize("action", [check, balance])
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_is_changed(batch, action, training):
-    student = small.resnet()
+    student = small_models.resnet()
     student.fc = nn.Sequential(nn.Dropout(), student.fc)
     pair = make_pair([KD(), FitNet(["C4"]), Part(torch.mean)], student).train(training)
     student.layer1.eval()
-    before, state = small.snapshot(pair), pair.state_dict()["_extra_state"]
+    before, state = observation.snapshot(pair), pair.state_dict()["_extra_state"]
     modes = [module.training for module in pair.modules()]
     random = torch.get_rng_state()
     action(pair, *batch)
-    assert small.same(before, small.snapshot(pair))
+    assert observation.same(before, observation.snapshot(pair))
     assert [module.training for module in pair.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
     assert all(p.grad is None for p in pair.parameters())
@@ -170,10 +172,10 @@ def test_nothing_is_changed(batch, action, training):
 
 def test_nothing_is_changed_by_a_check_that_fails(batch):
     pair = make_pair([Part(lambda logits: logits.detach().mean())]).eval()
-    before, random = small.snapshot(pair), torch.get_rng_state()
+    before, random = observation.snapshot(pair), torch.get_rng_state()
     with pytest.raises(NotAliveError):
         pair.check(*batch)
-    assert small.same(before, small.snapshot(pair))
+    assert observation.same(before, observation.snapshot(pair))
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(module.training for module in pair.modules())
 
@@ -206,7 +208,7 @@ def test_wiring_says_who_is_connected_to_whom(batch, capsys):
     assert wiring.connections[1] == Connection("hint", *hint)
     assert (wiring.connections[0].adapter, wiring.connections[0].student_tap) == ("-", "<model>")
     assert (wiring.connections[0].method, wiring.connections[0].weight) == ("soft", "0.5")
-    assert wiring.connections[0].student_shape == f"2x{small.CLASSES}"
+    assert wiring.connections[0].student_shape == f"2x{small_models.CLASSES}"
     printed = capsys.readouterr().out
     for text in ("hint", "2x1024x4x4", "256"):
         assert text in printed
@@ -215,9 +217,9 @@ def test_wiring_says_who_is_connected_to_whom(batch, capsys):
 
 def test_wiring_of_levels():
     pair = Distillation(
-        small.retinanet(channels=16), small.retinanet(Bottleneck), [FitNet(["fpn"])]
+        small_models.retinanet(channels=16), small_models.retinanet(Bottleneck), [FitNet(["fpn"])]
     )
-    connection = check(pair, *small.detection_batch()).connections[0]
+    connection = check(pair, *batches.detection_batch()).connections[0]
     assert (connection.student_shape, connection.teacher_shape) == (
         "2x16x8x8 (+4)",
         "2x32x8x8 (+4)",

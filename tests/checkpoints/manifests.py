@@ -4,13 +4,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from limbeck.checkpoints.libraries import detectron2, mmdetection
-from tests.models.detection.reference import renamed
+from tests.models.detection.published import renamed
 
 Tensors = dict[str, Tensor]
 
@@ -70,6 +71,14 @@ def counted(shapes: dict[str, torch.Size]) -> Tensors:
 def counted_like(model: nn.Module) -> Tensors:
     """The same, with the names and shapes of a model, which may be on ``meta``."""
     return counted({name: value.shape for name, value in model.state_dict().items()})
+
+
+def counted_detector(
+    kind: type[nn.Module], backbone: str = "resnet18", **arguments: Any
+) -> Tensors:
+    """The tensors of a detector of five classes."""
+    with torch.device("meta"):
+        return counted_like(kind(backbone, 5, **arguments))
 
 
 def assert_same(found: Tensors, expected: Tensors) -> None:

@@ -8,7 +8,7 @@ import torchvision
 
 from limbeck import models
 from limbeck.checkpoints.architecture import architecture, kind_of, trunk_of
-from tests.checkpoints.small import small, small_detector
+from tests.checkpoints.narrow_tensors import small, small_detector
 
 
 @pytest.mark.parametrize(

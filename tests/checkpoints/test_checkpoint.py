@@ -9,7 +9,7 @@ from timm.data import IMAGENET_DEFAULT_STD
 from limbeck.checkpoints import Checkpoint, with_std
 from limbeck.checkpoints.checkpoint import style_of
 from tests.checkpoints.manifests import Tensors, assert_same
-from tests.checkpoints.small import small_detector
+from tests.checkpoints.narrow_tensors import small_detector
 
 CAFFE_STD = (1 / 255,) * 3
 CONV1 = "backbone.body.conv1.weight"

@@ -24,7 +24,7 @@ from limbeck.checkpoints.formats import (
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.commands.convert import CHOICES
 from limbeck.presets import Preset
-from tests.checkpoints.small import small_detector
+from tests.checkpoints.narrow_tensors import small_detector
 
 every_format = pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
 

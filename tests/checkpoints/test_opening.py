@@ -13,8 +13,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from limbeck.checkpoints import is_file_source, library_of, open_checkpoint
 from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from tests.checkpoints.manifests import assert_same
-from tests.checkpoints.small import small_detector
-from tests.models.detection.reference import file_of
+from tests.checkpoints.narrow_tensors import small_detector
+from tests.models.detection.published import file_of
 
 CAFFE_STD = (1 / 255,) * 3
 CONV1 = "backbone.body.conv1.weight"

@@ -18,7 +18,7 @@ from limbeck.checkpoints.tensors import (
     with_counters,
     without_counters,
 )
-from tests.models.detection.reference import FROM_SIZE_MAJOR
+from tests.models.detection.published import FROM_SIZE_MAJOR
 
 
 def rows(count: int, dimensions: int) -> torch.Tensor:

@@ -25,8 +25,8 @@ from limbeck.checkpoints.architecture import architecture
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.tensors import COCO_IDS
 from tests.checkpoints.manifests import Manifest, Tensors, assert_same, manifests
-from tests.checkpoints.small import small, small_detector
-from tests.models.detection.reference import file_of
+from tests.checkpoints.narrow_tensors import small, small_detector
+from tests.models.detection.published import file_of
 
 STYLES = {"caffe": (1 / 255,) * 3, "pytorch": IMAGENET_DEFAULT_STD}
 SUFFIXES: dict[Library, str] = {
@@ -58,6 +58,7 @@ def trunk(name: str, style: str = "pytorch") -> Checkpoint:
 # -- there and back --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @manifests()
 def test_from_a_library_to_torchvision_and_back(
     manifest: Manifest, shared: Path, tmp_path: Path

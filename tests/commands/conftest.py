@@ -8,7 +8,7 @@ import pytest
 import rich
 from rich.console import Console
 
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A plain teacher of 8 steps, and a student that it taught for 24."""
     made = Runs(tmp_path_factory.mktemp("runs"))
-    tiny.write(made.root / "tiny", "plain", tiny.plain())
-    tiny.write(made.root / "tiny", "taught", tiny.taught(made.teacher / "student"))
+    tiny_recipes.write(made.root / "tiny", "plain", tiny_recipes.plain())
+    tiny_recipes.write(made.root / "tiny", "taught", tiny_recipes.taught(made.teacher / "student"))
     with chdir(made.root):
-        tiny.limbeck("fit", "--config", made.recipe("plain"))
-        tiny.limbeck("fit", *made.pair, "--trainer.max_epochs", 6)
+        tiny_recipes.limbeck("fit", "--config", made.recipe("plain"))
+        tiny_recipes.limbeck("fit", *made.pair, "--trainer.max_epochs", 6)
     return made
 
 

@@ -9,12 +9,12 @@ import yaml
 from limbeck.data import Shapes
 from limbeck.data.cluster import cluster_shapes, object_sizes
 from limbeck.models import YOLOv2
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 
 
-def yolo(**arguments: object) -> tiny.Recipe:
+def yolo(**arguments: object) -> tiny_recipes.Recipe:
     """A recipe of 32 images of 64 px, whose weights are not there."""
-    recipe = tiny.plain()
+    recipe = tiny_recipes.plain()
     given = {"width": 1.0, "num_classes": 5, "weights": "missing.weights"} | arguments
     recipe["model"]["student"] = {"class_path": "limbeck.models.YOLOv2", "init_args": given}
     return recipe
@@ -22,7 +22,7 @@ def yolo(**arguments: object) -> tiny.Recipe:
 
 def found(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[list[list[float]], str]:
     """The shapes in the line that is to be pasted, and all that was said."""
-    tiny.limbeck("anchors", *words)
+    tiny_recipes.limbeck("anchors", *words)
     said = capsys.readouterr().out
     shapes: list[list[float]] = yaml.safe_load(said.splitlines()[-1])["anchor_shapes"]
     return shapes, said
@@ -36,7 +36,7 @@ def expected(count: int, size: tuple[int, int], images: int = 32) -> list[list[f
 def test_the_model_is_not_built_and_its_image_size_is_taken(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = tiny.write(Path(), "yolo", yolo(image_size=[96, 64]))
+    path = tiny_recipes.write(Path(), "yolo", yolo(image_size=[96, 64]))
     shapes, said = found(capsys, path, "--count", 3)
     assert shapes == expected(3, (96, 64))
     assert "objects in images of 96 x 64 px" in said
@@ -45,7 +45,7 @@ def test_the_model_is_not_built_and_its_image_size_is_taken(
 
 
 def test_yolov2s_size_and_number_unless_said(capsys: pytest.CaptureFixture[str]) -> None:
-    path = tiny.write(Path(), "yolo", yolo())
+    path = tiny_recipes.write(Path(), "yolo", yolo())
     assert found(capsys, path)[0] == expected(5, (416, 416))
     assert found(capsys, path, "--image_size", "[64,128]")[0] == expected(5, (64, 128))
 
@@ -53,20 +53,20 @@ def test_yolov2s_size_and_number_unless_said(capsys: pytest.CaptureFixture[str])
 def test_a_shuffledets_size_unless_said(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = yolo()
     recipe["model"]["student"]["class_path"] = "limbeck.models.ShuffleDet"
-    path = tiny.write(Path(), "shuffledet", recipe)
+    path = tiny_recipes.write(Path(), "shuffledet", recipe)
     assert found(capsys, path)[0] == expected(5, (384, 1248))
 
 
 def test_recipes_are_laid_over_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    first = tiny.write(Path(), "first", yolo(image_size=[64, 64]))
+    first = tiny_recipes.write(Path(), "first", yolo(image_size=[64, 64]))
     over = {"data": {"train": {"init_args": {"count": 8}}}}
-    second = tiny.write(Path(), "second", over)
+    second = tiny_recipes.write(Path(), "second", over)
     assert found(capsys, first, second)[0] == expected(5, (64, 64), images=8)
 
 
 def test_mean_iou_beside_that_of_vocs_anchors(capsys: pytest.CaptureFixture[str]) -> None:
     """VOC's are 416 px's, and are scaled to the size."""
-    path = tiny.write(Path(), "yolo", yolo())
+    path = tiny_recipes.write(Path(), "yolo", yolo())
     rows = {}
     for size in (416, 832):
         _, said = found(capsys, path, "--image_size", f"[{size},{size}]")
@@ -87,7 +87,10 @@ def test_mean_iou_beside_that_of_vocs_anchors(capsys: pytest.CaptureFixture[str]
     ("change", "message"),
     [
         ({"train": None}, "there is no data.train"),
-        ({"train": tiny.shapes(4, 1, "classification")}, "the dataset is for classification"),
+        (
+            {"train": tiny_recipes.shapes(4, 1, "classification")},
+            "the dataset is for classification",
+        ),
     ],
 )
 def test_data_without_boxes(
@@ -96,12 +99,12 @@ def test_data_without_boxes(
     recipe = yolo()
     recipe["data"] |= change
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("anchors", tiny.write(Path(), "yolo", recipe))
+        tiny_recipes.limbeck("anchors", tiny_recipes.write(Path(), "yolo", recipe))
     assert end.value.code == 1
     assert message in capsys.readouterr().err
 
 
 def test_more_anchors_than_objects(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        tiny.limbeck("anchors", tiny.write(Path(), "yolo", yolo()), "--count", 5000)
+        tiny_recipes.limbeck("anchors", tiny_recipes.write(Path(), "yolo", yolo()), "--count", 5000)
     assert "count=5000: " in capsys.readouterr().err

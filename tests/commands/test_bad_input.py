@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.commands import tiny
-from tests.commands.tiny import RUN, fit
+from tests.commands import tiny_recipes
+from tests.commands.tiny_recipes import RUN, fit
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -23,9 +23,9 @@ def photographs(folder: Path, count: int) -> None:
         damaged.write_bytes(damaged.read_bytes()[:500])
 
 
-def damaged(**data: object) -> tiny.Recipe:
+def damaged(**data: object) -> tiny_recipes.Recipe:
     """A run of 2 epochs on such a set."""
-    recipe = tiny.classifier(max_epochs=2)
+    recipe = tiny_recipes.classifier(max_epochs=2)
     recipe["model"]["student"]["init_args"]["num_classes"] = 2
     photographs(Path("photographs"), 4)
     for split in ("train", "val"):
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_training(
     )
     for folder in ("file", "file/run", "sealed", "sealed/run"):
         with pytest.raises(SystemExit) as end:
-            fit(tiny.plain(), folder=Path(folder))
+            fit(tiny_recipes.plain(), folder=Path(folder))
         assert end.value.code == 1
         said = capsys.readouterr().err
         assert f"the run cannot be kept in {folder}" in said
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_training(
 def test_a_teacher_and_a_student_that_do_not_fit_are_refused_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = tiny.plain()
+    recipe = tiny_recipes.plain()
     classifier = {"network": {"depths": [1, 1], "widths": [8, 8]}, "num_classes": 5}
     recipe["model"] |= {
         "teacher": {"class_path": "limbeck.models.Classifier", "init_args": classifier},
@@ -100,8 +100,8 @@ def test_a_teacher_and_a_student_that_do_not_fit_are_refused_before_training(
 
 
 def test_a_detector_on_classification_data_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = tiny.classifier()
-    recipe["model"]["student"] = tiny.detector()
+    recipe = tiny_recipes.classifier()
+    recipe["model"]["student"] = tiny_recipes.detector()
     with pytest.raises(SystemExit) as end:
         fit(recipe)
     assert end.value.code == 1
@@ -113,8 +113,8 @@ def test_a_detector_on_classification_data_is_refused(capsys: pytest.CaptureFixt
 def test_a_student_of_other_classes_than_the_data_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = tiny.plain()
-    recipe["model"]["student"] = tiny.detector(num_classes=4)
+    recipe = tiny_recipes.plain()
+    recipe["model"]["student"] = tiny_recipes.detector(num_classes=4)
     with pytest.raises(SystemExit) as end:
         fit(recipe)
     assert end.value.code == 1

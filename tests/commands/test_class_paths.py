@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.commands import tiny
-from tests.commands.tiny import RUN, fit
+from tests.commands import tiny_recipes
+from tests.commands.tiny_recipes import RUN, fit
 
 WRONG = [
     (
@@ -42,7 +42,7 @@ def test_a_wrong_class_path_is_refused_with_what_was_expected(
     stated: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        fit(tiny.plain(), words=(f"--{stated}",))
+        fit(tiny_recipes.plain(), words=(f"--{stated}",))
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert message in said
@@ -51,7 +51,9 @@ def test_a_wrong_class_path_is_refused_with_what_was_expected(
 
 def test_the_nearest_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        fit(tiny.plain(), words=("--data.augmentation=limbeck.data.DetectionAugmentations",))
+        fit(
+            tiny_recipes.plain(), words=("--data.augmentation=limbeck.data.DetectionAugmentations",)
+        )
     assert "Nearest known: DetectionAugmentation" in capsys.readouterr().err
 
 
@@ -60,7 +62,7 @@ def test_what_is_wrong_within_a_class_is_told_as_it_was(
 ) -> None:
     argument = "{class_path: limbeck.data.DetectionAugmentation, init_args: {fip: 3}}"
     with pytest.raises(SystemExit):
-        fit(tiny.plain(), words=(f"--data.augmentation={argument}",))
+        fit(tiny_recipes.plain(), words=(f"--data.augmentation={argument}",))
     said = capsys.readouterr().err
     assert "'fip' is not accepted" in said
     assert "Nearest known: flip." in said
@@ -87,7 +89,7 @@ def test_what_is_for_something_else_is_refused_before_training(
     words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        fit(tiny.plain(), words=words)
+        fit(tiny_recipes.plain(), words=words)
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert message in said

@@ -24,11 +24,11 @@ from limbeck.models import (
 )
 from limbeck.models.student import read_student
 from tests.checkpoints.libraries.darknet_files import header
-from tests.checkpoints.small import lively
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.models.detection.c4.reference import original_tensors
-from tests.models.detection.reference import file_of
+from tests.models.detection.c4.plain_original import original_tensors
+from tests.models.detection.published import file_of
+from tests.models.lively import lively
 
 CLASSES = ["cat", "dog", "cow"]
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8}
@@ -62,7 +62,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("convert", *words)
+        tiny_recipes.limbeck("convert", *words)
     assert end.value.code == 1
     return capsys.readouterr().err
 
@@ -131,11 +131,11 @@ def test_a_student_goes_to_a_library_and_comes_back(
     model: Any, library: str, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = student("first", model())
-    tiny.limbeck("convert", first, target, "--to", library)
+    tiny_recipes.limbeck("convert", first, target, "--to", library)
     out = said(capsys)
     assert f"limbeck -> {library}: {target}, m.{'yaml' if library == 'detectron2' else 'py'}" in out
     assert " is " not in out  # the same numerics: nothing differs
-    tiny.limbeck("convert", target, "back")
+    tiny_recipes.limbeck("convert", target, "back")
     assert f"{library} -> limbeck: back" in said(capsys)
     before, after = card(first), card("back")
     # detectron2 has no place for names of classes.
@@ -162,10 +162,10 @@ def test_a_librarys_file_by_way_of_torchvisions_names(
 ) -> None:
     suffix = {"detectron2": ".pkl", "mmdetection": ".pth"}[library]
     student("student", faster_rcnn(preset=library))
-    tiny.limbeck("convert", "student", f"first{suffix}", "--to", library)
-    tiny.limbeck("convert", f"first{suffix}", "stock.safetensors")
+    tiny_recipes.limbeck("convert", "student", f"first{suffix}", "--to", library)
+    tiny_recipes.limbeck("convert", f"first{suffix}", "stock.safetensors")
     assert "FasterRCNN, " + library + " -> torchvision: stock.safetensors" in said(capsys)
-    tiny.limbeck("convert", "stock.safetensors", f"back{suffix}", "--to", library)
+    tiny_recipes.limbeck("convert", "stock.safetensors", f"back{suffix}", "--to", library)
     assert f"torchvision -> {library}" in said(capsys)
     first, back = (tiny_tensors(Path(f"{name}{suffix}"), library) for name in ("first", "back"))
     assert first.keys() == back.keys()
@@ -188,10 +188,10 @@ def test_a_file_of_fine_grained_feature_imitation(
 ) -> None:
     tensors = original_tensors("vgg11", 3, 32)
     torch.save({"model": tensors, "pooling_mode": pooling, "class_agnostic": False}, "theirs.pth")
-    tiny.limbeck("convert", "theirs.pth", "ours")
+    tiny_recipes.limbeck("convert", "theirs.pth", "ours")
     assert card("ours")["build"]["class_path"] == "limbeck.models.FasterRCNNC4"
     capsys.readouterr()
-    tiny.limbeck("convert", "ours", "back.pth", "--to", "fgfi", "--check", image)
+    tiny_recipes.limbeck("convert", "ours", "back.pth", "--to", "fgfi", "--check", image)
     found = cells(said(capsys))
     assert float(found["RoI class logits"][0]) == 0
     back = torch.load("back.pth")
@@ -207,7 +207,7 @@ def test_what_the_original_has_to_be_told_is_said(
     anchors = {"anchor_sizes": ((32, 64),), "aspect_ratios": (1.0,)}
     given = {"preset": "fgfi", "mean": fgfi.MEAN, "std": fgfi.STD, "min_size": 96}
     save_student(lively(FasterRCNNC4("vgg11", 3, **given, **anchors)), "ours")
-    tiny.limbeck("convert", "ours", "theirs.pth", "--to", "fgfi", "--check", image)
+    tiny_recipes.limbeck("convert", "ours", "theirs.pth", "--to", "fgfi", "--check", image)
     output = said(capsys)
     told = "anchor_sizes=[[32, 64]], aspect_ratios=[1.0], min_size=96"
     assert f"fgfi has to be told: {told}" in output
@@ -223,7 +223,7 @@ def test_the_check_finds_the_same_outputs(
     kind: Any, preset: str, target: str, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     student("student", kind(preset=preset, score_threshold=0.1))
-    tiny.limbeck("convert", "student", target, "--to", preset, "--check", image)
+    tiny_recipes.limbeck("convert", "student", target, "--to", preset, "--check", image)
     found = cells(said(capsys))
     outputs = {
         retinanet: ["class logits", "box deltas"],
@@ -236,13 +236,14 @@ def test_the_check_finds_the_same_outputs(
     assert int(count) > 0
 
 
+@pytest.mark.slow
 def test_the_check_of_weights_of_msra_in_torchvision(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = retinanet("resnet50", preset="detectron2", std=CAFFE_STD, stride_in_1x1=True)
     student("student", model)
-    tiny.limbeck("convert", "student", "m.pkl")
-    tiny.limbeck("convert", "m.pkl", "stock.pth", "--to", "torchvision", "--check", image)
+    tiny_recipes.limbeck("convert", "student", "m.pkl")
+    tiny_recipes.limbeck("convert", "m.pkl", "stock.pth", "--to", "torchvision", "--check", image)
     out = said(capsys)
     told = "stride_in_1x1=True, min_size=96, max_size=160, detections_per_image=100"
     assert f"  torchvision has to be told: {told}\n" in out
@@ -280,7 +281,7 @@ def test_the_check_fails_where_the_other_library_has_other_numerics(
 ) -> None:
     student("student", model())
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("convert", "student", "m.pth", "--to", library, "--check", image)
+        tiny_recipes.limbeck("convert", "student", "m.pth", "--to", library, "--check", image)
     out, err = capsys.readouterr()
     assert end.value.code == 1
     assert f"ERROR {outputs} differ: what was written gives other outputs." in err
@@ -294,7 +295,7 @@ def test_what_the_configuration_says_of_a_student_of_torchvisions_preset(
     model: Any, library: str, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     student("student", model())
-    tiny.limbeck("convert", "student", "m.pth", "--to", library, "--check", image)
+    tiny_recipes.limbeck("convert", "student", "m.pth", "--to", library, "--check", image)
     found = cells(said(capsys))  # RoIAlign, and the ReLU before P7
     assert all(
         float(row[0]) == 0 for name, row in found.items() if name.endswith("s") and "." in row[0]
@@ -303,7 +304,7 @@ def test_what_the_configuration_says_of_a_student_of_torchvisions_preset(
 
 def test_the_check_of_a_classifier(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student("student", Classifier("resnet18", 3))
-    tiny.limbeck("convert", "student", "m.pth", "--to", "mmdetection", "--check", image)
+    tiny_recipes.limbeck("convert", "student", "m.pth", "--to", "mmdetection", "--check", image)
     out = said(capsys)
     assert "the trunk is of the style pytorch, which its file does not say" in out
     assert cells(out)["logits"][0] == "0.00e+00"
@@ -316,7 +317,7 @@ def test_a_trunk_of_a_library_cannot_be_checked_and_nothing_is_written(
     err = refused(capsys, "trunk.pth", "trunk.pkl", "--check", image)
     assert "trunk.pth is a trunk or classifier, and its file does not say how it is built" in err
     assert not Path("trunk.pkl").exists()
-    tiny.limbeck("convert", "trunk.pth", "trunk.pkl")
+    tiny_recipes.limbeck("convert", "trunk.pth", "trunk.pkl")
     assert "trunk, torchvision -> detectron2: trunk.pkl" in said(capsys)
 
 
@@ -328,13 +329,13 @@ def test_cocos_91_identifiers_become_80_classes(
 ) -> None:
     model = FasterRCNN("resnet18", 90, box_head_channels=8, **SIZES)
     torch.save(lively(model).state_dict(), "coco.pth")
-    tiny.limbeck("convert", "coco.pth", "coco.pkl", "--coco_ids", "true")
+    tiny_recipes.limbeck("convert", "coco.pth", "coco.pkl", "--coco_ids", "true")
     found = tiny_tensors(Path("coco.pkl"), "detectron2")
     assert len(found["roi_heads.box_predictor.cls_score.bias"]) == 81
     save_student(model, "student")
-    tiny.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
+    tiny_recipes.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
     assert card("80")["build"]["init_args"]["num_classes"] == 80
-    tiny.limbeck(
+    tiny_recipes.limbeck(
         "convert", "80", "91.pth", "--to", "torchvision", "--coco_ids", "true", "--check", image
     )
     back = torch.load("91.pth", weights_only=True)["roi_heads.box_predictor.cls_score.bias"]
@@ -347,10 +348,10 @@ def test_an_ssd_of_coco_goes_to_80_classes_and_back(
 ) -> None:
     model = lively(SSD("resnet18", 90, image_size=(64, 96), levels=(4, 6), extra_channels=(8,)))
     save_student(model, "student")
-    tiny.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
+    tiny_recipes.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
     assert card("80")["build"]["init_args"]["num_classes"] == 80
     back = ("--to", "torchvision", "--coco_ids", "true", "--check", image)
-    tiny.limbeck("convert", "80", "91.pth", *back)
+    tiny_recipes.limbeck("convert", "80", "91.pth", *back)
     assert "torchvision has to be told: image_size=[64, 96]" in said(capsys)
     place = "head.classification_head.module_list.2.bias"
     bias = torch.load("91.pth", weights_only=True)[place].view(6, 91)
@@ -382,7 +383,7 @@ def test_a_network_that_no_library_has(capsys: pytest.CaptureFixture[str]) -> No
     student("student", RetinaNet(blocks, 3, levels=(3, 4), **SIZES))
     assert "no other library has it" in refused(capsys, "student", "m.pkl")
     assert not Path("m.pkl").exists()
-    tiny.limbeck("convert", "student", "m.safetensors")
+    tiny_recipes.limbeck("convert", "student", "m.safetensors")
     assert load_file("m.safetensors").keys() == read_student("student")[1].keys()
 
 
@@ -401,7 +402,7 @@ def test_what_is_no_student_is_not_read_as_one(capsys: pytest.CaptureFixture[str
 
 def test_a_library_that_the_file_is_not_of(capsys: pytest.CaptureFixture[str]) -> None:
     student("student", retinanet(preset="detectron2"))
-    tiny.limbeck("convert", "student", "m.pkl")
+    tiny_recipes.limbeck("convert", "student", "m.pkl")
     err = refused(capsys, "m.pkl", "back", "--from", "mmdetection")
     assert "m.pkl, read as mmdetection's: its names are detectron2's" in err
 

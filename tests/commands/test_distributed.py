@@ -5,14 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 
 
-def matched() -> tiny.Recipe:
+def matched() -> tiny_recipes.Recipe:
     """One step of Matching Guided Distillation, whose flow is found on 20 of 32 images."""
-    recipe = tiny.classifier(max_epochs=-1, max_steps=1)
+    recipe = tiny_recipes.classifier(max_epochs=-1, max_steps=1)
     network = {"network": {"depths": [1, 1, 1], "widths": [8, 16, 32]}, "num_classes": 5}
     places = ["C2.pre", "C3.pre", "C4.pre"]
     recipe["model"] |= {
@@ -33,11 +34,12 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_flow_of_one_over_the_same_images() -> None:
-    tiny.fit(matched(), folder=Path("one"))
+    tiny_recipes.fit(matched(), folder=Path("one"))
     two = matched()
     two["trainer"] |= {"devices": 2, "strategy": "ddp", "default_root_dir": "two"}
-    recipe = str(tiny.write(Path("recipes"), "two", two))
+    recipe = str(tiny_recipes.write(Path("recipes"), "two", two))
     words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", recipe]
     threads = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)

@@ -13,9 +13,9 @@ from torch import Tensor
 from limbeck.metrics import COCOAveragePrecision
 from limbeck.models import load_student
 from limbeck.training.data import DataModule
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.commands.tiny import RUN, fit
+from tests.commands.tiny_recipes import RUN, fit
 
 TERMS = ("student/classification", "student/bbox_regression", "fitnet/fpn.0", "fitnet/fpn.1")
 
@@ -56,7 +56,7 @@ def test_one_recipe_is_laid_over_another(runs: Runs) -> None:
 
 
 def test_csv_and_tensorboard_hold_every_term_raw_and_weighted(runs: Runs) -> None:
-    logged = [row for row in tiny.rows(runs.taught) if row["train/total"]]
+    logged = [row for row in tiny_recipes.rows(runs.taught) if row["train/total"]]
     assert [int(row["step"]) for row in logged] == [9, 19]
     for row in logged:
         weighted = {term: float(row[f"train/weighted/{term}"]) for term in TERMS}
@@ -77,7 +77,7 @@ def test_csv_and_tensorboard_hold_every_term_raw_and_weighted(runs: Runs) -> Non
 
 
 def test_a_plain_run_has_no_distillation_and_no_wiring(runs: Runs) -> None:
-    names = set(tiny.rows(runs.teacher)[0])
+    names = set(tiny_recipes.rows(runs.teacher)[0])
     assert not any("distillation" in name or "fitnet" in name for name in names)
 
 
@@ -86,7 +86,7 @@ def test_the_summary_says_what_the_run_came_to(runs: Runs) -> None:
     assert (summary["steps"], summary["headline"]) == (24, "AP")
     assert summary["scores"].keys() == {"student", "teacher"}
     assert summary["training_seconds"]["cpu"] > 0
-    last = [row for row in tiny.rows(runs.taught) if row["val/AP50"]][-1]
+    last = [row for row in tiny_recipes.rows(runs.taught) if row["val/AP50"]][-1]
     assert summary["scores"]["student"]["AP50"] == pytest.approx(float(last["val/AP50"]))
 
 
@@ -136,8 +136,8 @@ def test_a_checkpoint_is_without_the_teacher(runs: Runs) -> None:
 
 
 def test_the_same_seed_gives_the_same_student_and_another_another(runs: Runs) -> None:
-    fit(tiny.plain(), folder=Path("same"))
-    fit(tiny.plain(), folder=Path("other"), words=("--seed_everything", 1))
+    fit(tiny_recipes.plain(), folder=Path("same"))
+    fit(tiny_recipes.plain(), folder=Path("other"), words=("--seed_everything", 1))
     assert same(student(runs.teacher), student(Path("same")))
     assert not same(student(runs.teacher), student(Path("other")))
 
@@ -149,7 +149,7 @@ def test_the_folder_of_another_run_is_refused(
     elsewhere = runs.taught / "checkpoints" / "last.ckpt"
     for words in ((), ("--ckpt_path", elsewhere)):
         with pytest.raises(SystemExit) as end:
-            fit(tiny.plain(), folder=runs.teacher, words=words)
+            fit(tiny_recipes.plain(), folder=runs.teacher, words=words)
         assert end.value.code == 1
         said = capsys.readouterr().err
         assert f"{runs.teacher} holds another run (config.yaml, checkpoints, student)" in said
@@ -160,11 +160,11 @@ def test_the_folder_of_another_run_is_refused(
 def test_a_run_that_never_began_leaves_its_folder_free(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    endless = tiny.plain(max_epochs=-1)
+    endless = tiny_recipes.plain(max_epochs=-1)
     with pytest.raises(SystemExit):
         fit(endless)
     assert "set trainer.max_epochs or trainer.max_steps" in capsys.readouterr().err
-    fit(tiny.plain(max_epochs=1))
+    fit(tiny_recipes.plain(max_epochs=1))
     assert (RUN / "student").exists()
 
 
@@ -179,7 +179,7 @@ UNKNOWN = [
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     section: str, key: str, nearest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny.plain()
+    recipe = tiny_recipes.plain()
     recipe[section] |= {key: 3}
     with pytest.raises(SystemExit) as end:
         fit(recipe)
@@ -189,7 +189,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     assert f"Nearest known: {nearest}" in said
 
     with pytest.raises(SystemExit):
-        fit(tiny.plain(), words=(f"--{section}.{key}", 3))
+        fit(tiny_recipes.plain(), words=(f"--{section}.{key}", 3))
     said = capsys.readouterr().err
     assert f"--{section}.{key}" in said
     assert f"Nearest known: {nearest}" in said
@@ -199,8 +199,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 def test_an_unknown_argument_of_a_class_is_refused_with_the_nearest_known_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = tiny.plain()
-    recipe["model"]["student"] = tiny.detector(fpn_chanels=8)
+    recipe = tiny_recipes.plain()
+    recipe["model"]["student"] = tiny_recipes.detector(fpn_chanels=8)
     with pytest.raises(SystemExit):
         fit(recipe)
     said = capsys.readouterr().err
@@ -215,7 +215,7 @@ def test_an_unknown_argument_of_a_class_is_refused_with_the_nearest_known_one(
 
 def test_a_wrong_type_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        fit(tiny.plain(), words=("--data.batch_size", "many"))
+        fit(tiny_recipes.plain(), words=("--data.batch_size", "many"))
     said = capsys.readouterr().err
     assert "data.batch_size" in said
     assert "many" in said
@@ -225,7 +225,7 @@ def test_a_misspelt_teacher_folder_is_an_error_that_names_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        fit(tiny.plain(), tiny.taught(Path("nowhere")))
+        fit(tiny_recipes.plain(), tiny_recipes.taught(Path("nowhere")))
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert "nowhere holds no student" in said
@@ -235,10 +235,10 @@ def test_a_misspelt_teacher_folder_is_an_error_that_names_it(
 # -- checkpoints --------------------------------------------------------------------------------
 
 
-def steady(**trainer: object) -> tiny.Recipe:
+def steady(**trainer: object) -> tiny_recipes.Recipe:
     """40 images, 5 steps an epoch, at a learning rate that does not depend on the run's length."""
-    recipe = tiny.plain(**trainer)
-    recipe["data"]["train"] = tiny.shapes(40, 1)
+    recipe = tiny_recipes.plain(**trainer)
+    recipe["data"]["train"] = tiny_recipes.shapes(40, 1)
     recipe["model"] |= {
         "learning_rate": {"shape": "constant", "warm_up": 0},
         "moving_average": 0.9,
@@ -246,10 +246,11 @@ def steady(**trainer: object) -> tiny.Recipe:
     return recipe
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlay = tiny.taught(runs.teacher / "student")
+    overlay = tiny_recipes.taught(runs.teacher / "student")
     fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, folder=Path("whole"))
     # In the middle of the second epoch, between two validations.
     fit(steady(max_epochs=3, max_steps=7, log_every_n_steps=1), overlay)
@@ -265,7 +266,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     assert continued["state_dict"][extra]["number"] == 12
     assert same(student(RUN), student(Path("whole")))
     # The log goes on, and the teacher's score is known, though it was not measured again.
-    steps = [int(row["step"]) for row in tiny.rows(RUN) if row["train/total"]]
+    steps = [int(row["step"]) for row in tiny_recipes.rows(RUN) if row["train/total"]]
     assert steps == list(range(12))
     scores = json.loads((RUN / "summary.json").read_text())["scores"]
     assert scores == json.loads(Path("whole/summary.json").read_text())["scores"]
@@ -273,15 +274,15 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     before = student(RUN)
     fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, words=resumed)
     assert same(student(RUN), before)
-    assert [int(row["step"]) for row in tiny.rows(RUN) if row["train/total"]] == steps
+    assert [int(row["step"]) for row in tiny_recipes.rows(RUN) if row["train/total"]] == steps
     capsys.readouterr()
 
     other = Path("other")
-    fit(tiny.plain(max_epochs=1), folder=other)
+    fit(tiny_recipes.plain(max_epochs=1), folder=other)
     with pytest.raises(SystemExit):
         fit(
             steady(max_epochs=3),
-            tiny.taught(other / "student"),
+            tiny_recipes.taught(other / "student"),
             folder=Path("copy"),
             words=("--ckpt_path", "copy/checkpoints/last.ckpt"),
         )
@@ -297,7 +298,7 @@ def test_the_last_checkpoint_is_the_last_and_the_best_the_best(
         return {"AP": torch.tensor(next(scores))}
 
     monkeypatch.setattr(COCOAveragePrecision, "compute", falling)
-    fit(tiny.plain(max_epochs=3))
+    fit(tiny_recipes.plain(max_epochs=3))
     assert checkpoint(RUN, "best")["global_step"] == 4
     assert checkpoint(RUN, "last")["global_step"] == 12
 
@@ -315,7 +316,7 @@ def test_a_run_that_ends_between_validations_is_measured_as_it_ended() -> None:
             metric.update(model(images), targets)
     expected = {name: float(value) for name, value in metric.compute().items()}
     assert summary["scores"]["student"] == pytest.approx(expected)
-    validated = [int(row["step"]) for row in tiny.rows(RUN) if row["val/AP"]]
+    validated = [int(row["step"]) for row in tiny_recipes.rows(RUN) if row["val/AP"]]
     assert validated == [4, 7]
 
 
@@ -323,20 +324,20 @@ def test_a_run_that_ends_between_validations_is_measured_as_it_ended() -> None:
 
 
 def test_logs_checkpoints_and_bar_can_be_turned_off() -> None:
-    fit(tiny.plain(max_epochs=1, logger=False, enable_checkpointing=False))
+    fit(tiny_recipes.plain(max_epochs=1, logger=False, enable_checkpointing=False))
     assert {path.name for path in RUN.iterdir()} == {"config.yaml", "student", "summary.json"}
 
 
 def test_a_dry_run_leaves_nothing() -> None:
-    fit(tiny.plain(fast_dev_run=True))
+    fit(tiny_recipes.plain(fast_dev_run=True))
     assert not RUN.exists()
 
 
 def test_the_bar_shows_task_and_distillation_loss(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny.plain(max_epochs=1, enable_progress_bar=True)
-    fit(recipe, tiny.taught(runs.teacher / "student"))
+    recipe = tiny_recipes.plain(max_epochs=1, enable_progress_bar=True)
+    fit(recipe, tiny_recipes.taught(runs.teacher / "student"))
     said = capsys.readouterr().out
     assert "Epoch 0/0" in said
     assert "task: " in said
@@ -346,11 +347,15 @@ def test_the_bar_shows_task_and_distillation_loss(
 @pytest.mark.parametrize("foreign", ["classifier", "detector"])
 def test_a_foreign_student_is_trained_exported_and_loaded_back(foreign: str) -> None:
     if foreign == "classifier":
-        recipe = tiny.classifier(max_steps=2)
+        recipe = tiny_recipes.classifier(max_steps=2)
         path, arguments = "torchvision.models.resnet18", {"num_classes": 5}
     else:
-        recipe = tiny.plain(max_steps=2)
-        recipe["data"] |= {"train": tiny.shapes(4, 1), "val": tiny.shapes(2, 0), "batch_size": 2}
+        recipe = tiny_recipes.plain(max_steps=2)
+        recipe["data"] |= {
+            "train": tiny_recipes.shapes(4, 1),
+            "val": tiny_recipes.shapes(2, 0),
+            "batch_size": 2,
+        }
         path = "torchvision.models.detection.ssdlite320_mobilenet_v3_large"
         arguments = {"num_classes": 6, "weights": None, "weights_backbone": None}
     recipe["trainer"]["max_epochs"] = -1
@@ -364,7 +369,7 @@ def test_a_foreign_student_is_trained_exported_and_loaded_back(foreign: str) -> 
 
 
 def test_a_classifier_s_run_is_judged_by_top_1() -> None:
-    fit(tiny.classifier())
+    fit(tiny_recipes.classifier())
     summary = json.loads((RUN / "summary.json").read_text())
     assert summary["headline"] == "top1"
     share = summary["scores"]["student"]["top1"] * 16  # of 16 images

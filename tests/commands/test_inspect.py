@@ -1,5 +1,4 @@
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,11 @@ from limbeck import Taps
 from limbeck.checkpoints.libraries import detectron2, mmdetection
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
 from tests.checkpoints.libraries.darknet_files import header
-from tests.checkpoints.small import small_detector
-from tests.commands import tiny
+from tests.checkpoints.narrow_tensors import small_detector
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.models.detection.c4.reference import original_tensors
-from tests.models.detection.reference import file_of
+from tests.models.detection.c4.plain_original import original_tensors
+from tests.models.detection.published import file_of
 
 # One block a stage, strides of 4, 8 and 16, and a pyramid of 16 channels on the last two.
 AT_64_PX = {
@@ -53,20 +52,20 @@ def test_landmarks_and_paths_with_shapes_and_strides(
     target: str, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = runs.recipe("plain") if target == "recipe" else runs.teacher / "student"
-    tiny.limbeck("inspect", place, "--size", "[64,64]")
+    tiny_recipes.limbeck("inspect", place, "--size", "[64,64]")
     found = shown(capsys)
     assert {name: found[name] for name in AT_64_PX} == AT_64_PX
 
 
 def test_a_recipe_s_teacher_is_shown_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck("inspect", runs.recipe("taught"), "--size", "[64,64]", "--depth", 1)
+    tiny_recipes.limbeck("inspect", runs.recipe("taught"), "--size", "[64,64]", "--depth", 1)
     said = capsys.readouterr().out
     assert "teacher: landmarks" in said
     assert "student: landmarks" not in said  # an overlay states no student
 
 
 def test_every_path_can_be_tapped(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]")
+    tiny_recipes.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]")
     model = load_student(runs.teacher / "student")
     paths = [n for n, cells in shown(capsys).items() if len(cells) == 4 and cells[1].isdigit()]
     assert len(paths) > 20
@@ -76,7 +75,7 @@ def test_every_path_can_be_tapped(runs: Runs, capsys: pytest.CaptureFixture[str]
 
 
 def test_depth_limits_the_paths(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]", "--depth", 2)
+    tiny_recipes.limbeck("inspect", runs.teacher / "student", "--size", "[64,64]", "--depth", 2)
     found = shown(capsys)
     assert "backbone.fpn" in found
     assert "backbone.body.layer2" not in found
@@ -93,7 +92,7 @@ def test_depth_limits_the_paths(runs: Runs, capsys: pytest.CaptureFixture[str]) 
 def test_a_model_by_name(
     name: str, landmark: str, shape: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny.limbeck("inspect", name, "--size", "[64,64]")
+    tiny_recipes.limbeck("inspect", name, "--size", "[64,64]")
     assert shape in shown(capsys)[landmark]
 
 
@@ -101,7 +100,7 @@ def test_a_detector_of_one_image_size_is_shown_at_that(capsys: pytest.CaptureFix
     """An SSD300 takes no image of 256 pixels."""
     shape = BasicBlocks((1, 1, 1, 1), (4, 4, 8, 8))
     save_student(SSD(shape, 2, image_size=(96, 160), levels=(3, 6)), "ssd")
-    tiny.limbeck("inspect", "ssd")
+    tiny_recipes.limbeck("inspect", "ssd")
     assert "1x4x12x20" in shown(capsys)["C3"]
 
 
@@ -112,7 +111,7 @@ def test_a_weights_file(suffix: str, runs: Runs, capsys: pytest.CaptureFixture[s
     if suffix == ".pth":
         path = Path("weights.pth")
         torch.save({"model": state}, path)
-    tiny.limbeck("inspect", path)
+    tiny_recipes.limbeck("inspect", path)
     said = capsys.readouterr().out
     count = sum(tensor.numel() for tensor in state.values())
     assert f"{len(state)} tensors, {count / 1e6:.2f} M values" in said
@@ -140,7 +139,7 @@ def test_a_detector_of_a_library(
     else:
         path = Path("stock.pth")
         torch.save(tensors, path)
-    tiny.limbeck("inspect", path)
+    tiny_recipes.limbeck("inspect", path)
     rows = folded(capsys)
     names = library if library != "torchvision" else "torchvision, or of a network of its own"
     assert rows["names of"] == names
@@ -159,7 +158,7 @@ def test_classes_metadata_and_what_else_a_file_holds(capsys: pytest.CaptureFixtu
     average = {name: value + 1 for name, value in weights.items()}
     more = {"meta": meta, "ema_state_dict": average, "optimizer": {"state": {}}}
     torch.save(kept | more, path)
-    tiny.limbeck("inspect", path)
+    tiny_recipes.limbeck("inspect", path)
     found = shown(capsys)
     assert found["kept under"] == ["state_dict"]
     assert found["others in the file"] == ["ema_state_dict"]
@@ -172,7 +171,7 @@ def test_a_trunk_with_its_name_and_input(capsys: pytest.CaptureFixture[str]) -> 
     body = detectron2.write(small_detector("RetinaNet", "resnet50"), bgr=True)
     prefix = "backbone.bottom_up."
     trunk = {k.removeprefix(prefix): v for k, v in body.items() if k.startswith(prefix)}
-    tiny.limbeck("inspect", file_of(Path(), "detectron2", trunk))
+    tiny_recipes.limbeck("inspect", file_of(Path(), "detectron2", trunk))
     found = shown(capsys)
     assert (found["names of"], found["network"]) == (["detectron2"], ["trunk"])
     assert found["as detectron2's"][0].startswith("backbone=resnet50, mean=(0.485, 0.456, 0.406)")
@@ -183,7 +182,7 @@ def test_a_detector_that_limbeck_has_not_is_shown_with_the_reason(
 ) -> None:
     weights = detectron2.write(small_detector("FasterRCNN", "resnet18"), bgr=False)
     weights["roi_heads.mask_head.mask_fcn1.weight"] = torch.zeros(1)
-    tiny.limbeck("inspect", file_of(Path(), "detectron2", weights))
+    tiny_recipes.limbeck("inspect", file_of(Path(), "detectron2", weights))
     said = capsys.readouterr().out
     assert "not one of limbeck's: model_final.pkl, read as detectron2's: 1 of 131 tensors" in said
     assert "roi_heads.mask_head.mask_fcn1.weight" in said
@@ -203,7 +202,7 @@ def test_what_cannot_be_inspected_is_refused_with_the_reason(
     target: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("inspect", target)
+        tiny_recipes.limbeck("inspect", target)
     assert end.value.code == 1
     assert message in capsys.readouterr().err
 
@@ -214,7 +213,7 @@ def test_a_detector_of_fine_grained_feature_imitation(
     held = {"session": 1, "epoch": 8, "pooling_mode": "align", "class_agnostic": True}
     tensors = original_tensors("vgg16", 20, 32, agnostic=True)
     torch.save(held | {"model": tensors, "optimizer": {}}, "faster_rcnn_1_7_10021.pth")
-    tiny.limbeck("inspect", "faster_rcnn_1_7_10021.pth")
+    tiny_recipes.limbeck("inspect", "faster_rcnn_1_7_10021.pth")
     rows = folded(capsys)
     assert rows["names of"] == "fgfi"
     assert rows["network"] == "FasterRCNNC4"
@@ -222,57 +221,12 @@ def test_a_detector_of_fine_grained_feature_imitation(
     assert "class_agnostic=True, " in rows["as fgfi's"]
 
 
-# -- a method -------------------------------------------------------------------------------------
-
-
-def imitated(runs: Runs, folder: Path) -> Path:
-    """A recipe that is laid over the plain one, with the exported teacher."""
-    recipe = tiny.taught(runs.teacher / "student")
-    imitation = {"class_path": "limbeck.methods.FineGrainedImitation", "init_args": {"factor": 0.6}}
-    recipe["model"]["methods"] = {"near": imitation}
-    return tiny.write(folder, "imitated", recipe)
-
-
-def test_the_imitation_mask_is_drawn(
-    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    over = imitated(runs, tmp_path)
-    picture = tmp_path / "there" / "masks.png"
-    words = ("--method", "near", "--picture", picture, "--images", 2)
-    tiny.limbeck("inspect", runs.recipe("plain"), over, *words)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    told = re.findall(r"(maps.*): (.*) % of the area, mean of 8", capsys.readouterr().err)
-    assert [name for name, _ in told] == ["maps.0, stride 8", "maps.1, stride 16"]
-    assert all(0 < float(share) < 100 for _, share in told)
-
-
-@pytest.mark.parametrize(
-    ("recipes", "method", "message"),
-    [
-        (("plain", "taught"), "fitnet", "FitNet has nothing that could be drawn"),
-        (("plain", "taught"), "near", "these recipes have fitnet, for detection"),
-        (("plain",), "near", "these recipes have no methods, for detection"),
-    ],
-)
-def test_what_cannot_be_drawn(
-    recipes: tuple[str, ...],
-    method: str,
-    message: str,
-    runs: Runs,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit):
-        tiny.limbeck("inspect", *map(runs.recipe, recipes), "--method", method)
-    assert message in capsys.readouterr().err
-    assert not Path("method.png").exists()
-
-
 def test_a_file_of_darknets(capsys: pytest.CaptureFixture[str]) -> None:
     """It has no names; the length tells what it may be of."""
     path = Path("darknet19_448.conv.23")
     path.write_bytes(header(seen=1234))
     os.truncate(path, 20 + 4 * 19_831_776)
-    tiny.limbeck("inspect", path)
+    tiny_recipes.limbeck("inspect", path)
     found = folded(capsys)
     assert found["numbers"] == "19,831,776"
     assert found["images seen"] == "1,234"
@@ -281,5 +235,5 @@ def test_a_file_of_darknets(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_file_of_darknets_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        tiny.limbeck("inspect", "darknet19_448.conv.23")
+        tiny_recipes.limbeck("inspect", "darknet19_448.conv.23")
     assert "darknet19_448.conv.23 does not exist" in capsys.readouterr().err

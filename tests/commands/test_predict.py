@@ -16,7 +16,7 @@ from limbeck.data import (
     ShuffleDetAugmentation,
 )
 from limbeck.models import Classifier, load_student, save_student
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 
 SAVED = Path("exported")
@@ -45,7 +45,7 @@ def test_detections_are_the_model_s_at_or_above_the_threshold(runs: Runs) -> Non
     scores = torch.cat([found["scores"] for found in expected])
     threshold = scores.median().item()
     assert scores.min() < threshold < scores.max()
-    tiny.limbeck("predict", runs.taught / "student", *paths, "--threshold", threshold)
+    tiny_recipes.limbeck("predict", runs.taught / "student", *paths, "--threshold", threshold)
     found = results()
     assert list(found) == [str(path) for path in paths]
     for path, truth in zip(paths, expected, strict=True):
@@ -61,7 +61,9 @@ def test_detections_are_the_model_s_at_or_above_the_threshold(runs: Runs) -> Non
 
 def test_without_a_detection_the_picture_is_the_image(runs: Runs) -> None:
     (path,) = pictures(1, size=64)
-    tiny.limbeck("predict", runs.taught / "student", "images", "--threshold", 1.0, "--output", "o")
+    tiny_recipes.limbeck(
+        "predict", runs.taught / "student", "images", "--threshold", 1.0, "--output", "o"
+    )
     assert results("o") == {str(path): []}
     assert torch.equal(decode_image("o/0.png", "RGB"), decode_image(str(path)))
 
@@ -80,7 +82,7 @@ def test_a_classifier_sees_what_it_was_measured_on() -> None:
     Path("images").mkdir()
     image = Shapes("classification", size=96, count=1)[0][0][:, :70]  # not square
     write_png(image, "images/0.png")
-    tiny.limbeck("predict", SAVED, "images")
+    tiny_recipes.limbeck("predict", SAVED, "images")
     seen = ClassificationAugmentation(size=48, resize=60).evaluation()(image)
     assert seen.shape == (3, 48, 48)
     with torch.inference_mode():
@@ -103,7 +105,7 @@ def test_an_augmentation_of_others_is_built_on_trust_alone(
         (("--trust", "true"), "no_package.GreyImages, which cannot be imported"),
     ):
         with pytest.raises(SystemExit) as end:
-            tiny.limbeck("predict", SAVED, path, *words)
+            tiny_recipes.limbeck("predict", SAVED, path, *words)
         assert end.value.code == 1
         assert message in capsys.readouterr().err
     assert not Path("predictions").exists()
@@ -124,7 +126,7 @@ def test_a_detector_sees_what_it_was_measured_on(
 def test_a_classifier_of_which_nothing_is_known_sees_the_image_as_it_is() -> None:
     model = save_classifier({})
     (path,) = pictures(1, size=70)
-    tiny.limbeck("predict", SAVED, path)
+    tiny_recipes.limbeck("predict", SAVED, path)
     image = to_dtype(decode_image(str(path)), torch.float32, scale=True)
     with torch.inference_mode():
         score = model(image[None])[0].softmax(0).max().item()
@@ -132,10 +134,10 @@ def test_a_classifier_of_which_nothing_is_known_sees_the_image_as_it_is() -> Non
 
 
 def test_a_run_s_classifier_predicts_on_its_own_data() -> None:
-    path = tiny.write(Path("recipes"), "classes", tiny.classifier())
-    tiny.limbeck("fit", "--config", path)
+    path = tiny_recipes.write(Path("recipes"), "classes", tiny_recipes.classifier())
+    tiny_recipes.limbeck("fit", "--config", path)
     pictures(3, size=80)
-    tiny.limbeck("predict", "runs/recipes/classes/student", "images")
+    tiny_recipes.limbeck("predict", "runs/recipes/classes/student", "images")
     for found in results().values():
         assert {d["class"] for d in found} == set(Shapes(count=1).classes)
         assert sum(d["score"] for d in found) == pytest.approx(1, abs=1e-3)
@@ -148,7 +150,7 @@ def test_images_are_decoded_as_the_datasets_decode_them(runs: Runs) -> None:
     PIL.Image.open("images/colour.jpg").convert("P").save("images/palette.gif")
     PIL.Image.new("L", (64, 64)).save("images/grey.png")
     Path("images/notes.txt").write_text("no image")
-    tiny.limbeck("predict", runs.taught / "student", "images")
+    tiny_recipes.limbeck("predict", runs.taught / "student", "images")
     assert [Path(name).name for name in results()] == ["colour.jpg", "grey.png", "palette.gif"]
 
 
@@ -167,7 +169,7 @@ def test_what_is_no_image_is_refused_by_name(
         (["a", "b"], "2 images are called 'same'"),
     ):
         with pytest.raises(SystemExit) as end:
-            tiny.limbeck("predict", runs.taught / "student", *words)
+            tiny_recipes.limbeck("predict", runs.taught / "student", *words)
         assert end.value.code == 1
         assert message in capsys.readouterr().err
 
@@ -175,7 +177,7 @@ def test_what_is_no_image_is_refused_by_name(
 def test_a_folder_without_a_student_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     pictures(1)
     with pytest.raises(SystemExit):
-        tiny.limbeck("predict", "nowhere", "images")
+        tiny_recipes.limbeck("predict", "nowhere", "images")
     assert "nowhere holds no student" in capsys.readouterr().err
 
 
@@ -187,7 +189,7 @@ def test_a_photograph_is_seen_upright(runs: Runs) -> None:
     exif[0x0112] = 6  # stored lying on its left side
     upright.rotate(90, expand=True).save("turned.png", exif=exif)
     words = ("upright.png", "turned.png", "--threshold", 0.0)
-    tiny.limbeck("predict", runs.taught / "student", *words)
+    tiny_recipes.limbeck("predict", runs.taught / "student", *words)
     found = results()
     assert found["upright.png"]
     assert found["upright.png"] == found["turned.png"]
@@ -199,7 +201,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     paths = pictures(size=64)
     Path("images/broken.png").write_bytes(paths[0].read_bytes()[:200])
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("predict", runs.taught / "student", "images")
+        tiny_recipes.limbeck("predict", runs.taught / "student", "images")
     assert end.value.code == 1
     assert list(results()) == [str(path) for path in paths]
     said = capsys.readouterr().err

@@ -8,7 +8,7 @@ import yaml
 from limbeck.commands import quickstart as verb
 from limbeck.commands import recipes
 from limbeck.models import load_student
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 
 RUNS = ("teacher", "plain", "plain_equal_time", "distilled")
 
@@ -22,8 +22,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             recipe["data"] |= {"batch_size": 2, "eval_batch_size": 4, "workers": 0}
             recipe["data"]["train"]["init_args"] |= {"count": 8, "size": 64}
             recipe["data"]["val"]["init_args"] |= {"count": 4, "size": 64}
-            recipe["trainer"] |= tiny.TRAINER | {"log_every_n_steps": 1}
-        tiny.write(Path("own/shapes"), name, recipe)
+            recipe["trainer"] |= tiny_recipes.TRAINER | {"log_every_n_steps": 1}
+        tiny_recipes.write(Path("own/shapes"), name, recipe)
     own = Path("own").resolve()
     monkeypatch.setattr(recipes, "folder", lambda: own)
     monkeypatch.setattr(verb, "STEPS", 4)
@@ -41,9 +41,10 @@ def test_the_constants_are_those_of_the_recipes(name: str, steps: int) -> None:
     assert recipe["data"]["val"]["init_args"] == {"count": 200, "seed": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_quickstart_compares_four_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.limbeck("quickstart", "--output", "out")
+    tiny_recipes.limbeck("quickstart", "--output", "out")
     said = capsys.readouterr().out
     assert "Written to out: table.md, losses.png, detections.png" in said
     table = Path("out/table.md").read_text()

@@ -5,7 +5,7 @@ import rich
 from rich.console import Console
 
 from limbeck.commands.recipes import find, folder, names
-from tests.commands.tiny import limbeck
+from tests.commands.tiny_recipes import limbeck
 
 
 def test_every_recipe_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,22 +12,22 @@ from safetensors.torch import load_file
 
 from limbeck.cli import main
 from limbeck.commands.resume import differences
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.commands.tiny import RUN, fit
+from tests.commands.tiny_recipes import RUN, fit
 
 STEPS = 12
 
 
-def killable(teacher: Path, **trainer: object) -> list[tiny.Recipe]:
+def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
     """24 images, 12 steps; the student draws the regions that it learns from at random."""
-    recipe = tiny.plain(log_every_n_steps=1, **trainer)
+    recipe = tiny_recipes.plain(log_every_n_steps=1, **trainer)
     recipe["checkpoint_every"] = 2
     recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
-    recipe["data"] |= {"train": tiny.shapes(24, 1), "batch_size": 4}
+    recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     arguments = {
         name: value
-        for name, value in tiny.detector()["init_args"].items()
+        for name, value in tiny_recipes.detector()["init_args"].items()
         if name not in ("head_depth", "topk_candidates")
     }
     recipe["model"]["student"] = {
@@ -35,7 +35,7 @@ def killable(teacher: Path, **trainer: object) -> list[tiny.Recipe]:
         "init_args": arguments | {"box_head_channels": 16},
     }
     recipe["model"]["moving_average"] = 0.9
-    overlay = tiny.taught(teacher)
+    overlay = tiny_recipes.taught(teacher)
     overlay["model"]["methods"]["fitnet"]["init_args"]["places"] = ["P3", "P4"]
     del overlay["model"]["transfer"]
     return [recipe, overlay]
@@ -75,7 +75,7 @@ def losses(run: Path) -> list[dict[str, str]]:
     """What was logged at every step."""
     return [
         {name: value for name, value in row.items() if name.startswith(("step", "train/"))}
-        for row in tiny.rows(run)
+        for row in tiny_recipes.rows(run)
         if row["train/total"]
     ]
 
@@ -90,6 +90,7 @@ KILLS = {
 ENDS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 128 + signal.SIGTERM}  # exit codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", KILLS)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) -> None:
     epochs = STEPS * processes * 4 // 24
@@ -97,7 +98,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) 
     recipes = killable(runs.teacher / "student", max_epochs=epochs, **together)
     begin = ["fit"]
     for number, recipe in enumerate(recipes):
-        begin += ["--config", tiny.write(Path("recipes"), str(number), recipe)]
+        begin += ["--config", tiny_recipes.write(Path("recipes"), str(number), recipe)]
     begin.append("--trainer.default_root_dir")
     assert limbeck(*begin, "whole", processes=processes) == [0] * processes
 
@@ -141,11 +142,11 @@ def test_the_random_numbers_of_a_step_do_not_depend_on_the_steps_before(runs: Ru
 def test_a_changed_recipe_is_refused_with_the_differences(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(tiny.plain(max_epochs=1))
+    fit(tiny_recipes.plain(max_epochs=1))
     before = (RUN / "config.yaml").read_bytes()
     changed = ("--model.optimizer.lr", "0.5", "--data.workers", "1", "--trainer.max_epochs", "3")
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("fit", "--resume", RUN, *changed)
+        tiny_recipes.limbeck("fit", "--resume", RUN, *changed)
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert "run was begun with another recipe" in said
@@ -158,27 +159,29 @@ def test_a_changed_recipe_is_refused_with_the_differences(
 def test_another_recipe_is_refused_and_the_same_one_is_not(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(tiny.plain(max_epochs=1))
-    same = tiny.write(Path("recipes"), "same", tiny.plain(max_epochs=1))
-    tiny.limbeck("fit", "--resume", RUN, "--config", same)
-    other = tiny.write(Path("recipes"), "other", tiny.taught(runs.teacher / "student"))
+    fit(tiny_recipes.plain(max_epochs=1))
+    same = tiny_recipes.write(Path("recipes"), "same", tiny_recipes.plain(max_epochs=1))
+    tiny_recipes.limbeck("fit", "--resume", RUN, "--config", same)
+    other = tiny_recipes.write(
+        Path("recipes"), "other", tiny_recipes.taught(runs.teacher / "student")
+    )
     with pytest.raises(SystemExit):
-        tiny.limbeck("fit", "--resume", RUN, "--config", other)
+        tiny_recipes.limbeck("fit", "--resume", RUN, "--config", other)
     assert "model.transfer was None, is {'head': 'head'}" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_resumed_without_a_step(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tiny.plain(max_epochs=1))
+    fit(tiny_recipes.plain(max_epochs=1))
     before = {path: path.read_bytes() for path in RUN.glob("student/*")}
     recipe = yaml.safe_load((RUN / "config.yaml").read_text())
-    tiny.limbeck("fit", "--resume", RUN)
+    tiny_recipes.limbeck("fit", "--resume", RUN)
     assert {path: path.read_bytes() for path in RUN.glob("student/*")} == before
     assert yaml.safe_load((RUN / "config.yaml").read_text())["model"] == recipe["model"]
 
 
 def test_a_folder_without_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        tiny.limbeck("fit", "--resume", "nowhere")
+        tiny_recipes.limbeck("fit", "--resume", "nowhere")
     assert end.value.code == 1
     assert "nowhere holds no run to resume: there is no config.yaml" in capsys.readouterr().err
 
@@ -198,41 +201,41 @@ def test_differences_are_found_at_any_depth() -> None:
 def test_a_resumed_run_keeps_its_recipe_and_its_rows_even_if_it_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fit(tiny.plain(max_epochs=1, log_every_n_steps=1))
+    fit(tiny_recipes.plain(max_epochs=1, log_every_n_steps=1))
     recipe, rows = (RUN / "config.yaml").read_bytes(), (RUN / "metrics.csv").read_bytes()
-    tiny.limbeck("fit", "--resume", RUN, "--data.workers", "1")
+    tiny_recipes.limbeck("fit", "--resume", RUN, "--data.workers", "1")
     assert (RUN / "config.yaml").read_bytes() == recipe
     last = RUN / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises((SystemExit, RuntimeError)):
-        tiny.limbeck("fit", "--resume", RUN)
+        tiny_recipes.limbeck("fit", "--resume", RUN)
     assert (RUN / "config.yaml").read_bytes() == recipe
     assert (RUN / "metrics.csv").read_text().split() == rows.decode().split()
 
 
 def test_a_row_that_was_cut_off_is_dropped() -> None:
-    fit(tiny.plain(max_epochs=2, log_every_n_steps=1))
+    fit(tiny_recipes.plain(max_epochs=2, log_every_n_steps=1))
     path = RUN / "metrics.csv"
     whole = path.read_text().splitlines()
     path.write_text("\n".join(whole) + "\n1,2")
-    tiny.limbeck("fit", "--resume", RUN)
+    tiny_recipes.limbeck("fit", "--resume", RUN)
     assert path.read_text().splitlines() == whole
 
 
 def test_the_recipe_names_no_checkpoint() -> None:
-    fit(tiny.plain(max_epochs=1))
+    fit(tiny_recipes.plain(max_epochs=1))
     longer = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt")
-    recipe = tiny.plain(max_epochs=2)
+    recipe = tiny_recipes.plain(max_epochs=2)
     recipe["model"]["learning_rate"] = {"shape": "constant"}
     with pytest.raises(SystemExit):  # another course of the learning rate: refused, as ever
-        fit(tiny.plain(max_epochs=2), words=longer)
+        fit(tiny_recipes.plain(max_epochs=2), words=longer)
     assert yaml.safe_load((RUN / "config.yaml").read_text())["ckpt_path"] is None
 
 
 def test_other_batches_are_refused_at_an_epoch_s_end_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = tiny.plain(max_epochs=1)
+    recipe = tiny_recipes.plain(max_epochs=1)
     recipe["model"]["learning_rate"] = {"shape": "constant", "warm_up": 0}
     fit(recipe)
     last = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt", "--data.batch_size", "4")
@@ -243,14 +246,14 @@ def test_other_batches_are_refused_at_an_epoch_s_end_too(
 
 
 def test_only_training_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tiny.plain(max_epochs=1))
+    fit(tiny_recipes.plain(max_epochs=1))
     with pytest.raises(SystemExit):
-        tiny.limbeck("validate", "--resume", RUN)
+        tiny_recipes.limbeck("validate", "--resume", RUN)
     assert "--resume continues training" in capsys.readouterr().err
 
 
 def test_a_moved_run_knows_its_best_score() -> None:
-    recipe = tiny.plain(max_epochs=2, max_steps=6)
+    recipe = tiny_recipes.plain(max_epochs=2, max_steps=6)
     recipe["model"]["learning_rate"] = {"shape": "constant", "warm_up": 0}
     fit(recipe)
     last = RUN / "checkpoints" / "last.ckpt"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from limbeck.models import load_student
-from tests.commands import tiny
-from tests.commands.tiny import Recipe, fit
+from tests.commands import tiny_recipes
+from tests.commands.tiny_recipes import Recipe, fit
 
 IMITATION = "limbeck.methods.FineGrainedImitation"
 
@@ -50,7 +50,7 @@ def kitti(shared: Path, student: Recipe) -> Recipe:
             "batch_size": 3,
             "workers": 0,
         },
-        "trainer": {"max_epochs": 1} | tiny.TRAINER,
+        "trainer": {"max_epochs": 1} | tiny_recipes.TRAINER,
     }
 
 
@@ -80,7 +80,7 @@ def widerface(shared: Path, student: Recipe) -> Recipe:
             "batch_size": 2,
             "workers": 0,
         },
-        "trainer": {"max_epochs": 2} | tiny.TRAINER,
+        "trainer": {"max_epochs": 2} | tiny_recipes.TRAINER,
     }
 
 
@@ -99,13 +99,14 @@ def assert_distilled(headline: str, scores: set[str], capsys: pytest.CaptureFixt
     for of_side in summary["scores"].values():
         assert scores <= of_side.keys()
         assert all(0 <= value <= 1 for value in of_side.values())
-    logged = [row for row in tiny.rows(Path("imitated")) if row.get("train/total")]
+    logged = [row for row in tiny_recipes.rows(Path("imitated")) if row.get("train/total")]
     losses = [float(row["train/raw/imitation/imitation"]) for row in logged]
     assert losses
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_shuffledet_imitates_on_kitti(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, student = kitti(shared, shuffledet(0.25)), kitti(shared, shuffledet(0.15))
     fit(teacher, folder=Path("teacher"))
@@ -123,6 +124,7 @@ def test_shuffledet_imitates_on_kitti(shared: Path, capsys: pytest.CaptureFixtur
     assert found["boxes"].shape[1] == 4
 
 
+@pytest.mark.slow
 def test_yolov2_imitates_on_wider_face(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, student = widerface(shared, yolov2(0.1)), widerface(shared, yolov2(0.05))
     fit(teacher, folder=Path("teacher"))
@@ -135,7 +137,7 @@ def test_yolov2_imitates_on_wider_face(shared: Path, capsys: pytest.CaptureFixtu
     assert_distilled("AP", {"AP/easy", "AP/medium", "AP/hard"}, capsys)
     assert load_student("imitated/student").seen == 4  # two images, two epochs
     drawn = ["inspect", "recipes/0.yaml", "recipes/1.yaml", "--method", "imitation"]
-    tiny.limbeck(*drawn, "--picture", "mask.png")
+    tiny_recipes.limbeck(*drawn, "--picture", "mask.png")
     assert Path("mask.png").stat().st_size > 10_000
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import tiny
+from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.commands.tiny import RUN, fit
+from tests.commands.tiny_recipes import RUN, fit
 from tests.metrics.plain_voc import plain_ap, read_annotations, read_detection_files
 
 
@@ -15,7 +15,7 @@ def test_validate_shows_student_and_teacher_side_by_side(
 ) -> None:
     scores = json.loads((runs.taught / "summary.json").read_text())["scores"]
     last = runs.taught / "checkpoints" / "last.ckpt"
-    tiny.limbeck("validate", *runs.pair, "--ckpt_path", last)
+    tiny_recipes.limbeck("validate", *runs.pair, "--ckpt_path", last)
     lines = capsys.readouterr().out.splitlines()
     (heads,) = (line for line in lines if "score" in line)
     assert heads.index("teacher") < heads.index("student")
@@ -29,12 +29,14 @@ def test_validate_shows_student_and_teacher_side_by_side(
 def test_validate_measures_the_averaged_weights_of_a_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = tiny.classifier(max_epochs=3)
+    recipe = tiny_recipes.classifier(max_epochs=3)
     recipe["model"]["moving_average"] = 0.9
     fit(recipe)
     top1 = json.loads((RUN / "summary.json").read_text())["scores"]["student"]["top1"]
-    path = tiny.write(Path("recipes"), "again", recipe)
-    tiny.limbeck("validate", "--config", path, "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
+    path = tiny_recipes.write(Path("recipes"), "again", recipe)
+    tiny_recipes.limbeck(
+        "validate", "--config", path, "--ckpt_path", RUN / "checkpoints" / "last.ckpt"
+    )
     assert f"│ {top1:.3f} " in capsys.readouterr().out
 
 
@@ -52,10 +54,10 @@ def test_a_voc_devkit_is_measured_by_its_protocol_and_its_detection_files_say_th
             "metric": "voc",
         },
         "data": {"val": {"class_path": "limbeck.data.VOC", "init_args": known}, "workers": 0},
-        "trainer": tiny.TRAINER,
+        "trainer": tiny_recipes.TRAINER,
     }
-    path = tiny.write(Path("recipes"), "voc", recipe)
-    tiny.limbeck("validate", "--config", path, "--detections", "kit/results")
+    path = tiny_recipes.write(Path("recipes"), "voc", recipe)
+    tiny_recipes.limbeck("validate", "--config", path, "--detections", "kit/results")
 
     stems = (root / "ImageSets/Main/train.txt").read_text().split()
     gt = read_annotations(root, stems, names)

@@ -7,7 +7,7 @@ from limbeck import Distillation
 from limbeck.methods import KD, MGD, Calibration, FineGrainedImitation, FitNet, Method, Side, Step
 from limbeck.methods.base import Epochs, PlaceModules
 from limbeck.schedules import Decay
-from tests import small
+from tests import batches, observation, small_models
 
 
 class Centre(Method):
@@ -20,7 +20,7 @@ class Centre(Method):
         self.student_taps = self.teacher_taps = {"logits": ""}
         self.weights = {"centre": 1.0}
         self.seen = []
-        self.register_buffer("centre", torch.zeros(small.CLASSES))
+        self.register_buffer("centre", torch.zeros(small_models.CLASSES))
 
     def observe(self, step):
         modes = step.student.model.training, step.taught.model.training, torch.is_grad_enabled()
@@ -36,17 +36,19 @@ class Centre(Method):
 
 
 def test_calibration_over_batches_restores_modes():
-    batch = small.pictures(), small.labels()
-    pair = Distillation(small.resnet(), small.resnet(Bottleneck), [Centre(), KD()]).train()
+    batch = batches.pictures(), batches.labels()
+    pair = Distillation(
+        small_models.resnet(), small_models.resnet(Bottleneck), [Centre(), KD()]
+    ).train()
     pair.student.bn1.eval()
-    before = small.snapshot(pair.student)
-    more = small.pictures(4)[2:]
+    before = observation.snapshot(pair.student)
+    more = batches.pictures(4)[2:]
     pair.observe(*batch)
-    pair.observe(more, small.labels())
+    pair.observe(more, batches.labels())
     pair.solve()
     expected = pair.teacher(torch.cat([batch[0], more])).mean(0)
     assert torch.allclose(pair.methods["Centre"].centre, expected, atol=1e-6)
-    assert small.same(before, small.snapshot(pair.student))
+    assert observation.same(before, observation.snapshot(pair.student))
     assert pair.student.layer1.training
     assert not pair.student.bn1.training
     assert pair.methods.training
@@ -66,8 +68,8 @@ def test_calibration_of_detectors():
         def forward(self, step):
             return {"centre": step.student.outputs["classification"] * 0}
 
-    pair = Distillation(small.retinanet(), small.retinanet(), [Sizes()]).train()
-    pair.observe(*small.detection_batch())
+    pair = Distillation(small_models.retinanet(), small_models.retinanet(), [Sizes()]).train()
+    pair.observe(*batches.detection_batch())
     assert pair.methods["Sizes"].seen == [(((64, 64), (64, 64)), 2)]
     assert pair.student.training
 

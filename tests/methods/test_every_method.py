@@ -22,7 +22,7 @@ from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests import small
+from tests import batches, observation, small_models
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class Case:
 
 
 def pictures_and_labels(count):
-    return small.pictures(count), small.labels(count)
+    return batches.pictures(count), batches.labels(count)
 
 
 def same_student():
     """For methods that are calibrated: all processes calibrate one and the same student."""
     torch.manual_seed(5)
-    return small.resnet(norm=FrozenBatchNorm2d)
+    return small_models.resnet(norm=FrozenBatchNorm2d)
 
 
 def decided_student():
     """For methods that rank its predictions: their scores lie apart."""
-    student = small.retinanet()
+    student = small_models.retinanet()
     for name, parameter in student.head.classification_head.named_parameters():
         if name.endswith("weight"):
             nn.init.kaiming_normal_(parameter)
@@ -77,17 +77,17 @@ def decided_student():
 
 classifiers = partial(
     Case,
-    student=partial(small.resnet, norm=FrozenBatchNorm2d),
-    teacher=partial(small.resnet, Bottleneck),
+    student=partial(small_models.resnet, norm=FrozenBatchNorm2d),
+    teacher=partial(small_models.resnet, Bottleneck),
     batch=pictures_and_labels,
 )
 retinanets = partial(
     Case,
-    student=small.retinanet,
-    teacher=partial(small.retinanet, Bottleneck, channels=48),
+    student=small_models.retinanet,
+    teacher=partial(small_models.retinanet, Bottleneck, channels=48),
     # At 128 px no stride-2 convolution meets a 1x1 map, where torch 2.14's bf16 gradient on a CPU
     # is sometimes not finite.
-    batch=partial(small.detection_batch, size=128),
+    batch=partial(batches.detection_batch, size=128),
 )
 
 CASES: dict[type[Method], Case] = {
@@ -106,7 +106,7 @@ CASES: dict[type[Method], Case] = {
         # More samples than candidates: none is drawn. The few best proposals are always the same.
         lambda: methods.HEAD(akd=2.0, ckd=2.0, proposals=16, samples=100),
         student=decided_student,
-        teacher=partial(small.faster_rcnn, Bottleneck),
+        teacher=partial(small_models.faster_rcnn, Bottleneck),
         equal_halves=True,
     ),
     methods.TFHEAD: retinanets(
@@ -215,7 +215,7 @@ def test_state_round_trip(case):
     buffer.seek(0)
     other = case.pair(seed=1)
     other.load_state_dict(torch.load(buffer, weights_only=True))
-    assert small.same(small.snapshot(pair), small.snapshot(other))
+    assert observation.same(observation.snapshot(pair), observation.snapshot(other))
     first, second = losses_of(pair, batch), losses_of(other, batch)
     assert {k: v.item() for k, v in first.raw.items()} == {
         k: v.item() for k, v in second.raw.items()
@@ -223,6 +223,7 @@ def test_state_round_trip(case):
     assert first.weights == second.weights
 
 
+@pytest.mark.slow
 def test_compiled_after_construction(case, monkeypatch):
     pair, batch = case.pair(), case.batch(2)
     expected = losses_of(pair, batch), gradients_of(pair, batch)
@@ -281,10 +282,12 @@ def distributed(tmp_path_factory):
     return torch.load(folder / "gradients.pt")
 
 
+@pytest.mark.slow
 def test_the_global_batch_counts_uneven_parts(distributed):
     assert distributed["global batch"] == 2 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CASES, ids=lambda method: method.__name__)
 def test_two_processes_equal_one(method, distributed):
     case = CASES[method]

@@ -19,7 +19,7 @@ from limbeck.models import FasterRCNNC4
 from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
 from limbeck.models.resnet import BasicBlocks
 from limbeck.schedules import LateStart
-from tests import small
+from tests import batches, observation, small_models
 
 RULES = ["own_best", "overall_best", "canonical"]
 LEVELS, SIZE = (3, 4, 5), 64
@@ -107,8 +107,8 @@ def pair_of(method: FineGrainedImitation, student: nn.Module, teacher: nn.Module
 
 def test_on_a_pyramid_and_on_some_of_its_levels() -> None:
     torch.manual_seed(0)
-    student, teacher = small.retinanet(), small.retinanet(Bottleneck, channels=48)
-    batch = small.detection_batch(2, 128)
+    student, teacher = small_models.retinanet(), small_models.retinanet(Bottleneck, channels=48)
+    batch = batches.detection_batch(2, 128)
     whole = pair_of(FineGrainedImitation(), student, teacher)
     method = whole.methods["it"]
     assert list(method.anchors_of.values()) == [0, 1, 2, 3, 4]
@@ -131,17 +131,21 @@ def test_on_a_pyramid_and_on_some_of_its_levels() -> None:
 
 def test_a_place_beside_the_maps_of_the_anchors() -> None:
     pair = pair_of(
-        FineGrainedImitation({"C4": "C4.pre"}), small.retinanet(), small.retinanet(Bottleneck)
+        FineGrainedImitation({"C4": "C4.pre"}),
+        small_models.retinanet(),
+        small_models.retinanet(Bottleneck),
     )
     assert pair.methods["it"].anchors_of == {"C4": 1}
-    assert pair(*small.detection_batch(2, 128)).raw["it/imitation"] > 0
+    assert pair(*batches.detection_batch(2, 128)).raw["it/imitation"] > 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_any_number_of_images_some_without_boxes(count: int) -> None:
     torch.manual_seed(0)
-    pair = pair_of(FineGrainedImitation(), small.retinanet(), small.retinanet(Bottleneck))
-    images, targets = small.detection_batch(count, 128)
+    pair = pair_of(
+        FineGrainedImitation(), small_models.retinanet(), small_models.retinanet(Bottleneck)
+    )
+    images, targets = batches.detection_batch(count, 128)
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
     some = pair(images, [none, *targets[1:]])
     some.total.backward()
@@ -150,8 +154,10 @@ def test_any_number_of_images_some_without_boxes(count: int) -> None:
 
 
 def test_without_a_box_there_is_a_zero_with_a_gradient() -> None:
-    pair = pair_of(FineGrainedImitation(), small.retinanet(), small.retinanet(Bottleneck))
-    images, _ = small.detection_batch(2, 128)
+    pair = pair_of(
+        FineGrainedImitation(), small_models.retinanet(), small_models.retinanet(Bottleneck)
+    )
+    images, _ = batches.detection_batch(2, 128)
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
     loss = pair(images, [none, none]).raw["it/imitation"]
     loss.backward()
@@ -162,18 +168,21 @@ def test_without_a_box_there_is_a_zero_with_a_gradient() -> None:
 def test_images_of_several_sizes_and_a_teacher_of_another_kind() -> None:
     torch.manual_seed(0)
     method = FineGrainedImitation({"P3": "P3", "P4": "P4"})
-    pair = pair_of(method, small.retinanet(), small.faster_rcnn(Bottleneck))
-    images, targets = small.detection_batch(2, 128)
+    pair = pair_of(method, small_models.retinanet(), small_models.faster_rcnn(Bottleneck))
+    images, targets = batches.detection_batch(2, 128)
     images[1] = images[1][:, :96, :64]
     assert pair(images, targets).raw["it/imitation"] > 0
 
 
 def test_the_teacher_stops_after_the_imitated_maps() -> None:
-    teacher = small.faster_rcnn(Bottleneck)
-    student = small.faster_rcnn()
+    teacher = small_models.faster_rcnn(Bottleneck)
+    student = small_models.faster_rcnn()
     pair = pair_of(FineGrainedImitation(), student, teacher)
-    with small.calls_of(teacher.rpn) as calls, small.calls_of(teacher.backbone) as trunk:
-        pair(*small.detection_batch(2, 128))
+    with (
+        observation.calls_of(teacher.rpn) as calls,
+        observation.calls_of(teacher.backbone) as trunk,
+    ):
+        pair(*batches.detection_batch(2, 128))
     assert (len(calls), len(trunk)) == (0, 1)
 
 
@@ -181,18 +190,24 @@ def test_the_teacher_stops_after_the_imitated_maps() -> None:
 def test_another_stride_of_the_teacher_is_refused_or_resized(resize: str) -> None:
     places = {"P4": "P3", "P5": "P6"}
     with pytest.raises(ValueError, match=r"P4: .*8, 8.*16, 16.* resize=area or bilinear"):
-        pair_of(FineGrainedImitation(places), small.retinanet(), small.retinanet(Bottleneck))
+        pair_of(
+            FineGrainedImitation(places),
+            small_models.retinanet(),
+            small_models.retinanet(Bottleneck),
+        )
     pair = pair_of(
-        FineGrainedImitation(places, resize=resize), small.retinanet(), small.retinanet(Bottleneck)
+        FineGrainedImitation(places, resize=resize),
+        small_models.retinanet(),
+        small_models.retinanet(Bottleneck),
     )
-    assert pair(*small.detection_batch(2, 128)).raw["it/imitation"] > 0
+    assert pair(*batches.detection_batch(2, 128)).raw["it/imitation"] > 0
 
 
 def test_maps_that_differ_at_some_image_sizes_alone() -> None:
     """One network rounds down, the other up: 9 and 10 columns of 150 pixels, both 8 of 128."""
     blocks = BasicBlocks(depths=(1, 1, 1), widths=(4, 8, 16))
     build = partial(FasterRCNNC4, num_classes=4, preset="fgfi", box_head_channels=8)
-    images, targets = small.detection_batch(2, 150)
+    images, targets = batches.detection_batch(2, 150)
     pair = pair_of(FineGrainedImitation(), build(blocks), build("vgg11"))
     with pytest.raises(ValueError, match=r"10, 10\).*9, 9\) differ.* resize=area or bilinear"):
         pair(images, targets)
@@ -201,7 +216,7 @@ def test_maps_that_differ_at_some_image_sizes_alone() -> None:
 
 
 def test_unequal_numbers_of_levels_are_to_be_named() -> None:
-    student, teacher = small.retinanet(), small.faster_rcnn(Bottleneck)
+    student, teacher = small_models.retinanet(), small_models.faster_rcnn(Bottleneck)
     teacher.backbone.fpn.extra_blocks = None
     teacher.rpn.anchor_generator.sizes = teacher.rpn.anchor_generator.sizes[:4]
     teacher.rpn.anchor_generator.aspect_ratios = teacher.rpn.anchor_generator.aspect_ratios[:4]
@@ -212,12 +227,18 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
 
 def test_a_student_without_anchors() -> None:
     with pytest.raises(ValueError, match=r"needs a student with anchors, which ResNet does not"):
-        pair_of(FineGrainedImitation(["C4"]), small.resnet(), small.resnet(Bottleneck))
+        pair_of(
+            FineGrainedImitation(["C4"]), small_models.resnet(), small_models.resnet(Bottleneck)
+        )
 
 
 def test_a_place_where_there_are_no_anchors() -> None:
     with pytest.raises(ValueError, match=r"C2 is 32 x 32.*anchors on 16 x 16, 8 x 8"):
-        pair_of(FineGrainedImitation(["C2"]), small.retinanet(), small.retinanet(Bottleneck))
+        pair_of(
+            FineGrainedImitation(["C2"]),
+            small_models.retinanet(),
+            small_models.retinanet(Bottleneck),
+        )
 
 
 @pytest.mark.parametrize(
@@ -226,10 +247,12 @@ def test_a_place_where_there_are_no_anchors() -> None:
 def test_the_adapter(activation: str | None, kind: type | None) -> None:
     torch.manual_seed(0)
     method = FineGrainedImitation(["P3"], kernel_size=1, activation=activation)
-    pair = pair_of(method, small.retinanet(), small.retinanet(Bottleneck, channels=48))
+    pair = pair_of(
+        method, small_models.retinanet(), small_models.retinanet(Bottleneck, channels=48)
+    )
     adapter = method.adapter_of("P3")
     convolution = adapter if kind is None else adapter[0]
-    told = str(pair.check(*small.detection_batch(2, 128))).replace(" ", "")
+    told = str(pair.check(*batches.detection_batch(2, 128))).replace(" ", "")
     assert f"conv1x132to48{f',{kind.__name__}' if kind else ''}" in told
     assert kind is None or isinstance(adapter[1], kind)
     assert convolution.weight.shape == (48, 32, 1, 1)
@@ -240,8 +263,10 @@ def test_the_adapter(activation: str | None, kind: type | None) -> None:
 
 def test_the_adapter_of_a_path_is_in_the_wiring() -> None:
     path = "backbone.body.layer2"
-    pair = pair_of(FineGrainedImitation([path]), small.retinanet(), small.retinanet(Bottleneck))
-    assert "conv 3x3 128 to 512" in str(pair.check(*small.detection_batch(2, 128)))
+    pair = pair_of(
+        FineGrainedImitation([path]), small_models.retinanet(), small_models.retinanet(Bottleneck)
+    )
+    assert "conv 3x3 128 to 512" in str(pair.check(*batches.detection_batch(2, 128)))
 
 
 def test_late_start_counts_steps() -> None:
@@ -265,8 +290,10 @@ def test_unknown_activation_and_no_place() -> None:
 
 
 def test_overlays_lie_over_the_images() -> None:
-    pair = pair_of(FineGrainedImitation(["P3"]), small.retinanet(), small.retinanet(Bottleneck))
-    images, targets = small.detection_batch(2, 128)
+    pair = pair_of(
+        FineGrainedImitation(["P3"]), small_models.retinanet(), small_models.retinanet(Bottleneck)
+    )
+    images, targets = batches.detection_batch(2, 128)
     images[1] = images[1][:, :96, :72]
     ((name, overlays),) = pair.overlays(images, targets, "it").items()
     assert name == "P3, stride 8"

@@ -8,7 +8,7 @@ from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.methods.base import Side, Step
 from limbeck.schedules import WarmUp
-from tests import small
+from tests import batches, small_models
 
 LEVELS = range(5)
 
@@ -77,9 +77,9 @@ def test_places_that_go_by_different_names():
 
 
 def test_pair_of_detectors_by_levels_and_by_paths():
-    student, teacher = small.retinanet(), small.retinanet(Bottleneck)
+    student, teacher = small_models.retinanet(), small_models.retinanet(Bottleneck)
     places = {"P3": "backbone/0", "backbone/p7": "P7", "C5": "backbone.body.layer4"}
-    losses = Distillation(student, teacher, [FitNet(places)])(*small.detection_batch())
+    losses = Distillation(student, teacher, [FitNet(places)])(*batches.detection_batch())
     assert list(losses)[2:] == ["FitNet/P3", "FitNet/backbone/p7", "FitNet/C5"]
     assert losses.total.isfinite()
 
@@ -161,12 +161,12 @@ def test_mismatches_are_named(adapter, student, teacher, says):
 
 def test_different_numbers_of_levels_are_named():
     with pytest.raises(ValueError, match=r"student has 5 features \(fpn.0, .*teacher 1 \(fpn\)"):
-        Distillation(small.retinanet(), small.retinanet(), [FitNet({"fpn": "P3"})])
+        Distillation(small_models.retinanet(), small_models.retinanet(), [FitNet({"fpn": "P3"})])
 
 
 def test_without_a_teacher():
     with pytest.raises(ValueError, match="needs a teacher"):
-        Distillation(small.resnet(), None, [FitNet(["C4"])])
+        Distillation(small_models.resnet(), None, [FitNet(["C4"])])
 
 
 def test_a_dead_teacher_feature_makes_no_nan():

@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import RetinaNet
-from tests.models.detection.pyramid.test_retinanet_golden import CONTENTS, objects
-from tests.models.detection.reference import (
-    file_of,
-    golden,
-    head_batch,
-    head_weights,
-    normalised,
-)
+from tests.models.detection.head_fixtures import CONTENTS, objects
+from tests.models.detection.published import file_of, golden, head_batch, head_weights, normalised
 
 LEVELS = range(5)
 
@@ -31,6 +26,7 @@ def student_and_teacher(shared: Path, folder: Path) -> list[RetinaNet]:
     return models
 
 
+@pytest.mark.slow
 def test_losses_are_the_authors(shared: Path, tmp_path: Path) -> None:
     expected = golden(shared / "golden/head/e2e_fitnet_r18.npz")
     student, teacher = student_and_teacher(shared, tmp_path)

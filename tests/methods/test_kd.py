@@ -4,7 +4,7 @@ import torch
 from limbeck import Distillation
 from limbeck.methods import KD
 from limbeck.methods.kd import soft_divergence
-from tests import small
+from tests import batches, small_models
 
 
 def published(student, teacher, temperature):
@@ -61,32 +61,34 @@ def test_half_precision_logits_are_compared_in_float32():
 
 def test_weighted_average_with_the_labels_loss():
     """The paper's alpha: weight alpha here, 1 - alpha on the student's own loss."""
-    pair = Distillation(small.resnet(), small.resnet(), [KD(4.0, weight=0.9)], student_weight=0.1)
-    losses = pair.eval()(small.pictures(), small.labels())
+    pair = Distillation(
+        small_models.resnet(), small_models.resnet(), [KD(4.0, weight=0.9)], student_weight=0.1
+    )
+    losses = pair.eval()(batches.pictures(), batches.labels())
     expected = 0.1 * losses.raw["student/cross_entropy"] + 0.9 * losses.raw["KD/logits"]
     assert losses.total.item() == pytest.approx(expected.item(), rel=1e-6)
-    logits = [model(small.pictures()) for model in (pair.student, pair.teacher)]
+    logits = [model(batches.pictures()) for model in (pair.student, pair.teacher)]
     assert losses.raw["KD/logits"].item() == pytest.approx(published(*logits, 4.0), rel=1e-4)
 
 
 def test_logits_anywhere():
-    pair = Distillation(small.resnet(), small.resnet(), [KD(logits="fc")]).eval()
+    pair = Distillation(small_models.resnet(), small_models.resnet(), [KD(logits="fc")]).eval()
     named = Distillation(pair.student, pair.teacher, [KD(logits="logits")]).eval()
     default = Distillation(pair.student, pair.teacher, [KD()]).eval()
-    batch = small.pictures(), small.labels()
+    batch = batches.pictures(), batches.labels()
     assert pair(*batch).total == named(*batch).total == default(*batch).total
 
 
 def test_pairs_that_do_not_fit_are_refused():
-    other = small.ResNet(small.BasicBlock, [1, 1, 1, 1], num_classes=7)
+    other = small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=7)
     with pytest.raises(
         ValueError, match=r"'KD': KD: the student's.*\(1, 4\).*\(1, 7\).*same classes"
     ):
-        Distillation(small.resnet(), other, [KD()])
+        Distillation(small_models.resnet(), other, [KD()])
     with pytest.raises(ValueError, match=r"the student gives list where logits \(B, K\)"):
-        Distillation(small.retinanet(), small.retinanet(), [KD()])
+        Distillation(small_models.retinanet(), small_models.retinanet(), [KD()])
     with pytest.raises(ValueError, match=r"the student gives torch.Size\(\[1, 256, 8, 8\]\) where"):
-        Distillation(small.resnet(), small.resnet(), [KD(logits="C4")])
+        Distillation(small_models.resnet(), small_models.resnet(), [KD(logits="C4")])
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0])

@@ -19,7 +19,8 @@ from limbeck.models import (
     load_student,
     save_student,
 )
-from tests.models.scramble import photographs, same_detections, scramble
+from tests.batches import photographs
+from tests.models.lively import same_detections, scramble
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
 SMALL = {"fpn_channels": 8, "min_size": 64, "max_size": 64, "score_threshold": 0.01}
@@ -64,7 +65,7 @@ def without_limbeck(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
         lambda: RetinaNet("resnet18", 2, norm="affine", **SMALL),
         lambda: FasterRCNN("resnet18", 2, box_head_channels=32, norm="trained", **SMALL),
         lambda: FasterRCNN("mobilenet_v2", 2, levels=(3, 5), box_head_channels=32, **SMALL),
-        lambda: SSD("vgg16", 2, image_size=(268, 270)),
+        pytest.param(lambda: SSD("vgg16", 2, image_size=(268, 270)), marks=pytest.mark.slow),
         lambda: SSD(
             "mobilenet_v3_large", 2, image_size=(64, 96), scales=[0.1 * k for k in range(1, 8)]
         ),

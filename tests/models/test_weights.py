@@ -18,9 +18,9 @@ from limbeck.models import (
     load_weights,
     save_student,
 )
-from tests.checkpoints.small import lively
-from tests.models.detection.reference import file_of
-from tests.models.scramble import photographs, same_detections, scramble
+from tests.batches import photographs
+from tests.models.detection.published import file_of
+from tests.models.lively import lively, same_detections, scramble
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
 SMALL = {"fpn_channels": 8, "head_depth": 1, "min_size": 64, "max_size": 96}

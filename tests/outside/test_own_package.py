@@ -16,8 +16,8 @@ from limbeck.models.build import Build
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate, Optimizer
-from tests.commands.tiny import limbeck, rows
-from tests.training.tiny import fit
+from tests.commands.tiny_recipes import limbeck, rows
+from tests.training.tiny_runs import fit
 
 HERE = Path(__file__).parent
 RECIPE = HERE / "own_package" / "recipe.yaml"

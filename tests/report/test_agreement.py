@@ -9,8 +9,8 @@ from torch import Tensor
 
 from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.report.agreement import Agreement, Difference, agreement
-from tests.checkpoints.small import lively
-from tests.models.scramble import photographs
+from tests.batches import photographs
+from tests.models.lively import lively
 
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8, "score_threshold": 0.1}
 

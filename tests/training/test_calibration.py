@@ -16,7 +16,8 @@ from limbeck.training.data import DataModule
 from limbeck.training.export import TrainingTime
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import LastCheckpoint
-from tests.training import tiny
+from tests import tiny_models
+from tests.training import tiny_runs
 
 IMAGES = 20
 
@@ -49,9 +50,12 @@ class Centred(Method):
 
 
 def taught(method: Method, **options: object) -> DistillationModule:
-    stated = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY}
+    stated = {"optimizer": tiny_runs.PLAIN_SGD, "learning_rate": tiny_runs.STEADY}
     return DistillationModule(
-        tiny.classifier(0), tiny.classifier(1), {"centred": method}, **stated | options
+        tiny_models.classifier(0),
+        tiny_models.classifier(1),
+        {"centred": method},
+        **stated | options,
     )
 
 
@@ -78,7 +82,7 @@ class Course(L.Callback):
 
 
 def fit(module, folder, *callbacks, **options) -> L.Trainer:
-    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
+    return tiny_runs.fit(module, tiny_runs.shapes("classification"), folder, *callbacks, **options)
 
 
 def calibrations(caplog: pytest.LogCaptureFixture) -> int:
@@ -187,7 +191,7 @@ def test_processes_share_the_images_of_one() -> None:
 
 def test_images_are_augmented_as_the_method_says() -> None:
     augmentation = ClassificationAugmentation(size=32, scale=(0.2, 0.5), flip=0.0)
-    shapes = tiny.shapes("classification")
+    shapes = tiny_runs.shapes("classification")
     data = DataModule(shapes.val, shapes.train, batch_size=8, workers=0, augmentation=augmentation)
 
     def sums(kind: str, step: int) -> list[float]:

@@ -18,24 +18,24 @@ from limbeck.training.callbacks import (
 )
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import LastCheckpoint
-from tests.training import tiny
+from tests import observation, tiny_models
+from tests.observation import same
+from tests.training import tiny_runs
 
 CLASSES = ("circle", "square", "triangle", "ring", "cross")
 
 
 def taught(method: Method | None = None, **options: object) -> DistillationModule:
     """A classifier with a teacher, 4 steps an epoch."""
-    stated = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY}
+    stated = {"optimizer": tiny_runs.PLAIN_SGD, "learning_rate": tiny_runs.STEADY}
     methods = {"method": KD() if method is None else method}
-    return DistillationModule(tiny.classifier(0), tiny.classifier(1), methods, **stated | options)
+    return DistillationModule(
+        tiny_models.classifier(0), tiny_models.classifier(1), methods, **stated | options
+    )
 
 
 def fit(module: DistillationModule, folder: Path, *callbacks: L.Callback, **options) -> L.Trainer:
-    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
-
-
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    return tiny_runs.fit(module, tiny_runs.shapes("classification"), folder, *callbacks, **options)
 
 
 # -- alive, or refused --------------------------------------------------------------------------
@@ -45,36 +45,38 @@ def test_the_wiring_is_shown_once_before_the_first_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps: list[str] = []
-    watch = tiny.Watch(lambda _: steps.append(capsys.readouterr().out))
-    module = DistillationModule(tiny.detector(), tiny.detector(1), {"hints": FitNet(["fpn"])})
+    watch = tiny_runs.Watch(lambda _: steps.append(capsys.readouterr().out))
+    module = DistillationModule(
+        tiny_models.detector(), tiny_models.detector(1), {"hints": FitNet(["fpn"])}
+    )
     module.companions.append(watch)  # behind limbeck's own
-    tiny.fit(module, tiny.shapes(), tmp_path, max_epochs=2)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_epochs=2)
     assert "hints" in steps[0]
     assert "conv 1x1" in steps[0]
     assert not any(steps[1:])
 
 
 def test_a_plain_run_has_no_wiring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(DistillationModule(tiny.classifier()), tmp_path)
+    fit(DistillationModule(tiny_models.classifier()), tmp_path)
     assert capsys.readouterr().out == ""
 
 
 def test_a_student_that_learns_nothing_from_a_method_is_refused(tmp_path: Path) -> None:
-    frozen = tiny.detector().requires_grad_(False)
-    module = DistillationModule(frozen, tiny.detector(1), {"hints": FitNet(["fpn"])})
+    frozen = tiny_models.detector().requires_grad_(False)
+    module = DistillationModule(frozen, tiny_models.detector(1), {"hints": FitNet(["fpn"])})
     with pytest.raises(NotAliveError, match="no parameter of the student is trained"):
-        tiny.fit(module, tiny.shapes(), tmp_path)
+        tiny_runs.fit(module, tiny_runs.shapes(), tmp_path)
 
-    half = tiny.detector()
+    half = tiny_models.detector()
     half.backbone.requires_grad_(False)
-    module = DistillationModule(half, tiny.detector(1), {"hints": FitNet(["fpn"])})
+    module = DistillationModule(half, tiny_models.detector(1), {"hints": FitNet(["fpn"])})
     with pytest.raises(NotAliveError, match=r"hints/fpn\.0 is not connected to the student"):
-        tiny.fit(module, tiny.shapes(), tmp_path)
+        tiny_runs.fit(module, tiny_runs.shapes(), tmp_path)
     assert module.pair.number == 0
 
 
 def test_a_frozen_plain_student_is_refused(tmp_path: Path) -> None:
-    module = DistillationModule(tiny.classifier().requires_grad_(False))
+    module = DistillationModule(tiny_models.classifier().requires_grad_(False))
     with pytest.raises(ValueError, match="nothing is trained"):
         fit(module, tmp_path)
 
@@ -82,11 +84,11 @@ def test_a_frozen_plain_student_is_refused(tmp_path: Path) -> None:
 def test_a_detector_whose_stride_does_not_divide_the_images_is_advised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tiny.shapes()
+    data = tiny_runs.shapes()
     data.train.size = 72
-    student = tiny.detector()
+    student = tiny_models.detector()
     student.transform.size_divisible = 8
-    tiny.fit(DistillationModule(student), data, tmp_path, max_steps=1)
+    tiny_runs.fit(DistillationModule(student), data, tmp_path, max_steps=1)
     (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert warning.startswith("student: Images of padded height 72 have 5 cells at stride 16")
 
@@ -105,7 +107,7 @@ def test_the_balance_is_shown_after_the_first_steps_with_advice(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    module = taught(KD(weight=weight), optimizer=tiny.Optimizer("sgd", lr=1e-6))
+    module = taught(KD(weight=weight), optimizer=tiny_runs.Optimizer("sgd", lr=1e-6))
     (report,) = (c for c in module.companions if isinstance(c, BalanceReport))
     assert report.after == 20
     fit(module, tmp_path, max_epochs=6)
@@ -141,7 +143,9 @@ def test_the_balance_report_leaves_the_run_as_it_is_and_is_made_once(
     report.after = 2
     trainer = fit(with_report, tmp_path)
     fit(without, tmp_path)
-    assert same(tiny.weights(with_report.pair.student), tiny.weights(without.pair.student))
+    assert same(
+        observation.snapshot(with_report.pair.student), observation.snapshot(without.pair.student)
+    )
     assert capsys.readouterr().out.count("Balance") == 1
 
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -224,14 +228,14 @@ def test_the_teacher_is_measured_before_the_first_step(
     caplog.set_level(logging.INFO, "limbeck")
     seen: list[dict[str, dict[str, float]]] = []
     module = taught()
-    data = tiny.shapes("classification")
+    data = tiny_runs.shapes("classification")
     with torch.inference_mode():
         right = [
             (module.pair.teacher(images).argmax(1) == targets).float().mean()
             for images, targets in data.val_dataloader()
         ]
     expected = torch.stack(right).mean().item()
-    tiny.fit(module, data, tmp_path, tiny.Watch(lambda m: seen.append(dict(m.scores))))
+    tiny_runs.fit(module, data, tmp_path, tiny_runs.Watch(lambda m: seen.append(dict(m.scores))))
     assert seen[0] == {"teacher": {"top1": pytest.approx(expected)}}
     assert f"teacher on the validation data: top1 {expected:.3f}" in caplog.messages
 
@@ -248,8 +252,10 @@ def test_a_teacher_that_is_weaker_than_the_student_is_warned_of_once(
     monkeypatch.setattr(
         COCOAveragePrecision, "compute", lambda _: {"AP": torch.tensor(next(scores))}
     )
-    module = DistillationModule(tiny.detector(), tiny.detector(1), {"hints": FitNet(["fpn"])})
-    tiny.fit(module, tiny.shapes(), tmp_path, max_epochs=3)
+    module = DistillationModule(
+        tiny_models.detector(), tiny_models.detector(1), {"hints": FitNet(["fpn"])}
+    )
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_epochs=3)
     warned = [m for m in caplog.messages if "is weaker than the student" in m]
     assert len(warned) == warnings
     assert all("the teacher (AP 0.200)" in m and "(0.300)" in m for m in warned)
@@ -270,21 +276,21 @@ def test_other_classes_are_warned_of_before_the_first_step(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    teacher = tiny.detector(1)
+    teacher = tiny_models.detector(1)
     teacher.classes = theirs
-    module = DistillationModule(tiny.detector(), teacher, {"hints": FitNet(["fpn"])})
+    module = DistillationModule(tiny_models.detector(), teacher, {"hints": FitNet(["fpn"])})
     known: list[list[str]] = []
-    watch = tiny.Watch(lambda _: known.append(list(caplog.messages)))
-    tiny.fit(module, tiny.shapes(), tmp_path, watch, max_steps=1)
+    watch = tiny_runs.Watch(lambda _: known.append(list(caplog.messages)))
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, watch, max_steps=1)
     warned = [line for line in known[0] if "classes are not those of the data" in line]
     assert [line.endswith(f"of the data: {difference}") for line in warned] == [True] * len(warned)
     assert len(warned) == (difference is not None)
 
 
 def test_a_teacher_without_names_is_compared_by_number() -> None:
-    assert class_difference(tiny.classifier(), CLASSES) is None
+    assert class_difference(tiny_models.classifier(), CLASSES) is None
     assert class_difference(nn.Identity(), CLASSES) is None
-    found = class_difference(tiny.classifier(classes=9), CLASSES)
+    found = class_difference(tiny_models.classifier(classes=9), CLASSES)
     assert found == "it has 9 of them, the data 5."
 
 
@@ -299,17 +305,17 @@ class Trail(L.Callback):
         self.evaluated: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: DistillationModule) -> None:
-        self.start = tiny.weights(pl_module.pair.student)
+        self.start = observation.snapshot(pl_module.pair.student)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: DistillationModule, *_) -> None:
         if len(self.steps) < trainer.global_step:
-            self.steps.append(tiny.weights(pl_module.pair.student))
+            self.steps.append(observation.snapshot(pl_module.pair.student))
 
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: DistillationModule, *_
     ) -> None:
         if not trainer.sanity_checking:
-            self.evaluated.append(tiny.weights(pl_module.pair.student))
+            self.evaluated.append(observation.snapshot(pl_module.pair.student))
 
 
 def averages(trail: Trail, decay: float) -> list[dict[str, Tensor]]:
@@ -348,7 +354,7 @@ def test_the_average_is_what_is_evaluated_and_exported(
     if steps == 6:
         validated = [expected[3]]
     assert all(close(*pair) for pair in zip(trail.evaluated, validated, strict=True))
-    assert close(tiny.weights(module.pair.student), expected[-1])
+    assert close(observation.snapshot(module.pair.student), expected[-1])
     assert not close(trail.steps[-1], expected[-1])
 
     # Training itself goes on with the weights as they were.
@@ -357,7 +363,7 @@ def test_the_average_is_what_is_evaluated_and_exported(
     assert all(same(*pair) for pair in zip(trail.steps, raw.steps, strict=True))
     # And so it is measured when asked after the fit.
     trail.evaluated.clear()
-    trainer.validate(module, tiny.shapes("classification"), verbose=False)
+    trainer.validate(module, tiny_runs.shapes("classification"), verbose=False)
     assert close(trail.evaluated[0], expected[-1])
 
 

@@ -66,6 +66,7 @@ def one_rank(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
     multiprocessing.start_processes(one_rank, (tmp_path,), nprocs=2, start_method="forkserver")
     assert (tmp_path / "0" / "comp4_det_test_sea lion.txt").read_text() == LINES

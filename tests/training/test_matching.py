@@ -6,7 +6,8 @@ import torch
 from limbeck.methods import KD, MGD
 from limbeck.training.matching import MatchingPictures
 from limbeck.training.module import DistillationModule
-from tests.training import tiny
+from tests import tiny_models
+from tests.training import tiny_runs
 
 PLACES = ["C3.pre", "C4.pre"]
 
@@ -17,38 +18,42 @@ def mgd(**options: object) -> MGD:
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_every_place_is_drawn_after_each_validation(task: str, tmp_path: Path) -> None:
-    make = tiny.classifier if task == "classification" else tiny.detector
+    make = tiny_models.classifier if task == "classification" else tiny_models.detector
     module = DistillationModule(
-        make(0), make(1), {"mgd": mgd()}, optimizer=tiny.PLAIN_SGD, learning_rate=tiny.STEADY
+        make(0),
+        make(1),
+        {"mgd": mgd()},
+        optimizer=tiny_runs.PLAIN_SGD,
+        learning_rate=tiny_runs.STEADY,
     )
-    tiny.fit(module, tiny.shapes(task, train=8), tmp_path, MatchingPictures(3))
+    tiny_runs.fit(module, tiny_runs.shapes(task, train=8), tmp_path, MatchingPictures(3))
     assert {path.name for path in (tmp_path / "matching").iterdir()} == {
         f"mgd_{place}_{what}.png" for place in ("C3_pre", "C4_pre") for what in ("flow", "maps")
     }
 
 
 def test_methods_without_a_flow_are_not_drawn(tmp_path: Path) -> None:
-    module = DistillationModule(tiny.classifier(0), tiny.classifier(1), {"kd": KD()})
-    tiny.fit(module, tiny.shapes("classification", train=8), tmp_path, MatchingPictures())
+    module = DistillationModule(tiny_models.classifier(0), tiny_models.classifier(1), {"kd": KD()})
+    tiny_runs.fit(module, tiny_runs.shapes("classification", train=8), tmp_path, MatchingPictures())
     assert not (tmp_path / "matching").exists()
 
 
 def test_a_resumed_run_has_its_flow(tmp_path: Path) -> None:
     def module() -> DistillationModule:
         return DistillationModule(
-            tiny.classifier(0),
-            tiny.classifier(1),
+            tiny_models.classifier(0),
+            tiny_models.classifier(1),
             {"mgd": mgd()},
-            optimizer=tiny.PLAIN_SGD,
-            learning_rate=tiny.STEADY,
+            optimizer=tiny_runs.PLAIN_SGD,
+            learning_rate=tiny_runs.STEADY,
         )
 
     first, second = module(), module()
-    trainer = tiny.fit(first, tiny.shapes("classification"), tmp_path, max_epochs=2)
+    trainer = tiny_runs.fit(first, tiny_runs.shapes("classification"), tmp_path, max_epochs=2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    tiny.fit(
+    tiny_runs.fit(
         second,
-        tiny.shapes("classification"),
+        tiny_runs.shapes("classification"),
         tmp_path,
         checkpoint=tmp_path / "last.ckpt",
         max_epochs=2,

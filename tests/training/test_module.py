@@ -15,7 +15,8 @@ from limbeck.schedules import WarmUp
 from limbeck.training.module import DistillationModule, within
 from limbeck.training.optimization import LearningRate
 from limbeck.training.scoring import headline_of
-from tests.training import tiny
+from tests import observation, tiny_models
+from tests.training import tiny_runs
 
 
 def fitnet() -> dict[str, FitNet]:
@@ -23,9 +24,13 @@ def fitnet() -> dict[str, FitNet]:
 
 
 def taught_detector(**options: object) -> DistillationModule:
-    stated = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY}
+    stated = {"optimizer": tiny_runs.PLAIN_SGD, "learning_rate": tiny_runs.STEADY}
     return DistillationModule(
-        tiny.detector(0), tiny.detector(1), fitnet(), transfer={"head": "head"}, **stated | options
+        tiny_models.detector(0),
+        tiny_models.detector(1),
+        fitnet(),
+        transfer={"head": "head"},
+        **stated | options,
     )
 
 
@@ -39,7 +44,7 @@ def losses_of(
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: DistillationModule, *_) -> None:
             seen.append({name: term.item() for name, term in pl_module.terms.items()})
 
-    tiny.fit(module, tiny.shapes(), folder, Note(), **options)
+    tiny_runs.fit(module, tiny_runs.shapes(), folder, Note(), **options)
     return seen
 
 
@@ -49,12 +54,14 @@ def losses_of(
 def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
     """The module adds nothing to `Distillation` and an optimizer."""
     module = taught_detector()
-    tiny.fit(module, tiny.shapes(), tmp_path)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path)
 
-    pair = Distillation(tiny.detector(0), tiny.detector(1), fitnet(), transfer={"head": "head"})
+    pair = Distillation(
+        tiny_models.detector(0), tiny_models.detector(1), fitnet(), transfer={"head": "head"}
+    )
     pair.methods.load_state_dict(taught_detector().pair.methods.state_dict())
     optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
-    for images, targets in tiny.shapes().train_dataloader():
+    for images, targets in tiny_runs.shapes().train_dataloader():
         optimizer.zero_grad()
         pair(images, targets).total.backward()
         optimizer.step()
@@ -66,8 +73,8 @@ def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
 
 def test_the_teacher_is_neither_trained_nor_changed(tmp_path: Path) -> None:
     module = taught_detector()
-    before = tiny.weights(module.pair.teacher)
-    trainer = tiny.fit(module, tiny.shapes(), tmp_path)
+    before = observation.snapshot(module.pair.teacher)
+    trainer = tiny_runs.fit(module, tiny_runs.shapes(), tmp_path)
     after = module.pair.teacher.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     held = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
@@ -101,39 +108,41 @@ def test_steps_are_optimizer_steps(
 
     monkeypatch.setattr(LearningRate, "build", note)
     rate = LearningRate("step", warm_up=0, milestones=(1,))
-    module = DistillationModule(tiny.classifier(), optimizer=tiny.PLAIN_SGD, learning_rate=rate)
+    module = DistillationModule(
+        tiny_models.classifier(), optimizer=tiny_runs.PLAIN_SGD, learning_rate=rate
+    )
     rates: dict[int, float] = {}
 
     def see(module: DistillationModule) -> None:
         rates[module.pair.number] = module.optimizers().param_groups[0]["lr"]
 
-    data = tiny.shapes("classification", train=40)
-    trainer = tiny.fit(module, data, tmp_path, tiny.Watch(see), **options)
+    data = tiny_runs.shapes("classification", train=40)
+    trainer = tiny_runs.fit(module, data, tmp_path, tiny_runs.Watch(see), **options)
     assert counted == [(total, per_epoch)]
     assert module.pair.number == trainer.global_step == total
     assert rates == pytest.approx({i: 0.01 if i < per_epoch else 0.001 for i in range(total)})
 
 
 def test_an_endless_run_is_refused(tmp_path: Path) -> None:
-    module = DistillationModule(tiny.classifier())
+    module = DistillationModule(tiny_models.classifier())
     with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
-        tiny.fit(module, tiny.shapes("classification"), tmp_path, max_epochs=-1)
+        tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path, max_epochs=-1)
 
 
 def test_a_one_cycle_cannot_be_resumed_at_another_length(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
-    data = tiny.shapes("classification")
-    short = DistillationModule(tiny.classifier())
-    tiny.fit(short, data, tmp_path, max_epochs=2, max_steps=6).save_checkpoint(path)
-    longer = DistillationModule(tiny.classifier())
+    data = tiny_runs.shapes("classification")
+    short = DistillationModule(tiny_models.classifier())
+    tiny_runs.fit(short, data, tmp_path, max_epochs=2, max_steps=6).save_checkpoint(path)
+    longer = DistillationModule(tiny_models.classifier())
     with pytest.raises(ValueError, match="is a one-cycle of 6 steps, and this run has 12"):
-        tiny.fit(longer, data, tmp_path, max_epochs=3, checkpoint=path)
+        tiny_runs.fit(longer, data, tmp_path, max_epochs=3, checkpoint=path)
 
 
 def test_schedules_follow_the_optimizer_steps(tmp_path: Path) -> None:
     module = DistillationModule(
-        tiny.classifier(),
-        tiny.classifier(1),
+        tiny_models.classifier(),
+        tiny_models.classifier(1),
         {"kd": KD(weight=WarmUp(1.0, steps=2))},
         student_weight=0.5,
     )
@@ -143,23 +152,25 @@ def test_schedules_follow_the_optimizer_steps(tmp_path: Path) -> None:
         weights.extend(module.pair.methods["kd"].weights_at(module.pair.number).values())
 
     options = {"accumulate_grad_batches": 2, "max_epochs": 2}
-    tiny.fit(module, tiny.shapes("classification"), tmp_path, tiny.Watch(see), **options)
+    tiny_runs.fit(
+        module, tiny_runs.shapes("classification"), tmp_path, tiny_runs.Watch(see), **options
+    )
     assert weights == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:
     module = taught_detector()
     before = {n: p.detach().clone() for n, p in module.pair.named_trainable_parameters()}
-    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, gradient_clip_val=0.5)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1, gradient_clip_val=0.5)
     after = dict(module.pair.named_trainable_parameters())
     moved = torch.stack([(after[n] - before[n]).norm() for n in before]).norm()
     assert moved.item() == pytest.approx(0.01 * 0.5, rel=1e-3)  # learning rate times clip
 
 
 def test_each_gradient_is_clipped_before_all_of_them_are(tmp_path: Path) -> None:
-    module = taught_detector(optimizer=replace(tiny.PLAIN_SGD, clip_each=1e-3))
+    module = taught_detector(optimizer=replace(tiny_runs.PLAIN_SGD, clip_each=1e-3))
     before = {n: p.detach().clone() for n, p in module.pair.named_trainable_parameters()}
-    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, gradient_clip_val=100.0)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1, gradient_clip_val=100.0)
     after = dict(module.pair.named_trainable_parameters())
     moved = torch.stack([(after[n] - before[n]).norm() for n in before])
     assert moved.max().item() == pytest.approx(0.01 * 1e-3, rel=1e-2)
@@ -186,6 +197,7 @@ def test_channels_last_computes_the_same(tmp_path: Path) -> None:
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_compiled_trunks_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = losses_of(taught_detector(), tmp_path / "plain")
     # inductor would need a compiler
@@ -211,10 +223,12 @@ def test_the_wiring_is_checked_eagerly(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch.compiler.reset()
-    module = DistillationModule(tiny.classifier(), tiny.classifier(1), {"kd": KD()}, compile=True)
-    module.companions.append(tiny.Watch(lambda _: before_first_step.append(len(graphs))))
+    module = DistillationModule(
+        tiny_models.classifier(), tiny_models.classifier(1), {"kd": KD()}, compile=True
+    )
+    module.companions.append(tiny_runs.Watch(lambda _: before_first_step.append(len(graphs))))
     options = {"num_sanity_val_steps": 0, "max_steps": 1, "limit_val_batches": 0}
-    tiny.fit(module, tiny.shapes("classification"), tmp_path, **options)
+    tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path, **options)
     assert before_first_step == [0]
     assert len(graphs) >= 2  # the student's and the teacher's
     torch.compiler.reset()
@@ -224,7 +238,7 @@ def test_the_wiring_is_checked_eagerly(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_other_loaders_are_refused(tmp_path: Path) -> None:
-    module = DistillationModule(tiny.classifier())
+    module = DistillationModule(tiny_models.classifier())
     loader = DataLoader([0])
     trainer = L.Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu")
     with pytest.raises(TypeError, match="DistillationModule needs a limbeck DataModule; found"):
@@ -236,38 +250,38 @@ def test_other_loaders_are_refused(tmp_path: Path) -> None:
     [("auto", COCOAveragePrecision, "AP"), ("voc", VOCAveragePrecision, "mAP")],
 )
 def test_the_metric_of_a_detector(metric: str, kind: type, headline: str, tmp_path: Path) -> None:
-    module = DistillationModule(tiny.detector(), metric=metric)
-    made = module.new_metric(tiny.shapes())
+    module = DistillationModule(tiny_models.detector(), metric=metric)
+    made = module.new_metric(tiny_runs.shapes())
     assert type(made) is kind
     assert headline_of(made) == headline
-    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1, limit_val_batches=1)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1, limit_val_batches=1)
     assert headline in module.scores["student"]
 
 
 def test_the_teacher_is_measured_on_all_data_and_a_plain_student_tried_on_two_batches(
     tmp_path: Path,
 ) -> None:
-    data = tiny.shapes("classification", val=32)
-    taught = DistillationModule(tiny.classifier(), tiny.classifier(1), {"kd": KD()})
-    plain = DistillationModule(tiny.classifier())
+    data = tiny_runs.shapes("classification", val=32)
+    taught = DistillationModule(tiny_models.classifier(), tiny_models.classifier(1), {"kd": KD()})
+    plain = DistillationModule(tiny_models.classifier())
     for module, model, batches in (
         (taught, taught.pair.teacher, 4),
         (plain, plain.pair.student, 2),
     ):
         calls: list[int] = []
         model.register_forward_pre_hook(lambda _, images, calls=calls: calls.append(len(images[0])))
-        watch = tiny.Watch(lambda _, calls=calls: calls.append(0))
-        tiny.fit(module, data, tmp_path, watch, max_steps=1)
+        watch = tiny_runs.Watch(lambda _, calls=calls: calls.append(0))
+        tiny_runs.fit(module, data, tmp_path, watch, max_steps=1)
         assert calls[: calls.index(0)] == [8] * batches
     assert taught.scores["teacher"]["top1"] * 32 % 1 == pytest.approx(0, abs=1e-5)
 
 
 def test_validate_measures_both_and_training_the_student(tmp_path: Path) -> None:
     module = taught_detector()
-    trainer = tiny.fit(module, tiny.shapes(), tmp_path, num_sanity_val_steps=0)
+    trainer = tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, num_sanity_val_steps=0)
     assert module.scores.keys() == {"student"}
     trained = module.scores["student"]
-    trainer.validate(module, tiny.shapes(), verbose=False)
+    trainer.validate(module, tiny_runs.shapes(), verbose=False)
     assert module.scores.keys() == {"student", "teacher"}
     assert module.scores["student"] == trained
 
@@ -283,9 +297,9 @@ def test_of_a_teacher_of_other_classes_the_first_are_measured(tmp_path: Path) ->
     assert torch.equal(kept["boxes"], found["boxes"][[0, 2]])
     assert kept["labels"].tolist() == [1, 2]
 
-    module = DistillationModule(tiny.classifier(), tiny.classifier(1, classes=9))
-    tiny.fit(module, tiny.shapes("classification"), tmp_path)
-    data = tiny.shapes("classification")
+    module = DistillationModule(tiny_models.classifier(), tiny_models.classifier(1, classes=9))
+    tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path)
+    data = tiny_runs.shapes("classification")
     with torch.inference_mode():
         right = [
             (module.pair.teacher.eval()(images)[:, :5].argmax(1) == targets).float().mean()
@@ -296,19 +310,19 @@ def test_of_a_teacher_of_other_classes_the_first_are_measured(tmp_path: Path) ->
 
 def test_scores_travel_with_the_checkpoint(tmp_path: Path) -> None:
     module = taught_detector()
-    trainer = tiny.fit(module, tiny.shapes(), tmp_path)
+    trainer = tiny_runs.fit(module, tiny_runs.shapes(), tmp_path)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     resumed = taught_detector()
     path = tmp_path / "a.ckpt"
-    tiny.fit(resumed, tiny.shapes(), tmp_path, checkpoint=path, num_sanity_val_steps=0)
+    tiny_runs.fit(resumed, tiny_runs.shapes(), tmp_path, checkpoint=path, num_sanity_val_steps=0)
     assert resumed.scores["teacher"] == module.scores["teacher"]
 
 
 def test_a_checkpoint_of_another_teacher_is_refused(tmp_path: Path) -> None:
-    trainer = tiny.fit(taught_detector(), tiny.shapes(), tmp_path)
+    trainer = tiny_runs.fit(taught_detector(), tiny_runs.shapes(), tmp_path)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     saved: dict[str, Tensor] = torch.load(tmp_path / "a.ckpt", weights_only=False)["state_dict"]
     assert not any("teacher" in name for name in saved)
-    other = DistillationModule(tiny.detector(0), tiny.detector(2), fitnet())
+    other = DistillationModule(tiny_models.detector(0), tiny_models.detector(2), fitnet())
     with pytest.raises(ValueError, match="was trained with another teacher"):
-        tiny.fit(other, tiny.shapes(), tmp_path, checkpoint=tmp_path / "a.ckpt")
+        tiny_runs.fit(other, tiny_runs.shapes(), tmp_path, checkpoint=tmp_path / "a.ckpt")

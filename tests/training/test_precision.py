@@ -15,13 +15,13 @@ from limbeck.methods.base import Step
 from limbeck.schedules import WarmUp
 from limbeck.training.callbacks import NonFiniteLossError
 from limbeck.training.module import DistillationModule
-from tests import small
-from tests.commands.tiny import RUN
-from tests.commands.tiny import classifier as classifier_recipe
-from tests.commands.tiny import fit as fit_recipe
-from tests.commands.tiny import plain as detector_recipe
-from tests.commands.tiny import rows as logged
-from tests.training import tiny
+from tests import batches, observation, small_models, tiny_models
+from tests.commands.tiny_recipes import RUN
+from tests.commands.tiny_recipes import classifier as classifier_recipe
+from tests.commands.tiny_recipes import fit as fit_recipe
+from tests.commands.tiny_recipes import plain as detector_recipe
+from tests.commands.tiny_recipes import rows as logged
+from tests.training import tiny_runs
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -38,7 +38,7 @@ class Careless(Method):
         return {"size": step.student.features["C4"].mean()}
 
 
-class Seen(tiny.Watch):
+class Seen(tiny_runs.Watch):
     """Loss terms of every step, and the precision of what both networks computed."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Seen(tiny.Watch):
 
 
 def taught(task: str, **options: Any) -> DistillationModule:
-    make = {"detection": tiny.detector, "classification": tiny.classifier}[task]
+    make = {"detection": tiny_models.detector, "classification": tiny_models.classifier}[task]
     method = FitNet(["fpn"]) if task == "detection" else KD()
-    options = {"optimizer": tiny.PLAIN_SGD, "learning_rate": tiny.STEADY} | options
+    options = {"optimizer": tiny_runs.PLAIN_SGD, "learning_rate": tiny_runs.STEADY} | options
     return DistillationModule(make(), make(1), {"it": method}, **options)
 
 
@@ -72,13 +72,13 @@ def taught(task: str, **options: Any) -> DistillationModule:
 
 
 def test_a_loss_in_half_precision_is_refused() -> None:
-    pair = Distillation(small.resnet(), methods=[Careless()])
-    pair(small.pictures(), small.labels())
+    pair = Distillation(small_models.resnet(), methods=[Careless()])
+    pair(batches.pictures(), batches.labels())
     with (
         torch.autocast("cpu", torch.bfloat16),
         pytest.raises(TypeError, match=r"loss Careless/size is bfloat16; expected float32"),
     ):
-        pair(small.pictures(), small.labels())
+        pair(batches.pictures(), batches.labels())
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -93,7 +93,7 @@ def test_a_students_own_losses_become_float32(half: torch.dtype) -> None:
 
     pair = Distillation(Own())
     with torch.autocast("cpu", half):
-        losses = pair(small.pictures(), small.labels())
+        losses = pair(batches.pictures(), batches.labels())
     assert losses.raw["student/own"].dtype is torch.float32
     losses.total.backward()
     assert pair.student.layer.weight.grad.dtype is torch.float32
@@ -109,7 +109,7 @@ def test_halves_train_like_float32(task: str, precision: str, tmp_path: Path) ->
     for name in ("32-true", precision):
         seen = Seen()
         module = taught(task)
-        tiny.fit(module, tiny.shapes(task), tmp_path / name, seen, precision=name)
+        tiny_runs.fit(module, tiny_runs.shapes(task), tmp_path / name, seen, precision=name)
         runs[name] = seen
     half = torch.float16 if precision == "16-true" else torch.bfloat16
     assert runs[precision].features == {half}
@@ -121,9 +121,9 @@ def test_halves_train_like_float32(task: str, precision: str, tmp_path: Path) ->
 
 def test_float16_needs_a_gpu_and_gives_way_to_bfloat16(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="AMP with fp16 is not supported on CPU. Using"):
-        trainer = tiny.fit(
+        trainer = tiny_runs.fit(
             taught("classification"),
-            tiny.shapes("classification"),
+            tiny_runs.shapes("classification"),
             tmp_path,
             precision="16-mixed",
             max_steps=1,
@@ -155,9 +155,9 @@ def test_steps_that_the_scaler_skips_are_steps_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Lightning counts them, the learning rate moves on, and so do the weights of losses."""
-    module = taught("classification", learning_rate=tiny.STEADY)
+    module = taught("classification", learning_rate=tiny_runs.STEADY)
     module.pair.methods["it"].weights = {"logits": WarmUp(1.0, steps=8)}
-    before = tiny.weights(module.pair.student)
+    before = observation.snapshot(module.pair.student)
     seen: list[tuple[int, int, bool, float]] = []
 
     def note(module: Any) -> None:
@@ -165,9 +165,11 @@ def test_steps_that_the_scaler_skips_are_steps_all_the_same(
         weight = module.pair.methods["it"].weights_at(module.pair.number)["logits"]
         seen.append((module.pair.number, module.trainer.global_step, same, weight))
 
-    data = tiny.shapes("classification", train=48)
+    data = tiny_runs.shapes("classification", train=48)
     with caplog.at_level(logging.WARNING):
-        trainer = tiny.fit(module, data, tmp_path, tiny.Watch(note), plugins=[scaled(2.0**40)])
+        trainer = tiny_runs.fit(
+            module, data, tmp_path, tiny_runs.Watch(note), plugins=[scaled(2.0**40)]
+        )
     assert [step[:2] for step in seen] == [(i, i) for i in range(6)]
     assert [step[3] for step in seen] == [i / 8 for i in range(6)]
     assert seen[1][2], "the first gradient overflows, so the weights stay"
@@ -180,7 +182,7 @@ def test_scaled_gradients_train(tmp_path: Path) -> None:
     runs = []
     for plugins in ([], [scaled(1024.0)]):
         module, seen = taught("detection"), Seen()
-        tiny.fit(module, tiny.shapes(), tmp_path, seen, plugins=plugins)
+        tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, seen, plugins=plugins)
         runs.append([sum(terms.values()).item() for terms in seen.terms])
     assert seen.features == {torch.float16}
     assert runs[1] == pytest.approx(runs[0], rel=0.02)
@@ -192,9 +194,9 @@ def test_a_loss_that_is_not_finite_still_ends_the_run(tmp_path: Path) -> None:
     with torch.no_grad():
         module.pair.student.network.fc.bias.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match="student/cross_entropy"):
-        tiny.fit(
+        tiny_runs.fit(
             module,
-            tiny.shapes("classification"),
+            tiny_runs.shapes("classification"),
             tmp_path,
             plugins=[scaled(1024.0)],
             log_every_n_steps=1,

@@ -13,11 +13,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from limbeck.methods import KD
-from limbeck.training.logs import Rows
 from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate
 from limbeck.training.resumption import LastCheckpoint, RandomNumbers, WholeCheckpoints
-from tests.training import tiny
+from tests import tiny_models
+from tests.training import tiny_runs
 
 LAST = "checkpoints/last.ckpt"
 
@@ -25,10 +25,10 @@ LAST = "checkpoints/last.ckpt"
 def taught() -> DistillationModule:
     """By KD, at a learning rate that differs at every step."""
     return DistillationModule(
-        tiny.classifier(0),
-        tiny.classifier(1),
+        tiny_models.classifier(0),
+        tiny_models.classifier(1),
         {"kd": KD()},
-        optimizer=tiny.PLAIN_SGD,
+        optimizer=tiny_runs.PLAIN_SGD,
         learning_rate=LearningRate("one_cycle", warm_up=0.3),
         moving_average=0.9,
     )
@@ -72,6 +72,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("every", [1, 1000])
 def test_a_run_that_crashes_again_and_again_is_the_run_that_did_not(
@@ -103,7 +104,7 @@ def test_a_run_that_crashes_again_and_again_is_the_run_that_did_not(
 
 
 def fit(module, folder, *callbacks, **options) -> L.Trainer:
-    return tiny.fit(module, tiny.shapes("classification"), folder, *callbacks, **options)
+    return tiny_runs.fit(module, tiny_runs.shapes("classification"), folder, *callbacks, **options)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,9 @@ def test_sigterm_is_answered_where_every_step_ends_an_epoch(tmp_path: Path) -> N
                 os.kill(os.getpid(), signal.SIGTERM)
 
     last = LastCheckpoint(tmp_path / "last.ckpt")
-    data = tiny.shapes("classification", train=8)
+    data = tiny_runs.shapes("classification", train=8)
     with pytest.raises(SIGTERMException):
-        tiny.fit(taught(), data, tmp_path / "a", Ask(), last, max_epochs=5)
+        tiny_runs.fit(taught(), data, tmp_path / "a", Ask(), last, max_epochs=5)
     assert torch.load(last.path, weights_only=False)["global_step"] == 2
 
 
@@ -179,11 +180,13 @@ def test_processes_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_dropout_after_a_crash_is_what_it_would_have_been(tmp_path: Path) -> None:
     def plain() -> DistillationModule:
-        student = tiny.classifier(0)
+        student = tiny_models.classifier(0)
         student.register_forward_pre_hook(
             lambda model, images: nn.functional.dropout(images[0], 0.2, model.training)
         )
-        return DistillationModule(student, optimizer=tiny.PLAIN_SGD, learning_rate=tiny.STEADY)
+        return DistillationModule(
+            student, optimizer=tiny_runs.PLAIN_SGD, learning_rate=tiny_runs.STEADY
+        )
 
     whole, resumed, last = Course(), Course(), LastCheckpoint(tmp_path / "last.ckpt", 2)
     fit(plain(), tmp_path / "whole", whole, max_epochs=2)
@@ -228,30 +231,6 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     assert list(path.parent.iterdir()) == [path]
     files.save_checkpoint({"tensor": tensor + 1}, path)
     assert torch.equal(torch.load(path)["tensor"], tensor + 1)
-
-
-def test_logs_that_cannot_be_written_do_not_end_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    logs = Rows(str(tmp_path), name="", version="")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    class Full(L.Callback):
-        """From the second step to the end of the epoch."""
-
-        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-            room = 10 if 1 < trainer.global_step < 4 else hard
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-
-    module = taught()
-    try:
-        fit(module, tmp_path, Full(), logger=[logs], log_every_n_steps=1)
-        logs.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert module.pair.number == 4
-    assert "metrics.csv could not be written" in caplog.text
-    assert (tmp_path / "metrics.csv").read_text().count("\n") > 3
 
 
 def test_training_outlives_a_disk_that_is_full_for_a_while(

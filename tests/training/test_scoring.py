@@ -16,7 +16,8 @@ from limbeck.metrics import (
 )
 from limbeck.training.module import DistillationModule
 from limbeck.training.scoring import headline_of, higher_is_better, make_metric, named_scores
-from tests.training import tiny
+from tests import tiny_models
+from tests.training import tiny_runs
 
 CLASSES = ("cat", "dog")
 
@@ -136,10 +137,10 @@ def test_more_is_better_unless_the_metric_denies_it() -> None:
 
 def test_a_metric_without_a_headline_ends_a_run_before_its_first_step(tmp_path: Path) -> None:
     module = DistillationModule(
-        tiny.classifier(), metric=lambda classes: Given(classes, {"a": 1.0, "c": 0.0})
+        tiny_models.classifier(), metric=lambda classes: Given(classes, {"a": 1.0, "c": 0.0})
     )
     with pytest.raises(ValueError, match="Given has no attribute `headline`"):
-        tiny.fit(module, tiny.shapes("classification"), tmp_path)
+        tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path)
     assert module.pair.number == 0
 
 
@@ -150,8 +151,8 @@ def test_torchmetrics_own_scores_are_taken(tmp_path: Path) -> None:
         def __init__(self, classes: Sequence[str]) -> None:
             super().__init__(backend="faster_coco_eval")
 
-    module = DistillationModule(tiny.detector(), metric=Boxes)
-    tiny.fit(module, tiny.shapes(), tmp_path, max_steps=1)
+    module = DistillationModule(tiny_models.detector(), metric=Boxes)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1)
     assert {"map", "map_50", "mar_100"} <= module.scores["student"].keys()
     assert "headline" in (tmp_path / "summary.json").read_text()
 
@@ -166,6 +167,6 @@ def test_a_student_of_a_lower_error_has_passed_its_teacher(
         def compute(self) -> float:
             return next(given)
 
-    module = DistillationModule(tiny.classifier(), tiny.classifier(1), metric=Falling)
-    tiny.fit(module, tiny.shapes("classification"), tmp_path)
+    module = DistillationModule(tiny_models.classifier(), tiny_models.classifier(1), metric=Falling)
+    tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path)
     assert any("is weaker than the student" in line for line in caplog.messages) == warned

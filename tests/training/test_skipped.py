@@ -14,7 +14,8 @@ from limbeck.data.base import BadSampleError
 from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 from limbeck.training.skipped import SkippedSamples, add_lines
-from tests.training.tiny import PLAIN_SGD, STEADY, classifier, fit
+from tests.tiny_models import classifier
+from tests.training.tiny_runs import PLAIN_SGD, STEADY, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*")
 

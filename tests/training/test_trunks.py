@@ -14,7 +14,7 @@ from limbeck.methods import KD, FitNet
 from limbeck.models import Classifier
 from limbeck.models.resnet import BasicBlocks
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests import small
+from tests import batches, observation, small_models
 
 
 class Nested(nn.Module):
@@ -24,7 +24,7 @@ class Nested(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, convolution.in_channels, 3, padding=1)
         self.block = nn.Sequential(nn.Sequential(convolution, nn.ReLU()))
-        self.fc = nn.Linear(convolution.out_channels, small.CLASSES)
+        self.fc = nn.Linear(convolution.out_channels, small_models.CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.fc(self.block(self.stem(images)).mean((2, 3)))
@@ -73,7 +73,7 @@ def test_only_convolutions_that_corrupt_memory_are_cut(
     pair = Distillation(Nested(convolution()), Nested(convolution()), [KD()])
     channels_last(pair)
     channels_last(pair)
-    found = [small.hook_count(model.block) for model in (pair.student, pair.teacher)]
+    found = [observation.hook_count(model.block) for model in (pair.student, pair.teacher)]
     assert found == [int(cut)] * 2
 
 
@@ -82,7 +82,7 @@ def test_convolutions_of_methods_are_cut_too() -> None:
     pair = Distillation(Nested(nn.Conv2d(8, 8, 1)), Nested(nn.Conv2d(8, 8, 1)), [method])
     method.extra = nn.Conv2d(8, 8, 1, 2)
     channels_last(pair)
-    assert small.hook_count(method) == 1
+    assert observation.hook_count(method) == 1
 
 
 @pytest.mark.parametrize("stride", [2, 3, (2, 1), (1, 4)])
@@ -119,12 +119,14 @@ def test_nothing_is_cut_off_the_cpu() -> None:
 @pytest.mark.parametrize("kind", ["detector", "classifier"])
 def test_every_map_is_channels_last(kind: str) -> None:
     if kind == "detector":
-        pair = Distillation(small.retinanet(), small.retinanet(Bottleneck), [FitNet(["fpn"])])
-        batch = small.detection_batch()
+        pair = Distillation(
+            small_models.retinanet(), small_models.retinanet(Bottleneck), [FitNet(["fpn"])]
+        )
+        batch = batches.detection_batch()
     else:
         shape = BasicBlocks((1, 1), (8, 16), 1)
         pair = Distillation(Classifier(shape, 4), Classifier(shape, 4), [KD()])
-        batch = (small.pictures(), small.labels())
+        batch = (batches.pictures(), batches.labels())
     channels_last(pair)
     maps: dict[str, bool] = {}
 
@@ -159,14 +161,15 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModul
 
 def detectors(*places: str) -> Distillation:
     torch.manual_seed(1)
-    teacher = small.retinanet(Bottleneck, channels=48)
-    return Distillation(small.retinanet(), teacher, [FitNet(list(places))]).train()
+    teacher = small_models.retinanet(Bottleneck, channels=48)
+    return Distillation(small_models.retinanet(), teacher, [FitNet(list(places))]).train()
 
 
 def convolutions(graph: torch.fx.GraphModule) -> int:
     return sum("conv2d" in str(node.target) for node in graph.graph.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["C3.pre", "C4", "fpn"])
 def test_each_trunk_is_one_graph_that_ends_with_the_teachers_last_tap(
     place: str, graphs: list[torch.fx.GraphModule]
@@ -177,7 +180,7 @@ def test_each_trunk_is_one_graph_that_ends_with_the_teachers_last_tap(
     for module in plain.teacher.backbone.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda module, *_: called.append(module))
-    batch = small.detection_batch()
+    batch = batches.detection_batch()
     expected = plain(*batch)
     compile_trunks(pair)
     for _ in range(3):
@@ -189,12 +192,13 @@ def test_each_trunk_is_one_graph_that_ends_with_the_teachers_last_tap(
     assert convolutions(graphs[0]) == len(called)
 
 
+@pytest.mark.slow
 def test_changing_sizes_are_compiled_twice(graphs: list[torch.fx.GraphModule]) -> None:
     pair = detectors("C4.pre")
     compile_trunks(pair)
     counts = []
     for size in (64, 96, 128, 64):
-        pair(*small.detection_batch(2, size)).total.backward()
+        pair(*batches.detection_batch(2, size)).total.backward()
         counts.append(len(graphs))
     assert counts == [2, 4, 4, 4]
 
@@ -206,33 +210,34 @@ def test_student_and_teacher_have_a_limit_of_recompilations_each(
     compile_trunks(pair)
     with torch._dynamo.config.patch(recompile_limit=4, fail_on_recompile_limit_hit=True):
         for size in (32, 48):
-            pair.train()(small.pictures(2, size), small.labels(2)).total.backward()
+            pair.train()(batches.pictures(2, size), batches.labels(2)).total.backward()
             pair.eval()
             with torch.no_grad():
-                pair.student(small.pictures(2, size))
-                pair.teacher(small.pictures(2, size))
+                pair.student(batches.pictures(2, size))
+                pair.teacher(batches.pictures(2, size))
     assert 4 < len(graphs) <= 8
 
 
 def test_a_compiled_teacher_is_whole_when_nothing_is_read(
     graphs: list[torch.fx.GraphModule],
 ) -> None:
-    teacher = small.resnet(Bottleneck)
-    pair = Distillation(small.resnet(), teacher, [FitNet(["C3"])]).train()
+    teacher = small_models.resnet(Bottleneck)
+    pair = Distillation(small_models.resnet(), teacher, [FitNet(["C3"])]).train()
     with torch.no_grad():
-        expected = teacher(small.pictures())
+        expected = teacher(batches.pictures())
     compile_trunks(pair)
-    pair(small.pictures(), small.labels())
+    pair(batches.pictures(), batches.labels())
     with torch.no_grad():
-        found = teacher(small.pictures())
+        found = teacher(batches.pictures())
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_by_hand_taps_stay_alive() -> None:
     torch.compiler.reset()
     pair, plain = detectors("C4.pre"), detectors("C4.pre")
     plain.load_state_dict(pair.state_dict())
-    batch = small.detection_batch()
+    batch = batches.detection_batch()
     expected = plain(*batch)
     for model in (pair.student, pair.teacher):
         model.backbone.compile(backend="eager")
@@ -246,4 +251,4 @@ def test_compilation_spares_convolutions_of_few_channels_too() -> None:
     pair = Distillation(Nested(nn.Conv2d(8, 16, 1, 2)))
     compile_trunks(pair)
     channels_last(pair)
-    assert small.hook_count(pair.student.block) == 1
+    assert observation.hook_count(pair.student.block) == 1

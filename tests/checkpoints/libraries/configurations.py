@@ -114,8 +114,11 @@ data = dict(
 """
 
 
-def close(found: Any, expected: Any) -> bool:
-    return found == pytest.approx(expected, rel=1e-12)
+def assert_octaves(sizes: Any, levels: int = 5) -> None:
+    """RetinaNet's three sizes at each of the first levels."""
+    assert len(sizes) == levels
+    for of_level, expected in zip(sizes, RETINANET_SIZES, strict=False):
+        assert of_level == pytest.approx(expected, rel=1e-12)
 
 
 RETINANET = {

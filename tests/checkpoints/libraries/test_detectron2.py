@@ -1,5 +1,6 @@
 """detectron2's detectors: what was not written down with its reference models."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,9 @@ import torch
 
 from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from limbeck.models import FasterRCNN, RetinaNet
-from tests.checkpoints.manifests import Manifest, assert_same, counted_like, manifests
+from tests.checkpoints.manifests import Manifest, assert_same, counted_detector, manifests
 
-
-def tiny(kind: type, backbone: str = "resnet18", **arguments) -> dict[str, torch.Tensor]:
-    """The tensors of a detector of five classes."""
-    with torch.device("meta"):
-        model = kind(backbone, 5, preset="detectron2", fpn_channels=8, **arguments)
-    return counted_like(model)
+tiny = partial(counted_detector, preset="detectron2", fpn_channels=8)
 
 
 @manifests(detectron2)

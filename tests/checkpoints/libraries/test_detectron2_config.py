@@ -12,8 +12,7 @@ from tests.checkpoints.libraries.configurations import (
     DETECTRON2,
     ONE,
     RETINANET,
-    RETINANET_SIZES,
-    close,
+    assert_octaves,
     expected,
 )
 
@@ -38,9 +37,7 @@ def test_detectron2() -> None:
         detections_per_image=100,
         frozen_stages=2,
     )
-    assert found.anchor_sizes is not None
-    assert len(found.anchor_sizes) == 2
-    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+    assert_octaves(found.anchor_sizes, levels=2)
 
 
 def test_detectron2_faster_rcnn_has_its_own_head() -> None:
@@ -115,7 +112,6 @@ def test_what_is_written_for_detectron2_reads_back(bgr: bool) -> None:
     text = detectron2_config("retinanet", RETINANET, bgr=bgr, classes=("a", "b", "c"))
     found = stated_by_detectron2(text)
     assert found == expected(found, bgr=bgr)
-    assert found.anchor_sizes is not None
-    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+    assert_octaves(found.anchor_sizes)
     assert "# classes: a, b, c" in text
     assert yaml.safe_load(text)["MODEL"]["FPN"]["IN_FEATURES"] == ["res3", "res4", "res5"]

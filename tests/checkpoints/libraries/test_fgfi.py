@@ -10,7 +10,8 @@ import torch
 from limbeck.checkpoints import open_checkpoint, write_checkpoint
 from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import FasterRCNN, FasterRCNNC4, load_weights
-from tests.models.detection.c4.reference import Tensors, original_tensors
+from tests.models.detection.c4.plain_original import original_tensors
+from tests.observation import same
 
 pytestmark = pytest.mark.usefixtures("narrow_vggs")
 INPUT = {"mean": fgfi.MEAN, "std": fgfi.STD}
@@ -85,12 +86,6 @@ def test_writing_is_the_inverse(tmp_path: Path) -> None:
     assert {"session", "epoch"} <= held.keys()
     assert (held["pooling_mode"], held["class_agnostic"]) == ("crop", False)
     assert same(held["model"], original_tensors("vgg11", 3, 32))
-
-
-def same(first: Tensors, second: Tensors) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(v, second[k]) for k, v in first.items()
-    )
 
 
 @pytest.mark.parametrize(

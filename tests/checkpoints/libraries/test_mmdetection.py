@@ -1,5 +1,6 @@
 """mmdetection's detectors: what was not written down with its reference models."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,9 @@ import torch
 from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from limbeck.checkpoints.libraries import trunks as backbones
 from limbeck.models import FasterRCNN, RetinaNet
-from tests.checkpoints.manifests import Manifest, assert_same, counted_like, manifests
+from tests.checkpoints.manifests import Manifest, assert_same, counted_detector, manifests
 
-
-def tiny(kind: type, backbone: str = "resnet18", **arguments) -> dict[str, torch.Tensor]:
-    """The tensors of a detector of five classes."""
-    with torch.device("meta"):
-        model = kind(backbone, 5, preset="mmdetection", fpn_channels=8, **arguments)
-    return counted_like(model)
+tiny = partial(counted_detector, preset="mmdetection", fpn_channels=8)
 
 
 @manifests(mmdetection)

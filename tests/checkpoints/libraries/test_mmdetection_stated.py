@@ -11,8 +11,7 @@ from tests.checkpoints.libraries.configurations import (
     MMDETECTION_2,
     MMDETECTION_3,
     ONE,
-    RETINANET_SIZES,
-    close,
+    assert_octaves,
 )
 
 
@@ -37,8 +36,7 @@ def test_mmdetection_3() -> None:
         detections_per_image=100,
         frozen_stages=2,
     )
-    assert found.anchor_sizes is not None
-    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+    assert_octaves(found.anchor_sizes)
 
 
 def test_mmdetection_2() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_mmdetection
 from limbeck.checkpoints.libraries.mmdetection_written import mmdetection_config
-from tests.checkpoints.libraries.configurations import RETINANET, RETINANET_SIZES, close, expected
+from tests.checkpoints.libraries.configurations import RETINANET, assert_octaves, expected
 
 
 @pytest.mark.parametrize("bgr", [True, False])
@@ -14,8 +14,7 @@ def test_what_is_written_for_mmdetection_reads_back(bgr: bool) -> None:
     text = mmdetection_config("retinanet", RETINANET, bgr=bgr, classes=("a", "b", "c"))
     found = stated_by_mmdetection(text)
     assert found == expected(found, bgr=bgr)
-    assert found.anchor_sizes is not None
-    assert all(map(close, found.anchor_sizes, RETINANET_SIZES))
+    assert_octaves(found.anchor_sizes)
     made: dict[str, Any] = {}
     exec(text, made)
     assert made["metainfo"] == {"classes": ("a", "b", "c")}

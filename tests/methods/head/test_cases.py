@@ -13,11 +13,12 @@ from limbeck.methods.head.assist import Assist
 from limbeck.methods.head.places import pyramid_levels
 from limbeck.models import FasterRCNN
 from limbeck.presets import RETINANET
-from tests import small
-from tests.models.detection.tiny import nothing, tiny
+from tests import batches, small_models
+from tests.batches import nothing
+from tests.models.detection.tiny_detectors import tiny
 
 FEW = {"proposals": 20, "samples": 40}
-BATCH = partial(small.detection_batch, size=128)
+BATCH = partial(batches.detection_batch, size=128)
 METHODS = {
     "HEAD": partial(HEAD, 1.0, 1.0, **FEW),
     "HEAD, per anchor": partial(HEAD, 1.0, 1.0, adapter="per_anchor", **FEW),
@@ -27,12 +28,14 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def pair_of(method: Method, student: nn.Module | None = None) -> Distillation:
-    return Distillation(student or small.retinanet(), small.faster_rcnn(), {"it": method})
+    return Distillation(
+        student or small_models.retinanet(), small_models.faster_rcnn(), {"it": method}
+    )
 
 
 def without_proposals() -> nn.Module:
     """A student whose boxes all lie beside the image."""
-    student = small.retinanet()
+    student = small_models.retinanet()
     deltas = student.head.regression_head.bbox_reg
     nn.init.zeros_(deltas.weight)
     with torch.no_grad():
@@ -87,7 +90,7 @@ def test_regions_lie_in_each_images_content(method) -> None:
 def test_an_example_may_have_any_size(size: int) -> None:
     """The coarsest levels have 1 to 3 rows then, from which no stride can be told."""
     example = [torch.rand(3, size, size)]
-    student, taught = small.retinanet(), small.faster_rcnn()
+    student, taught = small_models.retinanet(), small_models.faster_rcnn()
     pair = Distillation(student, taught, {"it": HEAD(**FEW)}, example=example)
     assert pair.methods["it"].assist.box_roi_pool.scales == [1 / 8, 1 / 16, 1 / 32, 1 / 64]
 
@@ -103,20 +106,22 @@ def test_a_teacher_of_other_classes(preset) -> None:
     """Teaches an assist that begins afresh, and is nothing to begin as."""
     of_three = tiny(FasterRCNN, preset, fpn_channels=32)
     with pytest.raises(ValueError, match=r"has 4 classes, the teacher 3\..*transfer false"):
-        Distillation(small.retinanet(), of_three, [HEAD(**FEW)])
-    pair = Distillation(small.retinanet(), of_three, {"it": HEAD(transfer=False, **FEW)})
-    assert pair.methods["it"].assist.box_predictor.cls_score.out_features == small.CLASSES + 1
+        Distillation(small_models.retinanet(), of_three, [HEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), of_three, {"it": HEAD(transfer=False, **FEW)})
+    assert (
+        pair.methods["it"].assist.box_predictor.cls_score.out_features == small_models.CLASSES + 1
+    )
     images, targets = BATCH()
-    last = [target | {"labels": torch.full((2,), small.CLASSES)} for target in targets]
+    last = [target | {"labels": torch.full((2,), small_models.CLASSES)} for target in targets]
     assert all(loss.isfinite() for loss in pair(images, last).raw.values())
 
 
 def test_the_assist_alone_beside_another_methods_teacher() -> None:
     methods = {"assist": HEAD(None, None, transfer=False, **FEW), "fitnet": FitNet(["fpn"])}
-    losses = Distillation(small.retinanet(), small.retinanet(), methods)(*BATCH())
+    losses = Distillation(small_models.retinanet(), small_models.retinanet(), methods)(*BATCH())
     assert "assist/assist.classification" in losses
     with pytest.raises(ValueError, match="no box head"):
-        Distillation(small.retinanet(), small.retinanet(), [HEAD(None, None)])
+        Distillation(small_models.retinanet(), small_models.retinanet(), [HEAD(None, None)])
 
 
 # -- beginnings -----------------------------------------------------------------------------------
@@ -134,5 +139,5 @@ def test_published_initial_weights() -> None:
 def test_published_sizes() -> None:
     assert (HEAD().settings.proposals, HEAD().settings.samples) == (1000, 512)
     assert (TFHEAD().proposals, TFHEAD().samples) == (1000, 512)
-    alone = Distillation(small.retinanet(), None, {"it": HEAD(None, None)}).methods["it"]
+    alone = Distillation(small_models.retinanet(), None, {"it": HEAD(None, None)}).methods["it"]
     assert alone.assist.box_head.fc7.weight.shape == (1024, 1024)

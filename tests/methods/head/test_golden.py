@@ -20,14 +20,14 @@ from limbeck.methods.head.method import WARM_UP
 from limbeck.methods.head.proposals import Predictions, Proposals, propose
 from limbeck.methods.head.regions import Regions, best_truth, sample
 from limbeck.models import FasterRCNN, RetinaNet
-from tests.models.detection.pyramid.test_retinanet_golden import (
+from tests.models.detection.head_fixtures import (
     LEVELS,
     SIZES,
     TINY,
     anchors_of,
     flat,
 )
-from tests.models.detection.reference import Tensors, golden, head_batch, head_weights, renamed
+from tests.models.detection.published import Tensors, golden, head_batch, head_weights, renamed
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 

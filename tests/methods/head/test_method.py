@@ -21,19 +21,19 @@ from limbeck.methods.head.regions import sample
 from limbeck.models import FasterRCNN, RetinaNet, save_student
 from limbeck.presets import RETINANET
 from limbeck.schedules import EarlyStop, WarmUp
-from tests import small
-from tests.models.detection.tiny import TINY, tiny
+from tests import batches, observation, small_models
+from tests.models.detection.tiny_detectors import TINY, tiny
 
 FEW = {"proposals": 20, "samples": 40}
 TRUNK = "student.backbone"
 TOWER = "student.head.classification_head.conv"
 ASSIST = {"assist.classification", "assist.bbox_regression"}
-BATCH = partial(small.detection_batch, size=128)
+BATCH = partial(batches.detection_batch, size=128)
 stock = partial(detection.fasterrcnn_resnet50_fpn_v2, weights=None, weights_backbone=None)
 
 
 def teacher(block: type = Bottleneck, channels: int = 32) -> nn.Module:
-    return small.faster_rcnn(block, channels)
+    return small_models.faster_rcnn(block, channels)
 
 
 def parts(losses, name: str) -> set[str]:
@@ -54,7 +54,7 @@ def parts(losses, name: str) -> set[str]:
 )
 def test_parts_are_switched_by_arguments(arguments, expected) -> None:
     method = HEAD(**arguments, **FEW)
-    pair = Distillation(small.retinanet(), teacher() if expected else None, [method])
+    pair = Distillation(small_models.retinanet(), teacher() if expected else None, [method])
     assert parts(pair(*BATCH()), "HEAD") == ASSIST | expected
     assert {name.partition(".")[0] for name, _ in method.named_parameters()} == {
         "assist",
@@ -63,7 +63,7 @@ def test_parts_are_switched_by_arguments(arguments, expected) -> None:
 
 
 def test_published_weights() -> None:
-    pair = Distillation(small.retinanet(), teacher(), [HEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), teacher(), [HEAD(**FEW)])
     method = pair.methods["HEAD"]
     distilled = [part for part in method.weights if part not in ASSIST]
     for step, weight in {0: 0.0, 500: 0.5, 2000: 2.0, 90000: 2.0}.items():
@@ -73,12 +73,12 @@ def test_published_weights() -> None:
 
 
 def test_the_assists_own_losses_are_weighted() -> None:
-    pair = Distillation(small.retinanet(), None, [HEAD(None, None, WarmUp(2.0, 10), **FEW)])
+    pair = Distillation(small_models.retinanet(), None, [HEAD(None, None, WarmUp(2.0, 10), **FEW)])
     assert pair.methods["HEAD"].weights_at(5) == dict.fromkeys(ASSIST, 1.0)
 
 
 def test_published_weights_without_a_teacher() -> None:
-    pair = Distillation(small.retinanet(), None, [TFHEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), None, [TFHEAD(**FEW)])
     method = pair.methods["TFHEAD"]
     for step, weights in {0: (0, 0), 1000: (0.5, 0.65), 58640: (1, 1.3), 58641: (1, 0)}.items():
         found = method.weights_at(step)
@@ -87,10 +87,12 @@ def test_published_weights_without_a_teacher() -> None:
 
 
 def test_the_step_count_is_in_the_checkpoint() -> None:
-    pair = Distillation(small.retinanet(), teacher(), [HEAD(ckd=EarlyStop(2.0, 1), **FEW)])
+    pair = Distillation(small_models.retinanet(), teacher(), [HEAD(ckd=EarlyStop(2.0, 1), **FEW)])
     pair.advance()
     pair.advance()
-    other = Distillation(small.retinanet(), pair.teacher, [HEAD(ckd=EarlyStop(2.0, 1), **FEW)])
+    other = Distillation(
+        small_models.retinanet(), pair.teacher, [HEAD(ckd=EarlyStop(2.0, 1), **FEW)]
+    )
     other.load_state_dict(pair.state_dict())
     weights = other(*BATCH()).weights
     assert weights["HEAD/akd.1"] == 2.0 * 2 / 2000
@@ -128,7 +130,7 @@ def reached(pair: Distillation, part: str) -> set[str]:
     ],
 )
 def test_where_the_gradients_of_head_go(part, expected) -> None:
-    pair = Distillation(small.retinanet(), teacher(), {"it": HEAD(1.0, 1.0, **FEW)})
+    pair = Distillation(small_models.retinanet(), teacher(), {"it": HEAD(1.0, 1.0, **FEW)})
     assert reached(pair, f"it/{part}") == expected
 
 
@@ -143,13 +145,13 @@ def test_where_the_gradients_of_head_go(part, expected) -> None:
     ],
 )
 def test_an_assist_does_not_learn_from_the_dense_head(part, expected) -> None:
-    pair = Distillation(small.retinanet(), None, {"it": TFHEAD(1.0, 1.0, **FEW)})
+    pair = Distillation(small_models.retinanet(), None, {"it": TFHEAD(1.0, 1.0, **FEW)})
     assert reached(pair, f"it/{part}") == expected
 
 
 def test_no_gradient_through_proposals() -> None:
     """What the assist learns does not move what the dense head predicts."""
-    pair = Distillation(small.retinanet(), None, {"it": HEAD(None, None, **FEW)})
+    pair = Distillation(small_models.retinanet(), None, {"it": HEAD(None, None, **FEW)})
     losses = pair(*BATCH())
     sum(losses.raw[f"it/{part}"] for part in ASSIST).backward()
     assert all(p.grad is None for p in pair.student.head.parameters())
@@ -159,7 +161,7 @@ def test_no_gradient_through_proposals() -> None:
 
 
 def test_the_teacher_runs_trunk_neck_and_hidden_layers_alone() -> None:
-    pair = Distillation(small.retinanet(), teacher(), [HEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), teacher(), [HEAD(**FEW)])
     model = pair.teacher
     modules = {
         "backbone": (model.backbone, 1),
@@ -170,14 +172,14 @@ def test_the_teacher_runs_trunk_neck_and_hidden_layers_alone() -> None:
     }
     counts = {}
     for name, (module, _) in modules.items():
-        with small.calls_of(module) as calls:
+        with observation.calls_of(module) as calls:
             pair(*BATCH())
         counts[name] = len(calls)
     assert counts == {name: expected for name, (_, expected) in modules.items()}
 
 
 def test_the_teacher_looks_at_the_students_regions() -> None:
-    pair = Distillation(small.retinanet(), teacher(), [HEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), teacher(), [HEAD(**FEW)])
     seen = {}
     pools = {"teacher": pair.teacher.roi_heads, "assist": pair.methods["HEAD"].assist}
     for name, part in pools.items():
@@ -193,18 +195,20 @@ def test_the_teacher_looks_at_the_students_regions() -> None:
 
 
 def test_the_assist_begins_as_the_teachers_box_head() -> None:
-    pair = Distillation(small.retinanet(), teacher(), [HEAD(**FEW)])
+    pair = Distillation(small_models.retinanet(), teacher(), [HEAD(**FEW)])
     theirs = pair.teacher.roi_heads.state_dict()
     assert theirs.keys() == pair.methods["HEAD"].assist.state_dict().keys()
-    assert small.same(theirs, pair.methods["HEAD"].assist.state_dict())
-    small.train_step(pair, BATCH())
-    assert small.same(theirs, pair.teacher.roi_heads.state_dict())
-    assert not small.same(theirs, pair.methods["HEAD"].assist.state_dict())
+    assert observation.same(theirs, pair.methods["HEAD"].assist.state_dict())
+    small_models.train_step(pair, BATCH())
+    assert observation.same(theirs, pair.teacher.roi_heads.state_dict())
+    assert not observation.same(theirs, pair.methods["HEAD"].assist.state_dict())
 
 
 def test_an_assist_may_begin_afresh() -> None:
-    narrow = FasterRCNN(TINY, small.CLASSES, fpn_channels=8, box_head_channels=24, norm="trained")
-    pair = Distillation(small.retinanet(), narrow, [HEAD(transfer=False, **FEW)])
+    narrow = FasterRCNN(
+        TINY, small_models.CLASSES, fpn_channels=8, box_head_channels=24, norm="trained"
+    )
+    pair = Distillation(small_models.retinanet(), narrow, [HEAD(transfer=False, **FEW)])
     assist = pair.methods["HEAD"].assist
     assert assist.box_head.fc6.in_features == 32 * 49
     assert assist.box_predictor.cls_score.in_features == 24
@@ -220,12 +224,12 @@ def test_the_kept_student_is_a_plain_one(preset, tmp_path) -> None:
     plain = {name: value.shape for name, value in student.state_dict().items()}
     faster = tiny(FasterRCNN, preset)
     pair = Distillation(student, faster, [HEAD(**FEW), TFHEAD(**FEW, box_head_channels=8)])
-    small.train_step(pair, BATCH())
+    small_models.train_step(pair, BATCH())
     assert {name: value.shape for name, value in student.state_dict().items()} == plain
     save_student(student, tmp_path)
 
 
-@pytest.mark.parametrize("make", [small.retinanet, small.fcos])
+@pytest.mark.parametrize("make", [small_models.retinanet, small_models.fcos])
 @pytest.mark.parametrize("method", [HEAD(**FEW), TFHEAD(1.0, 1.0, **FEW)])
 def test_stock_students(make, method) -> None:
     student = make()
@@ -235,16 +239,17 @@ def test_stock_students(make, method) -> None:
     assert all(loss.isfinite() for loss in losses.raw.values())
 
 
+@pytest.mark.slow
 def test_a_teacher_with_another_box_head() -> None:
-    taught = stock(num_classes=small.CLASSES + 1)
-    student = RetinaNet(TINY, small.CLASSES, norm="trained")
+    taught = stock(num_classes=small_models.CLASSES + 1)
+    student = RetinaNet(TINY, small_models.CLASSES, norm="trained")
     pair = Distillation(student, taught, {"it": HEAD(**FEW)})
     assert parts(pair(*BATCH()), "it") == ASSIST | {"akd.1", "ckd"}
-    assert small.same(taught.roi_heads.state_dict(), pair.methods["it"].assist.state_dict())
+    assert observation.same(taught.roi_heads.state_dict(), pair.methods["it"].assist.state_dict())
 
 
 def test_images_without_objects() -> None:
-    pair = Distillation(small.retinanet(), teacher(), {"it": HEAD(1.0, 1.0, **FEW)})
+    pair = Distillation(small_models.retinanet(), teacher(), {"it": HEAD(1.0, 1.0, **FEW)})
     images, _ = BATCH()
     nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}] * 2
     losses = pair(images, nothing)
@@ -277,11 +282,16 @@ def ssd() -> nn.Module:
     [
         (teacher, lambda: None, {"akd": None, "ckd": None}, "box head of its own"),
         (teacher, teacher, {}, r"has a box head, too.*FitNet"),
-        (teacher, small.fcos, {}, "is no RetinaNet"),
-        (teacher, small.retinanet, {"adapter": "per_anchor"}, "have no anchors; use shared"),
-        (teacher, partial(small.retinanet, channels=48), {}, r"32 channels .* 48 .*transfer false"),
+        (teacher, small_models.fcos, {}, "is no RetinaNet"),
+        (teacher, small_models.retinanet, {"adapter": "per_anchor"}, "have no anchors; use shared"),
+        (
+            teacher,
+            partial(small_models.retinanet, channels=48),
+            {},
+            r"32 channels .* 48 .*transfer false",
+        ),
         (ssd, teacher, {}, "different widths"),
-        (small.resnet, teacher, {}, "no dense head"),
+        (small_models.resnet, teacher, {}, "no dense head"),
         (
             partial(without_pyramid, detection.RetinaNet),
             teacher,
@@ -289,28 +299,33 @@ def ssd() -> nn.Module:
             "the student RetinaNet is no feature pyramid",
         ),
         (
-            small.retinanet,
+            small_models.retinanet,
             partial(without_pyramid, detection.FasterRCNN),
             {},
             "the teacher FasterRCNN is no feature pyramid",
         ),
         (
             partial(without_pyramid, detection.FasterRCNN),
-            small.retinanet,
+            small_models.retinanet,
             {},
             "the student FasterRCNN is no feature pyramid",
         ),
-        (small.retinanet, small.retinanet, {}, r"no box head .*FitNet"),
-        (small.retinanet, lambda: None, {}, "needs a teacher"),
-        (small.retinanet, partial(teacher, channels=16), {}, r"box_head.*fc6.*transfer false"),
+        (small_models.retinanet, small_models.retinanet, {}, r"no box head .*FitNet"),
+        (small_models.retinanet, lambda: None, {}, "needs a teacher"),
         (
-            small.retinanet,
-            partial(stock, num_classes=small.CLASSES + 1),
+            small_models.retinanet,
+            partial(teacher, channels=16),
+            {},
+            r"box_head.*fc6.*transfer false",
+        ),
+        (
+            small_models.retinanet,
+            partial(stock, num_classes=small_models.CLASSES + 1),
             {},
             r"32 channels, .* FastRCNNConvFCHead takes 256.*transfer false",
         ),
         (
-            small.retinanet,
+            small_models.retinanet,
             stock,
             {"transfer": False},
             "AKD compares layer by layer",

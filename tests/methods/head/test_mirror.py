@@ -12,16 +12,18 @@ from limbeck.methods import HEAD
 from limbeck.methods.head.mirror import centres
 from limbeck.models import FasterRCNN, RetinaNet
 from limbeck.presets import RETINANET
-from tests import small
-from tests.models.detection.tiny import tiny
+from tests import batches, observation, small_models
+from tests.models.detection.tiny_detectors import tiny
 
 ASSIST = {"assist.classification", "assist.bbox_regression"}
 TRUNK = "student.backbone"
-BATCH = partial(small.detection_batch, size=128)
+BATCH = partial(batches.detection_batch, size=128)
 
 
 def pair_of(method: HEAD, teacher: nn.Module | None = None) -> Distillation:
-    return Distillation(small.faster_rcnn(), teacher or small.retinanet(), {"it": method})
+    return Distillation(
+        small_models.faster_rcnn(), teacher or small_models.retinanet(), {"it": method}
+    )
 
 
 def parts(losses) -> set[str]:
@@ -29,14 +31,14 @@ def parts(losses) -> set[str]:
 
 
 def test_a_dense_assist_begins_as_the_teachers_head_and_learns() -> None:
-    pair = pair_of(HEAD(1.0, 1.0), small.retinanet(Bottleneck))
+    pair = pair_of(HEAD(1.0, 1.0), small_models.retinanet(Bottleneck))
     assist = pair.methods["it"].mirror.assist
     theirs = pair.teacher.head.state_dict()
-    assert small.same(theirs, assist.state_dict())
+    assert observation.same(theirs, assist.state_dict())
     plain = pair.student.state_dict().keys()
-    small.train_step(pair, BATCH())
-    assert small.same(theirs, pair.teacher.head.state_dict())
-    assert not small.same(theirs, assist.state_dict())
+    small_models.train_step(pair, BATCH())
+    assert observation.same(theirs, pair.teacher.head.state_dict())
+    assert not observation.same(theirs, assist.state_dict())
     assert pair.student.state_dict().keys() == plain
 
 
@@ -109,15 +111,15 @@ def test_a_two_stage_student_in_half_precision(half) -> None:
 
 def test_the_assist_holds_none_of_the_teachers_hooks() -> None:
     """They hold the teacher: it would be there a second time, and on the wrong device."""
-    teacher = small.retinanet()
+    teacher = small_models.retinanet()
     pair = pair_of(HEAD(), teacher)
-    assert small.hook_count(teacher.head) == 2
-    assert small.hook_count(pair.methods["it"].mirror) == 0
+    assert observation.hook_count(teacher.head) == 2
+    assert observation.hook_count(pair.methods["it"].mirror) == 0
 
 
 def test_a_dense_assist_is_of_the_students_classes() -> None:
     images, targets = BATCH()
-    last = [target | {"labels": torch.full((2,), small.CLASSES)} for target in targets]
+    last = [target | {"labels": torch.full((2,), small_models.CLASSES)} for target in targets]
     for preset in RETINANET:
         of_three = tiny(RetinaNet, preset, fpn_channels=32)
         with pytest.raises(ValueError, match=r"and 4 classes, the teacher 32 and 3\. .*transfer"):

@@ -1,16 +1,15 @@
-"""Steps, calibrated methods and a count of memory, for the tests of MGD."""
+"""Steps and calibrated methods, for the tests of MGD."""
 
 import math
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from limbeck import Distillation
 from limbeck.methods.base import Side, Step
-from tests import small
+from tests import batches, small_models
 
 PLACES = ["C4.pre", "C5.pre"]
 STANDARD = -math.sqrt(2 / math.pi)  # E[X | X < 0] of the standard normal distribution
@@ -54,32 +53,13 @@ def flow_of(method):
 def pair_of(methods, seed=0):
     """A small ResNet taught by one with four times the channels."""
     torch.manual_seed(7)
-    teacher = small.resnet(Bottleneck)
+    teacher = small_models.resnet(Bottleneck)
     torch.manual_seed(seed)
-    return Distillation(small.resnet(norm=FrozenBatchNorm2d), teacher, methods)
+    return Distillation(small_models.resnet(norm=FrozenBatchNorm2d), teacher, methods)
 
 
 def calibrated_pair(methods, seed=0):
     pair = pair_of(methods, seed)
-    pair.observe(small.pictures(4), None)
+    pair.observe(batches.pictures(4), None)
     pair.solve()
     return pair
-
-
-class Allocated(TorchDispatchMode):
-    """The bytes of every new tensor within; their sum is more than is ever held at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        known = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if (
-                isinstance(tensor, torch.Tensor)
-                and tensor.untyped_storage().data_ptr() not in known
-            ):
-                self.sizes.append(tensor.untyped_storage().nbytes())
-        return result

@@ -9,13 +9,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from limbeck import Distillation
 from limbeck.methods import MGD
 from limbeck.methods.mgd.margins import margin_of
-from tests import small
-from tests.methods.mgd.steps import (
-    PLACES,
-    STANDARD,
-    batch_norm,
-    calibrated_pair,
-)
+from tests import batches, small_models
+from tests.methods.mgd.steps import PLACES, STANDARD, batch_norm, calibrated_pair
 
 
 def test_margin_is_the_mean_of_the_negative_part():
@@ -42,21 +37,22 @@ def test_norms_of_any_kind():
         assert margin_of(norm).item() == pytest.approx(STANDARD)
 
 
+@pytest.mark.slow
 def test_margins_are_of_the_teacher_as_it_is_when_calibrated():
     pair = calibrated_pair([MGD(PLACES)])
     stage, norm = pair.methods["MGD"].stages["C5_pre"], pair.teacher.layer4[-1].bn3
     assert torch.equal(stage.margin, margin_of(norm))
     nn.init.normal_(norm.weight)
-    pair.observe(small.pictures(), None)
+    pair.observe(batches.pictures(), None)
     pair.solve()
     assert torch.equal(stage.margin, margin_of(norm))
 
 
 def test_places_without_a_norm_have_the_standard_margin():
-    student, teacher = small.retinanet(), small.retinanet(Bottleneck, channels=64)
+    student, teacher = small_models.retinanet(), small_models.retinanet(Bottleneck, channels=64)
     pair = Distillation(student, teacher, [MGD(["C5.pre", "P3"])])
     stages = pair.methods["MGD"].stages
     nn.init.normal_(teacher.backbone.body.layer4[-1].bn3.weight)
-    pair.observe(*small.detection_batch())
+    pair.observe(*batches.detection_batch())
     assert stages["P3"].margin.tolist() == pytest.approx([STANDARD] * 64)
     assert torch.equal(stages["C5_pre"].margin, margin_of(teacher.backbone.body.layer4[-1].bn3))

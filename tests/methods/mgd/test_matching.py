@@ -9,13 +9,8 @@ from torch import nn
 
 from limbeck.methods import MGD
 from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
-from tests.methods.mgd.steps import (
-    Allocated,
-    calibrated,
-    flow_of,
-    random_step,
-    step_of,
-)
+from tests.methods.mgd.steps import calibrated, flow_of, random_step, step_of
+from tests.observation import Allocated
 
 
 @st.composite

@@ -10,7 +10,7 @@ from limbeck.methods import KD, MGD
 from limbeck.methods.base import Calibration, Epochs, Step, Steps
 from limbeck.methods.mgd.method import Stage
 from limbeck.methods.mgd.reducers import REDUCERS, guides
-from tests import small
+from tests import batches, observation, small_models
 from tests.methods.mgd.steps import (
     PLACES,
     calibrated,
@@ -25,7 +25,7 @@ from tests.methods.mgd.steps import (
 def test_a_step_without_a_flow_says_how_to_get_one():
     pair = pair_of([MGD(PLACES)])
     with pytest.raises(RuntimeError, match=r"no flow yet.*observe\(images, targets\).*solve\(\)"):
-        pair(small.pictures(), small.labels())
+        pair(batches.pictures(), batches.labels())
 
 
 def test_gradient_reaches_the_student_and_its_norms_only():
@@ -92,31 +92,32 @@ def test_the_norm_of_the_student(norm, kind):
     assert type(pair_of([MGD(PLACES, norm=norm)]).methods["MGD"].adapter_of("C5.pre")) is kind
 
 
+@pytest.mark.slow
 def test_beside_knowledge_distillation():
     pair = calibrated_pair([KD(temperature=1.5), MGD(PLACES)]).train()
-    losses = pair(small.pictures(), small.labels())
+    losses = pair(batches.pictures(), batches.labels())
     assert list(losses) == ["student/cross_entropy", "KD/logits", "MGD/C4.pre", "MGD/C5.pre"]
-    alone = calibrated_pair([MGD(PLACES)]).train()(small.pictures(), small.labels())
+    alone = calibrated_pair([MGD(PLACES)]).train()(batches.pictures(), batches.labels())
     assert losses.raw["MGD/C5.pre"] == alone.raw["MGD/C5.pre"]
     losses.total.backward()
 
 
 def test_distance_falls_in_training():
     pair = calibrated_pair([MGD(PLACES, factor=10.0)]).train()
-    batch = small.pictures(4), small.labels(4)
+    batch = batches.pictures(4), batches.labels(4)
     before = pair(*batch).raw
     for _ in range(10):
-        small.train_step(pair, batch)
+        small_models.train_step(pair, batch)
     after = pair(*batch).raw
     assert all(after[f"MGD/{place}"] < 0.8 * before[f"MGD/{place}"] for place in PLACES)
 
 
 def test_a_resumed_run_has_flow_margins_and_norms():
     pair = calibrated_pair([MGD(PLACES)]).train()
-    small.train_step(pair, (small.pictures(), small.labels()))
+    small_models.train_step(pair, (batches.pictures(), batches.labels()))
     other = pair_of([MGD(PLACES)], seed=1).train()
     other.load_state_dict(pair.state_dict())
-    first, second = (p(small.pictures(), small.labels()).raw for p in (pair, other))
+    first, second = (p(batches.pictures(), batches.labels()).raw for p in (pair, other))
     assert {name: loss.item() for name, loss in first.items()} == {
         name: loss.item() for name, loss in second.items()
     }
@@ -128,7 +129,7 @@ def test_a_checkpoint_from_before_the_first_calibration_has_no_flow():
     pair = calibrated_pair([MGD(PLACES)])
     pair.load_state_dict(pair_of([MGD(PLACES)]).state_dict())
     with pytest.raises(RuntimeError, match="no flow yet"):
-        pair(small.pictures(), small.labels())
+        pair(batches.pictures(), batches.labels())
 
 
 def test_a_checkpoint_without_a_flow_is_refused():
@@ -189,7 +190,7 @@ def test_features_that_do_not_fit_are_named(student, teacher, arguments, says):
 
 def test_a_list_over_levels_is_refused():
     with pytest.raises(ValueError, match="gives list where one map"):
-        Distillation(small.retinanet(), small.retinanet(), [MGD(["fpn"])])
+        Distillation(small_models.retinanet(), small_models.retinanet(), [MGD(["fpn"])])
 
 
 def test_a_norm_over_other_channels_is_refused():
@@ -227,27 +228,28 @@ def process(rank, folder):
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     pair = pair_of([MGD(PLACES)])
     found = []
-    for first, images in ((3, small.pictures(4)), (4, small.pictures(4).flip(3))):
+    for first, images in ((3, batches.pictures(4)), (4, batches.pictures(4).flip(3))):
         part = images[:first] if rank == 0 else images[first:]
         if len(part):
             pair.observe(part, None)
         pair.solve()
-        found.append((pair.methods["MGD"].found_on, small.snapshot(pair.methods["MGD"])))
+        found.append((pair.methods["MGD"].found_on, observation.snapshot(pair.methods["MGD"])))
     torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_flow_of_one(tmp_path):
     start_processes(process, (tmp_path,), nprocs=2, start_method="forkserver")
     by_rank = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     pair = pair_of([MGD(PLACES)])
-    for number, images in enumerate((small.pictures(4), small.pictures(4).flip(3))):
+    for number, images in enumerate((batches.pictures(4), batches.pictures(4).flip(3))):
         pair.observe(images, None)
         pair.solve()
-        expected = small.snapshot(pair.methods["MGD"])
+        expected = observation.snapshot(pair.methods["MGD"])
         for found in by_rank:
             assert found[number][0] == 4
-            assert small.same(found[number][1], expected)
+            assert observation.same(found[number][1], expected)
     first, second = (calibration[1]["stages.C5_pre.flow"] for calibration in by_rank[0])
     assert not torch.equal(first, second)

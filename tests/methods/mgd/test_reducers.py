@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from limbeck.methods.mgd.reducers import REDUCERS, guides
-from tests.methods.mgd.steps import (
-    Allocated,
-)
+from tests.observation import Allocated
 
 FLOW = torch.tensor([[6, 0, 3], [1, 5, 2]])
 

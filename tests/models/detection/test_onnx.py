@@ -20,6 +20,7 @@ def yolov2():
     return YOLOv2(1 / 16, 3, image_size=SIZE, anchor_shapes=shapes, passthrough="darknet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [shuffledet, yolov2])
 def test_onnx_gives_the_same(make, tmp_path):
     model = make()

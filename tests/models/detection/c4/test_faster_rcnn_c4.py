@@ -2,31 +2,18 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-from torchvision.models import detection, mobilenet_v2, resnet18, vgg11, vgg16
+from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck import Taps, landmarks
-from limbeck.models import BasicBlocks, FasterRCNN, FasterRCNNC4, load_student, save_student
-from limbeck.models.detection.c4.presets import C4_PRESETS
-from limbeck.models.detection.c4.trunks import StageHead, VGGHead
-from tests.models.detection.tiny import nothing
-from tests.models.scramble import photographs, targets
+from limbeck.models import BasicBlocks, FasterRCNNC4, load_student, save_student
+from tests.batches import nothing, photographs, targets
+from tests.models.detection.c4.small_c4 import TINY, every_preset, lively, narrow, small
+from tests.models.detection.comparisons import assert_same_losses
 
-TINY = BasicBlocks((1, 1, 1, 1), (4, 8, 8, 8))
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
-every_preset = pytest.mark.parametrize("preset", list(C4_PRESETS))
-narrow = pytest.mark.usefixtures("narrow_vggs")
-
-
-def small(backbone: str | BasicBlocks = TINY, preset: str = "fgfi", **arguments) -> FasterRCNNC4:
-    """Three classes, small anchors and images."""
-    given = {"anchor_sizes": ((16, 32, 64),), "norm": "trained", "min_size": 64, "max_size": 128}
-    model = FasterRCNNC4(backbone, 3, preset=preset, **given | arguments)
-    model.rpn._post_nms_top_n = {"training": 50, "testing": 50}  # enough, and quick
-    return model
 
 
 def test_training_losses_are_torchvisions() -> None:
@@ -42,12 +29,7 @@ def test_training_losses_are_torchvisions() -> None:
     ).train()
     stock.rpn._post_nms_top_n = ours.rpn._post_nms_top_n
     stock.load_state_dict(ours.state_dict())
-    batch = photographs((128, 96), (90, 128)), targets(2)
-    for model in (ours, stock):
-        torch.manual_seed(0)  # of the samples
-        model.losses = model(*batch)
-    assert ours.losses.keys() == stock.losses.keys()
-    assert all(torch.equal(loss, stock.losses[name]) for name, loss in ours.losses.items())
+    assert_same_losses(ours, stock, (photographs((128, 96), (90, 128)), targets(2)))
 
 
 @narrow
@@ -105,31 +87,12 @@ def test_an_image_of_a_batch_is_found_as_if_alone(preset) -> None:
             torch.testing.assert_close(batched[key], value, rtol=1e-4, atol=1e-4)
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """Scores and boxes that differ from region to region."""
-    for name, value in model.named_parameters():
-        if "predictor" in name or "rpn.head" in name:
-            nn.init.normal_(value, std=0.3 if value.dim() == 1 else value[0].numel() ** -0.5)
-    return model
-
-
 def test_boxes_of_a_resized_image_are_the_originals_plus_one_pixel() -> None:
     """The original divides inclusive coordinates: those of the last pixel differ."""
     transform = small().eval().transform
     whole = {"boxes": torch.tensor([[0.0, 0.0, 128.0, 64.0]]), "labels": torch.tensor([1])}
     (scaled,) = transform.postprocess([whole], [(64, 128)], [(32, 64)])
     assert scaled["boxes"].tolist() == [[0.0, 0.0, 127 / 2 + 1, 63 / 2 + 1]]
-
-
-def test_images_of_the_original_are_neither_padded_nor_bounded() -> None:
-    images, _ = FasterRCNNC4(TINY, 3, preset="fgfi").eval().transform(photographs((30, 100)))
-    assert images.image_sizes == [(600, 2000)]
-    assert images.tensors.shape[-2:] == (600, 2000)
-    stock, _ = FasterRCNNC4(TINY, 3).eval().transform(photographs((30, 100)))
-    assert stock.tensors.shape[-2:] == (416, 1344)
-    # detectron2's ResNet asks for no multiple, its pyramid for 32.
-    theirs, _ = FasterRCNNC4(TINY, 3, preset="detectron2").eval().transform(photographs((30, 100)))
-    assert theirs.tensors.shape[-2:] == (400, 1333)
 
 
 def test_a_class_agnostic_box_is_every_class_s() -> None:
@@ -148,83 +111,6 @@ def test_a_class_agnostic_box_is_every_class_s() -> None:
         found.append((model.eval()(batch[0]), model.train()(*batch)))
     assert len(found[0][0][0]["boxes"]) > 10
     torch.testing.assert_close(*found)
-
-
-@narrow
-@pytest.mark.parametrize(
-    ("backbone", "count", "last"), [("vgg16", 4, "7"), ("vgg11", 3, "6"), (TINY, 2, "layer1")]
-)
-def test_frozen_stages(backbone, count, last) -> None:
-    trunk = small(backbone, frozen_stages=count).backbone
-    names = [name for name, _ in trunk.named_children()]
-    below = names[: names.index(last) + 1]
-    frozen = [name for name, p in trunk.named_parameters() if not p.requires_grad]
-    assert frozen == [n for n, _ in trunk.named_parameters() if n.partition(".")[0] in below]
-
-
-@pytest.mark.parametrize("make", [vgg11, vgg16])
-def test_a_vgg_fills_trunk_and_fully_connected_layers(make, narrow_vggs, tmp_path) -> None:
-    with torch.device("meta"):
-        features = make().features.state_dict()
-    tensors = {f"features.{name}": torch.randn(value.shape) for name, value in features.items()}
-    # A narrow classifier would be torchvision's but for its widths.
-    tensors |= {"classifier.6.weight": torch.randn(7, 32), "classifier.6.bias": torch.randn(7)}
-    tensors |= {f"classifier.{i}.weight": torch.randn(32, n) for i, n in ((0, 16 * 49), (3, 32))}
-    tensors |= {f"classifier.{i}.bias": torch.randn(32) for i in (0, 3)}
-    torch.save(tensors, tmp_path / "vgg.pth")
-    model = small(make.__name__, weights=tmp_path / "vgg.pth")
-    assert isinstance(model.roi_heads.box_head, VGGHead)
-    for name, value in model.backbone.state_dict().items():
-        assert torch.equal(value, tensors[f"features.{name}"])
-    for name, place in (("fc6", 0), ("fc7", 3)):
-        assert torch.equal(
-            model.roi_heads.box_head.get_submodule(name).weight,
-            tensors[f"classifier.{place}.weight"],
-        )
-    caffe = small(make.__name__, weights=f"fgfi:{tmp_path / 'vgg.pth'}")
-    assert torch.equal(caffe.backbone[0].weight, tensors["features.0.weight"].flip(1))
-    assert caffe.transform.image_std == pytest.approx([1 / 255] * 3)
-    assert caffe.transform.image_mean[0] * 255 == pytest.approx(122.7717)
-    assert caffe.published == (f"torchvision:{make.__name__}",)
-
-
-@pytest.mark.parametrize("width", [None, 8])
-def test_another_classifier_is_refused(width) -> None:
-    tensors = small(box_head_channels=width).backbone.state_dict()
-    for place in ("conv1.bias", "layer5.0.conv1.weight"):
-        part, renamed = small(box_head_channels=width).part_for(tensors | {place: torch.ones(1)})
-        with pytest.raises(RuntimeError, match=place):
-            part.load_state_dict(renamed)
-
-
-@narrow
-@pytest.mark.parametrize("width", [None, 8])
-def test_a_trunk_alone_leaves_the_box_head_as_it_is(width) -> None:
-    """As torchvision publishes VGG16's features: the rest of the file is NaN."""
-    model = small("vgg16", box_head_channels=width)
-    head = model.roi_heads.box_head.fc6.weight.clone()
-    features = model.backbone.state_dict().items()
-    given = {f"features.{name}": torch.randn(value.shape) for name, value in features}
-    nan = {"classifier.0.weight": torch.full(head.shape, torch.nan)}
-    for tensors in (given, given | nan):
-        part, renamed = model.part_for(tensors)
-        part.load_state_dict(renamed)
-        assert torch.equal(model.backbone[0].weight, given["features.0.weight"])
-        assert torch.equal(model.roi_heads.box_head.fc6.weight, head)
-
-
-@pytest.mark.parametrize("make", [resnet18, mobilenet_v2])
-def test_a_classifier_fills_the_last_stages_too(make, tmp_path) -> None:
-    torch.manual_seed(1)
-    network = make().eval()
-    torch.save(network.state_dict(), tmp_path / "classifier.pth")
-    model = FasterRCNNC4(make.__name__, 3, weights=tmp_path / "classifier.pth").eval()
-    assert isinstance(model.roi_heads.box_head, StageHead)
-    image = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        features = model.roi_heads.box_head(model.backbone(image)).flatten(1)
-        logits = (network.fc if make is resnet18 else network.classifier)(features)
-        torch.testing.assert_close(logits, network(image), rtol=1e-3, atol=1e-4)
 
 
 @narrow
@@ -271,8 +157,3 @@ def test_landmarks(backbone) -> None:
 def test_what_does_not_suit_is_refused(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         FasterRCNNC4(**{"backbone": TINY, "num_classes": 3} | arguments)
-
-
-def test_a_pyramid_has_not_the_original_s_habits() -> None:
-    with pytest.raises(ValueError, match=r"preset='fgfi': .* FasterRCNNC4 alone has that"):
-        FasterRCNN(TINY, 3, preset="fgfi")

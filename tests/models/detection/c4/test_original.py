@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.models import BasicBlocks, FasterRCNNC4
-from limbeck.models.detection.c4.inclusive_boxes import clip, exclusive, iou
+from limbeck.models.detection.c4.inclusive_boxes import exclusive, iou
 from limbeck.models.detection.c4.original import PairRPNHead
 from limbeck.models.detection.parts.matcher import PADDED_SIZE
 
@@ -73,8 +73,3 @@ def test_anchors_outside_their_own_image_are_ignored() -> None:
     inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= 320) & (anchors[:, 3] <= 640)
     assert inside.any()
     assert torch.equal(labels == 0, inside)
-
-
-def test_no_clipped_box_is_empty() -> None:
-    boxes = torch.tensor([[-9.0, -9, -5, -5], [200, 3, 300, 9], [-3, 5, 50, 60]])
-    assert clip(boxes, (40, 100)).tolist() == [[0, 0, 1, 1], [99, 3, 100, 9], [0, 5, 50, 40]]

@@ -13,8 +13,8 @@ from limbeck.models.detection.c4.anchors import IntegerAnchorGenerator
 from limbeck.models.detection.c4.inclusive_boxes import clip, exclusive, inclusive, iou
 from limbeck.models.detection.parts.matcher import PADDED_SIZE
 from limbeck.models.detection.parts.roi_heads import l1_losses
-from tests.models.detection.c4.reference import detect, original_tensors
-from tests.models.detection.reference import Tensors, golden
+from tests.models.detection.c4.plain_original import detect, original_tensors
+from tests.models.detection.published import Tensors, golden
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 TINY = BasicBlocks((1, 1, 1), (4, 4, 4))

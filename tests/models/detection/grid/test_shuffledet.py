@@ -16,7 +16,7 @@ from limbeck.models.detection.grid.shuffledet import (
     SpreadAnchors,
 )
 from limbeck.training.trunks import channels_last, compile_trunks
-from tests.models.detection.tiny import nothing
+from tests.batches import nothing
 
 SIZE = (64, 128)
 SHAPES = ((16.0, 16.0), (40.0, 24.0), (12.0, 40.0))
@@ -139,6 +139,7 @@ def test_no_more_detections_than_stated():
     assert len(model([torch.rand(3, *SIZE)])[0]["boxes"]) == 20
 
 
+@pytest.mark.slow
 def test_it_learns_an_image():
     torch.manual_seed(0)
     model = tiny(0.25, dropout=0.0)
@@ -198,6 +199,7 @@ def test_imitates_near_the_objects():
     assert (adapter.in_channels, adapter.out_channels) == (120, 192)
 
 
+@pytest.mark.slow
 def test_channels_last_and_compiled_give_the_same_losses(monkeypatch):
     # Inductor takes minutes over fifteen units; what is asked here is that they are one graph.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))

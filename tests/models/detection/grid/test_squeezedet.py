@@ -7,7 +7,7 @@ import torch
 from limbeck.models.detection.grid import squeezedet
 from limbeck.models.detection.grid.shuffledet import SpreadAnchors
 from limbeck.models.detection.grid.squeezedet import anchors_of_objects, decoded, encoded, safe_exp
-from tests.models.detection.tiny import LargestTensor
+from tests.observation import Allocated
 
 SIZE = (64, 128)
 SHAPES = ((16.0, 16.0), (40.0, 24.0), (12.0, 40.0))
@@ -46,9 +46,9 @@ def test_a_crowd_is_compared_in_parts(monkeypatch):
     """An anchor that one part took is not there for the next."""
     anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
     crowd = [BOXES[:1].repeat(90, 1), BOXES.repeat(20, 1)]
-    with LargestTensor() as largest:
+    with Allocated() as new:
         found = [chosen.tolist() for chosen in anchors_of_objects(crowd, anchors)]
-    assert largest.elements < 2 * 90 * 2 * len(anchors)
+    assert max(new.sizes) < 4 * 2 * 90 * 2 * len(anchors)
     assert [len(set(chosen)) for chosen in found] == [90, 40]
     monkeypatch.setattr(squeezedet, "_BLOCK", 1000)
     assert [chosen.tolist() for chosen in anchors_of_objects(crowd, anchors)] == found

@@ -13,6 +13,7 @@ from limbeck.models import YOLOv2, load_student, save_student
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS, darknet_reorganised
 from limbeck.taps import Taps
 from limbeck.training.trunks import channels_last, compile_trunks
+from tests.batches import nothing
 from tests.models.detection.grid.small_yolov2 import (
     CLASSES,
     SHAPES,
@@ -23,7 +24,6 @@ from tests.models.detection.grid.small_yolov2 import (
     some_objects,
     tiny,
 )
-from tests.models.detection.tiny import nothing
 
 
 @pytest.mark.parametrize("label", [0, CLASSES + 1])
@@ -248,6 +248,7 @@ def test_masks_are_those_of_the_anchors():
         assert torch.equal(mask[16::32, 16::32] > 0, plain > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["channels_last", "compiled"])
 def test_layouts_and_compilation_compute_the_same(way, monkeypatch):
     distillation = pair()

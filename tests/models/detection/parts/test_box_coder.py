@@ -7,7 +7,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder, box_coder
 from limbeck.presets import OF_EVERY_DETECTOR
-from tests.models.detection.reference import golden
+from tests.models.detection.published import golden
 
 ONES, TENTHS = (1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)
 

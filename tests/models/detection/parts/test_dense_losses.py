@@ -11,8 +11,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from limbeck.models import RetinaNet
 from limbeck.models.detection.parts.matcher import match_anchors
-from tests.models.detection.tiny import nothing, tiny
-from tests.models.scramble import photographs, targets
+from tests.batches import nothing, photographs, targets
+from tests.models.detection.tiny_detectors import tiny
 
 
 def dense_outputs(model: RetinaNet, images: int) -> tuple[dict[str, Tensor], list[Tensor]]:

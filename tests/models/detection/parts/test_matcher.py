@@ -4,8 +4,8 @@ import torch
 from limbeck.models import RetinaNet
 from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, match_anchors, matcher
 from limbeck.presets import OF_EVERY_DETECTOR
-from tests.models.detection.tiny import NAMES, nothing, tiny
-from tests.models.scramble import photographs, targets
+from tests.batches import nothing, photographs, targets
+from tests.models.detection.tiny_detectors import NAMES, tiny
 
 # Anchors 0 and 1 lie on the first box; anchor 1 is also the second box's best one.
 BOXES = torch.tensor([[0.0, 0, 40, 40], [0, 0, 20, 80]])

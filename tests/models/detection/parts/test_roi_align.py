@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck.models.detection.parts.roi_align import RoIAlign
-from tests.models.detection.reference import golden
+from tests.models.detection.published import golden
 
 PYRAMID = {str(i): torch.rand(2, 3, 64 // 2**i, 96 // 2**i) for i in range(4)}
 BOXES = [

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from limbeck.models import FasterRCNN
-from tests.models.detection.tiny import tiny
+from tests.models.detection.tiny_detectors import tiny
 
 
 @pytest.mark.parametrize("preset", ["detectron2", "mmdetection"])

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from limbeck.models import RetinaNet
-from tests.models.detection.tiny import NAMES, every_detector, every_preset, tiny
-from tests.models.scramble import photographs, targets
+from tests.batches import photographs, targets
+from tests.models.detection.tiny_detectors import NAMES, every_detector, every_preset, tiny
 
 BOXES = torch.tensor([[0.0, 0, 40, 40], [0, 0, 20, 80]])
 

@@ -8,7 +8,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck.models import BasicBlocks, FasterRCNN
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import photographs, targets
+from tests.models.detection.comparisons import assert_same_losses
+from tests.models.lively import same_detections, scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 TINY = BasicBlocks((1, 1, 1, 1), (4, 8, 8, 8))
@@ -43,12 +45,7 @@ def test_training_losses_are_torchvisions() -> None:
         _skip_resize=True,
     ).train()
     stock.load_state_dict(ours.state_dict())
-    batch = photographs((128, 160), (150, 128)), targets(2)
-    for model in (ours, stock):
-        torch.manual_seed(0)  # of the samples
-        model.losses = model(*batch)
-    assert ours.losses.keys() == stock.losses.keys()
-    assert all(torch.equal(loss, stock.losses[name]) for name, loss in ours.losses.items())
+    assert_same_losses(ours, stock, (photographs((128, 160), (150, 128)), targets(2)))
 
 
 def anchors_of(model: FasterRCNN) -> tuple:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.frame import network_frame
 from limbeck.models import FasterRCNN
-from tests.models.detection.reference import (
+from tests.models.detection.published import (
     Tensors,
     checkpoint_images,
     checkpoint_weights,
@@ -51,6 +51,7 @@ def proposals(model: FasterRCNN, features: Tensors, batch) -> list[dict[str, Ten
     ]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_mmdetections_r50(shared: Path, tmp_path: Path) -> None:
     expected = golden(shared / "golden/head/e2e_faster_rcnn_r50.npz")
@@ -91,6 +92,7 @@ def detectron2_r50(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Fa
     return FasterRCNN("resnet50", 80, weights=file).eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_detectron2s_r50(shared: Path, detectron2_r50: FasterRCNN) -> None:
     model, expected = detectron2_r50, golden(shared / "golden/checkpoints/d2_faster_rcnn_R50.npz")
@@ -120,6 +122,7 @@ def test_detectron2s_r50(shared: Path, detectron2_r50: FasterRCNN) -> None:
     torch.testing.assert_close(regression, expected["fixed_box_deltas"], **CLOSE)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_detectron2s_detections(shared: Path, detectron2_r50: FasterRCNN) -> None:
     model, expected = detectron2_r50, golden(shared / "golden/checkpoints/d2_faster_rcnn_R50.npz")

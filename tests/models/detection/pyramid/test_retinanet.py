@@ -4,7 +4,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import detection
 
 from limbeck.models import BasicBlocks, RetinaNet
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import photographs, targets
+from tests.models.detection.comparisons import assert_learns_one_image
+from tests.models.lively import same_detections, scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 SHAPES = {
@@ -93,6 +95,11 @@ def test_a_training_step_reaches_every_parameter(backbone, levels) -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_a_student_learns_one_image_and_labels_it_from_one() -> None:
+    anchors = {"anchor_sizes": ((16,), (32,))}
+    assert_learns_one_image(RetinaNet(TINY, 2, min_size=64, max_size=64, **SHAPES | anchors))
+
+
 def test_images_are_resized_in_evaluation_only() -> None:
     model = RetinaNet(TINY, 2, levels=(3, 4), fpn_channels=8, min_size=64, max_size=64)
     seen = []
@@ -100,30 +107,6 @@ def test_images_are_resized_in_evaluation_only() -> None:
     model.train()(photographs((96, 128)), targets(1))
     model.eval()(photographs((96, 128)))
     assert seen == [(96, 128), (64, 64)]  # 48 x 64, padded to 32
-
-
-def test_a_student_learns_one_image_and_labels_it_from_one() -> None:
-    student = RetinaNet(
-        TINY, 2, min_size=64, max_size=64, **SHAPES | {"anchor_sizes": ((16,), (32,))}
-    )
-    image, target = torch.zeros(3, 64, 64), targets(1)[0] | {"labels": torch.tensor([2])}
-    image[:, 8:48, 8:40] = 1
-    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
-    for _ in range(60):
-        sum(student.train()([image] * 2, [target] * 2).values()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    found = student.eval()([image])[0]
-    assert found["labels"][0] == 2
-    torch.testing.assert_close(found["boxes"][0], target["boxes"][0], atol=4, rtol=0)
-
-
-def test_head_depth_has_torchvisions_names() -> None:
-    model = RetinaNet(TINY, 2, levels=(3, 4), fpn_channels=8, head_depth=5)
-    names = [name for name in model.state_dict() if "classification_head.conv" in name]
-    assert names[0] == "head.classification_head.conv.0.0.weight"
-    assert names[-1] == "head.classification_head.conv.4.0.bias"
-    assert model.head.regression_head.conv[4][0].weight.std().item() == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize(

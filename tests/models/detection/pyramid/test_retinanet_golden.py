@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import network_frame
-from limbeck.models import BasicBlocks, RetinaNet
+from limbeck.models import RetinaNet
 from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, match_anchors
-from tests.models.detection.reference import (
+from tests.models.detection.head_fixtures import (
+    CONTENTS,
+    LEVELS,
+    TINY,
+    anchors_of,
+    flat,
+    objects,
+)
+from tests.models.detection.published import (
     TO_SIZE_MAJOR,
     Tensors,
     as_maps,
@@ -26,10 +33,6 @@ from tests.models.detection.reference import (
     matches,
     normalised,
 )
-
-TINY = BasicBlocks((1, 1, 1, 1), (4, 4, 4, 4))
-SIZES = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
-LEVELS = range(5)
 
 
 @dataclass
@@ -72,16 +75,6 @@ def head(shared: Path) -> Tensors:
 @pytest.fixture(scope="module")
 def small() -> RetinaNet:
     return RetinaNet(TINY, 3, preset="mmdetection", fpn_channels=4, head_depth=1)
-
-
-def flat(maps: Tensor, columns: int) -> Tensor:
-    """(B, A * K, H, W) -> (B, H * W * A, K)."""
-    return maps.unflatten(1, (-1, columns)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-
-
-def anchors_of(model: RetinaNet) -> Tensor:
-    maps = [torch.zeros(2, 4, *size) for size in SIZES]
-    return model.anchor_generator(ImageList(torch.zeros(2, 3, 64, 96), [(64, 96)] * 2), maps)[0]
 
 
 def truth(head: Tensors) -> list[dict[str, Tensor]]:
@@ -146,17 +139,6 @@ def test_detections_are_mmdetections(head: Tensors, small: RetinaNet) -> None:
 
 
 # -- mmdetection's RetinaNet-R18 of HEAD's fixtures ----------------------------------------------
-
-CONTENTS = [(128, 160), (120, 150)]
-OBJECTS = [
-    {"boxes": torch.tensor([[10.0, 12, 80, 100], [100, 20, 150, 60]]), "labels": [1, 18]},
-    {"boxes": torch.tensor([[30.0, 25, 120, 110]]), "labels": [80]},
-]
-
-
-def objects() -> list[dict[str, Tensor]]:
-    """Ground truth of HEAD's fixtures; mmdetection's labels count from 0."""
-    return [o | {"labels": torch.tensor(o["labels"])} for o in OBJECTS]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from torchvision.models import detection
 from limbeck import Taps
 from limbeck.frame import network_frame
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
-from tests.models.detection.tiny import nothing
-from tests.models.scramble import photographs, same_detections, scramble, targets
+from tests.batches import nothing, photographs, targets
+from tests.models.detection.comparisons import assert_learns_one_image
+from tests.models.lively import same_detections, scramble
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
 BUILDERS = {
@@ -99,18 +100,6 @@ def test_anchors_lie_on_their_maps(size, levels, grids, lite) -> None:
         torch.testing.assert_close(centres[..., 1], down[:, None, None].expand(-1, columns, 6))
 
 
-def test_steps_and_scales_are_pixels_and_parts_of_the_image() -> None:
-    model = tiny(scales=(0.1, 0.2, 0.4, 0.6, 0.8), aspect_ratios=((), (), (4,), ()), steps=(8,) * 4)
-    images, _ = model.transform(photographs((64, 64)))
-    maps = [torch.zeros(1, 1, side, side) for side in (8, 4, 2, 1)]
-    anchors = model.anchor_generator(images, maps)[0].split([128, 32, 16, 2])
-    torch.testing.assert_close(anchors[0][0], torch.tensor([0.8, 0.8, 7.2, 7.2]))
-    torch.testing.assert_close(anchors[1][-2].mean(), torch.tensor(28.0))
-    sides = (anchors[2][:4, 2:] - anchors[2][:4, :2]) / 64
-    expected = [[0.4, 0.4], [0.24**0.5] * 2, [0.8, 0.2], [0.2, 0.8]]
-    torch.testing.assert_close(sides, torch.tensor(expected))
-
-
 @pytest.mark.parametrize("lite", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
 def test_images_without_boxes(lite: bool, count: int) -> None:
@@ -150,17 +139,7 @@ def test_training_takes_images_as_they_come_and_evaluation_resizes() -> None:
 
 
 def test_a_student_learns_one_image_and_labels_it_from_one() -> None:
-    student = tiny(lite=True)
-    image, target = torch.zeros(3, 64, 64), targets(1)[0] | {"labels": torch.tensor([2])}
-    image[:, 8:48, 8:40] = 1
-    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
-    for _ in range(60):
-        sum(student.train()([image] * 2, [target] * 2).values()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    found = student.eval()([image])[0]
-    assert found["labels"][0] == 2
-    torch.testing.assert_close(found["boxes"][0], target["boxes"][0], atol=4, rtol=0)
+    assert_learns_one_image(tiny(lite=True))
 
 
 def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:

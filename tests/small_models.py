@@ -1,11 +1,9 @@
-"""Small models, batches and stand-ins for methods, for the tests of the core."""
+"""Torchvision's models with one block a stage, pairs of them, and a toy with many places to tap."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -17,7 +15,6 @@ from limbeck.methods import KD, FitNet
 from limbeck.schedules import WarmUp
 
 CLASSES = 4
-Targets = list[dict[str, Tensor]]
 
 
 def resnet(
@@ -64,23 +61,6 @@ def hinted_detectors() -> Distillation:
     return Distillation(retinanet(), retinanet(Bottleneck), [FitNet(["fpn"])])
 
 
-def pictures(count: int = 2, size: int = 64) -> Tensor:
-    """Random RGB images in [0, 1]."""
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
-
-
-def labels(count: int = 2) -> Tensor:
-    """Class indices."""
-    return torch.arange(count) % CLASSES
-
-
-def detection_batch(count: int = 2, size: int = 64) -> tuple[list[Tensor], Targets]:
-    """Random images, two boxes each."""
-    boxes = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 8.0, 60.0, 36.0]])
-    targets = [{"boxes": boxes + i, "labels": torch.tensor([1, 2 + i % 3])} for i in range(count)]
-    return list(pictures(count, size)), targets
-
-
 def out_of_place(model: nn.Module) -> nn.Module:
     """A copy whose activations do not work in place."""
     model = copy.deepcopy(model)
@@ -88,35 +68,6 @@ def out_of_place(model: nn.Module) -> nn.Module:
         if hasattr(module, "inplace"):
             module.inplace = False
     return model
-
-
-def hook_count(model: nn.Module) -> int:
-    """Forward hooks and forward pre-hooks in the whole model."""
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-@contextmanager
-def calls_of(module: nn.Module) -> Iterator[list[None]]:
-    """A list that grows with every call of the module."""
-    calls: list[None] = []
-    handle = module.register_forward_pre_hook(lambda *_: calls.append(None))
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of every parameter and buffer."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tensor.detach().clone() for name, tensor in named}
-
-
-def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
-    """Whether two snapshots are equal, bit for bit."""
-    return before.keys() == after.keys() and all(
-        torch.equal(before[name], after[name]) for name in before
-    )
 
 
 class Toy(nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from limbeck.cli import main
+from tests import tiny_models
 
 Recipe = dict[str, Any]
 
@@ -19,21 +20,8 @@ TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 
 def detector(**changes: Any) -> Recipe:
     """A RetinaNet of 20,000 parameters on two strides."""
-    arguments = {
-        "backbone": {"depths": [1, 1, 1], "widths": [8, 8, 16]},
-        "num_classes": 5,
-        "levels": [3, 4],
-        "fpn_channels": 16,
-        "head_depth": 1,
-        "anchor_sizes": [[14, 20], [28, 40]],
-        "aspect_ratios": [1.0],
-        "norm": "trained",
-        "min_size": 64,
-        "max_size": 64,
-        "topk_candidates": 50,
-        "detections_per_image": 10,
-    }
-    return {"class_path": "limbeck.models.RetinaNet", "init_args": arguments | changes}
+    arguments = tiny_models.DETECTOR | changes
+    return {"class_path": "limbeck.models.RetinaNet", "init_args": arguments}
 
 
 def shapes(count: int, seed: int, task: str = "detection") -> Recipe:
@@ -64,7 +52,7 @@ def taught(teacher: Path) -> Recipe:
 
 def classifier(**trainer: Any) -> Recipe:
     """A plain classifier, measured on central crops of 48 px."""
-    network = {"network": {"depths": [1, 1, 1], "widths": [8, 8, 16]}, "num_classes": 5}
+    network = {"network": tiny_models.BLOCKS, "num_classes": 5}
     return {
         "model": {"student": {"class_path": "limbeck.models.Classifier", "init_args": network}},
         "data": {

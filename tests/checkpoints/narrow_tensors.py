@@ -24,18 +24,3 @@ def small_detector(kind: str, backbone: str, **arguments: Any) -> Tensors:
 
 def _narrow(shape: torch.Size) -> torch.Size:
     return torch.Size(side // 16 if side >= 64 else side for side in shape)
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """Random weights with which every layer answers, so that each difference is seen."""
-    generator = torch.Generator().manual_seed(5)
-    for name, value in model.state_dict().items():
-        if name.endswith("running_mean"):
-            value.uniform_(-0.2, 0.2, generator=generator)
-        elif name.endswith("running_var") or (value.dim() == 1 and name.endswith("weight")):
-            value.uniform_(0.5, 1.5, generator=generator)
-        elif value.dim() > 1 and ("head" in name or "predictor" in name):
-            value.normal_(std=value[0].numel() ** -0.5, generator=generator)
-        elif name.endswith(("cls_logits.bias", "cls_score.bias")):
-            value.normal_(generator=generator)
-    return model

@@ -25,13 +25,16 @@ def same_detections(first: nn.Module, second: nn.Module, images: list[Tensor]) -
     return sum(len(found["boxes"]) for found in ours)
 
 
-def photographs(*sizes: tuple[int, int]) -> list[Tensor]:
-    """Random images of the given (height, width)."""
-    generator = torch.Generator().manual_seed(3)
-    return [torch.rand(3, *size, generator=generator) for size in sizes]
-
-
-def targets(count: int) -> list[dict[str, Tensor]]:
-    """One object in each of ``count`` images."""
-    box, label = torch.tensor([[8.0, 8.0, 40.0, 48.0]]), torch.tensor([1])
-    return [{"boxes": box.clone(), "labels": label.clone()} for _ in range(count)]
+def lively(model: nn.Module) -> nn.Module:
+    """Random weights with which every layer answers, so that each difference is seen."""
+    generator = torch.Generator().manual_seed(5)
+    for name, value in model.state_dict().items():
+        if name.endswith("running_mean"):
+            value.uniform_(-0.2, 0.2, generator=generator)
+        elif name.endswith("running_var") or (value.dim() == 1 and name.endswith("weight")):
+            value.uniform_(0.5, 1.5, generator=generator)
+        elif value.dim() > 1 and ("head" in name or "predictor" in name):
+            value.normal_(std=value[0].numel() ** -0.5, generator=generator)
+        elif name.endswith(("cls_logits.bias", "cls_score.bias")):
+            value.normal_(generator=generator)
+    return model

@@ -1,0 +1,49 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.commands import tiny_recipes
+from tests.commands.conftest import Runs
+
+
+def imitated(runs: Runs, folder: Path) -> Path:
+    """A recipe that is laid over the plain one, with the exported teacher."""
+    recipe = tiny_recipes.taught(runs.teacher / "student")
+    imitation = {"class_path": "limbeck.methods.FineGrainedImitation", "init_args": {"factor": 0.6}}
+    recipe["model"]["methods"] = {"near": imitation}
+    return tiny_recipes.write(folder, "imitated", recipe)
+
+
+def test_the_imitation_mask_is_drawn(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = imitated(runs, tmp_path)
+    picture = tmp_path / "there" / "masks.png"
+    words = ("--method", "near", "--picture", picture, "--images", 2)
+    tiny_recipes.limbeck("inspect", runs.recipe("plain"), over, *words)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    told = re.findall(r"(maps.*): (.*) % of the area, mean of 8", capsys.readouterr().err)
+    assert [name for name, _ in told] == ["maps.0, stride 8", "maps.1, stride 16"]
+    assert all(0 < float(share) < 100 for _, share in told)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "method", "message"),
+    [
+        (("plain", "taught"), "fitnet", "FitNet has nothing that could be drawn"),
+        (("plain", "taught"), "near", "these recipes have fitnet, for detection"),
+        (("plain",), "near", "these recipes have no methods, for detection"),
+    ],
+)
+def test_what_cannot_be_drawn(
+    recipes: tuple[str, ...],
+    method: str,
+    message: str,
+    runs: Runs,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("inspect", *map(runs.recipe, recipes), "--method", method)
+    assert message in capsys.readouterr().err
+    assert not Path("method.png").exists()

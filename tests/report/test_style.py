@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as the Web Content Accessibility Guidelines define it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(first: str, second: str) -> float:
+    darker, lighter = sorted([luminance(first), luminance(second)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_letters_can_be_read() -> None:
+    """The guidelines ask for 3 for large letters, and 7 for the best."""
+    assert all(contrast(colour, "white") > 3 for colour in DARK_COLOURS)
+    assert contrast(INK, "white") > 7
+    assert len(set(COLOURS)) == len(COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_a_figure_is_written_into_a_folder_that_is_made(
+    suffix: str, start: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "made" / f"picture.{suffix}"
+    save(Figure(), out)
+    assert out.read_bytes().startswith(start)
