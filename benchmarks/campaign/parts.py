@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaign import cases, cuts, disks, hostile, kills, recipes, sound
+from campaign import cases, cuts, disks, hostile, kills, recipes, signals, sound
 from campaign.results import Result
 
 
@@ -43,7 +43,7 @@ def _kills(folder: Path, size: Size, seed: int) -> list[Result]:
     for number, setting in enumerate(kills.SETTINGS):
         place = folder / str(number)
         results += kills.at_random_moments(place, made, setting, size.kills, seed, tell)
-    return results
+    return results + signals.campaign(folder / "signals", made, size.kills, seed, tell)
 
 
 def _cuts(folder: Path, size: Size, seed: int) -> list[Result]:
