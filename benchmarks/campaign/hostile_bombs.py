@@ -272,4 +272,4 @@ def absurd_numbers(sound: Sound) -> Iterator[Hostile]:
             where = ("--trainer.default_root_dir", folder / "run")
             return ("fit", "--config", sound.folder / "run.yaml", *where, f"--{path}={value}")
 
-        yield Hostile(f"a recipe with {path} = {value}", 7, make, refused=True)
+        yield Hostile(f"a recipe with {path} = {value}", 7, make)

@@ -70,12 +70,14 @@ def _twice(
     run, steps = folder / "twice", folder / "steps"
     child = Child((*begin, run), folder, Limits(seconds=300))
     _begun(run)
+    time.sleep(1)  # the recipe is whole, and something is trained
     child.kill()
     child.wait(60)
     first = Child(
         ("fit", "--resume", run), folder, Limits({"CAMPAIGN_STEPS": str(steps)}, seconds=300)
     )
-    while not steps.exists() and not (run / "summary.json").exists():
+    end = time.monotonic() + 60
+    while not steps.exists() and time.monotonic() < end:
         time.sleep(0.02)
     outcome = Child(("fit", "--resume", run), folder, Limits(seconds=300)).wait(120)
     faults = []
