@@ -49,7 +49,8 @@ def main() -> None:
     shown = table(results)
     print(shown)
     if given.write:
-        before, _, rest = DOCUMENT.read_text().partition(MARKS[0])
+        old = DOCUMENT.read_text() if DOCUMENT.exists() else "# Reliability\n\n"
+        before, _, rest = old.partition(MARKS[0])
         DOCUMENT.write_text(
             before + MARKS[0] + shown + "\n" + MARKS[1] + rest.partition(MARKS[1])[2]
         )

@@ -84,7 +84,7 @@ def campaign(
                 f"[{hostile.point}] {', '.join(found)} ({what}); {how}: {more} {outcome.said[:200]}"
             )
             result.count([name for name in found if name in names])
-            tell(f"{hostile.name}: {', '.join(found)}")
+            tell(f"{key}: {result.failed[key]}")
         else:
             shutil.rmtree(place)
     return result

@@ -6,17 +6,19 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from campaign import bomb_texts, material, pickles
 from campaign.attack import Hostile, Words, read_by, student_with, validated
-from campaign.sandbox import GIB
 from campaign.sound import Sound
+
+UNPACKED = 5 << 29  # 2.5 GiB
 
 
 def attacks(sound: Sound) -> Iterator[Hostile]:
     """Torch zips, pickles, safetensors, cards, YAML, Python and annotations."""
-    yield Hostile("a torch zip with a compressed record", 7, _zip_bomb(1 * GIB))
+    yield Hostile("a torch zip with a compressed record", 7, _zip_bomb(sound, "inspect"))
+    yield Hostile("a checkpoint with a compressed record", 7, _zip_bomb(sound, "validate"))
     yield Hostile("a torch zip with a compressed data.pkl", 7, _pkl_bomb)
     yield Hostile("a torch zip whose record claims to be larger", 7, _oversized, refused=True)
     yield Hostile("a torch zip of 200,000 records", 7, _many_records)
@@ -24,6 +26,8 @@ def attacks(sound: Sound) -> Iterator[Hostile]:
         "growing tuples": lambda: pickles.growing(10_000),
         "a list of 8 MB of dicts": lambda: pickles.memo(8),
         "a list of 8 MB of lists": lambda: pickles.lists(8),
+        "a list of 12 MB of sets": lambda: pickles.sets(12),
+        "8 MB of ordered dicts": lambda: pickles.ordered(8),
         "a list of itself": lambda: pickles.doubling(1000),
         "deep tuples": lambda: b"\x80\x02K\x01" + b"\x85" * 1_000_000 + b".",
         "a long integer": lambda: (
@@ -111,30 +115,35 @@ def _tensor(elements: int) -> bytes:
     return b"\x80\x02}" + t("layer.weight") + call + b"s."
 
 
-def _zip_bomb(size: int) -> Callable[[Path], Words]:
+def _zip_bomb(sound: Sound, verb: str) -> Callable[[Path], Words]:
     def make(folder: Path) -> Words:
-        path = folder / "bomb.pth"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            archive.writestr("archive/data.pkl", _tensor(6 * size // 4))
+        path = folder / "bomb.ckpt"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("archive/data.pkl", _tensor(UNPACKED // 4))
             archive.writestr("archive/version", b"3\n")
             with archive.open("archive/data/0", "w", force_zip64=True) as record:
-                for _ in range(6 * size >> 26):
-                    record.write(bytes(1 << 26))
-        return "inspect", path
+                _zeros(record)
+        if verb == "inspect":
+            return verb, path
+        return verb, "--config", sound.folder / "run.yaml", "--ckpt_path", path
 
     return make
 
 
 def _pkl_bomb(folder: Path) -> Words:
     path = folder / "bomb.pth"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open("archive/data.pkl", "w", force_zip64=True) as record:
-            record.write(b"\x80\x04\x8e" + struct.pack("<Q", 3 << 30))
-            for _ in range(3 << 4):
-                record.write(bytes(1 << 26))
+            record.write(b"\x80\x04\x8e" + struct.pack("<Q", UNPACKED))
+            _zeros(record)
             record.write(b".")
         archive.writestr("archive/version", b"3\n")
     return "inspect", path
+
+
+def _zeros(record: IO[bytes]) -> None:
+    for _ in range(UNPACKED >> 26):
+        record.write(bytes(1 << 26))
 
 
 def _oversized(folder: Path) -> Words:
@@ -263,4 +272,4 @@ def absurd_numbers(sound: Sound) -> Iterator[Hostile]:
             where = ("--trainer.default_root_dir", folder / "run")
             return ("fit", "--config", sound.folder / "run.yaml", *where, f"--{path}={value}")
 
-        yield Hostile(f"a recipe with {path} = {value}", 7, make, refused=True)
+        yield Hostile(f"a recipe with {path} = {value}", 7, make)

@@ -12,9 +12,10 @@ from campaign.attack import Check, Hostile, Words, predicted, read_by, student_w
 from campaign.sandbox import Outcome
 from campaign.sound import Sound
 
+ABSOLUTE = Path("/tmp/campaign_absolute")  # one of the names
 NAMES = (
     "../../x",
-    "/tmp/campaign_absolute",
+    str(ABSOLUTE),
     "a/b",
     "..",
     ".",
@@ -168,22 +169,17 @@ def _inside(name: str) -> Check:
     """Nothing but the folder that was given, flat; the console shows names as they are."""
 
     def check(folder: Path, outcome: Outcome) -> list[str]:
-        made = (
-            {p.name for p in (folder / "deep/er").iterdir()}
-            if (folder / "deep/er").exists()
-            else set()
-        )
-        above = {p.name for p in folder.iterdir()} - {"coco", "recipe.yaml", "deep"}
-        outside = (
-            (made - {name})
-            | above
-            | ({"tmp"} if Path("/tmp/campaign_absolute").exists() else set())
-        )
+        beside = {path.name for path in (folder / "deep/er").glob("*")} - {name}
+        above = {path.name for path in folder.iterdir()} - {"coco", "recipe.yaml", "deep"}
+        absolute = {str(path) for path in (ABSOLUTE,) if path.exists()}
+        outside = sorted(beside | above | absolute)
+        found = [f"wrote outside: {outside}"] if outside else []
+        files = [path for path in (folder / "deep/er" / name).rglob("*") if path.is_file()]
         if name == "detections" and outcome.code == 0:
-            files = [p for p in (folder / "deep/er" / name).rglob("*") if p.is_file()]
-            if len(files) != 3 or any(p.parent.name != name for p in files):
-                outside.add(f"{len(files)} files for 3 classes, or in folders")
-        return [f"wrote outside: {sorted(outside)}"] if outside else []
+            flat = [path for path in files if path.parent.name == name]
+            if not len(flat) == len(files) == len(material.CLASSES):
+                found.append(f"{len(flat)} files in the folder, {len(files)} in all, for 3 classes")
+        return found
 
     return check
 

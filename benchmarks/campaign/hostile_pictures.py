@@ -150,5 +150,5 @@ def _gif_frames(folder: Path) -> Path:
 def _webp_frames(folder: Path) -> Path:
     from PIL import Image
 
-    Image.new("RGB", (16383, 16383)).save(folder / "a.webp", quality=0, method=0)
+    Image.new("RGB", (10_000, 10_000)).save(folder / "a.webp", lossless=True, method=0)
     return folder / "a.webp"

@@ -1,12 +1,14 @@
 """Recipes that train in a second, and small files of every kind that limbeck reads."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+from scipy.io import savemat
 
 Recipe = dict[str, Any]
 CLASSES = ("blue", "green", "red")
@@ -153,43 +155,48 @@ def kitti(root: Path, count: int = 4) -> Recipe:
     return dataset("KITTI", root=str(root), split="trainval")
 
 
-def wider_face(root: Path, count: int = 4, *, matlab: bool = False) -> Recipe:
-    """In WIDER FACE's, as text or as MATLAB's."""
-    from scipy.io import savemat
-
+def wider_face(
+    root: Path, count: int = 4, *, matlab: bool = False, compressed: bool = True
+) -> Recipe:
+    """In WIDER FACE's, as text or, with the benchmark's lists beside it, as MATLAB's."""
     names = [f"0_Parade_{i}" for i in range(count)]
-    boxes = [
-        picture(root / "WIDER_val/images/0--Parade" / f"{n}.jpg", i) for i, n in enumerate(names)
-    ]
+    images = root / "WIDER_val/images/0--Parade"
+    boxes = [picture(images / f"{name}.jpg", i) for i, name in enumerate(names)]
     rows = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in boxes]
     folder = root / "wider_face_split"
     folder.mkdir(parents=True, exist_ok=True)
-    if matlab:
-        savemat(folder / "wider_face_val.mat", _cells(names, rows), do_compression=True)
-    else:
+    data = dataset("WIDERFace", root=str(root), split="val")
+    if not matlab:
         lines = [
-            f"0--Parade/{n}.jpg\n1\n{x} {y} {w} {h} 0 0 0 0 0 0\n"
-            for n, (x, y, w, h) in zip(names, rows, strict=True)
+            f"0--Parade/{name}.jpg\n1\n{x} {y} {w} {h} 0 0 0 0 0 0\n"
+            for name, (x, y, w, h) in zip(names, rows, strict=True)
         ]
         (folder / "wider_face_val_bbx_gt.txt").write_text("".join(lines))
-    return dataset("WIDERFace", root=str(root), split="val")
+        return data
+    cells = _cells(names, rows)
+    savemat(folder / "wider_face_val.mat", cells, do_compression=compressed)
+    lists = cells | {"gt_list": _cell([_cell([np.array([[1]]) for _ in rows])])}
+    for setting in ("easy", "medium", "hard"):
+        savemat(folder / f"wider_{setting}_val.mat", lists, do_compression=compressed)
+    data["init_args"]["ground_truth"] = str(folder)
+    return data
 
 
 def _cells(names: list[str], rows: list[list[int]]) -> dict[str, Any]:
     """Cells within cells, as the published files have them."""
-
-    def cell(values: list[Any]) -> Any:
-        made = np.empty((len(values), 1), dtype=object)
-        for i, value in enumerate(values):
-            made[i, 0] = value
-        return made
-
     return {
-        "event_list": cell(["0--Parade"]),
-        "file_list": cell([cell(names)]),
-        "face_bbx_list": cell([cell([np.array([row]) for row in rows])]),
-        "invalid_label_list": cell([cell([np.array([[0]]) for _ in rows])]),
+        "event_list": _cell(["0--Parade"]),
+        "file_list": _cell([_cell(names)]),
+        "face_bbx_list": _cell([_cell([np.array([row]) for row in rows])]),
+        "invalid_label_list": _cell([_cell([np.array([[0]]) for _ in rows])]),
     }
+
+
+def _cell(values: Sequence[Any]) -> Any:
+    made = np.empty((len(values), 1), dtype=object)
+    for i, value in enumerate(values):
+        made[i, 0] = value
+    return made
 
 
 def image_folder(root: Path, count: int = 4) -> Recipe:

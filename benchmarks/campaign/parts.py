@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaign import cases, cuts, disks, hostile, kills, recipes, sound
+from campaign import cases, cuts, disks, hostile, kills, recipes, signals, sound, targets
 from campaign.results import Result
 
 
@@ -43,7 +43,7 @@ def _kills(folder: Path, size: Size, seed: int) -> list[Result]:
     for number, setting in enumerate(kills.SETTINGS):
         place = folder / str(number)
         results += kills.at_random_moments(place, made, setting, size.kills, seed, tell)
-    return results
+    return results + signals.campaign(folder / "signals", made, size.kills, seed, tell)
 
 
 def _cuts(folder: Path, size: Size, seed: int) -> list[Result]:
@@ -60,6 +60,10 @@ def _recipes(folder: Path, size: Size, _seed: int) -> list[Result]:
     return [recipes.campaign(folder, size.share, tell)]
 
 
+def _targets(folder: Path, size: Size, _seed: int) -> list[Result]:
+    return [targets.campaign(folder, size.share, tell)]
+
+
 def _disks(folder: Path, size: Size, _seed: int) -> list[Result]:
     made = sound.make(folder.with_name("sound"))
     return [disks.campaign(folder, made, size.disks, tell)]
@@ -74,6 +78,7 @@ KINDS: dict[str, Callable[[Path, Size, int], list[Result]]] = {
     "cuts": _cuts,
     "hostile": _hostile,
     "recipes": _recipes,
+    "targets": _targets,
     "disks": _disks,
     "cases": _cases,
 }

@@ -147,3 +147,14 @@ def memo(megabytes: int) -> bytes:
 def lists(megabytes: int) -> bytes:
     """The same of lists that are put into the memo."""
     return b"\x80\x04](" + b"]\x94" * (megabytes << 19) + b"e."
+
+
+def sets(megabytes: int) -> bytes:
+    """Empty sets, of 216 bytes each."""
+    return b"\x80\x04](" + b"\x8f" * (megabytes << 20) + b"e."
+
+
+def ordered(megabytes: int) -> bytes:
+    """Objects of a type that every reader of weights takes, four bytes each."""
+    named = b"ccollections\nOrderedDict\nq\x00"
+    return b"\x80\x02" + named + b"0](" + b"h\x00)R" * (megabytes << 18) + b"e."

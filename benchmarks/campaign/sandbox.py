@@ -148,6 +148,7 @@ class Child:
         try:
             os.setsid()
             faulthandler.disable()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             notes = os.open(self.notes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             for stream in (1, 2):
