@@ -12,7 +12,7 @@ def modules() -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("__"))
 
 
-def tested_elsewhere() -> dict[str, list[str]]:
+def elsewhere() -> dict[str, list[str]]:
     """The rows ``| `module.py` | `tests/test_file.py` |`` of CONTRIBUTING."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     section = text.partition("## Modules that are tested elsewhere")[2].partition("\n## ")[0]
@@ -32,11 +32,11 @@ def own_tests(module: Path) -> list[Path]:
 
 def test_every_module_has_a_test_file_of_its_name_or_is_named_with_where_it_is_tested() -> None:
     without = [path.as_posix() for path in modules() if not own_tests(path)]
-    assert without == sorted(tested_elsewhere())
+    assert without == sorted(elsewhere())
 
 
 def test_what_contributing_names_is_there() -> None:
-    for module, tests in tested_elsewhere().items():
+    for module, tests in elsewhere().items():
         assert tests, module
         for name in tests:
             assert (ROOT / name).exists(), f"{module} is said to be tested in {name}"
