@@ -15,6 +15,7 @@ from campaign.sound import Sound
 ABSOLUTE = Path("/tmp/campaign_absolute")  # one of the names
 NAMES = (
     "../../x",
+    "x/../../../x",
     str(ABSOLUTE),
     "a/b",
     "..",
