@@ -98,7 +98,7 @@ def attacks(sound: Sound) -> Iterator[Hostile]:
         )
     for name in (
         "[bold].png",
-        "[/red].png",
+        "[red].png",
         "a\nb.png",
         " .png",
         "-x.png",
