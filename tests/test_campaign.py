@@ -177,3 +177,12 @@ def test_every_case_that_there_is_has_a_check() -> None:
     if folder is None:
         pytest.skip("needs ../shared/cases, which this clone lacks")
     assert {path.name for path in folder.iterdir() if path.is_dir()} <= cases.CHECKS.keys()
+
+
+def test_a_part_whose_neighbour_was_killed_ends_with_a_sentence() -> None:
+    trace = "Traceback (most recent call last)\n  File {!r}\n"
+    assert kills.ending(1, "ERROR another process of this run has ended") == ""
+    assert kills.ending(1, "ERROR ...\n" + trace.format("torch/distributed/run.py")) == ""
+    assert kills.ending(1, trace.format("src/limbeck/cli.py")).startswith("a traceback")
+    assert kills.ending(1, "").endswith("without a sentence")
+    assert "hangs" in kills.ending(None, "")

@@ -15,6 +15,7 @@ from campaign.sound import Sound
 ABSOLUTE = Path("/tmp/campaign_absolute")  # one of the names
 NAMES = (
     "../../x",
+    "x/../../../x",
     str(ABSOLUTE),
     "a/b",
     "..",
@@ -97,7 +98,7 @@ def attacks(sound: Sound) -> Iterator[Hostile]:
         )
     for name in (
         "[bold].png",
-        "[/red].png",
+        "[red].png",
         "a\nb.png",
         " .png",
         "-x.png",
@@ -169,12 +170,14 @@ def _inside(name: str) -> Check:
     """Nothing but the folder that was given, flat; the console shows names as they are."""
 
     def check(folder: Path, outcome: Outcome) -> list[str]:
-        beside = {path.name for path in (folder / "deep/er").glob("*")} - {name}
+        given = folder / "deep/er" / name
+        written = (path for path in (folder / "deep").rglob("*") if path.is_file())
+        beside = {path.name for path in written if given not in path.parents}
         above = {path.name for path in folder.iterdir()} - {"coco", "recipe.yaml", "deep"}
         absolute = {str(path) for path in (ABSOLUTE,) if path.exists()}
         outside = sorted(beside | above | absolute)
         found = [f"wrote outside: {outside}"] if outside else []
-        files = [path for path in (folder / "deep/er" / name).rglob("*") if path.is_file()]
+        files = [path for path in given.rglob("*") if path.is_file()]
         if name == "detections" and outcome.code == 0:
             flat = [path for path in files if path.parent.name == name]
             if not len(flat) == len(files) == len(material.CLASSES):

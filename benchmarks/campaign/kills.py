@@ -293,7 +293,7 @@ def at_random_moments(
             code, output = ends[1 - victim]
             if code != 0:  # else it was done already
                 others.tried += 1
-                if fault := _ending(code, output):
+                if fault := ending(code, output):
                     others.failed[title] = fault
         result.tried += 1
         fault = resumed((*begin, run), run, setting, folder) or ", ".join(differences(run, whole))
@@ -306,11 +306,14 @@ def at_random_moments(
     return [result, others] if others.tried else [result]
 
 
-def _ending(code: int | None, output: str) -> str:
+def ending(code: int | None, output: str) -> str:
+    """What is wrong with how a part ended of which another one was killed, or ""."""
     if code is None:
         return f"it goes on, or hangs, for {ENDS_WITHIN} s"
     said = [line for line in output.splitlines() if line.strip()]
-    if "Traceback (most recent call last)" in output:
+    # torchrun has a traceback of its own for a worker that fails, whatever that one says.
+    traces = output.split("Traceback (most recent call last)")[1:]
+    if any("limbeck/cli.py" in trace for trace in traces):
         return f"a traceback, exit {code}: {' '.join(said[-1:])[:200]}"
     return "" if "ERROR" in output else f"exit {code} without a sentence"
 
