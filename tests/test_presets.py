@@ -13,8 +13,9 @@ from limbeck.frame import network_frame
 from limbeck.models import RetinaNet, load_student, save_student
 from limbeck.presets import FASTER_RCNN, PRESETS, RETINANET, differences
 from tests.batches import nothing, photographs, targets
+from tests.models.comparisons import same_detections
 from tests.models.detection.tiny_detectors import NAMES, every_detector, every_preset, tiny
-from tests.models.lively import same_detections, scramble
+from tests.models.lively_weights import scramble
 
 # -- every preset ----------------------------------------------------------------------------------
 

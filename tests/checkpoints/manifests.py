@@ -78,7 +78,8 @@ def counted_detector(
 ) -> Tensors:
     """The tensors of a detector of five classes."""
     with torch.device("meta"):
-        return counted_like(kind(backbone, 5, **arguments))
+        network = kind(backbone, 5, **arguments)
+    return counted_like(network)
 
 
 def assert_same(found: Tensors, expected: Tensors) -> None:

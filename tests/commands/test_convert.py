@@ -28,7 +28,7 @@ from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 from tests.models.detection.c4.plain_original import original_tensors
 from tests.models.detection.published import file_of
-from tests.models.lively import lively
+from tests.models.lively_weights import with_lively_heads
 
 CLASSES = ["cat", "dog", "cow"]
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8}
@@ -36,7 +36,7 @@ CAFFE_STD = (1 / 255,) * 3
 
 
 def student(folder: str, model: nn.Module) -> Path:
-    save_student(lively(model), folder, classes=CLASSES)
+    save_student(with_lively_heads(model), folder, classes=CLASSES)
     return Path(folder)
 
 
@@ -206,7 +206,7 @@ def test_what_the_original_has_to_be_told_is_said(
     """Its files hold no anchors: with its own, the same weights find other boxes."""
     anchors = {"anchor_sizes": ((32, 64),), "aspect_ratios": (1.0,)}
     given = {"preset": "fgfi", "mean": fgfi.MEAN, "std": fgfi.STD, "min_size": 96}
-    save_student(lively(FasterRCNNC4("vgg11", 3, **given, **anchors)), "ours")
+    save_student(with_lively_heads(FasterRCNNC4("vgg11", 3, **given, **anchors)), "ours")
     tiny_recipes.limbeck("convert", "ours", "theirs.pth", "--to", "fgfi", "--check", image)
     output = said(capsys)
     told = "anchor_sizes=[[32, 64]], aspect_ratios=[1.0], min_size=96"
@@ -328,7 +328,7 @@ def test_cocos_91_identifiers_become_80_classes(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = FasterRCNN("resnet18", 90, box_head_channels=8, **SIZES)
-    torch.save(lively(model).state_dict(), "coco.pth")
+    torch.save(with_lively_heads(model).state_dict(), "coco.pth")
     tiny_recipes.limbeck("convert", "coco.pth", "coco.pkl", "--coco_ids", "true")
     found = tiny_tensors(Path("coco.pkl"), "detectron2")
     assert len(found["roi_heads.box_predictor.cls_score.bias"]) == 81
@@ -346,7 +346,9 @@ def test_cocos_91_identifiers_become_80_classes(
 def test_an_ssd_of_coco_goes_to_80_classes_and_back(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = lively(SSD("resnet18", 90, image_size=(64, 96), levels=(4, 6), extra_channels=(8,)))
+    model = with_lively_heads(
+        SSD("resnet18", 90, image_size=(64, 96), levels=(4, 6), extra_channels=(8,))
+    )
     save_student(model, "student")
     tiny_recipes.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
     assert card("80")["build"]["init_args"]["num_classes"] == 80

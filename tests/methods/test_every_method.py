@@ -172,7 +172,13 @@ def test_alive_under_check(case):
     assert {c.method for c in pair.check(*case.batch(2), optimizer).connections} == {"it"}
 
 
-@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "half",
+    [
+        pytest.param(torch.bfloat16, id="bf16"),
+        pytest.param(torch.float16, id="fp16", marks=pytest.mark.slow),
+    ],
+)
 def test_losses_are_float32_under_autocast(case, half):
     pair, batch = case.pair(), case.batch(2)
     exact = losses_of(pair, batch)

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from limbeck.models import Classifier
-from tests.models.lively import scramble
+from tests.models.lively_weights import scramble
 
 
 @pytest.fixture(scope="module")

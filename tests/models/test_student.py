@@ -20,7 +20,8 @@ from limbeck.models import (
     save_student,
 )
 from tests.batches import photographs
-from tests.models.lively import same_detections, scramble
+from tests.models.comparisons import same_detections
+from tests.models.lively_weights import scramble
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
 SMALL = {"fpn_channels": 8, "min_size": 64, "max_size": 64, "score_threshold": 0.01}

@@ -19,8 +19,9 @@ from limbeck.models import (
     save_student,
 )
 from tests.batches import photographs
+from tests.models.comparisons import same_detections
 from tests.models.detection.published import file_of
-from tests.models.lively import lively, same_detections, scramble
+from tests.models.lively_weights import scramble, with_lively_heads
 
 BLOCKS = BasicBlocks((1, 1, 1), (4, 8, 8))
 SMALL = {"fpn_channels": 8, "head_depth": 1, "min_size": 64, "max_size": 96}
@@ -202,7 +203,7 @@ def theirs(model: torch.nn.Module, library: str, *, bgr: bool = False) -> dict[s
 @pytest.fixture(scope="module", params=["detectron2", "mmdetection"])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A RetinaNet-R18 of three classes, ``library:path``."""
-    trained = lively(RetinaNet("resnet18", 3, preset=request.param, **SMALL))
+    trained = with_lively_heads(RetinaNet("resnet18", 3, preset=request.param, **SMALL))
     folder = tmp_path_factory.mktemp(request.param)
     return f"{request.param}:{file_of(folder, request.param, theirs(trained, request.param))}"
 
@@ -214,7 +215,7 @@ def test_the_preset_follows_the_weights(
     tmp_path: Path, kind: type, library: str, said: bool
 ) -> None:
     small = SMALL if kind is RetinaNet else SMALL_TWO_STAGE
-    trained = lively(kind("resnet18", 3, preset=library, **small))
+    trained = with_lively_heads(kind("resnet18", 3, preset=library, **small))
     path = file_of(tmp_path, library, theirs(trained, library))
     model = kind("resnet18", 3, weights=f"{library}:{path}" if said else path, **small)
     assert model.build.init_args == trained.build.init_args
@@ -224,7 +225,7 @@ def test_the_preset_follows_the_weights(
 
 def test_weights_of_msra_bring_their_input_and_strides(tmp_path: Path) -> None:
     arguments = {"preset": "detectron2", "std": CAFFE_STD, "stride_in_1x1": True}
-    trained = lively(FasterRCNN("resnet50", 3, **arguments, **SMALL_TWO_STAGE))
+    trained = with_lively_heads(FasterRCNN("resnet50", 3, **arguments, **SMALL_TWO_STAGE))
     path = file_of(tmp_path, "detectron2", theirs(trained, "detectron2", bgr=True))
     model = FasterRCNN("resnet50", 3, weights=path, **SMALL_TWO_STAGE)
     assert model.build.init_args == trained.build.init_args
@@ -314,7 +315,7 @@ def test_a_classifier_has_no_strides_in_1x1_convolutions(trunk: Path) -> None:
 def test_a_students_folder_brings_its_preset(tmp_path: Path) -> None:
     arguments = {"preset": "mmdetection", "p6_from": "P5"} | SMALL
     arguments["anchor_sizes"] = [[8 * 2**k] for k in range(5)]
-    trained = lively(RetinaNet("resnet18", 3, **arguments))
+    trained = with_lively_heads(RetinaNet("resnet18", 3, **arguments))
     save_student(trained, tmp_path / "student")
     model = RetinaNet("resnet18", 3, weights=tmp_path / "student", **SMALL)
     assert model.build.init_args == trained.build.init_args

@@ -10,19 +10,19 @@ from torch import Tensor
 from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.report.agreement import Agreement, Difference, agreement
 from tests.batches import photographs
-from tests.models.lively import lively
+from tests.models.lively_weights import with_lively_heads
 
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8, "score_threshold": 0.1}
 
 
 def retinanet(**arguments: Any) -> RetinaNet:
     model = RetinaNet("resnet18", 3, **({"head_depth": 1} | SIZES | arguments))
-    return lively(model).eval()
+    return with_lively_heads(model).eval()
 
 
 def faster_rcnn(**arguments: Any) -> FasterRCNN:
     model = FasterRCNN("resnet18", 3, **({"box_head_channels": 8} | SIZES | arguments))
-    return lively(model).eval()
+    return with_lively_heads(model).eval()
 
 
 def image() -> Tensor:
@@ -34,7 +34,9 @@ def unequal(found: Agreement) -> list[str]:
 
 
 def ssd(**arguments: Any) -> SSD:
-    return lively(SSD("resnet18", 3, image_size=(64, 64), levels=(3, 5), **arguments)).eval()
+    return with_lively_heads(
+        SSD("resnet18", 3, image_size=(64, 64), levels=(3, 5), **arguments)
+    ).eval()
 
 
 @pytest.mark.parametrize("make", [retinanet, faster_rcnn, ssd])

@@ -4,20 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
 from limbeck.methods import HEAD, TFHEAD
-from limbeck.methods.head.akd import AKD
-from limbeck.methods.head.ckd import CKD, cells
-from limbeck.methods.head.proposals import Proposals
-from limbeck.methods.head.regions import sample
 from limbeck.models import FasterRCNN, RetinaNet, save_student
 from limbeck.presets import RETINANET
 from limbeck.schedules import EarlyStop, WarmUp
@@ -344,71 +337,3 @@ def test_refusals_without_a_teacher() -> None:
         Distillation(tiny(RetinaNet, "torchvision"), None, [TFHEAD(fcos=1.0)])
     with pytest.raises(ValueError, match="TFHEAD: the student FasterRCNN"):
         Distillation(teacher(), None, [TFHEAD()])
-
-
-# -- properties -----------------------------------------------------------------------------------
-
-
-def numbers(draw, count: int, high: int) -> Tensor:
-    return torch.tensor(draw(st.lists(st.integers(0, high), min_size=count, max_size=count)))
-
-
-@given(st.data(), st.integers(1, 12))
-def test_cells_are_read_one_by_one(data, count: int) -> None:
-    maps = [torch.rand(2, 3, h, w) for h, w in ((5, 7), (3, 4), (1, 1))]
-    level = numbers(data.draw, count, 2)
-    image = numbers(data.draw, count, 1)
-    y, x = (
-        numbers(data.draw, count, 100) % torch.tensor([m.shape[axis] for m in maps])[level]
-        for axis in (2, 3)
-    )
-    found = cells(maps, torch.stack([image, level, y, x], dim=1))
-    for row, (i, k, v, u) in enumerate(zip(image, level, y, x, strict=True)):
-        assert torch.equal(found[row], maps[k][i, :, v, u])
-
-
-@pytest.mark.parametrize("adapter", ["shared", "per_anchor"])
-def test_ground_truth_counts_for_nothing_in_ckd(adapter) -> None:
-    ckd = CKD(3, 5, 2, adapter)
-    maps = [torch.rand(1, 3, 4, 4), torch.rand(1, 3, 2, 2)]
-    positions = torch.tensor([[0, -1, -1, -1, 7], [0, 0, 3, 2, 1], [0, 1, 0, 1, 0]])
-    hints = torch.rand(3, 5)
-    alone = ckd(maps, positions[1:], hints[1:])
-    hints[0] = 1e6
-    torch.testing.assert_close(ckd(maps, positions, hints), alone)
-    nothing = ckd(maps, positions[:1], hints[:1])
-    nothing.backward()
-    assert nothing == 0
-    assert not ckd.adapter.weight.grad.any()
-
-
-@given(st.integers(0, 3), st.integers(0, 30), st.integers(1, 24))
-def test_a_sample_holds_at_most_a_quarter_of_positives(truths: int, count: int, size: int) -> None:
-    generator = torch.Generator().manual_seed(truths + 10 * count)
-    corner = torch.rand(truths + count, 2, generator=generator) * 50
-    boxes = torch.cat([corner, corner + 1 + torch.rand(len(corner), 2, generator=generator)], 1)
-    truth = {"boxes": boxes[:truths], "labels": torch.arange(1, truths + 1)}
-    positions = torch.arange(4 * count).view(count, 4)
-    found = sample(Proposals(boxes[truths:], torch.rand(count), positions), truth, size)
-    positives = int((found.labels > 0).sum())
-    assert positives <= size // 4
-    assert len(found.boxes) <= size
-    assert (found.labels[:positives] > 0).all()
-    assert torch.equal(found.truth[positives:], found.boxes[positives:])
-    from_truth = found.positions[:, 0] == -1
-    assert (found.labels[from_truth] == found.positions[from_truth, 3] + 1).all()
-
-
-@pytest.mark.parametrize("adapter", ["shared", "per_anchor"])
-def test_distillation_waits_for_no_value(adapter) -> None:
-    """Fake tensors have none: whatever asks for one, as a GPU would be waited for, fails."""
-    with FakeTensorMode():
-        ckd = CKD(3, 5, 2, adapter)
-        maps = [torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 2, 2)]
-        hints = torch.rand(6, 5)
-        akd = AKD([hints], [hints])
-        positions = torch.zeros(6, 5, dtype=torch.int64)
-        losses = [ckd(maps, positions, hints), *akd([hints], [hints]).values()]
-        sum(losses).backward()
-        with pytest.raises(DataDependentOutputException):
-            losses[0].item()

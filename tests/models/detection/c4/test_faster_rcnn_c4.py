@@ -10,8 +10,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from limbeck import Taps, landmarks
 from limbeck.models import BasicBlocks, FasterRCNNC4, load_student, save_student
 from tests.batches import nothing, photographs, targets
+from tests.models.comparisons import assert_same_losses
 from tests.models.detection.c4.small_c4 import TINY, every_preset, lively, narrow, small
-from tests.models.detection.comparisons import assert_same_losses
 
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 

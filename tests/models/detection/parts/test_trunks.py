@@ -10,7 +10,7 @@ from limbeck.models import BasicBlocks, RetinaNet, load_student, save_student
 from limbeck.models.detection.parts.trunks import P6P7, Backbone, layout_of
 from limbeck.models.norms import GroupNorm
 from limbeck.presets import RETINANET
-from tests.models.lively import scramble
+from tests.models.lively_weights import scramble
 
 TRUNKS = {
     "resnet18": [64, 128, 256, 512],

@@ -9,8 +9,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from limbeck.models import BasicBlocks, FasterRCNN
 from tests.batches import photographs, targets
-from tests.models.detection.comparisons import assert_same_losses
-from tests.models.lively import same_detections, scramble
+from tests.models.comparisons import assert_same_losses, same_detections
+from tests.models.lively_weights import scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 TINY = BasicBlocks((1, 1, 1, 1), (4, 8, 8, 8))

@@ -5,8 +5,8 @@ from torchvision.models import detection
 
 from limbeck.models import BasicBlocks, RetinaNet
 from tests.batches import photographs, targets
-from tests.models.detection.comparisons import assert_learns_one_image
-from tests.models.lively import same_detections, scramble
+from tests.models.comparisons import assert_learns_one_image, same_detections
+from tests.models.lively_weights import scramble
 
 EVALUATION = {"min_size": 96, "max_size": 128}
 SHAPES = {

@@ -11,8 +11,8 @@ from limbeck import Taps
 from limbeck.frame import network_frame
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
 from tests.batches import nothing, photographs, targets
-from tests.models.detection.comparisons import assert_learns_one_image
-from tests.models.lively import same_detections, scramble
+from tests.models.comparisons import assert_learns_one_image, same_detections
+from tests.models.lively_weights import scramble
 
 TINY = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
 BUILDERS = {

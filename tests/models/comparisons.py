@@ -6,6 +6,16 @@ from torch import Tensor, nn
 from tests.batches import targets
 
 
+def same_detections(first: nn.Module, second: nn.Module, images: list[Tensor]) -> int:
+    """Assert that both find the same; how many detections there are."""
+    with torch.no_grad():
+        ours, theirs = first.eval()(images), second.eval()(images)
+    for a, b in zip(ours, theirs, strict=True):
+        for key in ("boxes", "scores", "labels"):
+            torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-4)
+    return sum(len(found["boxes"]) for found in ours)
+
+
 def assert_learns_one_image(student: nn.Module) -> None:
     """It finds the one object of an image of 64 pixels, whose label of two is 2, in 60 steps."""
     image, target = torch.zeros(3, 64, 64), targets(1)[0] | {"labels": torch.tensor([2])}
