@@ -27,7 +27,7 @@ from torch import Tensor
 
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
-from limbeck.training.trunks import channels_last, compile_trunks
+from limbeck.training.compilation import channels_last, compile_trunks
 from measuring import CPU, WALL, Step, conditions, device, interleaved, ratios, seconds, spread
 from measuring import write as write_table
 from step_ratio import CLASSES, classifier, retinanet

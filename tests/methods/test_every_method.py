@@ -21,7 +21,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
-from limbeck.training.trunks import channels_last, compile_trunks
+from limbeck.training.compilation import channels_last, compile_trunks
 from tests import batches, observation, small_models
 
 

@@ -17,7 +17,7 @@ from limbeck.losses import Losses
 from limbeck.methods.base import Method
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.schedules import Schedule
-from limbeck.training import trunks
+from limbeck.training import compilation
 from limbeck.training.calibration import Calibrate
 from limbeck.training.callbacks import (
     Aliveness,
@@ -101,9 +101,9 @@ class DistillationModule(L.LightningModule):
         # Lightning asks for callbacks at every fit and validate: they have to be the same ones.
         self.companions = companions(moving_average, recalibrate)
         if channels_last:
-            trunks.channels_last(self.pair)
+            compilation.channels_last(self.pair)
         if compile:
-            trunks.compile_trunks(self.pair)
+            compilation.compile_trunks(self.pair)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The callbacks that accompany every run."""

@@ -2,7 +2,7 @@ import pytest
 
 from limbeck.models import BasicBlocks
 from limbeck.models.detection.detector import pyramid
-from limbeck.models.detection.parts.trunks import layout_of
+from limbeck.models.detection.parts.backbones import layout_of
 
 LAYOUT = layout_of(BasicBlocks((1, 1, 1), (4, 8, 8)))  # C2 to C4
 

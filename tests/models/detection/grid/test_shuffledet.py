@@ -15,7 +15,7 @@ from limbeck.models import ShuffleDet, load_student, save_student
 from limbeck.models.detection.grid.shuffledet import (
     SpreadAnchors,
 )
-from limbeck.training.trunks import channels_last, compile_trunks
+from limbeck.training.compilation import channels_last, compile_trunks
 from tests.batches import nothing
 
 SIZE = (64, 128)

@@ -12,7 +12,7 @@ from limbeck.methods import FineGrainedImitation
 from limbeck.models import YOLOv2, load_student, save_student
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS, darknet_reorganised
 from limbeck.taps import Taps
-from limbeck.training.trunks import channels_last, compile_trunks
+from limbeck.training.compilation import channels_last, compile_trunks
 from tests.batches import nothing
 from tests.models.detection.grid.small_yolov2 import (
     CLASSES,

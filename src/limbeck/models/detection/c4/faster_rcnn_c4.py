@@ -24,11 +24,11 @@ from limbeck.models.detection.c4.trunks import (
     trunk_and_head_of_classifier,
 )
 from limbeck.models.detection.detector import Detector
+from limbeck.models.detection.parts.backbones import Activation
 from limbeck.models.detection.parts.heads import BoxPredictor, ClassAgnosticBoxPredictor
 from limbeck.models.detection.parts.roi_align import RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
-from limbeck.models.detection.parts.trunks import Activation
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import Norm
 from limbeck.models.resnet import BasicBlocks

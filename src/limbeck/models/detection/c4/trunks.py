@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.detection.parts.roi_align import ROI_SIZE
-from limbeck.models.detection.parts.trunks import (
+from limbeck.models.detection.parts.backbones import (
     Activation,
     adapt,
     freeze_stages,
@@ -18,6 +17,7 @@ from limbeck.models.detection.parts.trunks import (
     of_classifier,
     vgg_features,
 )
+from limbeck.models.detection.parts.roi_align import ROI_SIZE
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
 from limbeck.trunks import VGGS, Layout

@@ -14,12 +14,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
+from limbeck.models.detection.parts.backbones import Activation, Backbone, layout_of
 from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
 from limbeck.models.detection.parts.transform import ReferenceTransform
-from limbeck.models.detection.parts.trunks import Activation, Backbone, layout_of
 from limbeck.models.detection.pyramid.plain import faster_rcnn_code
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm

@@ -12,12 +12,12 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
+from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import match_anchors, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
-from limbeck.models.detection.parts.trunks import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import LastNorm, Norm

@@ -25,7 +25,7 @@ from torchvision.models.detection.ssdlite import (
 from torchvision.ops import Conv2dNormActivation
 
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.detection.parts.trunks import (
+from limbeck.models.detection.parts.backbones import (
     freeze_stages,
     layout_of,
     network_of,

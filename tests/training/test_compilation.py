@@ -13,7 +13,7 @@ from limbeck import Distillation
 from limbeck.methods import KD, FitNet
 from limbeck.models import Classifier
 from limbeck.models.resnet import BasicBlocks
-from limbeck.training.trunks import channels_last, compile_trunks
+from limbeck.training.compilation import channels_last, compile_trunks
 from tests import batches, observation, small_models
 
 

@@ -7,7 +7,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from limbeck.models import BasicBlocks, RetinaNet, load_student, save_student
-from limbeck.models.detection.parts.trunks import P6P7, Backbone, layout_of
+from limbeck.models.detection.parts.backbones import P6P7, Backbone, layout_of
 from limbeck.models.norms import GroupNorm
 from limbeck.presets import RETINANET
 from tests.models.lively_weights import scramble
