@@ -15,8 +15,9 @@ from limbeck.checkpoints.formats import fitted
 from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
+from limbeck.models.permitted import permitted
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.student import network_of, read_student
+from limbeck.models.student import read_student
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,15 @@ def open_weights(source: Source) -> Source:
     if not Path(source).is_dir():
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
-    network = network_of(card)
-    maker = network["class_path"].rpartition(".")[2]
-    kind: Kind = maker if maker in get_args(Kind) else "trunk"
-    return Checkpoint(str(source), "limbeck", kind, tensors, network["init_args"])
+    network = card.network
+    if network.class_path.startswith("limbeck."):
+        try:
+            permitted(network.class_path, network.init_args)
+        except ValueError as error:
+            raise ValueError(f"{card.path}: {error}") from None
+    maker = network.class_path.rpartition(".")[2]
+    kind: Kind = next((each for each in get_args(Kind) if each == maker), "trunk")
+    return Checkpoint(str(source), "limbeck", kind, tensors, network.init_args)
 
 
 def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
