@@ -16,6 +16,7 @@ from typing import Any, Literal, Union
 # Far above what any model has; a longer side of images takes more memory than there is.
 _MOST = 10_000_000
 _LONGEST_SIDE = 8192
+_LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
@@ -46,32 +47,54 @@ def refuse_misfits(maker: Callable[..., Any], arguments: Mapping[str, Any], wher
                 f"{', '.join(parameters)}."
             )
         if not suits(value, hints.get(name, Any)):
-            raise ValueError(
-                f"{where}.{name} is {shown(value)}, expected {_told(hints[name])}."
-            )
+            raise ValueError(f"{where}.{name} is {shown(value)}, expected {_told(hints[name])}.")
 
 
-def refuse_absurd_numbers(arguments: Mapping[str, Any], where: str) -> None:
-    """Refuse numbers that are not finite, or that no model can be built or run with.
+def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers that are not finite, and sizes that no model can be built or run with.
 
     Args:
         arguments: The arguments by their names, as plain JSON values.
         where: Where they stand, such as ``build.init_args``.
 
     Raises:
-        ValueError: A number is absurd. The message names its argument.
+        ValueError: A number or a list is absurd. The message names its argument.
     """
-    for key, value in _leaves(arguments, ""):
+    for key, value in items(arguments):
+        if isinstance(value, list) and len(value) > _LONGEST_LIST:
+            raise ValueError(
+                f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}."
+            )
         most = _LONGEST_SIDE if key in _SIDES else _MOST
         if isinstance(value, int | float) and not abs(value) <= most:
             raise ValueError(
-                f"{where}.{key} has the number {shown(value)}, expected at most {most}."
+                f"{where}.{key} has the number {shown(value)}, expected a number up to {most}."
             )
 
 
 def shown(value: Any) -> str:
     """A value of a file as an error shows it, which is short however long the value is."""
     return _SHORT.repr(value)
+
+
+def items(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in plain data, at any depth, with the nearest key above it.
+
+    Args:
+        value: Mappings, lists, numbers, texts and None.
+        key: The key of the value itself.
+
+    Yields:
+        The keys and the values, outer values before those inside them.
+    """
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield str(name), each
+            yield from items(each, str(name))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield key, each
+            yield from items(each, key)
 
 
 def suits(value: Any, hint: Any) -> bool:
@@ -112,18 +135,6 @@ def _suits_fields(value: Mapping[str, Any], kind: Any) -> bool:
     needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     known = needed <= value.keys() <= hints.keys()
     return known and all(suits(each, hints[name]) for name, each in value.items())
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every value that holds no others, with the nearest key above it."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _leaves(each, name)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _leaves(each, key)
-    else:
-        yield key, value
 
 
 def _told(hint: Any) -> str:

@@ -145,7 +145,8 @@ def read_source(
 
 def _read_student(folder: str) -> Checkpoint:
     card, tensors = read_student(folder)
-    made, arguments = card.network.class_path, card.network.init_args
+    network = card.network()
+    made, arguments = network.class_path, network.init_args
     names: dict[str, Kind] = {_maker(kind): kind for each in FORMATS for kind in each.kinds}
     if made not in names:
         raise ValueError(f"{folder} was built by {made}: only {', '.join(names)} are converted.")

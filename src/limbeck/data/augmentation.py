@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torchvision.transforms import v2
 
-from limbeck.arguments import refuse_absurd_numbers, refuse_misfits, shown
+from limbeck.arguments import refuse_absurd, refuse_misfits, shown
 from limbeck.data.base import Task
 
 Transform = Callable[..., Any]
@@ -156,7 +156,7 @@ def from_recipe(
     try:
         if kind.__module__.startswith("limbeck."):
             refuse_misfits(kind, arguments, f"init_args of {path}")
-            refuse_absurd_numbers(arguments, f"init_args of {path}")
+            refuse_absurd(arguments, f"init_args of {path}")
         made = kind(**arguments)
     except Exception as error:  # whatever a constructor raises for arguments from anywhere
         raise ValueError(

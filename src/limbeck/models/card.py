@@ -12,6 +12,7 @@ from typing import Any
 
 from limbeck.arguments import shown
 from limbeck.models.build import Build
+from limbeck.models.permitted import permitted
 
 FORMAT = 1
 WEIGHTS = "student.safetensors"
@@ -42,13 +43,24 @@ class Card:
     metadata: Mapping[str, Any]
     sha256: str
 
-    @property
     def network(self) -> Build:
         """The class of limbeck's that the student has or derives from, and its arguments.
 
         They are those of the student's own class where that is another library's.
+
+        Returns:
+            The class and its arguments. Those of a class of limbeck's were checked.
+
+        Raises:
+            ValueError: The arguments are not permitted without trust.
         """
-        return self.base or self.build
+        network = self.base or self.build
+        if network.class_path.startswith("limbeck."):
+            try:
+                permitted(network.class_path, network.init_args)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from None
+        return network
 
 
 def read_card(folder: str | Path) -> Card:
@@ -112,9 +124,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except ValueError as error:  # of the text, of its encoding, or of a number of 5000 digits
         raise ValueError(f"{path} is no JSON ({error}). Save the student anew.") from None
     if not isinstance(said, dict):
-        raise ValueError(
-            f"{path} holds {shown(said)}, expected a mapping. Save the student anew."
-        )
+        raise ValueError(f"{path} holds {shown(said)}, expected a mapping. Save the student anew.")
     if said.get("format") != FORMAT:
         raise ValueError(
             f"{path} has format {shown(said.get('format'))}, expected {FORMAT}. "

@@ -10,14 +10,14 @@ builder fetch or open others is refused where it is stated, and switched off whe
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
 import torchvision
 from torch import nn
 
-from limbeck.arguments import refuse_absurd_numbers, refuse_misfits, shown
+from limbeck.arguments import items, refuse_absurd, refuse_misfits, shown
 
 TRUSTED = ("limbeck", "torchvision", "timm")
 ADVICE = "Pass trust=True if you trust whoever wrote it."
@@ -47,7 +47,7 @@ def permitted(
             suit, or is absurd.
     """
     maker = _found(class_path)
-    refuse_absurd_numbers(init_args, "init_args")
+    refuse_absurd(init_args, "init_args")
     _refuse_sources(class_path, init_args)
     arguments = {name: value for name, value in init_args.items() if not _is_source(name)}
     if maker is torchvision.models.get_model:
@@ -106,8 +106,7 @@ def _is_builder(maker: Any) -> bool:
 def _listed(name: Any) -> str:
     if not isinstance(name, str) or name not in torchvision.models.list_models():
         raise ValueError(
-            f"init_args.name is {shown(name)}, expected a name of "
-            "torchvision.models.list_models()."
+            f"init_args.name is {shown(name)}, expected a name of torchvision.models.list_models()."
         )
     return name
 
@@ -122,7 +121,7 @@ def _refuse_other_names(name: Any) -> None:
 
 def _refuse_sources(class_path: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that have a builder fetch or open weights."""
-    for name, value in _items(arguments):
+    for name, value in items(arguments):
         if _is_source(name) and value not in _OFF:
             raise ValueError(
                 f"init_args.{name} of {class_path} is {shown(value)}, expected null: the "
@@ -132,14 +131,3 @@ def _refuse_sources(class_path: str, arguments: Mapping[str, Any]) -> None:
 
 def _is_source(name: str) -> bool:
     return _SOURCES.fullmatch(name) is not None
-
-
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """The names and values of mappings, at any depth."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield str(name), each
-            yield from _items(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _items(each)

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -200,17 +200,15 @@ def _is_broken(tensor: torch.Tensor) -> bool:
 
 def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
     """The model that a card describes, which is not larger than its weights."""
-    if trust:
-        return card.build.make(trust=True)
     try:
-        with _bounded(tensors):
-            return card.build.make()
+        with nullcontext() if trust else _bounded(tensors):
+            return card.build.make(trust=trust)
     except ValueError as error:
-        raise ValueError(f"{card.path}: build: {error}") from error
+        raise ValueError(f"{card.path}: build: {str(error)[:2000]}") from error
     except Exception as error:  # whatever a constructor raises for arguments from anywhere
         raise ValueError(
             f"{card.path}: build: {card.build.class_path} does not take its init_args "
-            f"({type(error).__name__}: {error}). Save the student anew."
+            f"({type(error).__name__}: {str(error)[:2000]}). Save the student anew."
         ) from error
 
 
@@ -221,7 +219,7 @@ def _bounded(tensors: Tensors) -> Iterator[None]:
     Constructors make some parts that they do not keep, such as a trunk's own head.
     """
     most = 200_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
-    most_parameters = 20_000 + 4 * len(tensors)
+    most_parameters = 5_000 + 4 * len(tensors)
     thread, values, parameters = threading.get_ident(), 0, 0
 
     def count(_: nn.Module, __: str, parameter: Any) -> None:

@@ -15,7 +15,6 @@ from limbeck.checkpoints.formats import fitted
 from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
-from limbeck.models.permitted import permitted
 from limbeck.models.state_dicts import load_strictly
 from limbeck.models.student import read_student
 
@@ -51,12 +50,7 @@ def open_weights(source: Source) -> Source:
     if not Path(source).is_dir():
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
-    network = card.network
-    if network.class_path.startswith("limbeck."):
-        try:
-            permitted(network.class_path, network.init_args)
-        except ValueError as error:
-            raise ValueError(f"{card.path}: {error}") from None
+    network = card.network()
     maker = network.class_path.rpartition(".")[2]
     kind: Kind = next((each for each in get_args(Kind) if each == maker), "trunk")
     return Checkpoint(str(source), "limbeck", kind, tensors, network.init_args)
