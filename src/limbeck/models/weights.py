@@ -53,7 +53,9 @@ def open_weights(source: Source) -> Source:
     network = card.network()
     maker = network.class_path.rpartition(".")[2]
     kind: Kind = next((each for each in get_args(Kind) if each == maker), "trunk")
-    return Checkpoint(str(source), "limbeck", kind, tensors, network.init_args)
+    # The arguments of another library's class are its own, whatever they are called.
+    stated = network.init_args if network.class_path.startswith("limbeck.") else {}
+    return Checkpoint(str(source), "limbeck", kind, tensors, stated)
 
 
 def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
