@@ -15,7 +15,7 @@ from typing import Any, Literal, Union
 
 # Far above what any model has; a longer side of images takes more memory than there is.
 _MOST = 10_000_000
-_LONGEST_SIDE = 8192
+_LONGEST_SIDE = 4096
 _LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
 _SHORT = reprlib.Repr()

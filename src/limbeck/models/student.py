@@ -218,7 +218,7 @@ def _bounded(tensors: Tensors) -> Iterator[None]:
 
     Constructors make some parts that they do not keep, such as a trunk's own head.
     """
-    most = 200_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
+    most = 120_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
     most_parameters = 5_000 + 4 * len(tensors)
     thread, values, parameters = threading.get_ident(), 0, 0
 
