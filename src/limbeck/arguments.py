@@ -18,6 +18,7 @@ _MOST = 10_000_000
 _LONGEST_SIDE = 4096
 _LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
+_ADVICE = "Save the student anew."
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
@@ -35,19 +36,20 @@ def refuse_misfits(maker: Callable[..., Any], arguments: Mapping[str, Any], wher
     """
     parameters = inspect.signature(maker).parameters
     hints = typing.get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for name, each in parameters.items():
         variadic = each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
         if name not in arguments and each.default is each.empty and not variadic:
-            raise ValueError(f"{where} has no {name}, which {maker.__name__} needs.")
-    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+            raise ValueError(f"{where} has no {name}, which {maker.__name__} needs. {_ADVICE}")
     for name, value in arguments.items():
         if name not in parameters and not open_ended:
             raise ValueError(
                 f"{where} has {shown(name)}, which {maker.__name__} does not take. It takes "
-                f"{', '.join(parameters)}."
+                f"{', '.join(parameters)}. {_ADVICE}"
             )
         if not suits(value, hints.get(name, Any)):
-            raise ValueError(f"{where}.{name} is {shown(value)}, expected {_told(hints[name])}.")
+            expected = _told(hints[name])
+            raise ValueError(f"{where}.{name} is {shown(value)}, expected {expected}. {_ADVICE}")
 
 
 def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
@@ -63,12 +65,14 @@ def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
     for key, value in items(arguments):
         if isinstance(value, list) and len(value) > _LONGEST_LIST:
             raise ValueError(
-                f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}."
+                f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}. "
+                f"{_ADVICE}"
             )
         most = _LONGEST_SIDE if key in _SIDES else _MOST
         if isinstance(value, int | float) and not abs(value) <= most:
             raise ValueError(
-                f"{where}.{key} has the number {shown(value)}, expected a number up to {most}."
+                f"{where}.{key} has the number {shown(value)}, expected a number up to {most}. "
+                f"{_ADVICE}"
             )
 
 
