@@ -53,8 +53,8 @@ def predict(
         images: Image files, or folders of them.
         output: The folder for the results.
         threshold: The lowest score that a detection must have to be written.
-        trust: Whether to build a student whose class is not limbeck's, torchvision's or timm's,
-            whose code then runs.
+        trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
+            whose card names weights elsewhere. Its code then runs.
 
     Raises:
         ValueError: An image could not be read. The results of the others are written.

@@ -228,7 +228,7 @@ def _bounded(tensors: Tensors) -> Iterator[None]:
             values, parameters = values + parameter.numel(), parameters + 1
         if values > most or parameters > most_parameters:
             raise ValueError(
-                f"its init_args make a network of more than {most} weights in {most_parameters} "
+                f"its init_args make a network of more than {most} values or {most_parameters} "
                 f"tensors, expected the {len(tensors)} tensors of {WEIGHTS}. Save the student anew."
             )
 
