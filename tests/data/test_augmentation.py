@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from limbeck.data import (
     ShuffleDetAugmentation,
 )
 from limbeck.data.augmentation import from_recipe, to_recipe
+from tests.canary import nothing_happens
 
 
 class Plain(Augmentation):
@@ -100,6 +102,59 @@ def test_others_are_built_on_trust_alone() -> None:
     with pytest.raises(ValueError, match=r"Plain, which is not limbeck's own.*pass --trust"):
         from_recipe(entry)
     assert from_recipe(entry, trust=True).sizes == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "limbeck.models.load_student",
+        "limbeck.cli.main",
+        "limbeck.data:ClassificationAugmentation",
+        "limbeck.data.loading.torch.hub.load_state_dict_from_url",
+        "limbeck.data._hidden",
+        "limbeck.data",
+        "limbeck_data.Augmentation",
+        "",
+    ],
+)
+def test_nothing_but_augmentations_of_limbeck_is_built_without_trust(
+    path: str, tmp_path: Path
+) -> None:
+    arguments = {"folder": str(tmp_path), "command": "touch canary", "trust": True}
+    message = r"which is not limbeck's own|cannot be imported|no limbeck\.data\.Augmentation"
+    with nothing_happens(tmp_path), pytest.raises(ValueError, match=message):
+        from_recipe({"class_path": path, "init_args": arguments})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "augmentation {}, expected a mapping with a class_path"),
+        ({"class_path": ["os.system"], "init_args": {}}, "expected a mapping with a class_path"),
+        ({"class_path": "limbeck.data.Augmentation"}, "expected a mapping with a class_path"),
+        ({"class_path": "limbeck.data.Augmentation", "init_args": {}}, "not built: Can't instant"),
+        ({"init_args": {"size": 10**9}}, r"\.size has the number 1000000000, expected"),
+        ({"init_args": {"size": 5000}}, r"\.size has the number 5000, expected a number up to 409"),
+        ({"init_args": {"size": "many"}}, r"\.size is 'many', expected int"),
+        ({"init_args": {"scale": [0.5]}}, r"\.scale is \[0\.5\], expected tuple\[float, float\]"),
+        ({"init_args": {"command": "ls"}}, "has 'command', which ClassificationAugmentation doe"),
+        ({"init_args": {"flip": 3}}, "which is not built: flip is 3"),
+    ],
+)
+def test_a_card_s_augmentation_is_not_taken_at_its_word(entry: dict, message: str) -> None:
+    if entry.keys() == {"init_args"}:
+        entry = {"class_path": "limbeck.data.ClassificationAugmentation"} | entry
+    with pytest.raises(ValueError, match=message):
+        from_recipe(entry)
+
+
+def test_an_augmentation_is_for_its_task() -> None:
+    entry = to_recipe(ClassificationAugmentation(size=48))
+    assert to_recipe(from_recipe(entry, task="classification")) == entry
+    message = "ClassificationAugmentation, which is for classification: expected one for detection"
+    with pytest.raises(ValueError, match=message):
+        from_recipe(entry, task="detection")
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ def test_a_model_knows_its_arguments_less_the_weights() -> None:
         ("limbeck.models.build.pkgutil.resolve_name", "expected an nn.Module class"),
         ("limbeck.models", "expected an nn.Module class"),
         ("torchvision.datasets.utils.download_url", "expected an nn.Module class"),
-        ("torchvision.models.list_models", "annotated to return one"),
+        ("torchvision.models.list_models", "a builder that torchvision or timm lists"),
         ("limbeck.models.Build", "expected an nn.Module class"),
         ("limbeck.models.RetinaNett", "does not exist"),
-        ("limbeck.modells.RetinaNet", "does not exist"),
+        ("limbeck.modells.RetinaNet", "expected an nn.Module class"),
     ],
 )
 def test_nothing_but_models_is_run(class_path: str, message: str) -> None:

@@ -1,12 +1,14 @@
 import copy
+import hashlib
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from limbeck.models import (
@@ -335,3 +337,65 @@ def test_a_card_that_was_written_before_classes_were_told_apart_still_loads(tmp_
         "format", "build", "classes", "input", "without_limbeck", "weights", "versions", "metadata"
     }  # fmt: skip
     assert type(load_student(tmp_path)) is RetinaNet
+
+
+# -- files that are damaged, or larger than they say ----------------------------------------------
+
+
+def keep(folder: Path, content: bytes) -> None:
+    """Other weights, whose checksum is right."""
+    (folder / "student.safetensors").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    change(folder, weights={"file": "student.safetensors", "sha256": sha256})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "student.safetensors cannot be read"),
+        (b"no weights", "says that its header has 7523097587056930670 bytes"),
+        (struct.pack("<Q", 10) + b"{}", "student.safetensors cannot be read"),
+        (struct.pack("<Q", 2**24 + 1) + b"{}", "says that its header has 16777217 bytes"),
+        (
+            struct.pack("<Q", 59) + b'{"w":{"dtype":"F32","shape":[9999],"data_offsets":[0,4]}}  ',
+            "student.safetensors cannot be read",
+        ),
+    ],
+)
+def test_a_damaged_file_of_weights_is_a_sentence(
+    classifier, tmp_path: Path, content: bytes, message: str
+) -> None:
+    save_student(classifier, tmp_path)
+    keep(tmp_path, content)
+    with pytest.raises(ValueError, match=message):
+        load_student(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(classifier, tmp_path: Path, value: float) -> None:
+    classifier.network.fc.bias.data[1] = value
+    save_student(classifier, tmp_path)
+    with pytest.raises(ValueError, match=r"student.safetensors holds NaN or infinity in fc.bias"):
+        load_student(tmp_path)
+
+
+def test_absurd_shapes_do_not_fit(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path)
+    tensors = load_file(tmp_path / "student.safetensors")
+    keep(tmp_path, save(tensors | {"fc.bias": torch.zeros(0, 10**12), "x" * 9999: torch.ones(1)}))
+    with pytest.raises(ValueError, match=r"(?s)student.safetensors does not fit.*fc.bias") as found:
+        load_student(tmp_path)
+    assert len(str(found.value)) < 3000
+
+
+def test_a_network_much_larger_than_its_weights_is_not_built(classifier, tmp_path: Path) -> None:
+    save_student(classifier, tmp_path)
+    for network in (
+        {"depths": [5000], "widths": [1]},
+        {"depths": [1, 1], "widths": [10_000, 10_000]},
+    ):
+        arguments = {"network": network, "num_classes": 3}
+        change(tmp_path, build={"class_path": "limbeck.models.Classifier", "init_args": arguments})
+        with pytest.raises(ValueError, match=r"student\.json: build: "):
+            load_student(tmp_path)
+    assert not nn.modules.module._global_parameter_registration_hooks

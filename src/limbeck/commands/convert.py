@@ -25,7 +25,8 @@ from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
-from limbeck.models.student import CARD, network_of, read_student
+from limbeck.models.card import CARD
+from limbeck.models.student import read_student
 from limbeck.report.agreement import agreement
 
 STUDENT = "limbeck"  # the format of a student's folder
@@ -144,12 +145,12 @@ def read_source(
 
 def _read_student(folder: str) -> Checkpoint:
     card, tensors = read_student(folder)
-    network = network_of(card)
-    made, arguments = network["class_path"], network["init_args"]
+    network = card.network()
+    made, arguments = network.class_path, network.init_args
     names: dict[str, Kind] = {_maker(kind): kind for each in FORMATS for kind in each.kinds}
     if made not in names:
         raise ValueError(f"{folder} was built by {made}: only {', '.join(names)} are converted.")
-    return Checkpoint(folder, STUDENT, names[made], tensors, arguments, tuple(card["classes"]))
+    return Checkpoint(folder, STUDENT, names[made], tensors, arguments, card.classes)
 
 
 def _maker(kind: Kind) -> str:

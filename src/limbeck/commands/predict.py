@@ -12,11 +12,11 @@ from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
 
-from limbeck.data import ClassificationAugmentation
-from limbeck.data.augmentation import Augmentation, Transform, from_recipe, to_float
-from limbeck.data.base import BadSampleError, open_image, to_rgb
+from limbeck.data.augmentation import Transform, from_recipe, to_float
+from limbeck.data.base import BadSampleError, Task, open_image, to_rgb
 from limbeck.frame import takes_list
 from limbeck.models import load_student
+from limbeck.models.card import read_card
 from limbeck.report import detection_picture
 
 log = logging.getLogger(__name__)
@@ -53,15 +53,20 @@ def predict(
         images: Image files, or folders of them.
         output: The folder for the results.
         threshold: The lowest score that a detection must have to be written.
-        trust: Whether to build a student whose class is not limbeck's, torchvision's or timm's,
-            whose code then runs.
+        trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
+            whose card names weights elsewhere. Its code then runs.
 
     Raises:
         ValueError: An image could not be read. The results of the others are written.
     """
     model = load_student(student, trust=trust)
-    card = json.loads((student / "student.json").read_text())
-    transform, classes = evaluation_transform(card["metadata"], trust=trust), card["classes"]
+    card = read_card(student)
+    classes = list(card.classes)
+    task: Task = "detection" if takes_list(model) else "classification"
+    try:
+        transform = evaluation_transform(card.metadata, trust=trust, task=task)
+    except ValueError as error:
+        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
     output.mkdir(parents=True, exist_ok=True)
     predictions, unreadable = {}, 0
     for path in image_files(images):
@@ -118,23 +123,30 @@ def image_files(paths: list[Path]) -> Iterator[Path]:
     return iter(found)
 
 
-def evaluation_transform(metadata: Mapping[str, Any], *, trust: bool = False) -> Transform:
+def evaluation_transform(
+    metadata: Mapping[str, Any], *, trust: bool = False, task: Task | None = None
+) -> Transform:
     """What the validation images went through when a student was measured.
 
     Args:
         metadata: What the student's card says under this name.
         trust: Whether to build an augmentation that is not limbeck's own, whose code then runs.
+        task: The task of the student, for which an augmentation has to be. Default (None): any.
 
     Returns:
         A transform of images (3, H, W), which it gives as float32 in [0, 1].
+
+    Raises:
+        ValueError: The augmentation is not trusted, is for another task, or cannot be built.
     """
     stated = metadata.get("augmentation")
-    if stated and "class_path" in stated:
-        return from_recipe(stated, trust=trust).evaluation()
-    if stated and metadata.get("task") == "classification":
-        of_old: Augmentation = ClassificationAugmentation(**stated)  # cards had no class paths
-        return of_old.evaluation()
-    return to_float()
+    if not stated or not isinstance(stated, dict):
+        return to_float()
+    if "class_path" not in stated:  # so it was once written
+        if metadata.get("task") != "classification":
+            return to_float()
+        stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
+    return from_recipe(stated, trust=trust, task=task).evaluation()
 
 
 @torch.inference_mode()

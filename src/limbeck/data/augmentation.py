@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import pkgutil
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,9 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torchvision.transforms import v2
 
+from limbeck.arguments import refuse_absurd, refuse_misfits, shown
 from limbeck.data.base import Task
 
 Transform = Callable[..., Any]
+
+_OWN = re.compile(r"limbeck\.data(\.[a-zA-Z]\w*)+", re.ASCII)
 
 
 class Augmentation(ABC):
@@ -124,26 +128,56 @@ def to_recipe(augmentation: Augmentation) -> dict[str, Any]:
     return {"class_path": _class_path(kind), "init_args": plain}
 
 
-def from_recipe(entry: Mapping[str, Any], *, trust: bool = False) -> Augmentation:
+def from_recipe(
+    entry: Mapping[str, Any], *, trust: bool = False, task: Task | None = None
+) -> Augmentation:
     """The augmentation that :func:`to_recipe` has described.
 
     Args:
         entry: Its ``class_path`` and ``init_args``.
         trust: Whether to build a class that is not limbeck's own, whose code then runs.
+        task: The task that it has to be for. Default (None): any.
 
     Returns:
         A new augmentation.
 
     Raises:
-        ValueError: The class does not exist, is no augmentation, or is not trusted.
+        ValueError: The class does not exist, is no augmentation, is not trusted, or is for another
+            task; or its arguments do not suit.
     """
-    path = entry["class_path"]
+    path, arguments = entry.get("class_path"), entry.get("init_args")
+    if not isinstance(path, str) or not isinstance(arguments, dict):
+        raise ValueError(
+            f"the student was measured with the augmentation {shown(entry)}, expected a "
+            "mapping with a class_path, which is a text, and init_args, a mapping. Save the "
+            "student anew."
+        )
+    kind = _augmentation(path, trust=trust)
+    try:
+        if kind.__module__.startswith("limbeck."):
+            refuse_misfits(kind, arguments, f"init_args of {path}")
+            refuse_absurd(arguments, f"init_args of {path}")
+        made = kind(**arguments)
+    except Exception as error:  # whatever a constructor raises for arguments from anywhere
+        raise ValueError(
+            f"the student was measured with the augmentation {path}, which is not built: {error}"
+        ) from error
+    if task not in (None, made.task):
+        raise ValueError(
+            f"the student was measured with the augmentation {path}, which is for {made.task}: "
+            f"expected one for {task}, which is the student's task. Save the student anew."
+        )
+    return made
+
+
+def _augmentation(path: str, *, trust: bool) -> type[Augmentation]:
+    """The class of that name; without trust, nothing is imported but limbeck's data."""
     untrusted = ValueError(
-        f"the student was measured with the augmentation {path}, which is not limbeck's own. "
-        "Building it runs its code: pass --trust (in Python trust=True) if you trust whoever "
-        "wrote it."
+        f"the student was measured with the augmentation {shown(path)[1:-1]}, which is not "
+        "limbeck's own. Building it runs its code: pass --trust (in Python trust=True) if you "
+        "trust whoever wrote it."
     )
-    if path.partition(".")[0] != "limbeck" and not trust:
+    if not trust and not _OWN.fullmatch(path):
         raise untrusted
     try:
         kind = pkgutil.resolve_name(path)
@@ -154,9 +188,9 @@ def from_recipe(entry: Mapping[str, Any], *, trust: bool = False) -> Augmentatio
         ) from error
     if not (inspect.isclass(kind) and issubclass(kind, Augmentation)):
         raise ValueError(f"{path} is no limbeck.data.Augmentation. Save the student anew.")
-    if kind.__module__.partition(".")[0] != "limbeck" and not trust:
+    if not trust and not kind.__module__.startswith("limbeck.data."):
         raise untrusted
-    return kind(**entry["init_args"])
+    return kind
 
 
 def _class_path(kind: type) -> str:

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Self
 from torch import nn
 
 from limbeck.checkpoints.tensors import Tensors
+from limbeck.models.permitted import permitted
 from limbeck.models.resnet import BasicBlocks
-
-TRUSTED = ("limbeck", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -77,19 +76,20 @@ class Build:
         """Build the model, with fresh weights.
 
         Args:
-            trust: Run any class or function. By default only classes of modules, and functions that
-                are annotated to return one, of limbeck, torchvision and timm are run.
+            trust: Run any class or function, with any arguments. By default only models of
+                limbeck, torchvision and timm are built, and no weights are fetched or opened, see
+                :mod:`limbeck.models.permitted`.
 
         Returns:
             The model.
 
         Raises:
-            ValueError: ``class_path`` does not exist, or is not trusted.
+            ValueError: ``class_path`` does not exist, is not permitted, or makes no module; or an
+                argument is not permitted.
             TypeError: The class or the function does not take the arguments.
         """
-        maker = self._maker(trust)
+        maker, arguments = self._trusted() if trust else permitted(self.class_path, self.init_args)
         target = maker.__init__ if inspect.isclass(maker) else maker
-        arguments = dict(self.init_args)
         for name, value in arguments.items():
             # The one argument of limbeck's models that JSON cannot hold as it is.
             if isinstance(value, dict) and _takes_basic_blocks(target, name):
@@ -99,24 +99,12 @@ class Build:
             raise ValueError(f"{self.class_path} made {type(model).__name__}, no nn.Module.")
         return model
 
-    def _maker(self, trust: bool) -> Callable[..., Any]:
-        root = self.class_path.partition(".")[0]
-        if root not in TRUSTED and not trust:
-            raise ValueError(
-                f"class_path {self.class_path!r}: only {', '.join(TRUSTED)} are run unasked. "
-                "Pass trust=True if you trust whoever wrote it."
-            )
+    def _trusted(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         try:
-            maker = pkgutil.resolve_name(self.class_path)
+            maker: Callable[..., Any] = pkgutil.resolve_name(self.class_path)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"class_path {self.class_path!r} does not exist: {error}") from None
-        home = getattr(maker, "__module__", "").partition(".")[0]
-        if not trust and not (home in TRUSTED and _makes_module(maker)):
-            raise ValueError(
-                f"class_path {self.class_path!r}: expected an nn.Module class of "
-                f"{', '.join(TRUSTED)}, or a function of theirs annotated to return one."
-            )
-        return typing.cast(Callable[..., Any], maker)
+        return maker, dict(self.init_args)
 
 
 class LimbeckModel(nn.Module, ABC):
@@ -247,8 +235,3 @@ def _is_limbecks(made: type) -> bool:
 
 def _takes_basic_blocks(target: Any, argument: str) -> bool:
     return BasicBlocks in typing.get_args(typing.get_type_hints(target).get(argument))
-
-
-def _makes_module(maker: Any) -> bool:
-    made = maker if inspect.isclass(maker) else typing.get_type_hints(maker).get("return")
-    return inspect.isclass(made) and issubclass(made, nn.Module)

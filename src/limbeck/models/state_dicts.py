@@ -23,7 +23,8 @@ def load_strictly(module: nn.Module, tensors: Tensors, origin: str, advice: str)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        found = [textwrap.shorten(line, 240) for line in str(error).split("\n\t")[1:]]
+        # A hostile file may have a name of megabytes, or a hundred thousand names.
+        found = [textwrap.shorten(line[:2000], 240) for line in str(error).split("\n\t")[1:]]
         more = [f"... and {len(found) - 6} more"] if len(found) > 6 else []
         lines = "\n  ".join([*found[:6], *more, *_nearest(module, tensors)])
         raise ValueError(f"{origin} does not fit:\n  {lines}\n{advice}") from None
@@ -32,7 +33,7 @@ def load_strictly(module: nn.Module, tensors: Tensors, origin: str, advice: str)
 def _nearest(module: nn.Module, tensors: Tensors) -> list[str]:
     """A line for each of a few missing names that are near to one that is left over."""
     own = module.state_dict().keys()
-    left = [name for name in tensors if name not in own]
+    left = [name for name in tensors if name not in own and len(name) < 200][:2000]
     missing = [name for name in own if name not in tensors and "num_batches" not in name]
     near = {name: difflib.get_close_matches(name, left, n=1) for name in missing[:3]}
     return [f'nearest to "{name}" is "{found[0]}"' for name, found in near.items() if found]

@@ -8,22 +8,24 @@ and the checksum of the weights.
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
 from limbeck.models.build import Build, LimbeckModel
+from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
 from limbeck.models.state_dicts import load_strictly
 
-FORMAT = 1
-WEIGHTS = "student.safetensors"
-CARD = "student.json"
+_LONGEST_HEADER = 1 << 24
 
 
 def save_student(
@@ -48,7 +50,8 @@ def save_student(
     same tensors. A class that is derived from one of limbeck's models is kept as what it is, with
     the arguments that its own constructor got, and all its tensors. It is refused where its
     constructor, called with these arguments, hands others on to limbeck's: such as one that takes
-    no ``preset``, where the weights decided it. Its folder is loaded again with ``trust=True``.
+    no ``preset``, where the weights decided it. Its folder is loaded again with ``trust=True``, and
+    so is that of a stated build that names weights, such as ``{"pretrained": True}``.
 
     Args:
         model: One of limbeck's models, a model of a class derived from one, or any module if
@@ -101,13 +104,15 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     """Load the student that a folder holds.
 
     A folder is refused where a file is missing or damaged, where it was written in another format,
-    or where its weights do not fit the network that it describes.
+    or where its weights do not fit the network that it describes. Nothing in it has limbeck fetch
+    an address or open a file outside of it.
 
     Args:
         folder: The folder, as :func:`save_student` wrote it.
         trust: Build the student also where its class, or the function that makes it, is not one of
-            limbeck's, torchvision's or timm's: that code is imported and run. By default such a
-            student is refused, so loading a folder from elsewhere never runs foreign code.
+            the models of limbeck, torchvision or timm, and with whatever arguments: that code is
+            imported and run. By default such a student is refused, so loading a folder from
+            elsewhere never runs foreign code.
 
     Returns:
         The student, on the CPU, in evaluation mode, of the class that was saved. Its attribute
@@ -117,7 +122,7 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     Raises:
         FileNotFoundError: There is no student in ``folder``.
         ValueError: A file is damaged, of another format, or does not fit the network; or the class
-            is another library's, and not trusted.
+            or an argument is not permitted without trust.
 
     Example:
         >>> import tempfile, torch
@@ -133,19 +138,19 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
         True
     """
     card, tensors = read_student(folder)
-    build = Build(**card["build"])
-    model = build.make(trust=trust)
+    model = _built(card, tensors, trust=trust)
     part = _kept_part(model, model)
     advice = f"{CARD} and {WEIGHTS} are not of one student. Save the student anew."
     load_strictly(part, tensors, str(Path(folder) / WEIGHTS), advice)
     if not isinstance(model, LimbeckModel) and not hasattr(model, "build"):
-        model.build = build  # type: ignore[assignment]  # a plain attribute
-    if card["classes"]:
-        model.classes = tuple(card["classes"])  # type: ignore[assignment]  # a plain attribute
+        model.build = card.build  # type: ignore[assignment]  # a plain attribute
+    if card.classes:
+        _check_classes(model, card.classes, f"{card.path}: ")
+        model.classes = card.classes  # type: ignore[assignment]  # a plain attribute
     return model.eval()
 
 
-def read_student(folder: str | Path) -> tuple[dict[str, Any], Tensors]:
+def read_student(folder: str | Path) -> tuple[Card, Tensors]:
     """Read the two files of a student's folder, and compare the checksum of the weights.
 
     Args:
@@ -156,40 +161,82 @@ def read_student(folder: str | Path) -> tuple[dict[str, Any], Tensors]:
 
     Raises:
         FileNotFoundError: There is no student in ``folder``.
-        ValueError: A file is damaged, or was written in another format.
+        ValueError: A file is damaged or a link out of the folder, was written in another format, or
+            holds weights that are NaN.
     """
-    folder = Path(folder)
-    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it.")
-    try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / CARD} is no JSON ({error}). Save the student anew.") from None
-    if card.get("format") != FORMAT:
+    card, path = read_card(folder), own_file(Path(folder), WEIGHTS)
+    if _sha256(path) != card.sha256:
         raise ValueError(
-            f"{folder / CARD} has format {card.get('format')!r}, expected {FORMAT}. "
-            "Load it with the version of limbeck that wrote it, or a later one."
-        )
-    if _sha256(folder / WEIGHTS) != card["weights"]["sha256"]:
-        raise ValueError(
-            f"{folder / WEIGHTS} is not the file that {CARD} describes (its sha256 differs): "
+            f"{path} is not the file that {CARD} describes (its sha256 differs): "
             "damaged, or of another run. Save the student anew."
         )
-    return card, load_file(folder / WEIGHTS)
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > _LONGEST_HEADER:
+        raise ValueError(
+            f"{path} says that its header has {header} bytes, expected at most {_LONGEST_HEADER}. "
+            "Save the student anew."
+        )
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # whatever a damaged file comes to
+        raise ValueError(f"{path} cannot be read ({error}). Save the student anew.") from None
+    broken = [name for name, tensor in tensors.items() if _is_broken(tensor)]
+    if broken:
+        raise ValueError(
+            f"{path} holds NaN or infinity in {', '.join(broken[:5])}: training went wrong before "
+            "the student was saved. Train it anew, or take an earlier one."
+        )
+    return card, tensors
 
 
-def network_of(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The class of limbeck's that a student has or derives from, and its arguments.
+def _is_broken(tensor: torch.Tensor) -> bool:
+    """Whether it has NaN or infinity; minus infinity stands in masks."""
+    if not tensor.is_floating_point():
+        return False
+    values = tensor.float() if tensor.element_size() == 1 else tensor  # not made for float8
+    return bool((values.isnan() | values.isposinf()).any())
 
-    Args:
-        card: What ``student.json`` says.
 
-    Returns:
-        The ``class_path`` and the ``init_args``. They are those of the student's own class where
-        that is another library's.
+def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
+    """The model that a card describes, which is not larger than its weights."""
+    try:
+        with nullcontext() if trust else _bounded(tensors):
+            return card.build.make(trust=trust)
+    except ValueError as error:
+        raise ValueError(f"{card.path}: build: {str(error)[:2000]}") from error
+    except Exception as error:  # whatever a constructor raises for arguments from anywhere
+        raise ValueError(
+            f"{card.path}: build: {card.build.class_path} does not take its init_args "
+            f"({type(error).__name__}: {str(error)[:2000]}). Save the student anew."
+        ) from error
+
+
+@contextmanager
+def _bounded(tensors: Tensors) -> Iterator[None]:
+    """Refuse to build a model that is much larger than its weights, before it takes the memory.
+
+    Constructors make some parts that they do not keep, such as a trunk's own head.
     """
-    network: dict[str, Any] = card.get("base") or card["build"]
-    return network
+    most = 120_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
+    most_parameters = 5_000 + 4 * len(tensors)
+    thread, values, parameters = threading.get_ident(), 0, 0
+
+    def count(_: nn.Module, __: str, parameter: Any) -> None:
+        nonlocal values, parameters
+        if threading.get_ident() == thread and parameter is not None:
+            values, parameters = values + parameter.numel(), parameters + 1
+        if values > most or parameters > most_parameters:
+            raise ValueError(
+                f"its init_args make a network of more than {most} values or {most_parameters} "
+                f"tensors, expected the {len(tensors)} tensors of {WEIGHTS}. Save the student anew."
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _kept_part(model: nn.Module, made: nn.Module) -> nn.Module:
@@ -235,11 +282,11 @@ def _card(
     }
 
 
-def _check_classes(model: nn.Module, classes: Sequence[str]) -> None:
+def _check_classes(model: nn.Module, classes: Sequence[str], where: str = "") -> None:
     expected = getattr(model, "num_classes", None)
     if classes and expected is not None and len(classes) != expected:
         raise ValueError(
-            f"classes has {len(classes)} names, the model has num_classes={expected}. "
+            f"{where}classes has {len(classes)} names, the model has num_classes={expected}. "
             "Name each foreground class once, in order."
         )
 

@@ -16,7 +16,7 @@ from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.student import network_of, read_student
+from limbeck.models.student import read_student
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,12 @@ def open_weights(source: Source) -> Source:
     if not Path(source).is_dir():
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
-    network = network_of(card)
-    maker = network["class_path"].rpartition(".")[2]
-    kind: Kind = maker if maker in get_args(Kind) else "trunk"
-    return Checkpoint(str(source), "limbeck", kind, tensors, network["init_args"])
+    network = card.network()
+    maker = network.class_path.rpartition(".")[2]
+    kind: Kind = next((each for each in get_args(Kind) if each == maker), "trunk")
+    # The arguments of another library's class are its own, whatever they are called.
+    stated = network.init_args if network.class_path.startswith("limbeck.") else {}
+    return Checkpoint(str(source), "limbeck", kind, tensors, stated)
 
 
 def stated_by(weights: Source, numerics: Mapping[str, Any]) -> dict[str, Any]:
