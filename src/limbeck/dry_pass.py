@@ -17,7 +17,7 @@ def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[No
 
     Args:
         images: The images of the dry pass.
-        models: The student, and the teacher if there is one.
+        *models: The student, and the teacher if there is one.
 
     Raises:
         ValueError: A model raised an error.
@@ -35,8 +35,8 @@ def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[No
         stated = f" {', '.join(sorted(made_for))}." if made_for else ""
         raise ValueError(
             f"the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}, ended "
-            f"with {type(error).__name__}: {error}.{stated} Student and teacher have to take images "
-            "of one size: state it as model.example: [height, width] in a recipe, or give "
+            f"with {type(error).__name__}: {error}.{stated} Student and teacher have to take "
+            "images of one size: state it as model.example: [height, width] in a recipe, or give "
             "Distillation an example=... of images that both take."
         ) from error
 

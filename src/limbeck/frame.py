@@ -100,7 +100,7 @@ def _stated_size(module: nn.Module) -> Extent | None:
     if isinstance(module, VisionTransformer):
         return module.image_size, module.image_size
     if isinstance(module, MaxVit):  # its first blocks have a stride of 4
-        height, width = module.blocks[0].grid_size  # type: ignore[union-attr,misc]
+        height, width = module.blocks[0].grid_size
         return int(height) * 4, int(width) * 4
     published: Any = getattr(module, "pretrained_cfg", None)  # timm's
     if not isinstance(published, Mapping):

@@ -15,7 +15,7 @@ from limbeck.frame import Extent
 
 ABOUT_ONE = (-0.5, 1.5)  # what resizing and jitter leave of [0, 1]
 NORMALISED = (-20.0, 20.0)  # what no normalisation by mean and std exceeds, and 8 bits do
-HINT = "in x1 y1 x2 y2 pixels"
+CORNERS = "in x1 y1 x2 y2 pixels"
 
 
 def refuse_malformed(images: Any, targets: Any, *, detects: bool, raw: bool) -> None:
@@ -34,8 +34,8 @@ def refuse_malformed(images: Any, targets: Any, *, detects: bool, raw: bool) -> 
     """
     if raw and not isinstance(images, Tensor | list | tuple):
         raise ValueError(
-            f"images is a {type(images).__name__}; expected a tensor (B, 3, H, W), or for detectors "
-            "a list of (3, H, W). Convert it."
+            f"images is a {type(images).__name__}; expected a tensor (B, 3, H, W), or for "
+            "detectors a list of (3, H, W). Convert it."
         )
     for place, image in _places(images):
         _refuse_malformed_image(place, image, raw)
@@ -128,26 +128,23 @@ def refuse_bad_targets(
     labels = torch.cat([target["labels"] for target in targets])
     sides = boxes[:, 2:] - boxes[:, :2]
     wrong = {
-        _label: (labels < 1) | (labels > (torch.inf if num_classes is None else num_classes)),
-        _infinite: ~boxes.isfinite().all(dim=1),
-        _sides: (sides <= 0 if training else sides < 0).any(dim=1),
+        "label": (labels < 1) | (labels > (torch.inf if num_classes is None else num_classes)),
+        "finite": ~boxes.isfinite().all(dim=1),
+        "sides": (sides <= 0 if training else sides < 0).any(dim=1),
     }
     if len(sizes):
         extents = torch.tensor([(width, height) for height, width in sizes])
         counts = torch.tensor([len(target["labels"]) for target in targets])
         ends = extents.repeat_interleave(counts, dim=0).to(boxes.device)
-        wrong[_outside] = ((boxes[:, :2] >= ends) | (boxes[:, 2:] <= 0)).any(dim=1)
-        wrong[_relative] = (boxes <= 1).all(dim=1)
+        wrong["outside"] = ((boxes[:, :2] >= ends) | (boxes[:, 2:] <= 0)).any(dim=1)
+        wrong["relative"] = (boxes <= 1).all(dim=1)
     if not torch.cat(list(wrong.values())).any():  # a device is waited for once
         return
-    tell, rows = next((tell, rows) for tell, rows in wrong.items() if rows.any())
+    kind, rows = next((kind, rows) for kind, rows in wrong.items() if rows.any())
     row = int(rows.nonzero()[0])
-    number, before = 0, 0
-    while row >= before + len(targets[number]["labels"]):
-        before += len(targets[number]["labels"])
-        number += 1
-    said = tell(boxes[row].tolist(), int(labels[row]), num_classes)
-    raise ValueError(f"{_named(number, targets[number])}: targets have {said}")
+    numbers = [number for number, target in enumerate(targets) for _ in target["labels"]]
+    said = _mistake(kind, boxes[row].tolist(), int(labels[row]), num_classes)
+    raise ValueError(f"{_named(numbers[row], targets[numbers[row]])}: targets have {said}")
 
 
 def refuse_bad_indices(indices: Tensor, shape: Sequence[int], *, wait: bool = False) -> None:
@@ -231,8 +228,8 @@ def _refuse_malformed_target(place: str, target: Any) -> None:
             )
     if boxes.dim() != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
         raise ValueError(
-            f"{place}['boxes'] is {_short(boxes.dtype)} of the shape {tuple(boxes.shape)}; expected "
-            f"float32 (M, 4), {HINT}, and (0, 4) where there is none."
+            f"{place}['boxes'] is {_short(boxes.dtype)} of the shape {tuple(boxes.shape)}; "
+            f"expected float32 (M, 4), {CORNERS}, and (0, 4) where there is none."
         )
     if labels.dim() != 1 or labels.dtype is not torch.int64:
         raise ValueError(
@@ -245,36 +242,27 @@ def _refuse_malformed_target(place: str, target: Any) -> None:
         )
 
 
-# -- sentences about one box ----------------------------------------------------------------------
-
-
-def _label(box: list[float], label: int, num_classes: int | None) -> str:
-    highest = "the number of classes" if num_classes is None else num_classes
-    return f"the label {label}; expected 1 to {highest}, as labels count from 1."
-
-
-def _infinite(box: list[float], label: int, num_classes: int | None) -> str:
-    return f"the box {box}; expected finite numbers, {HINT}. Leave such boxes out."
-
-
-def _sides(box: list[float], label: int, num_classes: int | None) -> str:
+def _mistake(kind: str, box: list[float], label: int, num_classes: int | None) -> str:
+    """What is wrong with one object, as the end of a sentence."""
     x1, y1, x2, y2 = box
-    known_mistake = " Convert boxes that are x y width height." if x2 < x1 or y2 < y1 else ""
-    return (
-        f"boxes of the sides {[x2 - x1, y2 - y1]} (width, height); expected positive ones, "
-        f"in x1 y1 x2 y2. Leave such boxes out.{known_mistake}"
-    )
-
-
-def _outside(box: list[float], label: int, num_classes: int | None) -> str:
-    return f"the box {box}, which lies outside of its image; expected {HINT}. Leave it out."
-
-
-def _relative(box: list[float], label: int, num_classes: int | None) -> str:
-    return (
-        f"the box {box}, which lies within one pixel; expected {HINT}. Multiply boxes that are "
-        "relative to the image by its width and height."
-    )
+    highest = "the number of classes" if num_classes is None else num_classes
+    turned = " Convert boxes that are x y width height." if x2 < x1 or y2 < y1 else ""
+    return {
+        "label": f"the label {label}; expected 1 to {highest}, as labels count from 1.",
+        "finite": f"the box {box}; expected finite numbers, {CORNERS}. Leave such boxes out.",
+        "sides": (
+            f"boxes of the sides {[x2 - x1, y2 - y1]} (width, height); expected positive ones, in "
+            f"x1 y1 x2 y2. Leave such boxes out.{turned}"
+        ),
+        "outside": (
+            f"the box {box}, which lies outside of its image; expected {CORNERS}. Leave such boxes "
+            "out."
+        ),
+        "relative": (
+            f"the box {box}, which lies within one pixel; expected {CORNERS}. Multiply boxes that "
+            "are relative to the image by its width and height."
+        ),
+    }[kind]
 
 
 def _named(number: int, target: Mapping[str, Any]) -> str:

@@ -265,10 +265,10 @@ def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
     """
     theirs = getattr(teacher, "classes", None)
     if isinstance(theirs, list | tuple) and theirs:
-        pairs = enumerate(zip_longest(theirs, ours), 1)
-        for number, (there, here) in pairs:
+        for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
             if there != here:
-                return f"class {number} is {there!r} there, {here!r} here ({len(theirs)}, {len(ours)})."
+                counts = f"{len(theirs)}, {len(ours)}"
+                return f"class {number} is {there!r} there, {here!r} here ({counts})."
         return None
     count = getattr(teacher, "num_classes", len(ours))
     return None if count == len(ours) else f"it has {count} of them, the data {len(ours)}."

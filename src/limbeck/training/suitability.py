@@ -94,7 +94,8 @@ def _how_to_agree(data: DataModule) -> str:
     return (
         f"These are PASCAL VOC's, which this layout has where no classes are stated and every name "
         f"is one of them. The annotations have {len(there)}: set {keys} (classes: "
-        f"[{', '.join(there)}]). For PASCAL VOC itself set {number}."
+        f"[{', '.join(there)}]). Only PASCAL VOC itself has all "
+        f"{len(data.classes)} (model.student.init_args.num_classes)."
     )
 
 
@@ -267,11 +268,11 @@ def _names(dataset: VisionDataset) -> Iterator[str]:
     real = cache(os.path.realpath)  # of folders, which are few
     if isinstance(dataset, AnnotatedImages):
         for image in dataset.images:
-            yield os.path.join(real(image.path.parent), image.path.name)
+            yield f"{real(image.path.parent)}/{image.path.name}"
     elif isinstance(dataset, ImageFolder):
         for path, _ in dataset.samples:
             folder, name = os.path.split(path)
-            yield os.path.join(real(folder), name)
+            yield f"{real(folder)}/{name}"
     elif isinstance(dataset, Shapes):
         for number in range(min(len(dataset), FIRST)):
             yield f"image {number} of Shapes of the seed {dataset.seed} and {dataset.size} px"
