@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from limbeck.distillation import Distillation
 from limbeck.frame import explained_size
 from limbeck.guard import refuse_bad_images, refuse_malformed
-from limbeck.losses import Losses
+from limbeck.losses import Losses, logits_of
 from limbeck.methods.base import Method
 from limbeck.models.build import Build
 from limbeck.schedules import Schedule
@@ -274,7 +274,9 @@ class DistillationModule(L.LightningModule):
         for side, model in self._evaluated().items():
             metric: Any = self.metrics[side]
             with explained_size(side, model, images):
-                found[side] = model(images)
+                predicted = model(images)
+            logits = logits_of(predicted)
+            found[side] = predicted if logits is None else logits
             if side == "teacher":
                 found[side] = within(found[side], len(self.data.classes))
             metric.update(found[side], targets)
