@@ -54,6 +54,8 @@ def test_models_that_refuse_the_tiny_batch_take_an_example():
     for example in (torch.zeros(1, 3, 8, 8), (8, 8)):
         pair = Distillation(Fixed(), Fixed(), [KD()], example=example)
         assert pair(batches.pictures(2, 8), batches.labels()).total.isfinite()
+    with pytest.raises(ValueError, match=r"example is \(0, 8\); expected a height and a width"):
+        Distillation(Fixed(), Fixed(), [KD()], example=(0, 8))
 
 
 def vit(size: int) -> nn.Module:

@@ -55,7 +55,15 @@ def tiny_batch(
 
     Returns:
         An image (1, 3, H, W), or a list of one (3, H, W).
+
+    Raises:
+        ValueError: The size is not two numbers above 0.
     """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(
+            f"example is {size}; expected a height and a width in pixels, such as (224, 224), or a "
+            "tensor (B, 3, H, W), or for detectors a list of (3, H, W)."
+        )
     own = own_size(student) or (None if teacher is None else own_size(teacher))
     height, width = size or own or (128, 128)
     images = torch.zeros(1, 3, height, width, device=device)

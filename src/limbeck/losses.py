@@ -60,9 +60,9 @@ def named_scalars(losses: Mapping[str, Any], source: str) -> dict[str, Tensor]:
         The losses by name, scalars.
 
     Raises:
-        TypeError: There is none, or one of them is no scalar tensor.
+        TypeError: One of them is no scalar tensor.
     """
-    if losses and all(_is_scalar(loss) for loss in losses.values()):
+    if all(_is_scalar(loss) for loss in losses.values()):
         return {str(name): loss.reshape(()) for name, loss in losses.items()}
     raise TypeError(
         f"{source} gives {_found(losses)}; expected named losses, and a named loss is a scalar "

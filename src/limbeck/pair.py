@@ -238,7 +238,8 @@ class Pair(nn.Module, ABC):
         detects = self.student.training and takes_list(self.student)
         refuse_malformed(images, targets, detects=detects, raw=self.raw)
         if isinstance(targets, list) and has_boxes(targets) and is_readable(targets[0]["boxes"]):
-            refuse_bad_targets(targets, foreground_classes(self.student))
+            classes = foreground_classes(self.student)
+            refuse_bad_targets(targets, classes, training=self.student.training)
 
     def _teach(self, images: Images) -> Seen:
         """Run the teacher as far as its last tap; not at all when nothing is tapped."""

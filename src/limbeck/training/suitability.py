@@ -45,7 +45,7 @@ def doubts(pair: Pair, data: DataModule, metric: Metric, *, training: bool) -> l
     found = [*unfit_validation_set(data), *missing_fields(data, metric)]
     if training and data.train is not None:
         found += [*unfit_training_set(data), *shared_images(data), *large_batches(data)]
-    return found + other_classes(pair, data)
+    return found + other_classes(pair, data, training=training)
 
 
 def refuse_other_data(pair: Pair, data: DataModule) -> None:
@@ -99,13 +99,13 @@ def _how_to_agree(data: DataModule) -> str:
     )
 
 
-def other_classes(pair: Pair, data: DataModule) -> list[str]:
-    """Refuse, or say, that the teacher's classes are not those of the data."""
+def other_classes(pair: Pair, data: DataModule, *, training: bool) -> list[str]:
+    """Say that the teacher's classes are not those of the data, or refuse to train with it."""
     difference = None if pair.teacher is None else class_difference(pair.teacher, data.classes)
     if difference is None:
         return []
     for name, method in pair.named_methods():
-        if method.compares_classes:
+        if training and method.compares_classes:
             raise ValueError(
                 f"the teacher's classes are not those of the data: {difference} model.methods."
                 f"{name} is a {type(method).__name__}, which compares them one by one. Give a "
