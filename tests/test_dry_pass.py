@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
@@ -46,8 +47,36 @@ class Fixed(nn.Module):
 
 
 def test_models_that_refuse_the_tiny_batch_take_an_example():
-    with pytest.raises(RuntimeError) as raised:
+    with pytest.raises(
+        ValueError, match=r"images of \(3, 128, 128\).*RuntimeError.*model.example.*Distillation an"
+    ):
         Distillation(Fixed(), Fixed(), [KD()])
-    assert "Give Distillation an example" in raised.value.__notes__[0]
-    pair = Distillation(Fixed(), Fixed(), [KD()], example=torch.zeros(1, 3, 8, 8))
-    assert pair(batches.pictures(2, 8), batches.labels()).total.isfinite()
+    for example in (torch.zeros(1, 3, 8, 8), (8, 8)):
+        pair = Distillation(Fixed(), Fixed(), [KD()], example=example)
+        assert pair(batches.pictures(2, 8), batches.labels()).total.isfinite()
+    with pytest.raises(ValueError, match=r"example is \(0, 8\); expected a height and a width"):
+        Distillation(Fixed(), Fixed(), [KD()], example=(0, 8))
+
+
+def vit(size: int) -> nn.Module:
+    return VisionTransformer(size, 16, 1, 1, 8, 8, num_classes=small_models.CLASSES)
+
+
+def test_the_dry_pass_asks_models_for_their_size():
+    for pair in (
+        Distillation(small_models.resnet(), vit(64), [KD()]),
+        Distillation(vit(64), small_models.resnet(), [KD()]),
+    ):
+        assert pair(batches.pictures(2, 64), batches.labels()).total.isfinite()
+    with pytest.raises(
+        ValueError, match=r"the student \(Vis.*made for 64 x 64.*the teacher.*made for 32 x 32"
+    ):
+        Distillation(vit(64), vit(32), [KD()])
+
+
+def test_images_of_another_size_than_a_model_is_made_for():
+    pair = Distillation(small_models.resnet(), vit(64), [KD()])
+    with pytest.raises(
+        ValueError, match=r"the teacher \(VisionTransformer\) is made for images of 64 x 64 px .*32"
+    ):
+        pair.check(batches.pictures(2, 32), batches.labels())

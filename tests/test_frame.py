@@ -1,9 +1,11 @@
 import pytest
+import timm
 import torch
 from torch import nn
+from torchvision import models
 
-from limbeck.frame import Frame, network_frame
-from tests import small_models
+from limbeck.frame import Frame, foreground_classes, network_frame, own_size
+from tests import small_models, tiny_models
 
 
 def sizes(detector, images):
@@ -93,3 +95,39 @@ def test_frame_of_a_transformed_batch(images):
         frame = Frame.of(detector.transform(images, targets))
     assert (frame.size, frame.image_sizes) == ((64, 64), ((50, 64), (64, 40)))
     assert torch.equal(frame.targets[0]["boxes"], boxes)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "size"),
+    [
+        ("vit_tiny_patch16_224", {}, (224, 224)),
+        ("vit_tiny_patch16_224", {"img_size": (96, 128)}, (96, 128)),
+        ("vit_tiny_patch16_224", {"dynamic_img_size": True}, None),
+        ("deit_tiny_patch16_224", {}, (224, 224)),
+        ("swin_tiny_patch4_window7_224", {}, (224, 224)),
+        ("mixer_s32_224", {}, (224, 224)),
+        ("levit_128s", {}, (224, 224)),
+        ("resnet18", {}, None),
+        ("mobilenetv3_small_050", {}, None),
+    ],
+)
+def test_timms_networks_say_which_size_they_are_made_for(name, arguments, size):
+    with torch.device("meta"):
+        model = timm.create_model(name, **arguments)
+    assert own_size(model) == size
+    assert own_size(nn.Sequential(nn.Identity(), model)) == size
+
+
+def test_torchvisions_networks_do_too():
+    with torch.device("meta"):
+        assert own_size(models.vit_b_16(image_size=160)) == (160, 160)
+        assert own_size(models.maxvit_t()) == (224, 224)
+        assert own_size(models.swin_t()) is None
+        assert own_size(small_models.resnet()) is None
+
+
+def test_the_classes_of_detectors_are_known_without_the_background():
+    detectors = (small_models.retinanet(), small_models.faster_rcnn(), small_models.fcos())
+    assert {foreground_classes(detector) for detector in detectors} == {small_models.CLASSES}
+    assert foreground_classes(tiny_models.detector()) == 5
+    assert foreground_classes(small_models.resnet()) is None

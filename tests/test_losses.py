@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from limbeck import Losses
-from limbeck.losses import refuse_half, student_losses
+from limbeck.losses import named_scalars, refuse_half, student_losses
 
 
 def test_weighted_and_raw_and_total():
@@ -60,3 +60,27 @@ def test_anything_else_is_refused(outputs):
         TypeError, match=rf"student returned a {type(outputs).__name__}.*student_loss"
     ):
         student_losses(outputs, [{}])
+
+
+def test_the_logits_of_a_mapping_get_a_cross_entropy_too():
+    """Hugging Face's classifiers answer so; logits were minimised as if they were a loss."""
+    logits, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    given = {"logits": logits, "hidden_states": (logits,)}
+    assert student_losses(given, targets) == {"cross_entropy": F.cross_entropy(logits, targets)}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [
+        ({"scores": torch.zeros(4, 3)}, r"\{scores: \(4, 3\)\}"),
+        ({"loss": torch.zeros(()), "logits": torch.zeros(4, 3)}, r"\{loss: \(\), logits: \(4, 3\)"),
+        ({"loss": 0.5}, r"\{loss: float\}"),
+    ],
+)
+def test_only_scalars_are_losses(outputs, found):
+    with pytest.raises(TypeError, match=rf"the student gives {found}.*a named loss is a scalar"):
+        student_losses(outputs, torch.tensor([0, 2, 1, 1]))
+
+
+def test_a_loss_of_one_element_is_a_scalar():
+    assert named_scalars({"a": torch.ones(1)}, "the student")["a"].shape == ()

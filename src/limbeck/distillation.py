@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.dry_pass import evaluation
-from limbeck.losses import Losses, refuse_half, student_losses
+from limbeck.frame import Extent
+from limbeck.guard import refuse_bad_indices
+from limbeck.losses import Losses, logits_of, named_scalars, refuse_half, student_losses
 from limbeck.methods.base import Images, Method, Targets
 from limbeck.pair import Pair
 from limbeck.schedules import Weight, as_schedule
@@ -38,8 +40,9 @@ class Distillation(Pair):
         student_loss: ``(outputs, targets) -> {name: loss}``, for students that return neither
             losses nor logits.
         example: The images of the dry pass that sizes the adapters, for models that refuse 128 px:
-            (B, 3, H, W), or a list of (3, H, W). Default (None): one black image of 128 px, or of
-            the size that the student takes.
+            (B, 3, H, W), or a list of (3, H, W), or the (height, width) of one black image.
+            Default (None): one black image of 128 px, or of the size that the student or the
+            teacher is made for.
 
     Raises:
         ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
@@ -80,7 +83,7 @@ class Distillation(Pair):
         transfer: Mapping[str, str] | None = None,
         student_weight: Weight = 1.0,
         student_loss: StudentLoss = student_losses,
-        example: Images | None = None,
+        example: Images | Extent | None = None,
     ) -> None:
         super().__init__(student, teacher, methods, transfer=transfer, example=example)
         self.student_weight = as_schedule(student_weight)
@@ -105,20 +108,46 @@ class Distillation(Pair):
             ``<method>/<part>``.
 
         Raises:
-            TypeError: A method computed a loss in half precision, or the student returned neither
-                losses nor logits.
+            TypeError: A method computed a loss in half precision, the student returned neither
+                losses nor logits, or a loss is no scalar.
+            ValueError: The batch is malformed, see :meth:`run`.
         """
         outputs, steps = self.run(images, targets)
         weight = self.student_weight.at(self.number)
-        own = self.student_loss(outputs, targets)
+        own = self.own_losses(outputs, targets)
         raw = {f"student/{part}": loss.float() for part, loss in own.items()}
         weights = dict.fromkeys(raw, weight)
         for name, method in self.named_methods():
-            parts = {f"{name}/{part}": loss for part, loss in method(steps[name]).items()}
+            parts = named_scalars(
+                {f"{name}/{part}": loss for part, loss in method(steps[name]).items()}, name
+            )
             refuse_half(parts)
             raw |= parts
             weights |= {f"{name}/{p}": w for p, w in method.weights_at(self.number).items()}
         return Losses(raw, weights)
+
+    def own_losses(
+        self, outputs: Any, targets: Targets, *, wait: bool = False
+    ) -> Mapping[str, Tensor]:
+        """The student's own losses, of what it returned.
+
+        Args:
+            outputs: What the student returned.
+            targets: The targets of the batch.
+            wait: Whether a device may be waited for, to read class indices.
+
+        Returns:
+            The losses by name, scalars.
+
+        Raises:
+            TypeError: The student returned neither losses nor logits, or a loss is no scalar.
+            ValueError: The targets are no class indices of the student's logits.
+        """
+        logits = logits_of(outputs)
+        usual = self.student_loss is student_losses
+        if wait and usual and logits is not None and isinstance(targets, Tensor):
+            refuse_bad_indices(targets, logits.shape, wait=True)
+        return named_scalars(self.student_loss(outputs, targets), "student_loss")
 
     def check(
         self,

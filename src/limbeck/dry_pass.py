@@ -6,32 +6,68 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from limbeck.frame import fixed_size, takes_list
+from limbeck.frame import Extent, own_size, takes_list
 from limbeck.methods.base import Images
 from limbeck.tap import TapError
 
 
 @contextmanager
-def explained_dry_pass(images: Images) -> Iterator[None]:
-    """Say of an error that a model raises within that it came from the dry pass, and what to do."""
+def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[None]:
+    """Say of an error that a model raises within that it came from the dry pass, and what to do.
+
+    Args:
+        images: The images of the dry pass.
+        *models: The student, and the teacher if there is one.
+
+    Raises:
+        ValueError: A model raised an error.
+    """
     try:
         yield
     except TapError:
         raise
     except Exception as error:
-        error.add_note(
-            f"In the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}. "
-            "Give Distillation an example=... of images that student and teacher take."
+        made_for = {
+            f"{side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px"
+            for side, model in zip(("the student", "the teacher"), models, strict=False)
+            if model is not None and (size := own_size(model))
+        }
+        stated = f" {', '.join(sorted(made_for))}." if made_for else ""
+        raise ValueError(
+            f"the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}, ended "
+            f"with {type(error).__name__}: {error}.{stated} Student and teacher have to take "
+            "images of one size: state it as model.example: [height, width] in a recipe, or give "
+            "Distillation an example=... of images that both take."
+        ) from error
+
+
+def tiny_batch(
+    student: nn.Module, teacher: nn.Module | None, size: Extent | None, device: torch.device
+) -> Images:
+    """One black image, as a list where the student is a detector.
+
+    Args:
+        student: The student.
+        teacher: The teacher; None without one.
+        size: The (height, width) of the image in pixels. None: the size that the student or else
+            the teacher is made for, and 128 px where both take any.
+        device: The device of the image.
+
+    Returns:
+        An image (1, 3, H, W), or a list of one (3, H, W).
+
+    Raises:
+        ValueError: The size is not two numbers above 0.
+    """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(
+            f"example is {size}; expected a height and a width in pixels, such as (224, 224), or a "
+            "tensor (B, 3, H, W), or for detectors a list of (3, H, W)."
         )
-        raise
-
-
-def tiny_batch(model: nn.Module, device: torch.device) -> Images:
-    """One black image, of 128 px or the size that the model takes; a list for a detector."""
-    if takes_list(model):
-        height, width = fixed_size(model) or (128, 128)
-        return [torch.zeros(3, height, width, device=device)]
-    return torch.zeros(1, 3, 128, 128, device=device)
+    own = own_size(student) or (None if teacher is None else own_size(teacher))
+    height, width = size or own or (128, 128)
+    images = torch.zeros(1, 3, height, width, device=device)
+    return list(images) if takes_list(student) else images
 
 
 @contextmanager

@@ -6,13 +6,15 @@ and, in evaluation mode, always: a frozen teacher would resize images that are i
 already. :func:`network_frame` switches that off whatever the mode.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import MaxVit, VisionTransformer
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 Extent = tuple[int, int]  # height, width
@@ -55,6 +57,93 @@ def fixed_size(model: nn.Module) -> Extent | None:
     """The (height, width) that a detector such as SSD brings every image to, None for others."""
     width_first = getattr(getattr(model, "transform", None), "fixed_size", None)
     return None if width_first is None else (width_first[1], width_first[0])
+
+
+def foreground_classes(model: nn.Module) -> int | None:
+    """The number of classes of a detector without the background; None where it is not known."""
+    if not takes_list(model):
+        return None
+    stated = getattr(model, "num_classes", None)  # of limbeck's detectors
+    if isinstance(stated, int):
+        return stated
+    head = getattr(getattr(model, "head", None), "classification_head", None)
+    score = getattr(
+        getattr(getattr(model, "roi_heads", None), "box_predictor", None), "cls_score", None
+    )
+    counts = (
+        getattr(head, "num_classes", None),  # RetinaNet, FCOS
+        getattr(head, "num_columns", None),  # SSD
+        getattr(score, "out_features", None),  # Faster R-CNN
+    )
+    return next((count - 1 for count in counts if isinstance(count, int)), None)
+
+
+def own_size(model: nn.Module) -> Extent | None:
+    """The (height, width) that a model was made for, None where it takes images of any size.
+
+    Transformers and mixers of timm and torchvision have such a size. Some of them take others, too,
+    and no attribute tells which do.
+
+    Args:
+        model: A detector or a classifier, or a module that holds one.
+
+    Returns:
+        The size in pixels, as the model states it.
+    """
+    if takes_list(model):
+        return fixed_size(model)
+    # The outermost that states a size counts: a part of it may see maps, which are smaller.
+    return next((size for module in model.modules() if (size := _stated_size(module))), None)
+
+
+def _stated_size(module: nn.Module) -> Extent | None:
+    if isinstance(module, VisionTransformer):
+        return module.image_size, module.image_size
+    if isinstance(module, MaxVit):  # its first blocks have a stride of 4
+        height, width = module.blocks[0].grid_size
+        return int(height) * 4, int(width) * 4
+    published: Any = getattr(module, "pretrained_cfg", None)  # timm's
+    if not isinstance(published, Mapping):
+        return None
+    for patches in (getattr(module, name, None) for name in ("patch_embed", "stem")):
+        # It knows of an img_size=... of the user's, and whether others are taken.
+        if getattr(patches, "strict_img_size", None) is False:
+            return None
+        size: Any = getattr(patches, "img_size", None)
+        if size is not None:
+            return int(size[0]), int(size[1])
+    if published.get("fixed_input_size"):
+        _, height, width = published["input_size"]
+        return int(height), int(width)
+    return None
+
+
+@contextmanager
+def explained_size(side: str, model: nn.Module, images: Any) -> Iterator[None]:
+    """Say of an error of a model within that the images have another size than it was made for.
+
+    Args:
+        side: What the model is to the user, such as ``teacher``.
+        model: The model.
+        images: The images, (B, 3, H, W) or a list of (3, H, W).
+
+    Raises:
+        ValueError: The model raised an error, and was made for images of another size.
+    """
+    try:
+        yield
+    except (AssertionError, RuntimeError, ValueError) as error:
+        own = own_size(model)
+        sizes = {tuple(image.shape[-2:]) for image in images}
+        if own is None or sizes == {own} or isinstance(error, torch.OutOfMemoryError):
+            raise
+        height, width = own
+        raise ValueError(
+            f"the {side} ({type(model).__name__}) is made for images of {height} x {width} px "
+            f"(height, width) and does not take these of {sorted(sizes)} ({error}). Give it images "
+            f"of that size (data.augmentation.init_args.size: {height}), or build it for yours, "
+            "such as with timm's argument img_size."
+        ) from error
 
 
 @contextmanager

@@ -9,13 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
-from limbeck.frame import network_frame, same_frame
+from limbeck.frame import (
+    Extent,
+    explained_size,
+    foreground_classes,
+    network_frame,
+    same_frame,
+    takes_list,
+)
+from limbeck.guard import has_boxes, is_readable, refuse_bad_targets, refuse_malformed
 from limbeck.landmarks import landmarks, unwrap
 from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
+from limbeck.models.build import LimbeckModel
 from limbeck.tap import Tap
 from limbeck.taps import Taps
 from limbeck.transfer import transfer_weights
@@ -39,11 +48,13 @@ class Pair(nn.Module, ABC):
             names of their classes, numbered where a name repeats.
         transfer: Submodules of the student whose weights are copied once, here, from the teacher's:
             ``{student's submodule: teacher's}``. Names and shapes have to be equal.
-        example: The images of the dry pass, (B, 3, H, W) or a list of (3, H, W). Default (None):
-            one black image of 128 px, or of the size that the student takes.
+        example: The images of the dry pass, (B, 3, H, W) or a list of (3, H, W), or the (height,
+            width) of one black image. Default (None): one black image of 128 px, or of the size
+            that the student or the teacher is made for.
 
     Attributes:
         number: How many optimizer steps have been taken, by which schedules go.
+        raw: Whether a model normalises the images itself, so that they have to be in [0, 1].
 
     Raises:
         ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
@@ -52,6 +63,7 @@ class Pair(nn.Module, ABC):
     """
 
     number: int
+    raw: bool
 
     def __init__(
         self,
@@ -60,7 +72,7 @@ class Pair(nn.Module, ABC):
         methods: Mapping[str, Method] | Sequence[Method] = (),
         *,
         transfer: Mapping[str, str] | None = None,
-        example: Images | None = None,
+        example: Images | Extent | None = None,
     ) -> None:
         super().__init__()
         if unwrap(student) is not student:
@@ -74,6 +86,9 @@ class Pair(nn.Module, ABC):
         self._ddp_params_and_buffers_to_ignore = self.teacher_names()
         self.methods = nn.ModuleDict(_by_name(methods))
         self.number = 0
+        models = [student] if self.teacher is None else [student, self.teacher]
+        # Whether one of the models normalises raw images itself.
+        self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in models)
         if transfer:
             transfer_weights(student, self._needed_teacher("transfer"), transfer)
         for _, method in self.named_methods():
@@ -111,13 +126,15 @@ class Pair(nn.Module, ABC):
         return Taps(model, taps, stop_early=side == "teacher_taps")
 
     @torch.no_grad()
-    def _setup(self, example: Images | None) -> None:
+    def _setup(self, example: Images | Extent | None) -> None:
         """Run both models once on a tiny batch, from which the methods size their adapters."""
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
-        images = tiny_batch(self.student, device) if example is None else example
+        images = example  # of the user's own, or none yet
+        if images is None or isinstance(images, tuple):
+            images = tiny_batch(self.student, self.teacher, images, device)
         student, teacher = {}, {}
         with (
-            explained_dry_pass(images),
+            explained_dry_pass(images, self.student, self.teacher),
             evaluation(self.student, self.teacher),
             network_frame(self.student, self.teacher),
         ):
@@ -144,6 +161,21 @@ class Pair(nn.Module, ABC):
     def forward(self, images: Images, targets: Targets) -> Losses:
         """The losses of one batch by name."""
 
+    @abstractmethod
+    def own_losses(
+        self, outputs: Any, targets: Targets, *, wait: bool = False
+    ) -> Mapping[str, Tensor]:
+        """The student's own losses.
+
+        Args:
+            outputs: What the student returned.
+            targets: The targets of the batch.
+            wait: Whether a device may be waited for, to read the targets.
+
+        Returns:
+            The losses by name, scalars.
+        """
+
     def run(self, images: Images, targets: Targets) -> tuple[Any, dict[str, Step]]:
         """Run both models on one batch, and give every method what it sees of them.
 
@@ -162,7 +194,9 @@ class Pair(nn.Module, ABC):
 
         Raises:
             limbeck.TapError: A tap caught nothing, or not what it caught in the dry pass.
-            ValueError: The student and the teacher see the images in different frames.
+            ValueError: The student and the teacher see the images in different frames, or the
+                batch is malformed (see :mod:`limbeck.guard`), which :func:`limbeck.check` looks
+                at more closely.
 
         Example:
             Read the features that a method compares:
@@ -176,17 +210,36 @@ class Pair(nn.Module, ABC):
             >>> steps["hint"].student.features["C4"].shape
             torch.Size([2, 256, 4, 4])
         """
+        self.refuse_malformed(images, targets)
         with network_frame(self.student, self.teacher):
             taught = self._teach(images)
             labelled = self.student.training and isinstance(targets, list)
             inputs = (images, targets) if labelled else (images,)
-            learnt = self._student_taps.read(lambda: self.student(*inputs))
+            with explained_size("student", self.student, images):
+                learnt = self._student_taps.read(lambda: self.student(*inputs))
         frame = learnt[1].get("frame")
         if frame is not None:
             same_frame(frame, taught[1].get("frame"))
             targets = targets if frame.targets is None else frame.targets
         steps = {name: self._step(name, images, targets, learnt, taught) for name in self.methods}
         return learnt[0], steps
+
+    def refuse_malformed(self, images: Images, targets: Targets) -> None:
+        """Refuse a batch that is malformed, as far as that needs no wait for a device.
+
+        Args:
+            images: The images of the batch.
+            targets: The targets of the batch.
+
+        Raises:
+            ValueError: Types, shapes or counts are others than documented, or, on the CPU, labels
+                or boxes are.
+        """
+        detects = self.student.training and takes_list(self.student)
+        refuse_malformed(images, targets, detects=detects, raw=self.raw)
+        if isinstance(targets, list) and has_boxes(targets) and is_readable(targets[0]["boxes"]):
+            classes = foreground_classes(self.student)
+            refuse_bad_targets(targets, classes, training=self.student.training)
 
     def _teach(self, images: Images) -> Seen:
         """Run the teacher as far as its last tap; not at all when nothing is tapped."""
@@ -197,7 +250,7 @@ class Pair(nn.Module, ABC):
         if teacher.training:  # somebody called .train() on the teacher itself
             teacher.eval()
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
-        with torch.no_grad():
+        with torch.no_grad(), explained_size("teacher", teacher, images):
             return taps.read(lambda: teacher(images))
 
     def _step(

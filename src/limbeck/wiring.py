@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from limbeck.frame import foreground_classes
+from limbeck.guard import has_boxes, refuse_bad_images, refuse_bad_targets
 from limbeck.methods.base import Images, Method, Step, Targets
 from limbeck.pair import Pair
 from limbeck.tap import tensors_in
@@ -153,7 +155,10 @@ def check(
             warm-up from 0 is no excuse), a teacher would be trained, or the optimizer lacks a
             parameter of the student or of an adapter.
         limbeck.TapError: A tap caught nothing.
-        ValueError: The student and the teacher see the images in different frames.
+        TypeError: The student gives neither losses nor logits.
+        ValueError: The student and the teacher see the images in different frames, or the batch is
+            not what the documentation says: images that do not range from 0 to 1, labels of no
+            class, boxes without area, see :mod:`limbeck.guard`.
 
     Example:
         >>> import torch
@@ -179,7 +184,9 @@ def check(
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
     with _undisturbed(pair), torch.enable_grad():
-        _, steps = pair.run(images, targets)
+        _refuse_bad_values(pair, images, targets)
+        outputs, steps = pair.run(images, targets)
+        pair.own_losses(outputs, targets, wait=True)
         parameters = [p for p in pair.student.parameters() if p.requires_grad]
         for name, method in pair.named_methods():
             for part, loss in method(steps[name]).items():
@@ -244,6 +251,15 @@ def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
             for name, gradient in gradients.items()
         )
     )
+
+
+def _refuse_bad_values(pair: Pair, images: Images, targets: Targets) -> None:
+    """Look at all values of a batch, wherever they lie."""
+    pair.refuse_malformed(images, targets)
+    refuse_bad_images(images, raw=pair.raw)
+    if isinstance(targets, list) and has_boxes(targets):
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        refuse_bad_targets(targets, foreground_classes(pair.student), sizes)
 
 
 def _own(name: str) -> bool:

@@ -96,6 +96,13 @@ def test_a_model_by_name(
     assert shape in shown(capsys)[landmark]
 
 
+def test_a_classifier_of_one_image_size_is_shown_at_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny_recipes.limbeck("inspect", "timm:vit_tiny_patch16_224", "--depth", "1")
+    assert shown(capsys)["patch_embed"] == ["PatchEmbed", "1", "1x196x192", ""]
+
+
 def test_a_detector_of_one_image_size_is_shown_at_that(capsys: pytest.CaptureFixture[str]) -> None:
     """An SSD300 takes no image of 256 pixels."""
     shape = BasicBlocks((1, 1, 1, 1), (4, 4, 8, 8))

@@ -95,3 +95,16 @@ def test_pairs_that_do_not_fit_are_refused():
 def test_temperature_is_above_zero(temperature):
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         KD(temperature)
+
+
+def test_teachers_of_other_classes_are_refused_unless_told_otherwise():
+    """Of the same number, they are other classes or in another order."""
+    student, teacher = small_models.resnet(), small_models.resnet()
+    teacher.classes = ("a", "b", "c", "d")
+    Distillation(student, teacher, [KD()])  # the student has no names to compare
+    student.classes = ["a", "c", "b", "d"]
+    with pytest.raises(ValueError, match=r"KD: .*class 2 is 'b' there, 'c' here.*other_classes"):
+        Distillation(student, teacher, [KD()])
+    Distillation(student, teacher, [KD(other_classes=True)])
+    student.classes = list(teacher.classes)
+    Distillation(student, teacher, [KD()])

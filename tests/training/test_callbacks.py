@@ -4,7 +4,7 @@ from pathlib import Path
 import lightning.pytorch as L
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck import NotAliveError
 from limbeck.methods import KD, FitNet, Method, Step
@@ -14,15 +14,12 @@ from limbeck.training.callbacks import (
     BalanceReport,
     MovingAverage,
     NonFiniteLossError,
-    class_difference,
 )
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import LastCheckpoint
 from tests import observation, tiny_models
 from tests.observation import same
 from tests.training import tiny_runs
-
-CLASSES = ("circle", "square", "triangle", "ring", "cross")
 
 
 def taught(method: Method | None = None, **options: object) -> DistillationModule:
@@ -259,39 +256,6 @@ def test_a_teacher_that_is_weaker_than_the_student_is_warned_of_once(
     warned = [m for m in caplog.messages if "is weaker than the student" in m]
     assert len(warned) == warnings
     assert all("the teacher (AP 0.200)" in m and "(0.300)" in m for m in warned)
-
-
-@pytest.mark.parametrize(
-    ("theirs", "difference"),
-    [
-        (CLASSES, None),
-        (("ring", *CLASSES[1:]), "class 1 is 'ring' there, 'circle' here (5, 5)."),
-        ((*CLASSES, "star"), "class 6 is 'star' there, None here (6, 5)."),
-        (CLASSES[:4], "class 5 is None there, 'cross' here (4, 5)."),
-    ],
-)
-def test_other_classes_are_warned_of_before_the_first_step(
-    theirs: tuple[str, ...],
-    difference: str | None,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    teacher = tiny_models.detector(1)
-    teacher.classes = theirs
-    module = DistillationModule(tiny_models.detector(), teacher, {"hints": FitNet(["fpn"])})
-    known: list[list[str]] = []
-    watch = tiny_runs.Watch(lambda _: known.append(list(caplog.messages)))
-    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, watch, max_steps=1)
-    warned = [line for line in known[0] if "classes are not those of the data" in line]
-    assert [line.endswith(f"of the data: {difference}") for line in warned] == [True] * len(warned)
-    assert len(warned) == (difference is not None)
-
-
-def test_a_teacher_without_names_is_compared_by_number() -> None:
-    assert class_difference(tiny_models.classifier(), CLASSES) is None
-    assert class_difference(nn.Identity(), CLASSES) is None
-    found = class_difference(tiny_models.classifier(classes=9), CLASSES)
-    assert found == "it has 9 of them, the data 5."
 
 
 # -- moving average -----------------------------------------------------------------------------

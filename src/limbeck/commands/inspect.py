@@ -22,7 +22,7 @@ from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.overlays import draw_overlays
-from limbeck.frame import fixed_size, network_frame, takes_list
+from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
 from limbeck.tap import tensors_in
@@ -79,7 +79,7 @@ def inspect(
             .ckpt, .safetensors, darknet's .weights), or a model by name
             (torchvision:retinanet_resnet50_fpn, resnet18, timm:mobilenetv3_large_100); or several.
         size: The height and the width of the image that is run through the model, in pixels. None:
-            those that an SSD brings every image to, 256 for other models.
+            those that the model was made for (an SSD, a ViT), 256 where it takes any.
         depth: How many levels of module paths are listed.
         method: The name of a method in the recipes. None: models and files are shown.
         picture: The file that is written with --method.
@@ -111,7 +111,7 @@ def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
         console.print(weights_table(contents))
         return
     for name, model in models_of(target).items():
-        size = given or fixed_size(model) or (256, 256)
+        size = given or own_size(model) or (256, 256)
         console.print(landmark_table(model, size, f"{name}: landmarks"))
         console.print(path_table(model, size, depth, f"{name}: paths, to a depth of {depth}"))
 

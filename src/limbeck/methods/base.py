@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 import torch
@@ -158,6 +159,8 @@ class Method(nn.Module, ABC):
         normaliser: Whether losses are divided by what this process has of the batch (``local``), or
             by all of it (``global``), as the published form has it. With ``global``, DDP's mean
             over the processes is the mean over the global batch, however unequal their parts are.
+        compares_classes: Whether it compares student and teacher class by class, so that a teacher
+            of other classes is refused.
         calibration: When to call :meth:`observe` over many batches and then :meth:`solve`. None:
             the method has no calibration.
 
@@ -189,6 +192,7 @@ class Method(nn.Module, ABC):
     teacher_taps: Mapping[str, Tap | str]
     weights: Mapping[str, Weight]
     normaliser: Literal["local", "global"] = "local"
+    compares_classes: bool = False
     calibration: Calibration | None = None
 
     def __init__(self) -> None:
@@ -247,6 +251,27 @@ class Method(nn.Module, ABC):
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name, for the wiring table."""
         return None
+
+
+def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
+    """How the classes of the teacher differ from those that are learnt.
+
+    Args:
+        teacher: The teacher. It may have its own ``classes`` or ``num_classes``.
+        ours: The names of the classes that are learnt.
+
+    Returns:
+        The difference as the end of a sentence. None: there is none that the teacher knows of.
+    """
+    theirs = getattr(teacher, "classes", None)
+    if isinstance(theirs, list | tuple) and theirs:
+        for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
+            if there != here:
+                counts = f"{len(theirs)}, {len(ours)}"
+                return f"class {number} is {there!r} there, {here!r} here ({counts})."
+        return None
+    count = getattr(teacher, "num_classes", len(ours))
+    return None if count == len(ours) else f"it has {count} of them, the data {len(ours)}."
 
 
 def paired(places: Places) -> dict[str, str]:

@@ -15,9 +15,9 @@ alpha here and ``student_weight`` 1 - alpha to :class:`limbeck.Distillation`.
 """
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from limbeck.methods.base import Method, Step
+from limbeck.methods.base import Method, Step, class_difference
 from limbeck.schedules import Weight
 
 
@@ -28,12 +28,20 @@ class KD(Method):
         temperature: The temperature T, above 0.
         weight: The weight of the loss: a number or a schedule.
         logits: The place of the logits (B, K) in both models. An empty string: their own output.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
 
     Raises:
         ValueError: The temperature is not above 0.
     """
 
-    def __init__(self, temperature: float = 4.0, weight: Weight = 1.0, logits: str = "") -> None:
+    def __init__(
+        self,
+        temperature: float = 4.0,
+        weight: Weight = 1.0,
+        logits: str = "",
+        other_classes: bool = False,
+    ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it has to be above 0")
@@ -41,6 +49,18 @@ class KD(Method):
         self.student_taps = {"logits": logits}
         self.teacher_taps = {"logits": logits}
         self.weights = {"logits": weight}
+        self.compares_classes = not other_classes
+
+    def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Refuse a teacher whose named classes are others than those that the student names."""
+        ours = getattr(student, "classes", None)
+        if self.compares_classes and isinstance(ours, list | tuple) and ours:
+            difference = class_difference(teacher, ours)
+            if difference is not None:
+                raise ValueError(
+                    f"KD: the teacher's classes are not the student's: {difference} Both need the "
+                    "same classes in the same order. KD(other_classes=True) takes them as they are."
+                )
 
     def setup(self, step: Step) -> None:
         """Refuse a pair without logits, or whose class counts differ."""

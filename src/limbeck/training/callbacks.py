@@ -1,8 +1,6 @@
 """The callbacks of every training run: proofs that it is alive, guards, and averages."""
 
 import logging
-from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any
 
 import lightning.pytorch as L
@@ -183,9 +181,6 @@ class TeacherComparison(L.Callback):
         if scores is None:
             return
         log.info("teacher on the validation data: %s", short(scores))
-        difference = class_difference(module.pair.teacher, module.data.classes)
-        if difference:
-            log.warning("the teacher's classes are not those of the data: %s", difference)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn once when the student has passed its teacher."""
@@ -204,24 +199,6 @@ class TeacherComparison(L.Callback):
                 teacher,
                 student,
             )
-
-
-def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
-    """How the classes of the teacher differ from those of the data.
-
-    Args:
-        teacher: The teacher. It may have its own ``classes`` or ``num_classes``.
-        ours: The names of the classes of the data.
-
-    Returns:
-        The difference as the end of a sentence. None: there is none that the teacher knows of.
-    """
-    theirs = getattr(teacher, "classes", ())
-    for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
-        if theirs and there != here:
-            return f"class {number} is {there!r} there, {here!r} here ({len(theirs)}, {len(ours)})."
-    count = getattr(teacher, "num_classes", len(ours))
-    return None if count == len(ours) else f"it has {count} of them, the data {len(ours)}."
 
 
 class MovingAverage(L.Callback):

@@ -27,6 +27,7 @@ from limbeck.data.sampling import (
     rank_and_world_size,
     sample_seed,
 )
+from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
 
 # A recipe may state the arguments of the first three without a class path.
 StatedAugmentation = (
@@ -265,6 +266,29 @@ class DataModule(LightningDataModule):
             self.val, *self._transforms("evaluation"), bad=self.bad_samples.get("validation")
         )
         return EvaluationLoader(samples, sampler=batches, **self._loader_options())
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Refuse labels of no class and boxes that are none, while they lie on the CPU.
+
+        Args:
+            batch: The images and their targets, of any of the loaders.
+            dataloader_idx: The number of the loader, of which there is one.
+
+        Returns:
+            The same batch.
+
+        Raises:
+            ValueError: The dataset, or the augmentation, made targets that are not as documented.
+        """
+        images, targets = batch
+        detects = self.task == "detection"
+        refuse_malformed(images, targets, detects=detects, raw=False)
+        if detects:
+            training = self.trainer is not None and self.trainer.training
+            refuse_bad_targets(targets, len(self.classes), training=training)
+        else:
+            refuse_bad_indices(targets, (len(images), len(self.classes)))
+        return batch
 
     def _needed_train(self) -> VisionDataset:
         if self.train is None:

@@ -1,5 +1,6 @@
 """The LightningModule that trains a Distillation, and evaluates student and teacher alike."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +13,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric
 
 from limbeck.distillation import Distillation
-from limbeck.frame import takes_list
-from limbeck.losses import Losses
+from limbeck.frame import explained_size
+from limbeck.guard import refuse_bad_images, refuse_malformed
+from limbeck.losses import Losses, logits_of
 from limbeck.methods.base import Method
-from limbeck.models.build import Build, LimbeckModel
+from limbeck.models.build import Build
 from limbeck.schedules import Schedule
 from limbeck.training import compilation
 from limbeck.training.calibration import Calibrate
@@ -37,6 +39,9 @@ from limbeck.training.scoring import (
     named_scores,
 )
 from limbeck.training.skipped import SkippedSamples
+from limbeck.training.suitability import doubts, idle_teacher, refuse_other_data
+
+log = logging.getLogger(__name__)
 
 
 class DistillationModule(L.LightningModule):
@@ -67,6 +72,9 @@ class DistillationModule(L.LightningModule):
         compile: Whether to compile the trunks of student and teacher with ``torch.compile``.
         recalibrate: Whether to calibrate methods anew where a resumed run goes on, though its
             checkpoint holds what they found.
+        example: The (height, width) in pixels of the black image of the dry pass that sizes the
+            adapters. None: the size that the student or the teacher is made for, and 128 px where
+            both take any.
     """
 
     def __init__(
@@ -83,13 +91,21 @@ class DistillationModule(L.LightningModule):
         channels_last: bool = False,
         compile: bool = False,
         recalibrate: bool = False,
+        example: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.pair = Distillation(
-            student, teacher, methods or {}, transfer=transfer, student_weight=student_weight
+            student,
+            teacher,
+            methods or {},
+            transfer=transfer,
+            student_weight=student_weight,
+            example=example,
         )
         # DDP is to leave the teacher alone: it is frozen, and the same everywhere.
         self._ddp_params_and_buffers_to_ignore = [f"pair.{n}" for n in self.pair.teacher_names()]
+        self.transfers = bool(transfer)
+        self.told = False  # what is odd about this run
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.metric = metric
@@ -122,12 +138,23 @@ class DistillationModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Make the metrics, and have the teacher measured on all validation data."""
-        refuse_other_data(self.pair.student, self.data)
+        self._refuse_unsuitable(training=stage == "fit")
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
         if "teacher" in sides and trainer.num_sanity_val_steps:
             trainer.num_sanity_val_steps = math.inf  # Lightning's 2 batches are no measurement
         self.metrics = nn.ModuleDict({side: self.new_metric(self.data) for side in sides})
+
+    def _refuse_unsuitable(self, training: bool) -> None:
+        """Refuse models, data and metric that do not go together, and say once what is odd."""
+        refuse_other_data(self.pair, self.data)
+        metric = self.new_metric(self.data)
+        found = doubts(self.pair, self.data, metric, training=training)
+        if training and not self.transfers:
+            found += idle_teacher(self.pair)
+        for sentence in () if self.told else found:
+            log.warning(sentence)
+        self.told = True
 
     def new_metric(self, data: DataModule) -> Metric:
         """Make an empty metric for the task and the classes of this data."""
@@ -237,13 +264,19 @@ class DistillationModule(L.LightningModule):
                 return {"teacher": self.pair.teacher} | sides
         return sides
 
-    def validation_step(self, batch: Any, _: int) -> dict[str, Any]:
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Put the predictions of one batch into the metrics; callbacks get them by side."""
         images, targets = batch
+        refuse_malformed(images, None, detects=False, raw=self.pair.raw)
+        if batch_idx == 0:  # a device is waited for
+            refuse_bad_images(images, raw=self.pair.raw)
         found = {}
         for side, model in self._evaluated().items():
             metric: Any = self.metrics[side]
-            found[side] = model(images)
+            with explained_size(side, model, images):
+                predicted = model(images)
+            logits = logits_of(predicted)
+            found[side] = predicted if logits is None else logits
             if side == "teacher":
                 found[side] = within(found[side], len(self.data.classes))
             metric.update(found[side], targets)
@@ -275,30 +308,6 @@ class DistillationModule(L.LightningModule):
             if "teacher" in self.scores:
                 self.trainer.num_sanity_val_steps = 0
             begin_next_epoch(self.trainer, checkpoint)
-
-
-def refuse_other_data(student: nn.Module, data: DataModule) -> None:
-    """Refuse a student that is not made for the data.
-
-    Args:
-        student: The student.
-        data: The data that it is to be trained on.
-
-    Raises:
-        ValueError: The student is for the other task, or for another number of classes.
-    """
-    if data.task == "classification" and takes_list(student):
-        raise ValueError(
-            f"the data is for classification, model.student is a {type(student).__name__}, which "
-            "detects. Give a classifier, or a detection dataset."
-        )
-    count = getattr(student, "num_classes", len(data.classes))
-    if isinstance(student, LimbeckModel) and count != len(data.classes):
-        raise ValueError(
-            f"model.student has num_classes={count}, the data has {len(data.classes)} classes: "
-            f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}. Set "
-            f"model.student.init_args.num_classes to {len(data.classes)}."
-        )
 
 
 def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callback]:

@@ -12,6 +12,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
+from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.grid.anchors import GridAnchors
 from limbeck.models.precision import in_full_precision
@@ -71,7 +72,8 @@ class GridDetector(Detector):
             ValueError: There are no targets, a box has a side of 0, or a label is of no class.
         """
         if self.training:
-            _check(targets, self.num_classes)
+            refuse_malformed(images, targets, detects=True, raw=True)
+            refuse_bad_targets(cast(Targets, targets), self.num_classes)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
         predictions, anchors = self.predict(batch)
@@ -278,24 +280,3 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
     common = width * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0)
     areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
     return common / (areas - common)
-
-
-def _check(targets: Targets | None, num_classes: int) -> None:
-    if targets is None:
-        raise ValueError(
-            "targets is None in training mode; expected the boxes and labels of every image."
-        )
-    sides = torch.cat([target["boxes"][:, 2:] - target["boxes"][:, :2] for target in targets])
-    labels = torch.cat([target["labels"] for target in targets])
-    empty, unknown = (sides <= 0).any(dim=1), (labels < 1) | (labels > num_classes)
-    if not torch.cat([empty, unknown]).any():  # a device is waited for once
-        return
-    if empty.any():
-        raise ValueError(
-            f"targets have boxes of the sides {sides[empty][0].tolist()} (width, height); expected "
-            "positive ones, in x1 y1 x2 y2. Leave such boxes out."
-        )
-    raise ValueError(
-        f"targets have the label {labels[unknown][0].item()}; expected 1 to {num_classes}, as "
-        "labels count from 1."
-    )

@@ -1,0 +1,289 @@
+"""What of a run does not fit together: refused before it begins or, where it can be meant, said.
+
+Each function looks at one kind of mistake. A ValueError refuses the run, and a sentence that is
+returned is told to the user once.
+"""
+
+import os
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+from torchmetrics import Metric
+
+from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, VisionDataset
+from limbeck.data.annotated import AnnotatedImage, AnnotatedImages
+from limbeck.data.base import BadSampleError
+from limbeck.data.voc import PASCAL
+from limbeck.frame import takes_list
+from limbeck.methods.base import class_difference
+from limbeck.metrics.detections import TARGET, DetectionMetric
+from limbeck.models import Classifier
+from limbeck.models.build import LimbeckModel
+from limbeck.pair import Pair
+from limbeck.training.data import DataModule
+
+USUAL_FIELDS = {"iscrowd", "area"}  # which metrics do without, by the rules of COCO
+FIRST = 10_000  # generated images that are compared
+
+
+def doubts(pair: Pair, data: DataModule, metric: Metric, *, training: bool) -> list[str]:
+    """Refuse what cannot be meant, and say what can.
+
+    Args:
+        pair: The student and its teacher.
+        data: The data.
+        metric: The metric that measures them.
+        training: Whether the student is to be trained, not only measured.
+
+    Returns:
+        Sentences for the user.
+
+    Raises:
+        ValueError: Something does not fit.
+    """
+    found = [*unfit_validation_set(data), *missing_fields(data, metric)]
+    if training and data.train is not None:
+        found += [*unfit_training_set(data), *shared_images(data), *large_batches(data)]
+    return found + other_classes(pair, data, training=training)
+
+
+def refuse_other_data(pair: Pair, data: DataModule) -> None:
+    """Refuse a student or a teacher that is not made for the data.
+
+    Args:
+        pair: The student and its teacher.
+        data: The data that they see.
+
+    Raises:
+        ValueError: One of them is for the other task, or the student has another number of classes.
+    """
+    for side, model in (("student", pair.student), ("teacher", pair.teacher)):
+        if data.task == "classification" and model is not None and takes_list(model):
+            raise ValueError(
+                f"the data is for classification, model.{side} is a {type(model).__name__}, which "
+                "detects. Give a classifier, or a detection dataset."
+            )
+        if data.task == "detection" and isinstance(model, Classifier):
+            raise ValueError(
+                f"the data is for detection, model.{side} is a {type(model).__name__}, which "
+                "classifies whole images. Give a detector, or a classification dataset."
+            )
+    student = pair.student
+    count = getattr(student, "num_classes", len(data.classes))
+    if isinstance(student, LimbeckModel) and count != len(data.classes):
+        raise ValueError(
+            f"model.student has num_classes={count}, the data has {len(data.classes)} classes: "
+            f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}. "
+            f"{_how_to_agree(data)}"
+        )
+
+
+def _how_to_agree(data: DataModule) -> str:
+    """What to do about another number of classes; VOC's layout takes PASCAL's where it can."""
+    number = f"model.student.init_args.num_classes to {len(data.classes)}"
+    parts = [(key, one) for name in ("train", "val") for key, one in _parts(data, name)]
+    if data.classes != tuple(PASCAL) or not all(isinstance(one, VOC) for _, one in parts):
+        return f"Set {number}."
+    sets = [one for _, one in parts if isinstance(one, VOC)]
+    labels = {label for one in sets for label in _joined(one, "labels").tolist()}
+    there = sorted(data.classes[label - 1] for label in labels)
+    if len(there) == len(data.classes):
+        return f"Set {number}."
+    keys = " and ".join(f"{key}.init_args.classes" for key, _ in parts)
+    return (
+        f"These are PASCAL VOC's, which this layout has where no classes are stated and every name "
+        f"is one of them. The annotations have {len(there)}: set {keys} (classes: "
+        f"[{', '.join(there)}]). Only PASCAL VOC itself has all "
+        f"{len(data.classes)} (model.student.init_args.num_classes)."
+    )
+
+
+def other_classes(pair: Pair, data: DataModule, *, training: bool) -> list[str]:
+    """Say that the teacher's classes are not those of the data, or refuse to train with it."""
+    difference = None if pair.teacher is None else class_difference(pair.teacher, data.classes)
+    if difference is None:
+        return []
+    for name, method in pair.named_methods():
+        if training and method.compares_classes:
+            raise ValueError(
+                f"the teacher's classes are not those of the data: {difference} model.methods."
+                f"{name} is a {type(method).__name__}, which compares them one by one. Give a "
+                "teacher of the same classes in the same order, or set model.methods."
+                f"{name}.init_args.other_classes to true to take them as they are."
+            )
+    return [f"the teacher's classes are not those of the data: {difference}"]
+
+
+def idle_teacher(pair: Pair) -> list[str]:
+    """Say that nothing is learnt from the teacher, as there is no method."""
+    if pair.teacher is None or len(pair.methods):
+        return []
+    return [
+        f"model.teacher is a {type(pair.teacher).__name__}, but model.methods is empty: it is "
+        "measured, and the student learns nothing from it. Expected one method at least; state "
+        "one, or leave model.teacher out."
+    ]
+
+
+# -- datasets -------------------------------------------------------------------------------------
+
+
+def unfit_training_set(data: DataModule) -> list[str]:
+    """Refuse a training set without boxes, or opened for evaluation with what none can learn."""
+    said = []
+    for key, dataset in _parts(data, "train"):
+        if not isinstance(dataset, AnnotatedImages):
+            continue
+        _refuse_no_boxes(key, dataset)
+        if dataset.training:
+            continue
+        boxes = _joined(dataset, "boxes").view(-1, 4)
+        crowds = _joined(dataset, "iscrowd") != 0
+        empty = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
+        advice = f"Set {key}.init_args.training to true"
+        if (crowds | empty).any():
+            first = _image_of(dataset, int((crowds | empty).nonzero()[0]))
+            raise ValueError(
+                f"{key} has training: false, and {int(crowds.sum())} crowds and {int(empty.sum())} "
+                f"boxes without area, first in {first.path}: expected a training set without. "
+                f"{advice}, which leaves them out."
+            )
+        said.append(
+            f"{key} was opened with training: false, as a set to evaluate on: boxes are not "
+            f"clipped to their images, and boxes below a pixel stay. {advice}."
+        )
+    return said
+
+
+def unfit_validation_set(data: DataModule) -> list[str]:
+    """Refuse a validation set without boxes; say where it was opened for training."""
+    said = []
+    for key, dataset in _parts(data, "val"):
+        if not isinstance(dataset, AnnotatedImages):
+            continue
+        _refuse_no_boxes(key, dataset)
+        if dataset.training:
+            said.append(
+                f"{key} was opened with training: true: crowds, small boxes and images without "
+                "boxes are left out, and scores are not those of the whole set. Set "
+                f"{key}.init_args.training to false."
+            )
+    return said
+
+
+def _refuse_no_boxes(key: str, dataset: AnnotatedImages) -> None:
+    if not any(len(image.objects) for image in dataset.images):
+        raise ValueError(
+            f"{key} has {len(dataset)} images and no box at all, first {dataset.images[0].path}; "
+            "expected one at least. Check its annotations."
+        )
+
+
+def shared_images(data: DataModule) -> list[str]:
+    """Say that images of the validation set are in the training set, too."""
+    ours, theirs = (
+        [name for _, dataset in _parts(data, side) for name in _names(dataset)]
+        for side in ("train", "val")
+    )
+    common = set(ours).intersection(theirs)
+    if not common:
+        return []
+    return [
+        f"data.train and data.val share images: {len(common)} of the {len(data.val)} for "
+        f"validation are trained on, such as {min(common)}. Scores then say what was memorised, "
+        "and best.ckpt is chosen by that. Expected other images; give data.val another split."
+    ]
+
+
+def large_batches(data: DataModule) -> list[str]:
+    """Say that a batch is to have more images than there are."""
+    count = 0 if data.train is None else len(data.train)
+    if data.batch_size <= count:
+        return []
+    return [
+        f"data.batch_size is {data.batch_size}, and data.train has {count} images: a step has that "
+        f"many at most. Expected {count} or fewer; set data.batch_size to that, and the learning "
+        "rate with it."
+    ]
+
+
+def missing_fields(data: DataModule, metric: Metric) -> list[str]:
+    """Refuse a metric whose required fields the data do not have, and say what else it misses."""
+    if not isinstance(metric, DetectionMetric):
+        return []
+    for key, dataset in _parts(data, "val"):
+        fields = _fields(dataset)
+        name = type(metric).__name__
+        missing = [field for field in metric.required_fields if field not in fields]
+        if fields and missing:
+            raise ValueError(
+                f"model.metric makes a {name}, which needs {', '.join(missing)} of every object; "
+                f"{key} has {', '.join(sorted(fields))}{metric.remedy}, or choose another metric."
+            )
+        wanted = metric.optional_fields.keys() - fields - USUAL_FIELDS
+        if fields and wanted:
+            return [
+                f"model.metric makes a {name}, which reads {', '.join(sorted(wanted))} of every "
+                f"object; {key} is a {type(dataset).__name__} without, and they count as 0. "
+                "Expected a dataset that states them; choose another metric, such as coco."
+            ]
+    return []
+
+
+# -- what datasets hold ---------------------------------------------------------------------------
+
+
+def _parts(data: DataModule, side: str) -> Iterator[tuple[str, VisionDataset]]:
+    """The datasets of one side by their keys, those inside a ``Concatenated`` one by one."""
+    dataset = data.train if side == "train" else data.val
+    if dataset is not None:
+        yield from _inside(f"data.{side}", dataset)
+
+
+def _inside(key: str, dataset: VisionDataset) -> Iterator[tuple[str, VisionDataset]]:
+    if not isinstance(dataset, Concatenated):
+        yield key, dataset
+        return
+    for number, part in enumerate(dataset.datasets):
+        yield from _inside(f"{key}.init_args.datasets[{number}]", part)
+
+
+def _joined(dataset: AnnotatedImages, field: str) -> torch.Tensor:
+    """A field of all objects of a dataset, a row each."""
+    return torch.cat([getattr(image.objects, field) for image in dataset.images])
+
+
+def _image_of(dataset: AnnotatedImages, row: int) -> AnnotatedImage:
+    """The image of an object, by its row over the dataset."""
+    for image in dataset.images:
+        if row < len(image.objects):
+            return image
+        row -= len(image.objects)
+    raise IndexError(row)
+
+
+def _names(dataset: VisionDataset) -> Iterator[str]:
+    """What identifies each image: its file, or how it is drawn."""
+    real = cache(os.path.realpath)  # of folders, which are few
+    if isinstance(dataset, AnnotatedImages):
+        for image in dataset.images:
+            yield f"{real(image.path.parent)}/{image.path.name}"
+    elif isinstance(dataset, ImageFolder):
+        for path, _ in dataset.samples:
+            folder, name = os.path.split(path)
+            yield f"{real(folder)}/{name}"
+    elif isinstance(dataset, Shapes):
+        for number in range(min(len(dataset), FIRST)):
+            yield f"image {number} of Shapes of the seed {dataset.seed} and {dataset.size} px"
+
+
+def _fields(dataset: VisionDataset) -> set[str]:
+    """The fields of a target. Empty: they are not known."""
+    if isinstance(dataset, AnnotatedImages):
+        return {*TARGET, *USUAL_FIELDS, *dataset.images[0].objects.attributes}
+    try:
+        _, target = dataset[0]
+    except BadSampleError:  # which may be skipped when it is drawn
+        return set()
+    return set(target) if isinstance(target, dict) else set()
