@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from limbeck.methods.base import Images, Method, Step, Targets
 from limbeck.pair import Pair
 from limbeck.tap import tensors_in
+from limbeck.terminal import Table
 
 
 class NotAliveError(RuntimeError):
