@@ -28,7 +28,7 @@ LONGEST = 255  # bytes of a file name, on all usual file systems
 
 
 def escaped(name: str, reserved: str = "") -> str:
-    """A name in one line without control characters: a key, a column, a tag, part of a comment.
+    r"""A name in one line without control characters: a key, a column, a tag, part of a comment.
 
     Args:
         name: The name.
@@ -39,7 +39,7 @@ def escaped(name: str, reserved: str = "") -> str:
         byte of UTF-8. No other name gives the same.
 
     Example:
-        >>> escaped("traffic light"), escaped("a\\nb"), escaped("100%"), escaped("%0A")
+        >>> escaped("traffic light"), escaped("a\nb"), escaped("100%"), escaped("%0A")
         ('traffic light', 'a%0Ab', '100%', '%250A')
     """
     return re.sub(f"[{_CONTROL}{re.escape(reserved)}]|{_ESCAPES}", _percent, name)
@@ -80,13 +80,13 @@ def folded(path: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A text for the terminal, in which control characters but line breaks and tabs do nothing.
+    r"""A text for the terminal, in which control characters but line breaks and tabs do nothing.
 
     Args:
         text: The text, which may be a whole message.
 
     Returns:
-        The text with these characters as Python writes them, such as ``\\x1b``.
+        The text with these characters as Python writes them, such as ``\x1b``.
     """
     return re.sub(f"(?![\n\t])[{_CONTROL}]", lambda m: m[0].encode("unicode_escape").decode(), text)
 

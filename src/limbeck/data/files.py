@@ -33,13 +33,15 @@ def is_image(path: PurePath) -> bool:
 
 
 def is_companion(path: PurePath) -> bool:
-    """Whether a file or folder is hidden, or one that an operating system leaves beside others.
+    """Whether a file is hidden, is one that an operating system leaves, or lies in such a folder.
 
     Args:
-        path: The path, or the part of it that lies within a dataset, as the folder of a dataset may
-            itself be hidden.
+        path: The part of its path that lies within a dataset, whose folder may itself be hidden.
     """
-    return path.name.startswith(".") or not _LEFT_BEHIND.isdisjoint(map(str.lower, path.parts))
+    return any(
+        (part.startswith(".") and part != "..") or part.lower() in _LEFT_BEHIND
+        for part in path.parts
+    )
 
 
 class LeftOut:

@@ -56,9 +56,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """The table for a file; its columns line up, as people also read the file as it is."""
-        columns = [
-            [in_markdown(cell) for cell in (head, *cells)] for head, cells in self._columns()
-        ]
+        columns = [list(map(in_markdown, (head, *cells))) for head, cells in self._columns()]
         widths = [max(3, *map(len, column)) for column in columns]
         sides = ["<" if column[0] in LEFT else ">" for column in columns]
         aligns = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]

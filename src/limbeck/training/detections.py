@@ -5,10 +5,13 @@ the order of their boxes, which average precision is about. Here they have eight
 keep all float32 numbers near 1 apart.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
@@ -16,6 +19,9 @@ from torch import Tensor, distributed
 
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
+from limbeck.names import escaped, file_names
+
+log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -34,7 +40,18 @@ class Found(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-File = tuple[str, str]  # its name in the folder, and its text
+class File(NamedTuple):
+    """One file that is written.
+
+    Attributes:
+        folder: The folder in the folder of all files that it lies in; empty where it is that.
+        name: The name of the file, which may hold anything that a class may be called.
+        text: What stands in it.
+    """
+
+    folder: str
+    name: str
+    text: str
 
 
 def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -51,14 +68,14 @@ def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File
     Yields:
         The name and the text of each file.
     """
-    stems = {image.image_id: image.path.stem for image in dataset.images}
+    stems = _image_names(dataset)
     for name in dataset.classes:
         of_class = [each for each in found if each.name == name]
         lines = (
             f"{stems[image]} {score:.8f} {x1 + 1:.1f} {y1 + 1:.1f} {x2:.1f} {y2:.1f}\n"
             for image, _, score, (x1, y1, x2, y2) in of_class
         )
-        yield f"comp4_det_test_{name}.txt", "".join(lines)
+        yield File("", f"comp4_det_test_{name}.txt", "".join(lines))
 
 
 def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -81,7 +98,7 @@ def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[Fi
             f"-1 -1 -1 -1000 -1000 -1000 -10 {score:.8f}\n"
             for _, name, score, (x1, y1, x2, y2) in of_image
         )
-        yield f"{image.stem}.txt", "".join(lines)
+        yield File("", f"{image.stem}.txt", "".join(lines))
 
 
 def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -103,10 +120,8 @@ def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterat
             f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {score:.8f}\n"
             for _, _, score, (x1, y1, x2, y2) in sorted(of_image, key=attrgetter("score"))[::-1]
         )
-        yield (
-            f"{image.parent.name}/{image.stem}.txt",
-            f"{image.stem}\n{len(of_image)}\n{''.join(lines)}",
-        )
+        text = f"{image.stem}\n{len(of_image)}\n{''.join(lines)}"
+        yield File(image.parent.name, f"{image.stem}.txt", text)
 
 
 _Writer = Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
@@ -178,10 +193,41 @@ class DetectionFiles(L.Callback):
             return
         own = [write for kind, write in _WRITERS.items() if isinstance(self.dataset, kind)]
         write = own[0] if own else voc_files
-        for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+        files = list(write(self.dataset, sorted(chain(*found), key=attrgetter("image"))))
+        folders = file_names({file.folder: file.folder for file in files if file.folder})
+        names = file_names({file.name: file.name for file in files})
+        _say_renamed(names, self.folder)
+        for file in files:
+            folder = self.folder / folders.get(file.folder, "")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / names[file.name]).write_text(file.text, "utf-8", errors="backslashreplace")
+
+
+def _image_names(dataset: AnnotatedImages) -> dict[int, str]:
+    """What each image is called in a line with columns, without spaces.
+
+    That is its stem or, where images share one, the path from the folder that holds all images.
+    """
+    paths = {image.image_id: image.path.absolute() for image in dataset.images}
+    root = os.path.commonpath([path.parent for path in paths.values()])
+    names = {id_: path.stem for id_, path in paths.items()}
+    if len(set(names.values())) < len(names):
+        names = {id_: path.relative_to(root).as_posix() for id_, path in paths.items()}
+    return {id_: escaped(name, " ") for id_, name in names.items()}
+
+
+def _say_renamed(names: Mapping[str, str], folder: Path) -> None:
+    """Log how many files are called otherwise than their classes or images would have it."""
+    renamed = [name for name, written in names.items() if name != written]
+    if renamed:
+        log.warning(
+            "%s: %d files have other names, as not every disk takes all characters, such as %s for "
+            "%s",
+            folder,
+            len(renamed),
+            names[renamed[0]],
+            shorten(escaped(renamed[0]), 100),
+        )
 
 
 def _by_image(
