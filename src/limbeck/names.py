@@ -93,7 +93,7 @@ def shown(text: str) -> str:
 
 def in_markdown(text: str) -> str:
     """A text as one line or one cell of a table of Markdown, where it is shown as it is."""
-    return re.sub(r"[\\|<&*`\[\]]", r"\\\g<0>", escaped(text))
+    return re.sub(r"[\\|<&*`]|\](?=\()", r"\\\g<0>", escaped(text))
 
 
 def _file_name(name: str) -> str:
