@@ -22,6 +22,7 @@ from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.names import file_names, folded
 from limbeck.report import detection_picture
+from limbeck.report.style import is_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def refuse_replacing(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
                 f"{target} would replace the image {there}. Nothing was written: choose another "
                 "folder with --output."
             )
-        if (target.is_symlink() or target.exists()) and not _is_result(target):
+        if not _is_replaceable(target):
             raise FileExistsError(
                 f"{target} is there, and is no result of `limbeck predict`. Nothing was written: "
                 "choose another folder with --output, or move that file away."
@@ -274,17 +275,14 @@ def _names_of(path: Path) -> set[Hashable]:
     return names
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a file is one that ``limbeck predict`` has written, and no link to one elsewhere."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    if path.name == RESULTS:
-        with suppress(ValueError, RecursionError):
-            content = json.loads(path.read_bytes())
-            return isinstance(content, dict) and all(map(_is_found, content.values()))
-        return False
-    with suppress(BadSampleError), open_image(path) as image:
-        return image.info.get("Software") == SOFTWARE
+def _is_replaceable(target: Path) -> bool:
+    """Whether a result may be written: nothing is there, or a result of an earlier call."""
+    if target.name != RESULTS or not os.path.lexists(target):
+        return is_replaceable(target, SOFTWARE)
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(target.read_bytes())
+        is_ours = isinstance(content, dict) and all(map(_is_found, content.values()))
+        return is_ours and not target.is_symlink()
     return False
 
 

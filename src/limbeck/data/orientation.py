@@ -49,7 +49,7 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
         size: The (height, width) that its annotation states. None: it states none.
     """
     try:
-        if not _may_have_exif(path):
+        if not path.is_file() or not _may_have_exif(path):  # a pipe would be waited for
             return False
         with open_image(path) as image:
             orientation = image.getexif().get(_TAG, 1)

@@ -78,6 +78,7 @@ def overlay_grid(
     overlays: Mapping[str, Sequence[Tensor]],
     classes: Sequence[str],
     out: Path,
+    software: str | None = None,
 ) -> None:
     """Draw a row for each image: its boxes with their names, then each overlay with the boxes.
 
@@ -88,6 +89,7 @@ def overlay_grid(
             stays as it is, to 1.
         classes: The class names. Label ``i + 1`` is ``classes[i]``.
         out: The picture to write. Its suffix decides the format.
+        software: The program that a PNG says it is from. None: matplotlib.
 
     Raises:
         ValueError: There is nothing to draw, or a column has not one item for each image.
@@ -99,7 +101,7 @@ def overlay_grid(
             _draw_overlay(axis, of_images[row])
             for box, label in zip(truth[row]["boxes"].tolist(), truth[row]["labels"], strict=True):
                 _draw_frame(axis, box, int(label))
-    save(figure, out)
+    save(figure, out, software=software)
 
 
 def _grid(

@@ -1,9 +1,12 @@
 """The colours of every picture of a report, and how it is written."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from limbeck.data.base import BadSampleError, open_image
 from limbeck.names import escaped
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its pale yellow.
@@ -29,5 +32,24 @@ def save(figure: Figure, out: Path, dpi: int = 150, software: str | None = None)
         software: The program that a PNG says it is from. None: matplotlib.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    metadata = None if software is None else {"Software": software}
+    metadata = {"Software": software} if software and out.suffix.lower() == ".png" else None
     figure.savefig(out, dpi=dpi, facecolor="white", metadata=metadata)
+
+
+def is_replaceable(path: Path, software: str) -> bool:
+    """Whether a picture may be written: nothing is there, or a PNG that a program drew before.
+
+    Args:
+        path: The picture.
+        software: The program, as :func:`save` has noted it in the file.
+
+    Returns:
+        Whether nothing is lost. A link is never replaced, as it may lead anywhere.
+    """
+    if not os.path.lexists(path):
+        return True
+    if path.is_symlink() or not path.is_file():
+        return False
+    with suppress(BadSampleError), open_image(path) as image:
+        return image.info.get("Software") == software
+    return False

@@ -7,6 +7,7 @@ keep all float32 numbers near 1 apart.
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -124,10 +125,20 @@ def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterat
         yield File(image.parent.name, f"{image.stem}.txt", text)
 
 
-_Writer = Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
-_WRITERS: dict[type[AnnotatedImages], _Writer] = {
-    KITTI: kitti_files,
-    WIDERFace: wider_face_files,
+class _Format(NamedTuple):
+    """How files are written, and what the text of one that was written is like.
+
+    Scores of eight decimals are limbeck's alone. Annotations have other columns.
+    """
+
+    write: Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
+    text: re.Pattern[str]
+
+
+_VOC = _Format(voc_files, re.compile(r"(\S+ \d\.\d{8}( \S+){4}\n)*"))
+_FORMATS: dict[type[AnnotatedImages], _Format] = {
+    KITTI: _Format(kitti_files, re.compile(r"(\S+ -1 -1 -10( \S+){11} \d\.\d{8}\n)*")),
+    WIDERFace: _Format(wider_face_files, re.compile(r".*\n\d+\n((\S+ ){4}\d\.\d{8}\n)*")),
 }
 
 
@@ -139,7 +150,7 @@ class DetectionFiles(L.Callback):
 
     Args:
         folder: The folder to write into, which is made where it is missing. Files of an earlier
-            validation are replaced.
+            validation are replaced, and no others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -147,7 +158,7 @@ class DetectionFiles(L.Callback):
         self.found: list[Found] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a validation set that has no image files, whose names are to be written."""
+        """Refuse a validation set without image files, and to replace what is no detections."""
         module: Any = pl_module
         dataset = module.data.datasets["validation"]
         if not isinstance(dataset, AnnotatedImages):
@@ -158,6 +169,14 @@ class DetectionFiles(L.Callback):
             )
         self.dataset = dataset
         self.found = []
+        own = [form for kind, form in _FORMATS.items() if isinstance(dataset, kind)]
+        self.format = own[0] if own else _VOC
+        for path, _ in self._paths([]):
+            if os.path.lexists(path) and not _holds(path, self.format.text):
+                raise FileExistsError(
+                    f"{path} is there, and holds no detections that limbeck has written: "
+                    "--detections would replace it. Choose another folder."
+                )
 
     def on_validation_batch_end(
         self,
@@ -191,16 +210,18 @@ class DetectionFiles(L.Callback):
             distributed.all_gather_object(found, self.found)
         if not trainer.is_global_zero:
             return
-        own = [write for kind, write in _WRITERS.items() if isinstance(self.dataset, kind)]
-        write = own[0] if own else voc_files
-        files = list(write(self.dataset, sorted(chain(*found), key=attrgetter("image"))))
+        paths = self._paths(sorted(chain(*found), key=attrgetter("image")))
+        _say_renamed({file.name: path.name for path, file in paths}, self.folder)
+        for path, file in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text, "utf-8", errors="backslashreplace")
+
+    def _paths(self, found: Sequence[Found]) -> list[tuple[Path, File]]:
+        """All files, each with the path that it is written to, another one on every disk."""
+        files = list(self.format.write(self.dataset, found))
         folders = file_names({file.folder: file.folder for file in files if file.folder})
         names = file_names({file.name: file.name for file in files})
-        _say_renamed(names, self.folder)
-        for file in files:
-            folder = self.folder / folders.get(file.folder, "")
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / names[file.name]).write_text(file.text, "utf-8", errors="backslashreplace")
+        return [(self.folder / folders.get(f.folder, "") / names[f.name], f) for f in files]
 
 
 def _image_names(dataset: AnnotatedImages) -> dict[int, str]:
@@ -214,6 +235,13 @@ def _image_names(dataset: AnnotatedImages) -> dict[int, str]:
     if len(set(names.values())) < len(names):
         names = {id_: path.relative_to(root).as_posix() for id_, path in paths.items()}
     return {id_: escaped(name, " ") for id_, name in names.items()}
+
+
+def _holds(path: Path, text: re.Pattern[str]) -> bool:
+    """Whether a path is a file, and no link to one elsewhere, whose text is of this kind."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    return text.fullmatch(path.read_text("utf-8", errors="replace")) is not None
 
 
 def _say_renamed(names: Mapping[str, str], folder: Path) -> None:
