@@ -37,6 +37,9 @@ def is_companion(path: PurePath) -> bool:
 
     Args:
         path: The part of its path that lies within a dataset, whose folder may itself be hidden.
+
+    Returns:
+        Whether it is no data.
     """
     return any(
         (part.startswith(".") and part != "..") or part.lower() in _LEFT_BEHIND
@@ -105,13 +108,15 @@ def without_companions(
 
 
 def images_by_stem(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
-    """The image file of each stem in a folder, whatever its format; those without one are missing.
-
-    Where there are several, which is logged, the last in alphabetical order is taken.
+    """Find the image files of a folder by their stems, whatever their formats.
 
     Args:
         folder: The folder.
         stems: The names of the files without their suffixes.
+
+    Returns:
+        The file of each stem that has one. Where there are several, which is logged, it is the last
+        one in alphabetical order.
     """
     found: dict[str, list[Path]] = {stem: [] for stem in stems}
     for path in sorted(folder.iterdir()):

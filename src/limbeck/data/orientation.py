@@ -32,6 +32,9 @@ def turns(image: PIL.Image.Image, size: tuple[int, int] | None, frame: Frame) ->
         size: The (height, width) that its annotation states. It decides where the orientation
             swaps sides of different lengths. None: it states none.
         frame: The pixels that the boxes are of where the size does not decide.
+
+    Returns:
+        Whether the boxes are of the image as it is seen.
     """
     stored, swapped = (image.height, image.width), (image.width, image.height)
     if size == swapped != stored:
@@ -47,6 +50,9 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
     Args:
         path: The image file. One that cannot be read is no matter here.
         size: The (height, width) that its annotation states. None: it states none.
+
+    Returns:
+        Whether only the user can say it.
     """
     try:
         if not path.is_file() or not _may_have_exif(path):  # a pipe would be waited for
