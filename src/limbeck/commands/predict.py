@@ -91,7 +91,7 @@ def predict(
         else:
             predictions[str(path)] = classify(model, pixels, classes)
     target = output / RESULTS
-    target.write_text(json.dumps(predictions, indent=2) + "\n")
+    write_whole(target, json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
     if unreadable:
         raise ValueError(f"{unreadable} of {unreadable + len(predictions)} images were unreadable.")
@@ -109,6 +109,17 @@ def make_folder(folder: Path) -> None:
             f"the results cannot be kept in {folder} ({reason}). Choose another folder with "
             "--output, or free this one."
         )
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a file as a whole or not at all, as one that was cut off would count as another's."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.touch(exist_ok=False)
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def image_files(paths: list[Path]) -> list[Path]:
