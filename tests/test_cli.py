@@ -141,3 +141,9 @@ def test_as_a_program_of_its_own() -> None:
     assert line.startswith("INFO student: runs/mine/classes/student  top1 0.")
     assert done.stdout.strip() == ""
     assert {path.name for path in Path().iterdir()} == {"mine", "runs"}
+
+
+def test_messages_hold_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.speak()
+    logging.getLogger("limbeck").warning("class %s\nnext line", "\x1b[2J\rERROR \ud800")
+    assert capsys.readouterr().err == "WARNING class \\x1b[2J\\rERROR \\ud800\nnext line\n"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from limbeck import __version__
 from limbeck.commands import VERBS, run
 from limbeck.commands.errors import of_ours, told
+from limbeck.names import shown
 
 HELP = """\
 usage: limbeck VERB ...
@@ -49,10 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+class Plain(logging.Formatter):
+    """Messages in which no name or file can move the cursor or hide what stands before it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, without control characters."""
+        return shown(super().format(record))
+
+
 def speak() -> None:
     """Show what limbeck has to say; of several processes the first speaks for all."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(Plain("%(levelname)s %(message)s"))
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     ours = logging.getLogger("limbeck")
     ours.setLevel(logging.INFO if rank == "0" else logging.ERROR)

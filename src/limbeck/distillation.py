@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import rich
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from limbeck.losses import Losses, logits_of, named_scalars, refuse_half, studen
 from limbeck.methods.base import Images, Method, Targets
 from limbeck.pair import Pair
 from limbeck.schedules import Weight, as_schedule
+from limbeck.terminal import say
 from limbeck.transfer import checksum
 from limbeck.wiring import Wiring, check
 
@@ -170,7 +170,7 @@ class Distillation(Pair):
             The table that was printed.
         """
         wiring = check(self, images, targets, optimizer)
-        rich.get_console().print(wiring)
+        say(wiring)
         return wiring
 
     # -- calibration and pictures ---------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from limbeck.frame import foreground_classes
@@ -16,6 +15,7 @@ from limbeck.guard import has_boxes, refuse_bad_images, refuse_bad_targets
 from limbeck.methods.base import Images, Method, Step, Targets
 from limbeck.pair import Pair
 from limbeck.tap import tensors_in
+from limbeck.terminal import Table
 
 
 class NotAliveError(RuntimeError):

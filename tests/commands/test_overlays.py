@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from tests.commands import tiny_recipes
@@ -26,6 +27,7 @@ def test_the_imitation_mask_is_drawn(
     told = re.findall(r"(maps.*): (.*) % of the area, mean of 8", capsys.readouterr().err)
     assert [name for name, _ in told] == ["maps.0, stride 8", "maps.1, stride 16"]
     assert all(0 < float(share) < 100 for _, share in told)
+    tiny_recipes.limbeck("inspect", runs.recipe("plain"), over, *words)  # its own is replaced
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,17 @@ def test_what_cannot_be_drawn(
         tiny_recipes.limbeck("inspect", *map(runs.recipe, recipes), "--method", method)
     assert message in capsys.readouterr().err
     assert not Path("method.png").exists()
+
+
+def test_a_file_of_others_is_not_replaced(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "photograph.png"
+    PIL.Image.new("RGB", (8, 8)).save(picture)
+    before = picture.read_bytes()
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(
+            "inspect", runs.recipe("plain"), "--method", "near", "--picture", picture
+        )
+    assert "photograph.png is there, and is no PNG that" in capsys.readouterr().err
+    assert picture.read_bytes() == before

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torchvision.io import decode_image, write_jpeg, write_png
 from torchvision.transforms.v2.functional import to_dtype
 
-from limbeck.commands.predict import evaluation_transform
+from limbeck.commands.predict import evaluation_transform, image_files, picture_files
 from limbeck.data import (
     ClassificationAugmentation,
     DetectionAugmentation,
@@ -207,3 +208,116 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     said = capsys.readouterr().err
     assert "images/broken.png: not a readable image" in said
     assert "1 of 3 images were unreadable" in said
+
+
+def photographs(folder: str = "pictures", suffix: str = "png") -> dict[Path, bytes]:
+    """Two images with what is in their files."""
+    Path(folder).mkdir()
+    for index, name in enumerate("ab"):
+        path = Path(folder, f"{name}.{suffix}")
+        PIL.Image.new("RGB", (64, 64), (9, 9 + index, 9)).save(path)
+    return {path: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def contents() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str], message: str, *words: object) -> None:
+    before = contents()
+    with pytest.raises(SystemExit) as end:
+        tiny_recipes.limbeck("predict", *words)
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err
+    assert contents() == before
+
+
+def test_an_output_that_would_replace_an_image_is_refused(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs()
+    for folder in ("other", "linked"):
+        Path(folder).mkdir()
+    Path("link").symlink_to("pictures")
+    os.link("pictures/a.png", "linked/a.png")
+    student = runs.taught / "student"
+    for output in ("pictures", "other/../pictures", "link", Path("pictures").absolute(), "linked"):
+        words = (student, "pictures", "--output", output)
+        assert_refused(capsys, "would replace the image pictures/a.png", *words)
+    words = (student, "link/b.png", "--output", "pictures")
+    assert_refused(capsys, "would replace the image link/b.png", *words)
+
+
+def test_nothing_is_replaced_on_disks_that_ignore_case(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(suffix="PNG")
+    words = (runs.taught / "student", "pictures", "--output", "pictures")
+    assert_refused(capsys, "would replace the image pictures/a.PNG", *words)
+
+
+def test_a_file_that_is_no_result_is_not_replaced(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs()
+    Path("out").mkdir()
+    words = (runs.taught / "student", "pictures", "--output", "out")
+    for name, content in (
+        ("a.png", Path("pictures/b.png").read_bytes()),
+        ("a.png", b"no image"),
+        ("predictions.json", b'{"mine": [1, 2]}'),
+        ("predictions.json", b"notes"),
+    ):
+        path = Path("out", name)
+        path.write_bytes(content)
+        assert_refused(capsys, f"out/{name} is there, and is no result of", *words)
+        path.unlink()
+    Path("out/b.png").symlink_to(Path("elsewhere.png").absolute())
+    assert_refused(capsys, "out/b.png is there, and is no result of", *words)
+
+
+def test_results_of_an_earlier_call_are_replaced(runs: Runs) -> None:
+    pictures(size=64)
+    words = (runs.taught / "student", "images", "--output", "out", "--threshold")
+    for threshold, found in ((1.0, False), (0.0, True)):
+        tiny_recipes.limbeck("predict", *words, threshold)
+        assert [bool(each) for each in results("out").values()] == [found] * 2
+
+
+def test_pictures_may_stand_beside_images_of_another_format(runs: Runs) -> None:
+    before = photographs(suffix="jpg")
+    tiny_recipes.limbeck("predict", runs.taught / "student", "pictures", "--output", "pictures")
+    assert {path: path.read_bytes() for path in before} == before
+    assert Path("pictures/a.png").is_file()
+
+
+def test_names_that_some_disks_take_for_one_give_two_pictures() -> None:
+    paths = [Path("a.jpg"), Path("A.jpg")]
+    first, second = picture_files(paths, Path("out")).values()
+    assert first == Path("out/a.png")
+    assert second.parent == Path("out")
+    assert second.name.casefold() != "a.png"
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs()
+    Path("file").touch()
+    words = (runs.taught / "student", "pictures", "--output", "file")
+    assert_refused(capsys, "the results cannot be kept in file (", *words)
+
+
+def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    before = sorted(photographs())
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "notes.txt"):
+        Path("pictures", name).write_bytes(b"no image")
+    for name in ("__MACOSX", "folder.png"):
+        Path("pictures", name).mkdir()
+    assert image_files([Path("pictures")]) == before
+    hidden, others = caplog.messages
+    assert "pictures: left out 4 files or folders that are hidden" in hidden
+    assert "pictures: left out 2 files or folders that are no images" in others
+    assert image_files([*before, Path("pictures/._a.png")]) == before
+    with pytest.raises(FileNotFoundError, match="no image in"):
+        image_files([Path("pictures/Thumbs.db")])

@@ -312,3 +312,23 @@ def test_real_data(shared, split, images, boxes, crowds):
     first = [e["area"] for e in entries if e["image_id"] == target["image_id"].item()]
     assert target["area"].tolist() == pytest.approx(first)
     assert re.fullmatch(r"\d{12}\.jpg", evaluation.images[0].path.name)
+
+
+def test_companion_files_that_are_listed_are_left_out_and_counted(write, caplog):
+    folder, file = write(SQUARE)
+    content = json.loads(file.read_text())
+    for id_, name in ((8, "._7.png"), (9, "__MACOSX/7.png"), (10, "../._x/7.png")):
+        content["images"].append({"id": id_, "file_name": name, "height": 30, "width": 40})
+    file.write_text(json.dumps(content))
+    dataset = COCO(folder, file)
+    assert [image.path.name for image in dataset.images] == ["7.png", "4.png"]
+    assert "instances.json: left out 3 files or folders that are hidden" in caplog.text
+
+
+def test_a_folder_of_images_may_itself_be_hidden(write, tmp_path):
+    folder, file = write(SQUARE)
+    hidden = tmp_path / ".cache" / "images"
+    hidden.mkdir(parents=True)
+    for path in folder.glob("*.png"):
+        path.rename(hidden / path.name)
+    assert len(COCO(hidden, file)) == 2

@@ -105,3 +105,22 @@ def test_real_data(shared):
     image, target = splits[1][340]
     assert tuple(image.shape[-2:]) == splits[1].image_size(340)
     assert target.item() == 9
+
+
+def test_companion_files_and_other_files_are_left_out_and_counted(root, caplog):
+    shutil.copy(root / "hat/1.png", root / "hat/2.PNG")
+    for name in ("hat/._1.png", "hat/.cache/1.png", "hat/@eaDir/1.png", "__MACOSX/hat/1.png"):
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
+        (root / name).write_bytes(b"no image")
+    for name in ("hat/Thumbs.db", "hat/.DS_Store", "hat/notes.txt", ".DS_Store"):
+        (root / name).touch()
+    dataset = ImageFolder(root)
+    assert dataset.classes == ("dress", "hat")
+    assert [path.removeprefix(f"{root}/") for path, _ in dataset.samples] == [
+        "dress/1.png",
+        "hat/1.png",
+        "hat/2.PNG",
+    ]
+    hidden, others = caplog.messages
+    assert f"{root}: left out 5 files or folders that are hidden" in hidden
+    assert f"{root}: left out 1 files or folders that are no images" in others

@@ -188,3 +188,20 @@ def test_real_frames_become_batches(shared):
     assert [len(target["occlusion"]) for target in batch.targets] == [
         len(target["labels"]) for target in batch.targets
     ]
+
+
+def test_companion_files_are_no_frames_and_move_no_split(root, caplog):
+    before = frames(KITTI(root, "train")), frames(KITTI(root, "val"))
+    for name in ("label_2/._000000.txt", "label_2/.DS_Store", "image_2/._000000.png"):
+        (root / "training" / name).write_bytes(b"\0\5\x16\7")
+    caplog.clear()
+    assert (frames(KITTI(root, "train")), frames(KITTI(root, "val"))) == before
+    assert "label_2: left out 1 files or folders that are hidden" in caplog.text
+    lists(root, train="._000000 000001\n", **{"._train": "000001"})
+    assert frames(KITTI(root, "train")) == [1]
+
+
+def test_images_may_have_another_format(root):
+    (root / "training/image_2/000001.png").unlink()
+    PIL.Image.new("RGB", (40, 30)).save(root / "training/image_2/000001.jpg")
+    assert KITTI(root, "val").images[0].path.name == "000001.jpg"

@@ -276,3 +276,18 @@ def test_real_pascal(shared):
     objects = [one.objects for split in splits for one in split.images]
     assert sum(map(len, objects)) == 168
     assert sum(int(one.attributes["difficult"].sum()) for one in objects) == 26
+
+
+def test_companion_files_are_left_out_and_counted(devkit, caplog):
+    annotate(devkit, "a", an_object("own", 1, 1, 9, 9))
+    (devkit / "ImageSets/Main/train.txt").write_text("b\n._b\na\n._a\n")
+    for name in ("Annotations/._a.xml", "JPEGImages/._a.jpg", "ImageSets/Main/._train.txt"):
+        (devkit / name).write_bytes(b"\0\5\x16\7")
+    dataset = VOC(devkit, "train")
+    assert [image.path.name for image in dataset.images] == ["b.jpg", "a.jpg"]
+    assert dataset.classes == ("own",)
+    in_list, in_folder = caplog.messages
+    assert "train.txt: left out 2 files or folders that are hidden" in in_list
+    assert "Annotations: left out 1 files or folders" in in_folder
+    with pytest.raises(FileNotFoundError, match=r"the splits here are \['train', 'val'\]"):
+        VOC(devkit, "test")

@@ -234,3 +234,11 @@ def test_real_images(shared):
         assert not (target["medium"] & ~target["hard"]).any()
     training = WIDERFace(root, "val", training=True, events=["0--Parade", "12--Group"])
     assert [len(training[index][1]["labels"]) for index in range(2)] == [18, 309]  # one is invalid
+
+
+def test_companion_files_that_are_listed_are_left_out_and_counted(root, caplog):
+    listed = "0--Parade/._a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"
+    annotations(root).write_text(TEXT + listed)
+    dataset = WIDERFace(root, "val")
+    assert [image.path.name for image in dataset.images] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert "left out 1 files or folders that are hidden" in caplog.text

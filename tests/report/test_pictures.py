@@ -105,3 +105,14 @@ def test_overlays_colour_what_they_cover_and_nothing_else(tmp_path):
     assert yellow.sum() == pytest.approx((rows.max() - rows.min() + 1) ** 2 * 2, rel=0.1)
     with pytest.raises(ValueError, match="column 'P3' has boxes for 1 images; expected 2"):
         overlay_grid(images, truth, {"P3": [marked]}, CLASSES, tmp_path / "c.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["$x$", r"$\frac$", "a\nb\x1b", "x" * 5000, "[/red]", "\ud800", r"\$", "_x"]
+)
+def test_any_name_is_drawn_as_text(name, tmp_path):
+    found = {"boxes": torch.tensor([[1.0, 2.0, 30.0, 40.0]]), "labels": torch.tensor([1])}
+    image = torch.rand(3, 48, 64)
+    detection_picture(image, found, [name], tmp_path / "a.png")
+    detection_grid([image], {name: [found]}, [name], tmp_path / "b.png")
+    assert imread(tmp_path / "a.png").shape[:2] == (48, 64)

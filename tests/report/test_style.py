@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
+from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, is_replaceable, save
 
 
 def luminance(colour: str) -> float:
@@ -34,3 +34,23 @@ def test_a_figure_is_written_into_a_folder_that_is_made(
     out = tmp_path / "made" / f"picture.{suffix}"
     save(Figure(), out)
     assert out.read_bytes().startswith(start)
+
+
+def test_a_picture_is_replaced_by_its_own_program_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    assert is_replaceable(path, "ours")
+    save(Figure(), path, software="ours")
+    assert is_replaceable(path, "ours")
+    assert not is_replaceable(path, "theirs")
+    save(Figure(), path)
+    assert not is_replaceable(path, "ours")
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "nothing.png")
+    assert not is_replaceable(link, "ours")
+    assert not is_replaceable(tmp_path, "ours")
+
+
+def test_a_name_is_no_formula_and_no_page() -> None:
+    assert as_drawn("traffic light") == "traffic light"
+    assert as_drawn("$a$\n") == r"\$a\$%0A"
+    assert len(as_drawn("x" * 5000)) < 100

@@ -82,3 +82,19 @@ def test_saved_files_hold_table_and_exact_values(tmp_path):
         "train_seconds": None,
         "note": "",
     }
+
+
+def test_names_are_cells_whatever_they_hold(tmp_path):
+    scores = {"training": 0.5, "AP/x|y": 0.25}
+    rows = [Row("a|b\n[/red]", scores, None, 1.0), Row("\ud800", {}, None, 1.0)]
+    table = Table(rows, "A\n# B")
+    console = Console(file=io.StringIO(), width=140)
+    console.print(table.to_rich())
+    assert "[/red]" in console.file.getvalue()
+    table.save(tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0] == "## A%0A# B"
+    assert len(lines) == 6
+    assert lines[4].startswith(r"| a\|b%0A[/red] |")
+    assert lines[2].count("training") == 2  # a score of that name, and the column
+    assert json.loads((tmp_path / "table.json").read_text())["rows"][1]["name"] == "\ud800"

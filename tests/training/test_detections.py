@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,7 @@ def test_kittis_files_are_of_a_frame_each(kind: type[KITTI], shared: Path, tmp_p
     validate(tmp_path, dataset, [second])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["000003", "000007", "000142"]
     assert (tmp_path / "000003.txt").read_text() == ""
+    validate(tmp_path, dataset, [second])
     lines = (tmp_path / "000007.txt").read_text().splitlines()
     place = "-1 -1 -1 -1000 -1000 -1000 -10"
     assert lines == [
@@ -107,3 +109,76 @@ def test_wider_faces_files_lie_in_folders_of_events(shared: Path, tmp_path: Path
     faces = ["5.00 6.00 65.00 74.00 0.75000000", "1.00 2.00 29.00 38.00 0.50000000"]
     assert lines == [marching, "2", *faces]
     assert (tmp_path / events[1] / f"{greeting}.txt").read_text() == f"{greeting}\n0\n"
+    validate(tmp_path, dataset, [first])
+
+
+def named(classes: list[str], paths: list[str]) -> AnnotatedImages:
+    nothing = torch.zeros(0)
+    objects = Objects(torch.zeros(0, 4), nothing.long(), nothing, nothing.long())
+    listed = [AnnotatedImage(Path(p), i, (100, 100), objects) for i, p in enumerate(paths)]
+    return AnnotatedImages(classes, listed, source=Path("test.txt"))
+
+
+CLASSES = [
+    "x/../../../escaped", "on/off switch", "a%2Fb", "a/b", "Car", "car", "nul\0l", "line\nbreak",
+    "\ud800", "..", "x" * 300, "X" * 300, "sign [red]",
+]  # fmt: skip
+
+
+def test_every_class_has_a_file_of_its_own_in_the_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes = [(0, [label], [0.5], [[float(label), 1.0, 50.0, 60.0]]) for label in range(1, 14)]
+    folder = tmp_path / "deep" / "results"
+    validate(folder, named(CLASSES, ["a.jpg"]), boxes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
+    written = {path.name: path.read_text() for path in folder.iterdir()}
+    assert len({name.casefold() for name in written}) == len(CLASSES)
+    assert len(set(written.values())) == len(CLASSES)
+    assert all(text.startswith("a 0.5") for text in written.values())
+    assert "comp4_det_test_on%2Foff switch.txt" in written
+    assert "comp4_det_test_Car.txt" in written
+    assert "comp4_det_test_sign [red].txt" in written
+    assert "files have other names, as not every disk takes all characters" in caplog.text
+
+
+def test_images_that_share_a_name_are_told_apart_in_one_word_each(tmp_path: Path) -> None:
+    paths = ["/data/a/my image.jpg", "/data/b/my image.jpg", "/data/b/2.jpg"]
+    found = [(i, [1], [0.5], [[0.0, 0.0, 9.0, 9.0]]) for i in range(3)]
+    validate(tmp_path, named(["cat"], paths), found)
+    lines = (tmp_path / "comp4_det_test_cat.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "a/my%20image.jpg",
+        "b/my%20image.jpg",
+        "b/2.jpg",
+    ]
+    assert {len(line.split()) for line in lines} == {6}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("comp4_det_test_cat.txt", "my notes\n"),
+        ("comp4_det_test_sea lion.txt", "000012 0.9 11.0 1.0 20.0 30.0\n"),  # another program's
+    ],
+)
+def test_a_file_that_holds_no_detections_of_ours_is_not_replaced(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    validate(tmp_path, images(), [FIRST, SECOND])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FileExistsError, match=f"{name} is there, and holds no detections"):
+        validate(tmp_path, images(), [])
+    assert (tmp_path / name).read_text() == text
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere.txt")
+    with pytest.raises(FileExistsError, match=name):
+        validate(tmp_path, images(), [])
+
+
+def test_annotations_are_not_replaced(shared: Path, tmp_path: Path) -> None:
+    labels = shutil.copytree(shared / "data/kitti/training/label_2", tmp_path / "label_2")
+    before = {path: path.read_bytes() for path in labels.iterdir()}
+    with pytest.raises(FileExistsError, match=r"000003\.txt is there, and holds no detections"):
+        validate(labels, KITTI(shared / "data/kitti", "val"), [])
+    assert {path: path.read_bytes() for path in labels.iterdir()} == before

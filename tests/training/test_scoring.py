@@ -170,3 +170,33 @@ def test_a_student_of_a_lower_error_has_passed_its_teacher(
     module = DistillationModule(tiny_models.classifier(), tiny_models.classifier(1), metric=Falling)
     tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path)
     assert any("is weaker than the student" in line for line in caplog.messages) == warned
+
+
+class OfClasses(Metric):
+    """A metric with a score for each class."""
+
+    headline = "AP"
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def update(self) -> None:
+        """Nothing is seen."""
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"AP": torch.tensor(0.5)} | {f"AP/{n}": torch.tensor(1.0) for n in self.classes}
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_the_names_of_scores_are_one_line_each_and_differ() -> None:
+    classes = ["on/off", "[/red]", "a\nb", "a%0Ab", "\ud800", "100%"]
+    assert list(named_scores(OfClasses(classes))) == [
+        "AP",
+        "AP/on/off",
+        "AP/[/red]",
+        "AP/a%0Ab",
+        "AP/a%250Ab",
+        "AP/%ED%A0%80",
+        "AP/100%",
+    ]

@@ -4,10 +4,8 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
-import rich
 import torch
 from jsonargparse import ArgumentParser
-from rich.table import Table
 
 from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
@@ -15,6 +13,7 @@ from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
 from limbeck.models import YOLOv2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
+from limbeck.terminal import Table, say
 
 _OF_VOC = YOLOv2.numerics["image_size"]  # what VOC's anchors are for
 
@@ -50,15 +49,14 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
     image_size = image_size or _seen_by(stated.model.student)
     sizes = object_sizes(_training_set(stated.data.train, recipe), image_size)
     found = cluster_shapes(sizes, count)
-    console = rich.get_console()
     height, width = image_size
-    console.print(f"{len(sizes)} objects in images of {height} x {width} px")
+    say(f"{len(sizes)} objects in images of {height} x {width} px")
     table = Table("anchors", "mean IoU")
     table.add_row(f"these {count}", f"{mean_iou(sizes, found):.3f}")
     table.add_row(f"VOC's {len(VOC_ANCHORS)}", f"{mean_iou(sizes, _of_voc(image_size)):.3f}")
-    console.print(table)
+    say(table)
     pairs = ", ".join(f"[{width:.1f}, {height:.1f}]" for width, height in found.tolist())
-    console.print(f"anchor_shapes: [{pairs}]", markup=False, soft_wrap=True)
+    say(f"anchor_shapes: [{pairs}]", soft_wrap=True)
 
 
 def _seen_by(student: Any) -> Extent:

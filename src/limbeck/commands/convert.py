@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import rich
 import torch
 from jsonargparse import ArgumentParser
-from rich.table import Table
 from torch import nn
 from torchvision.transforms.v2.functional import to_dtype
 
@@ -28,6 +26,7 @@ from limbeck.models.build import Build
 from limbeck.models.card import CARD
 from limbeck.models.student import read_student
 from limbeck.report.agreement import agreement
+from limbeck.terminal import Table, say
 
 STUDENT = "limbeck"  # the format of a student's folder
 CHOICES = (*(each.name for each in FORMATS if each.suffixes), STUDENT)
@@ -87,15 +86,12 @@ def convert(
         written = write_student(checkpoint, target)
     else:
         written = write_checkpoint(checkpoint, target, to, coco_ids=coco_ids)
-    console = rich.get_console()
-    console.print(
-        f"{checkpoint.kind}, {checkpoint.library} -> {to}: {', '.join(map(str, written))}"
-    )
+    say(f"{checkpoint.kind}, {checkpoint.library} -> {to}: {', '.join(map(str, written))}")
     for line in [] if to == STUDENT else format_named(to).remarks(checkpoint):
-        console.print(f"  {line}", soft_wrap=True)
+        say(f"  {line}", soft_wrap=True)
     if model is not None and check is not None:
         written_model = model_of(read_target(checkpoint, target, to, coco_ids))
-        console.print(compare(model, written_model, check))
+        say(compare(model, written_model, check))
 
 
 def _format_of(target: Path) -> str:
@@ -236,6 +232,6 @@ def compare(source: nn.Module, target: nn.Module, image: Path) -> Table:
     table.add_row("detections", *counts)
     unequal = [each.output for each in found.dense if not each.is_equal]
     if unequal:
-        rich.get_console().print(table)
+        say(table)
         raise ValueError(f"{', '.join(unequal)} differ: what was written gives other outputs.")
     return table

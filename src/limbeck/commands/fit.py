@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as L
-import rich
 import torch
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from jsonargparse.typing import PositiveInt
@@ -16,7 +15,6 @@ from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
@@ -24,6 +22,7 @@ from limbeck.commands.class_paths import wrong_class_path
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
+from limbeck.terminal import Table, say
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
@@ -154,7 +153,7 @@ class LimbeckCLI(LightningCLI):
     def after_validate(self) -> None:
         """Print the scores of student and teacher, side by side."""
         if self.trainer.is_global_zero:
-            rich.get_console().print(scores_table(self.model.scores))
+            say(scores_table(self.model.scores))
 
 
 class Stated(LimbeckCLI):
@@ -262,9 +261,9 @@ def checkpoints(root: Path, metric: Metric, every: int) -> list[L.Callback]:
     return [best, LastCheckpoint(last, every)]
 
 
-def scores_table(scores: Mapping[str, Mapping[str, float]]) -> RichTable:
+def scores_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     """The table of scores, with a line for each score and a column for each model."""
-    table = RichTable("score", *scores, title="Validation")
+    table = Table("score", *scores, title="Validation")
     for name in next(iter(scores.values()), {}):
         table.add_row(name, *(f"{of_one[name]:.3f}" for of_one in scores.values()))
     return table

@@ -9,13 +9,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import rich
 import timm
 import torch
 import torchvision
 import yaml
 from jsonargparse import ArgumentParser
-from rich.table import Table
 from torch import nn
 
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
@@ -27,6 +25,7 @@ from limbeck.landmarks import landmarks
 from limbeck.models import load_student
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
+from limbeck.terminal import Table, say
 
 RECIPES = (".yaml", ".yml")
 
@@ -99,21 +98,20 @@ def inspect(
 
 
 def _show(target: str, given: tuple[int, int] | None, depth: int) -> None:
-    console = rich.get_console()
     known = format_of_file(target)
     if known is not None:
         contents = known.load(Path(target))
-        console.print(rows_table(target, known.described(contents)))
+        say(rows_table(target, known.described(contents)))
         return
     if Path(target).suffix in STATE_DICT_SUFFIXES:
         contents = read_file(target)
-        console.print(summary(contents))
-        console.print(weights_table(contents))
+        say(summary(contents))
+        say(weights_table(contents))
         return
     for name, model in models_of(target).items():
         size = given or own_size(model) or (256, 256)
-        console.print(landmark_table(model, size, f"{name}: landmarks"))
-        console.print(path_table(model, size, depth, f"{name}: paths, to a depth of {depth}"))
+        say(landmark_table(model, size, f"{name}: landmarks"))
+        say(path_table(model, size, depth, f"{name}: paths, to a depth of {depth}"))
 
 
 def models_of(target: str) -> dict[str, nn.Module]:

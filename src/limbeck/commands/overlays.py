@@ -6,8 +6,11 @@ from pathlib import Path
 
 from limbeck.commands.fit import parts_of
 from limbeck.report import overlay_grid
+from limbeck.report.style import is_replaceable
 
 log = logging.getLogger(__name__)
+
+SOFTWARE = "limbeck inspect"  # by which pictures of an earlier call are known
 
 
 def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: int) -> None:
@@ -20,9 +23,15 @@ def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: in
         images: The number of images that are drawn, at most a batch.
 
     Raises:
+        FileExistsError: The file is there, and is none that this verb has written.
         ValueError: The recipes have no such method, it has nothing to show, or the data are not
             for detection.
     """
+    if not is_replaceable(picture, SOFTWARE):
+        raise FileExistsError(
+            f"{picture} is there, and is no PNG that `limbeck inspect` has drawn. Nothing was "
+            "written: choose another name with --picture, or move that file away."
+        )
     module, data = parts_of(recipes)
     known = list(module.pair.methods)
     if method not in known or data.task != "detection":
@@ -37,7 +46,7 @@ def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: in
         kind = type(module.pair.methods[method]).__name__
         raise ValueError(f"--method {method}: {kind} has nothing that could be drawn over images.")
     shown = {name: of_images[:images] for name, of_images in overlays.items()}
-    overlay_grid(batch[:images], targets[:images], shown, data.classes, picture)
+    overlay_grid(batch[:images], targets[:images], shown, data.classes, picture, SOFTWARE)
     for name, of_images in overlays.items():
         share = sum(m.mean().item() for m in of_images) / len(of_images)
         log.info("%s: %.1f %% of the area, mean of %d images", name, 100 * share, len(of_images))

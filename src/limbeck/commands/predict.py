@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -14,14 +16,18 @@ from torch import Tensor, nn
 
 from limbeck.data.augmentation import Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, Task, open_image, to_rgb
+from limbeck.data.files import SUFFIXES, LeftOut
 from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.models.card import read_card
+from limbeck.names import file_names, folded
 from limbeck.report import detection_picture
+from limbeck.report.style import is_replaceable
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+RESULTS = "predictions.json"
+SOFTWARE = "limbeck predict"  # by which pictures of an earlier call are known
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -46,6 +52,7 @@ def predict(
     """Run an exported student on images; write predictions.json and, for detectors, pictures.
 
     Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
+    The results of an earlier call are replaced; any other file in the output folder is left alone.
 
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`
@@ -57,6 +64,7 @@ def predict(
             whose card names weights elsewhere. Its code then runs.
 
     Raises:
+        FileExistsError: A result would replace an image, or a file that is no earlier result.
         ValueError: An image could not be read. The results of the others are written.
     """
     model = load_student(student, trust=trust)
@@ -67,9 +75,12 @@ def predict(
         transform = evaluation_transform(card.metadata, trust=trust, task=task)
     except ValueError as error:
         raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    output.mkdir(parents=True, exist_ok=True)
+    paths = image_files(images)
+    pictures = picture_files(paths, output) if takes_list(model) else {}
+    refuse_replacing(paths, [*pictures.values(), output / RESULTS])
+    make_folder(output)
     predictions, unreadable = {}, 0
-    for path in image_files(images):
+    for path in paths:
         try:
             with open_image(path) as opened:
                 image = to_rgb(ImageOps.exif_transpose(opened))
@@ -80,22 +91,48 @@ def predict(
         pixels = transform(image)
         if takes_list(model):
             found = detect(model, pixels, threshold)
-            detection_picture(pixels, found, classes, output / f"{path.stem}.png")
+            detection_picture(pixels, found, classes, pictures[path], SOFTWARE)
             predictions[str(path)] = written_detections(found, classes)
         else:
             predictions[str(path)] = classify(model, pixels, classes)
-    target = output / "predictions.json"
-    target.write_text(json.dumps(predictions, indent=2) + "\n")
+    target = output / RESULTS
+    write_whole(target, json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
     if unreadable:
         raise ValueError(f"{unreadable} of {unreadable + len(predictions)} images were unreadable.")
 
 
-def image_files(paths: list[Path]) -> Iterator[Path]:
+def make_folder(folder: Path) -> None:
+    """Make a folder for the results, or say why there is none that can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "it may not be written to"
+    except OSError as error:
+        reason = str(error)
+    if reason is not None:
+        raise PermissionError(
+            f"the results cannot be kept in {folder} ({reason}). Choose another folder with "
+            "--output, or free this one."
+        )
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a file as a whole or not at all, as one that was cut off would count as another's."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.touch(exist_ok=False)
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def image_files(paths: list[Path]) -> list[Path]:
     """Find images.
 
     Args:
-        paths: Image files, and folders whose image files are meant.
+        paths: Image files, and folders whose image files are meant. Hidden files, and those that
+            operating systems leave in folders, are left out; their number is logged.
 
     Returns:
         The image files. Those of a folder are in alphabetical order.
@@ -104,12 +141,15 @@ def image_files(paths: list[Path]) -> Iterator[Path]:
         FileNotFoundError: There is no image.
         ValueError: Two images have the same name, and their pictures would have it, too.
     """
-    found = [
-        file
-        for path in paths
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
-        if file.suffix.lower() in SUFFIXES or not path.is_dir()
-    ]
+    found = []
+    for path in paths:
+        left_out = LeftOut(path)
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if left_out.keeps(PurePath(each.name)))
+            found += [each for each in inside if _is_picture(each, left_out)]
+        elif left_out.keeps(PurePath(path.name)):
+            found.append(path)
+        left_out.say()
     if not found:
         raise FileNotFoundError(
             f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
@@ -120,7 +160,39 @@ def image_files(paths: list[Path]) -> Iterator[Path]:
             f"{count} images are called {stem!r}: their pictures would overwrite each other. Give "
             "them in separate calls with an --output of their own."
         )
-    return iter(found)
+    return found
+
+
+def picture_files(paths: Iterable[Path], output: Path) -> dict[Path, Path]:
+    """The picture that is drawn of each image, another one for each on every disk."""
+    names = file_names({path: f"{path.stem}.png" for path in paths})
+    return {path: output / name for path, name in names.items()}
+
+
+def refuse_replacing(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Refuse results in the place of images, or of files that are no results of an earlier call.
+
+    Args:
+        inputs: The images.
+        targets: The files that are to be written.
+
+    Raises:
+        FileExistsError: A target is an image, also under another name of the file or its folder, or
+            a file that `limbeck predict` has not written.
+    """
+    known = {name: path for path in inputs for name in _names_of(path)}
+    for target in targets:
+        there = next((known[name] for name in _names_of(target) if name in known), None)
+        if there is not None:
+            raise FileExistsError(
+                f"{target} would replace the image {there}. Nothing was written: choose another "
+                "folder with --output."
+            )
+        if not _is_replaceable(target):
+            raise FileExistsError(
+                f"{target} is there, and is no result of `limbeck predict`. Nothing was written: "
+                "choose another folder with --output, or move that file away."
+            )
 
 
 def evaluation_transform(
@@ -207,3 +279,39 @@ def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dic
         }
         for label, score, box in rows
     ]
+
+
+def _is_picture(path: Path, left_out: LeftOut) -> bool:
+    """Whether an entry of a folder is an image file; what is not is counted as left out."""
+    if path.is_dir():
+        left_out.others.append(PurePath(path.name))
+        return False
+    return left_out.keeps_image(PurePath(path.name))
+
+
+def _names_of(path: Path) -> set[Hashable]:
+    """What two paths have in common that lead to one file, on this disk or on another one."""
+    names: set[Hashable] = {folded(os.path.realpath(path))}
+    with suppress(OSError):
+        found = path.stat()
+        names.add((found.st_dev, found.st_ino))
+    return names
+
+
+def _is_replaceable(target: Path) -> bool:
+    """Whether a result may be written: nothing is there, or a result of an earlier call."""
+    if target.name != RESULTS or not os.path.lexists(target):
+        return is_replaceable(target, SOFTWARE)
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(target.read_bytes())
+        is_ours = isinstance(content, dict) and all(map(_is_found, content.values()))
+        return is_ours and not target.is_symlink()
+    return False
+
+
+def _is_found(value: Any) -> bool:
+    """Whether a value is what was found on an image, as it stands in the results."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and {"class", "score"} <= each.keys() <= {"class", "score", "box"}
+        for each in value
+    )

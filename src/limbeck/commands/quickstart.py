@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 from jsonargparse import auto_cli
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from limbeck.report import (
     measure_latencies,
     plot_losses,
 )
+from limbeck.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,8 @@ def show(output: Path, runs: dict[str, tuple[Run, str]]) -> None:
     curves = {name: run.folder / "metrics.csv" for name, (run, _) in runs.items()}
     plot_losses(curves, output / "losses.png")
     pictures(models, output / "detections.png")
-    rich.get_console().print(table.to_rich())
-    rich.get_console().print(f"Written to {output}: table.md, losses.png, detections.png")
+    say(table.to_rich())
+    say(f"Written to {output}: table.md, losses.png, detections.png")
 
 
 def pictures(models: dict[str, nn.Module], out: Path, count: int = 6) -> None:

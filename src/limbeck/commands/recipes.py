@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import rich
 from jsonargparse import auto_cli
 from rich.syntax import Syntax
-from rich.table import Table
+
+from limbeck.terminal import Table, say
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def show_all() -> None:
     table = Table("recipe", "what it does")
     for name in names():
         table.add_row(name, _purpose(find(name)))
-    rich.get_console().print(table)
+    say(table)
 
 
 def _purpose(path: Path) -> str:
@@ -73,7 +73,7 @@ def show(name: str) -> None:
         name: The recipe's name, as `limbeck recipes list` gives it.
     """
     yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text())
-    rich.get_console().print(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
+    say(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
 
 
 def copy(name: str, to: Path) -> None:
@@ -92,4 +92,4 @@ def copy(name: str, to: Path) -> None:
         raise FileExistsError(f"{target} exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    rich.get_console().print(f"{target}: its first line says how it is run")
+    say(f"{target}: its first line says how it is run")

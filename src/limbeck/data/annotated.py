@@ -16,10 +16,10 @@ from limbeck.data.base import (
     Target,
     Task,
     VisionDataset,
-    is_sideways,
     open_image,
     to_rgb,
 )
+from limbeck.data.orientation import Frame, is_sideways, is_unsettled, turns
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,10 @@ class AnnotatedImage:
 class AnnotatedImages(VisionDataset):
     """A detection dataset of image files, which the class of each layout finds.
 
-    Boxes refer to the pixels as they are stored: an EXIF orientation is not applied, unless the
-    annotation states the size that the image has when it is turned upright.
+    Where an image has an EXIF orientation, its boxes are of the pixels as they are stored or as
+    they are seen, turned upright. The size that the annotation states decides which, where it is
+    that of one of the two alone. Otherwise ``boxes_of`` says it: for half turns and mirrored
+    images, square ones, and where no size is stated.
 
     Args:
         classes: The names of the classes, in the order of the labels.
@@ -136,6 +138,9 @@ class AnnotatedImages(VisionDataset):
             without objects. An evaluator counts on all of these as they are.
         keep_images_without_boxes: Whether ``training`` keeps images without objects, as examples
             of background.
+        boxes_of: The pixels that boxes are of where the size does not decide, "stored" or
+            "upright", as most annotation tools show them. Default (None): the stored ones, and the
+            number of such images is logged.
 
     Attributes:
         task: The task, which is ``"detection"``.
@@ -154,7 +159,10 @@ class AnnotatedImages(VisionDataset):
         source: Path,
         training: bool = False,
         keep_images_without_boxes: bool = False,
+        boxes_of: Frame | None = None,
     ) -> None:
+        if boxes_of not in (None, "stored", "upright"):
+            raise ValueError(f"boxes_of is {boxes_of!r}; expected 'stored', 'upright' or None")
         twice = sorted(name for name, count in Counter(classes).items() if count > 1)
         if twice:
             raise ValueError(f"{source}: several classes are named {twice}; rename all but one")
@@ -176,6 +184,9 @@ class AnnotatedImages(VisionDataset):
         self.classes = tuple(classes)
         self.images = tuple(kept)
         self.training = training
+        self.boxes_of: Frame = boxes_of or "stored"
+        if boxes_of is None:
+            _warn_of_orientations(kept, source)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -195,9 +206,8 @@ class AnnotatedImages(VisionDataset):
         """
         record = self.images[index]
         with open_image(record.path) as file:
-            turned = record.size == (file.width, file.height) != (file.height, file.width)
-            upright = turned and is_sideways(file)
-            image = to_rgb(ImageOps.exif_transpose(file) if upright else file)
+            turned = turns(file, record.size, self.boxes_of)
+            image = to_rgb(ImageOps.exif_transpose(file) if turned else file)
         height, width = image.shape[-2:]
         if record.size not in (None, (height, width)):
             raise BadSampleError(
@@ -215,7 +225,8 @@ class AnnotatedImages(VisionDataset):
         if record.size is not None:
             return record.size
         with open_image(record.path) as file:
-            return file.height, file.width
+            swapped = self.boxes_of == "upright" and is_sideways(file)
+            return (file.width, file.height) if swapped else (file.height, file.width)
 
 
 def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, training: bool) -> None:
@@ -240,4 +251,20 @@ def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, train
             first.path.name,
             first.size,
             "They are clipped, those outside left out" if training else "They are evaluated so",
+        )
+
+
+def _warn_of_orientations(images: Sequence[AnnotatedImage], source: Path) -> None:
+    """Log how many images have an EXIF orientation without a size that says what boxes are of."""
+    unsettled = [image for image in images if is_unsettled(image.path, image.size)]
+    if unsettled:
+        log.warning(
+            "%s: %d of %d images have an EXIF orientation that their size does not settle, such as "
+            "%s; their boxes are taken as of the stored pixels. Say boxes_of: upright if they were "
+            "drawn on the pictures as they are seen, as most annotation tools show them, and "
+            "boxes_of: stored if not. `limbeck predict` sees pictures upright.",
+            source,
+            len(unsettled),
+            len(images),
+            unsettled[0].path.name,
         )

@@ -17,8 +17,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 Task = Literal["detection", "classification"]
 Target = dict[str, Tensor] | Tensor
 
-ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # the EXIF tag, and its values that swap the sides
-
 
 class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
     """Images with targets, in the form that ``torchvision.transforms.v2`` reads.
@@ -132,8 +130,3 @@ def _from_16_bits(image: PIL.Image.Image) -> Tensor:
     if low < 0 or high > 65535:
         raise ValueError(f"its pixels range from {low} to {high}; expected 8 or 16 bits a channel")
     return ((pixels + 128) // 257).to(torch.uint8)
-
-
-def is_sideways(image: PIL.Image.Image) -> bool:
-    """Whether the image's EXIF orientation swaps its height and its width."""
-    return image.getexif().get(ORIENTATION) in SIDEWAYS

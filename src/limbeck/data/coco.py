@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.files import without_companions
+from limbeck.data.orientation import Frame
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ class COCO(AnnotatedImages):
         training: Whether to leave out what cannot be learnt from.
         keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
             background.
+        boxes_of: The pixels that boxes are of, "stored" or "upright", in images with an EXIF
+            orientation whose size does not tell; see :class:`AnnotatedImages`. Default (None): the
+            stored ones, and the number of such images is logged.
 
     Attributes:
         category_ids: The dataset's own id of each class, for results in COCO's format.
@@ -54,6 +59,7 @@ class COCO(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
+        boxes_of: Frame | None = None,
     ) -> None:
         folder, file = Path(images), Path(annotations)
         content = _load(file)
@@ -62,10 +68,11 @@ class COCO(AnnotatedImages):
             self.category_ids = tuple(sorted(names))
             entries = _by_id(content, "images")
             objects = _objects_by_image(content["annotations"], self.category_ids)
-            records = [_record(id_, entry, folder, objects) for id_, entry in entries.items()]
+            listed = [_record(id_, entry, folder, objects) for id_, entry in entries.items()]
             _warn_of_leftovers(objects, entries, file)
         except ValueError as error:
             raise ValueError(f"{file}: {error}. {FORMAT}") from error
+        records = without_companions(listed, file, lambda record: _within(record.path, folder))
         _check_files(folder, records, file)
         super().__init__(
             [names[i] for i in self.category_ids],
@@ -73,6 +80,7 @@ class COCO(AnnotatedImages):
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
+            boxes_of=boxes_of,
         )
 
 
@@ -218,6 +226,11 @@ def _record(
         size=(int(height), int(width)),
         objects=objects.get(id_, _objects([])),
     )
+
+
+def _within(path: Path, folder: Path) -> str:
+    """The part of a path that lies in a folder; an image may also be elsewhere."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
 def _check_files(folder: Path, records: list[AnnotatedImage], file: Path) -> None:

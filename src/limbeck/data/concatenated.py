@@ -8,6 +8,7 @@ import torch
 from torchvision import tv_tensors
 
 from limbeck.data.base import Target, VisionDataset
+from limbeck.names import escaped
 
 
 class Concatenated(VisionDataset):
@@ -27,8 +28,8 @@ class Concatenated(VisionDataset):
         for number, other in enumerate(datasets):
             if (other.task, other.classes) != (first.task, first.classes):
                 raise ValueError(
-                    f"datasets[{number}] is for {other.task}, of {', '.join(other.classes)}; "
-                    f"datasets[0] for {first.task}, of {', '.join(first.classes)}. State one list "
+                    f"datasets[{number}] is for {other.task}, of {_listed(other)}; "
+                    f"datasets[0] for {first.task}, of {_listed(first)}. State one list "
                     "of classes for all."
                 )
         self.task, self.classes = first.task, first.classes
@@ -58,3 +59,8 @@ class Concatenated(VisionDataset):
         index %= len(self)
         number = bisect_right(self._ends, index)
         return self.datasets[number], index - (self._ends[number - 1] if number else 0)
+
+
+def _listed(dataset: VisionDataset) -> str:
+    """The names of its classes in one line."""
+    return ", ".join(map(escaped, dataset.classes))

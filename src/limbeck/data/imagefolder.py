@@ -1,13 +1,15 @@
 """Classification datasets as folders of images, with one folder for each class."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from PIL import ImageOps
 from torchvision import tv_tensors
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.datasets.folder import make_dataset
 
-from limbeck.data.base import Target, Task, VisionDataset, is_sideways, open_image, to_rgb
+from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
+from limbeck.data.files import SUFFIXES, LeftOut, is_companion
+from limbeck.data.orientation import is_sideways
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"}
@@ -16,8 +18,9 @@ LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"
 class ImageFolder(VisionDataset):
     """A dataset in the layout of ``torchvision.datasets.ImageFolder``: a folder is a class.
 
-    The classes are the names of the folders, sorted; hidden folders are left out. Photographs are
-    turned upright as their EXIF orientation says.
+    The classes are the names of the folders, sorted. Hidden files and folders, those that operating
+    systems leave behind, and files that are no images are left out; their numbers are logged.
+    Photographs are turned upright as their EXIF orientation says.
 
     Args:
         root: The folder of one split, such as ``clothing/train``, which holds a folder of images
@@ -38,9 +41,14 @@ class ImageFolder(VisionDataset):
         folder = Path(root)
         self.classes = _classes(folder)
         indices = {name: index for index, name in enumerate(self.classes)}
+        left_out = LeftOut(folder)
         self.samples: list[tuple[str, int]] = make_dataset(
-            folder, indices, IMG_EXTENSIONS, allow_empty=True
+            folder,
+            indices,
+            is_valid_file=lambda path: left_out.keeps_image(Path(path).relative_to(folder)),
+            allow_empty=True,
         )
+        left_out.say()
         counts = torch.tensor([label for _, label in self.samples]).bincount(
             minlength=len(self.classes)
         )
@@ -48,7 +56,7 @@ class ImageFolder(VisionDataset):
         if empty:
             raise FileNotFoundError(
                 f"{folder}: {len(empty)} of the {len(self.classes)} classes have no image, the "
-                f"first is {folder / empty[0]}; expected images ({' '.join(IMG_EXTENSIONS)}) in "
+                f"first is {folder / empty[0]}; expected images ({' '.join(SUFFIXES)}) in "
                 "each: add some, or take the folder away in every split"
             )
 
@@ -72,7 +80,9 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; {expected}")
     found = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not is_companion(PurePath(path.name))
     )
     if not found:
         raise FileNotFoundError(f"{folder} holds no folder; {expected}")

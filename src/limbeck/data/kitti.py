@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.files import images_by_stem, without_companions
+from limbeck.data.orientation import Frame
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,9 @@ class KITTI(AnnotatedImages):
             side of less than one pixel, and images without objects.
         keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
             background.
+        boxes_of: The pixels that boxes are of, "stored" or "upright", in images with an EXIF
+            orientation whose size does not tell; see :class:`AnnotatedImages`. Default (None): the
+            stored ones, and the number of such images is logged.
         classes: The types of objects that are classes, in the order of the labels.
 
     Raises:
@@ -55,6 +60,7 @@ class KITTI(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
+        boxes_of: Frame | None = None,
         classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist"),
     ) -> None:
         folder = Path(root)
@@ -68,9 +74,9 @@ class KITTI(AnnotatedImages):
         source, frames = _frames(folder, split)
         rows = {frame: _parse(labels / f"{frame}.txt") for frame in frames}
         _check_classes(classes, {row.type for of_frame in rows.values() for row in of_frame}, root)
-        _check_images(images, frames, source)
+        files = _image_files(images, frames, source)
         records = [
-            AnnotatedImage(images / f"{frame}.png", image_id, None, _objects(of_frame, classes))
+            AnnotatedImage(files[frame], image_id, None, _objects(of_frame, classes))
             for image_id, (frame, of_frame) in enumerate(rows.items())
         ]
         super().__init__(
@@ -79,6 +85,7 @@ class KITTI(AnnotatedImages):
             source=source,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
+            boxes_of=boxes_of,
         )
 
 
@@ -97,8 +104,9 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
     lists = folder / "ImageSets"
     file = lists / f"{split}.txt"
     if file.is_file():
-        return file, file.read_text(encoding="utf-8-sig", errors="replace").split()
-    listed = sorted(path.stem for path in lists.glob("*.txt"))
+        frames = file.read_text(encoding="utf-8-sig", errors="replace").split()
+        return file, without_companions(frames, file)
+    listed = sorted(path.stem for path in lists.glob("*.txt") if path.name[0] != ".")
     halves = {"train": slice(0, None, 2), "val": slice(1, None, 2), "trainval": slice(None)}
     # Half of our own beside a list of the other half would share frames with it.
     if split not in halves or (split != "trainval" and {"train", "val"} & set(listed)):
@@ -106,7 +114,8 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
             f"{file} does not exist; the splits here are {listed}. Add that list, the id of a "
             'frame a line; without any list, "train", "val" and "trainval" are ours'
         )
-    every = sorted(path.stem for path in (folder / "training/label_2").glob("*.txt"))
+    labels = folder / "training/label_2"
+    every = without_companions(sorted(path.stem for path in labels.glob("*.txt")), labels)
     frames = every[halves[split]]
     if split != "trainval":
         log.warning(
@@ -119,7 +128,7 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
             len(every),
             lists,
         )
-    return folder / "training/label_2", frames
+    return labels, frames
 
 
 def _parse(path: Path) -> list[_Row]:
@@ -165,14 +174,16 @@ def _check_classes(classes: Sequence[str], found: set[str], root: str | Path) ->
             )
 
 
-def _check_images(folder: Path, frames: list[str], source: Path) -> None:
-    present = {path.name for path in folder.iterdir()}
-    missing = [frame for frame in frames if f"{frame}.png" not in present]
+def _image_files(folder: Path, frames: list[str], source: Path) -> dict[str, Path]:
+    """The image file of each frame; KITTI's own are PNG."""
+    files = images_by_stem(folder, frames)
+    missing = [frame for frame in frames if frame not in files]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of the {len(frames)} images of {source} are not in {folder}, the "
             f"first is {missing[0]}.png; add them, or take them off the list of the split"
         )
+    return files
 
 
 def _objects(rows: Sequence[_Row], classes: Sequence[str]) -> Objects:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.files import images_by_stem, without_companions
+from limbeck.data.orientation import Frame
 
 PASCAL = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -34,6 +35,9 @@ class VOC(AnnotatedImages):
             and images without objects.
         keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
             background.
+        boxes_of: The pixels that boxes are of, "stored" or "upright", in images with an EXIF
+            orientation whose size does not tell; see :class:`AnnotatedImages`. Default (None): the
+            stored ones, and the number of such images is logged.
         classes: The names of the classes in the order of the labels; any other name is an error.
             Default (None): the 20 classes of PASCAL or, where the annotations of any split have a
             name that is not among them, all names that are found, sorted.
@@ -51,14 +55,20 @@ class VOC(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
+        boxes_of: Frame | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         folder = Path(root)
         file, names = _read_split(folder, split)
         annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
         if classes is None:
-            every = (folder / "Annotations").glob("*.xml")
-            rest = [_parse(path) for path in sorted(every) if path.stem not in annotations]
+            source = folder / "Annotations"
+            every = sorted(path.name for path in source.glob("*.xml"))
+            rest = [
+                _parse(source / name)
+                for name in without_companions(every, source)
+                if name.removesuffix(".xml") not in annotations
+            ]
             found = {name for one in [*annotations.values(), *rest] for name in one.names}
             classes = PASCAL if found <= set(PASCAL) else sorted(found)
         files = _image_files(folder / "JPEGImages", names)
@@ -72,6 +82,7 @@ class VOC(AnnotatedImages):
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
+            boxes_of=boxes_of,
         )
 
 
@@ -120,20 +131,18 @@ def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
         )
     file = lists / f"{split}.txt"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} does not exist; the splits here are {sorted(p.stem for p in lists.iterdir())}"
-        )
+        splits = sorted(path.stem for path in lists.iterdir() if path.name[0] != ".")
+        raise FileNotFoundError(f"{file} does not exist; the splits here are {splits}")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: {error}; expected UTF-8, one image a line: save it so") from None
-    return file, [line.strip() for line in lines if line.strip()]
+    return file, without_companions([line.strip() for line in lines if line.strip()], file)
 
 
 def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:
     """The image file of each name, whatever its format."""
-    images = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMG_EXTENSIONS)
-    files = {path.stem: path for path in images}
+    files = images_by_stem(folder, names)
     missing = [name for name in names if name not in files]
     if missing:
         raise FileNotFoundError(

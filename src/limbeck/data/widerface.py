@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.files import without_companions
+from limbeck.data.orientation import Frame
 
 Rows = NDArray[np.int64]  # one for each face of an image
 
@@ -39,6 +41,9 @@ class WIDERFace(AnnotatedImages):
             side of less than one pixel, and images without faces.
         keep_images_without_boxes: Whether ``training`` keeps images without faces, as examples of
             background.
+        boxes_of: The pixels that boxes are of, "stored" or "upright", in images with an EXIF
+            orientation whose size does not tell; see :class:`AnnotatedImages`. Default (None): the
+            stored ones, and the number of such images is logged.
 
     Raises:
         FileNotFoundError: The layout, the annotations, a list or an image is missing.
@@ -55,10 +60,12 @@ class WIDERFace(AnnotatedImages):
         events: Sequence[str] | None = None,
         training: bool = False,
         keep_images_without_boxes: bool = False,
+        boxes_of: Frame | None = None,
     ) -> None:
         file, faces = read_annotations(Path(root) / "wider_face_split", split)
         if events is not None:
             faces = _of_events(faces, events, file)
+        faces = {name: faces[name] for name in without_companions(faces, file)}
         folder = Path(root) / f"WIDER_{split}" / "images"
         _check_images(folder, faces, file)
         lists = {} if ground_truth is None else read_lists(Path(ground_truth), split, faces)
@@ -77,6 +84,7 @@ class WIDERFace(AnnotatedImages):
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
+            boxes_of=boxes_of,
         )
 
 

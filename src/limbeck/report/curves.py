@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from limbeck.report.style import COLOURS, GREY, INK, PALE, save
+from limbeck.report.style import COLOURS, GREY, INK, PALE, as_drawn, save
 
 TOTAL, WEIGHTED, SCORE = "train/total", "train/weighted/", "val/"
 PANELS_A_ROW = 3
@@ -110,12 +110,13 @@ def _draw_panel(axis: Axes, column: str, runs: Mapping[str, Run]) -> None:
     for (name, run), colour in zip(runs.items(), cycle(COLOURS), strict=False):
         steps, values = run.get(column, (np.empty(0), np.empty(0)))
         if is_score:
-            axis.plot(steps, values, color=colour, marker="o", markersize=4, label=name)
+            axis.plot(steps, values, color=colour, marker="o", markersize=4, label=as_drawn(name))
         else:
             axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
-            axis.plot(steps, smooth(values), color=colour, linewidth=1.8, label=name)
+            axis.plot(steps, smooth(values), color=colour, linewidth=1.8, label=as_drawn(name))
     title = {TOTAL: "total loss"}.get(column, column.removeprefix(WEIGHTED))
-    axis.set_title(f"{column.removeprefix(SCORE)}, validation" if is_score else title, color=INK)
+    title = f"{column.removeprefix(SCORE)}, validation" if is_score else title
+    axis.set_title(as_drawn(title), color=INK)
     _limit(axis, [run[column][1] for run in runs.values() if column in run])
     _dress(axis)
 

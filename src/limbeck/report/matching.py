@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from limbeck.report.style import COLOURS, INK, save
+from limbeck.report.style import COLOURS, INK, as_drawn, save
 
 CELL = 1.1  # the side of a drawn map, in inches
 GUIDES = 4  # how many teacher channels are shown at most
@@ -34,7 +34,7 @@ def flow_matrix(flow: Tensor, teachers: int, out: Path, title: str = "") -> None
     left_over = teachers - students * count
     axes.set_xlabel(f"teacher's {teachers} channels, {left_over} of them guide nobody", color=INK)
     axes.set_ylabel(f"student's {students}", color=INK)
-    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_title(as_drawn(title), fontsize=11, color=INK)
     save(figure, out)
 
 
@@ -71,7 +71,7 @@ def matched_maps(
         low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
         for axis, values, name in zip(row, maps, names, strict=True):
             _draw_map(axis, values, low, high, name)
-    figure.suptitle(title, fontsize=11, color=INK)
+    figure.suptitle(as_drawn(title), fontsize=11, color=INK)
     save(figure, out)
 
 

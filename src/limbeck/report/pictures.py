@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, save
+from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
 FONT = 7  # the size of the letters, in points
@@ -47,7 +47,11 @@ def detection_grid(
 
 
 def detection_picture(
-    image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str], out: Path
+    image: Tensor,
+    found: Mapping[str, Tensor],
+    classes: Sequence[str],
+    out: Path,
+    software: str | None = None,
 ) -> None:
     """Draw boxes over one image, and keep the image's own pixels.
 
@@ -58,13 +62,14 @@ def detection_picture(
         classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
             labels are shown as numbers.
         out: The picture to write. Its suffix decides the format.
+        software: The program that a PNG says it is from. None: matplotlib.
     """
     height, width = image.shape[1:]
     figure = Figure(figsize=(width / DPI, height / DPI))
     axis = figure.add_axes((0, 0, 1, 1))
     _draw_image(axis, image)
     _draw_boxes(axis, found, classes, score_threshold=0.0)
-    save(figure, out, DPI)
+    save(figure, out, DPI, software)
 
 
 def overlay_grid(
@@ -73,6 +78,7 @@ def overlay_grid(
     overlays: Mapping[str, Sequence[Tensor]],
     classes: Sequence[str],
     out: Path,
+    software: str | None = None,
 ) -> None:
     """Draw a row for each image: its boxes with their names, then each overlay with the boxes.
 
@@ -83,6 +89,7 @@ def overlay_grid(
             stays as it is, to 1.
         classes: The class names. Label ``i + 1`` is ``classes[i]``.
         out: The picture to write. Its suffix decides the format.
+        software: The program that a PNG says it is from. None: matplotlib.
 
     Raises:
         ValueError: There is nothing to draw, or a column has not one item for each image.
@@ -94,7 +101,7 @@ def overlay_grid(
             _draw_overlay(axis, of_images[row])
             for box, label in zip(truth[row]["boxes"].tolist(), truth[row]["labels"], strict=True):
                 _draw_frame(axis, box, int(label))
-    save(figure, out)
+    save(figure, out, software=software)
 
 
 def _grid(
@@ -116,7 +123,7 @@ def _grid(
         for axis in of_image:
             _draw_image(axis, image)
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title, fontsize=11, color=INK)
+        axis.set_title(as_drawn(title), fontsize=11, color=INK)
     return figure, axes
 
 
@@ -142,7 +149,7 @@ def _draw_boxes(
     labels = item["labels"].tolist()
     scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
     for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
-        name = classes[label - 1] if classes else str(label)
+        name = as_drawn(classes[label - 1]) if classes else str(label)
         if score is None:
             _draw_box(axis, box, name, label)
         elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table as RichTable
-from rich.text import Text
-
+from limbeck import terminal
+from limbeck.names import in_markdown
 from limbeck.report.cost import Cost
 
 MISSING = "-"
+LEFT = ("model", "note")  # the columns of words
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,28 @@ class Table:
     rows: Sequence[Row]
     title: str
 
-    def to_rich(self) -> RichTable:
+    def to_rich(self) -> terminal.Table:
         """The table for the terminal."""
-        first, *others = self._columns().items()
-        table = RichTable(title=Text(self.title))
-        table.add_column(first[0])
-        for head, _ in others:
-            table.add_column(head, justify="left" if head == "note" else "right")
+        table = terminal.Table(title=self.title)
+        for head, _ in self._columns():
+            table.add_column(head, justify="left" if head in LEFT else "right")
         for cells in self._lines():
-            table.add_row(*map(Text, cells))  # Text, as brackets in a name are no markup
+            table.add_row(*cells)
         return table
 
     def to_markdown(self) -> str:
         """The table for a file; its columns line up, as people also read the file as it is."""
-        columns = self._columns()
-        widths = {head: max(3, len(head), *map(len, cells)) for head, cells in columns.items()}
-        left = {"model", "note"}
-        aligns = [f"<{w}" if head in left else f">{w}" for head, w in widths.items()]
-        rule = ["-" * w if head in left else "-" * (w - 1) + ":" for head, w in widths.items()]
-        lines = [_line(list(columns), aligns), _line(rule, aligns)]
-        lines += [_line(cells, aligns) for cells in self._lines()]
-        return "\n".join([f"## {self.title}", "", *lines, ""])
+        columns = [list(map(in_markdown, (head, *cells))) for head, cells in self._columns()]
+        widths = [max(3, *map(len, column)) for column in columns]
+        sides = ["<" if column[0] in LEFT else ">" for column in columns]
+        aligns = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+        rule = [
+            "-" * width if side == "<" else "-" * (width - 1) + ":"
+            for side, width in zip(sides, widths, strict=True)
+        ]
+        head, *rows = zip(*columns, strict=True)
+        lines = [_line(cells, aligns) for cells in (head, rule, *rows)]
+        return "\n".join([f"## {in_markdown(self.title)}", "", *lines, ""])
 
     def save(self, folder: Path) -> None:
         """Write ``table.md``, and ``table.json`` with the values as they were measured.
@@ -77,24 +78,25 @@ class Table:
         (folder / "table.md").write_text(self.to_markdown(), encoding="utf-8")
         rows = [asdict(row) | {"scores": _finite(row.scores)} for row in self.rows]
         content = json.dumps({"title": self.title, "rows": rows}, indent=2, ensure_ascii=False)
-        (folder / "table.json").write_text(content + "\n", encoding="utf-8")
+        (folder / "table.json").write_text(content + "\n", "utf-8", errors="backslashreplace")
 
     def _lines(self) -> list[list[str]]:
-        return [list(cells) for cells in zip(*self._columns().values(), strict=True)]
+        return [list(cells) for cells in zip(*(c for _, c in self._columns()), strict=True)]
 
-    def _columns(self) -> dict[str, list[str]]:
+    def _columns(self) -> list[tuple[str, list[str]]]:
+        """The head and the cells of each column."""
         costs = [row.cost for row in self.rows]
         scores = dict.fromkeys(name for row in self.rows for name in row.scores)
-        columns = {"model": [row.name for row in self.rows]}
-        columns |= {name: [_score(row.scores.get(name)) for row in self.rows] for name in scores}
-        columns |= {
-            "params (M)": _aligned([c.parameters / 1e6 if c else None for c in costs]),
-            "GFLOPs": _aligned([c.gflops if c else None for c in costs]),
-            "latency (ms)": _aligned([c.latency_ms if c else None for c in costs]),
-            "training": [_duration(row.train_seconds) for row in self.rows],
-        }
         notes = [row.note for row in self.rows]
-        return columns | ({"note": notes} if any(notes) else {})
+        return [
+            ("model", [row.name for row in self.rows]),
+            *((name, [_score(row.scores.get(name)) for row in self.rows]) for name in scores),
+            ("params (M)", _aligned([c.parameters / 1e6 if c else None for c in costs])),
+            ("GFLOPs", _aligned([c.gflops if c else None for c in costs])),
+            ("latency (ms)", _aligned([c.latency_ms if c else None for c in costs])),
+            ("training", [_duration(row.train_seconds) for row in self.rows]),
+            *([("note", notes)] if any(notes) else []),
+        ]
 
 
 def _line(cells: Sequence[str], aligns: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import lightning.pytorch as L
-import rich
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.pair import Pair
 from limbeck.schedules import Schedule
+from limbeck.terminal import say
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
@@ -282,4 +282,4 @@ def _student(pl_module: L.LightningModule) -> nn.Module:
 
 @rank_zero_only
 def _show(*what: Any) -> None:
-    rich.get_console().print(*what, sep="\n")
+    say(*what, sep="\n")

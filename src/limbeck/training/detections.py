@@ -5,10 +5,14 @@ the order of their boxes, which average precision is about. Here they have eight
 keep all float32 numbers near 1 apart.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
@@ -16,6 +20,9 @@ from torch import Tensor, distributed
 
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
+from limbeck.names import escaped, file_names
+
+log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -34,7 +41,18 @@ class Found(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-File = tuple[str, str]  # its name in the folder, and its text
+class File(NamedTuple):
+    """One file that is written.
+
+    Attributes:
+        folder: The folder in the folder of all files that it lies in; empty where it is that.
+        name: The name of the file, which may hold anything that a class may be called.
+        text: What stands in it.
+    """
+
+    folder: str
+    name: str
+    text: str
 
 
 def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -51,14 +69,14 @@ def voc_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File
     Yields:
         The name and the text of each file.
     """
-    stems = {image.image_id: image.path.stem for image in dataset.images}
+    stems = _image_names(dataset)
     for name in dataset.classes:
         of_class = [each for each in found if each.name == name]
         lines = (
             f"{stems[image]} {score:.8f} {x1 + 1:.1f} {y1 + 1:.1f} {x2:.1f} {y2:.1f}\n"
             for image, _, score, (x1, y1, x2, y2) in of_class
         )
-        yield f"comp4_det_test_{name}.txt", "".join(lines)
+        yield File("", f"comp4_det_test_{name}.txt", "".join(lines))
 
 
 def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -81,7 +99,7 @@ def kitti_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[Fi
             f"-1 -1 -1 -1000 -1000 -1000 -10 {score:.8f}\n"
             for _, name, score, (x1, y1, x2, y2) in of_image
         )
-        yield f"{image.stem}.txt", "".join(lines)
+        yield File("", f"{image.stem}.txt", "".join(lines))
 
 
 def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterator[File]:
@@ -103,16 +121,24 @@ def wider_face_files(dataset: AnnotatedImages, found: Sequence[Found]) -> Iterat
             f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {score:.8f}\n"
             for _, _, score, (x1, y1, x2, y2) in sorted(of_image, key=attrgetter("score"))[::-1]
         )
-        yield (
-            f"{image.parent.name}/{image.stem}.txt",
-            f"{image.stem}\n{len(of_image)}\n{''.join(lines)}",
-        )
+        text = f"{image.stem}\n{len(of_image)}\n{''.join(lines)}"
+        yield File(image.parent.name, f"{image.stem}.txt", text)
 
 
-_Writer = Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
-_WRITERS: dict[type[AnnotatedImages], _Writer] = {
-    KITTI: kitti_files,
-    WIDERFace: wider_face_files,
+class _Format(NamedTuple):
+    """How files are written, and what the text of one that was written is like.
+
+    Scores of eight decimals are limbeck's alone. Annotations have other columns.
+    """
+
+    write: Callable[[AnnotatedImages, Sequence[Found]], Iterator[File]]
+    text: re.Pattern[str]
+
+
+_VOC = _Format(voc_files, re.compile(r"(\S+ \d\.\d{8}( \S+){4}\n)*"))
+_FORMATS: dict[type[AnnotatedImages], _Format] = {
+    KITTI: _Format(kitti_files, re.compile(r"(\S+ -1 -1 -10( \S+){11} \d\.\d{8}\n)*")),
+    WIDERFace: _Format(wider_face_files, re.compile(r".*\n\d+\n((\S+ ){4}\d\.\d{8}\n)*")),
 }
 
 
@@ -124,7 +150,7 @@ class DetectionFiles(L.Callback):
 
     Args:
         folder: The folder to write into, which is made where it is missing. Files of an earlier
-            validation are replaced.
+            validation are replaced, and no others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,7 +158,7 @@ class DetectionFiles(L.Callback):
         self.found: list[Found] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a validation set that has no image files, whose names are to be written."""
+        """Refuse a validation set without image files, and to replace what is no detections."""
         module: Any = pl_module
         dataset = module.data.datasets["validation"]
         if not isinstance(dataset, AnnotatedImages):
@@ -143,6 +169,14 @@ class DetectionFiles(L.Callback):
             )
         self.dataset = dataset
         self.found = []
+        own = [form for kind, form in _FORMATS.items() if isinstance(dataset, kind)]
+        self.format = own[0] if own else _VOC
+        for path, _ in self._paths([]):
+            if os.path.lexists(path) and not _holds(path, self.format.text):
+                raise FileExistsError(
+                    f"{path} is there, and holds no detections that limbeck has written: "
+                    "--detections would replace it. Choose another folder."
+                )
 
     def on_validation_batch_end(
         self,
@@ -176,12 +210,52 @@ class DetectionFiles(L.Callback):
             distributed.all_gather_object(found, self.found)
         if not trainer.is_global_zero:
             return
-        own = [write for kind, write in _WRITERS.items() if isinstance(self.dataset, kind)]
-        write = own[0] if own else voc_files
-        for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
-            path = self.folder / name
+        paths = self._paths(sorted(chain(*found), key=attrgetter("image")))
+        _say_renamed({file.name: path.name for path, file in paths}, self.folder)
+        for path, file in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+            path.write_text(file.text, "utf-8", errors="backslashreplace")
+
+    def _paths(self, found: Sequence[Found]) -> list[tuple[Path, File]]:
+        """All files, each with the path that it is written to, another one on every disk."""
+        files = list(self.format.write(self.dataset, found))
+        folders = file_names({file.folder: file.folder for file in files if file.folder})
+        names = file_names({file.name: file.name for file in files})
+        return [(self.folder / folders.get(f.folder, "") / names[f.name], f) for f in files]
+
+
+def _image_names(dataset: AnnotatedImages) -> dict[int, str]:
+    """What each image is called in a line with columns, without spaces.
+
+    That is its stem or, where images share one, the path from the folder that holds all images.
+    """
+    paths = {image.image_id: image.path.absolute() for image in dataset.images}
+    root = os.path.commonpath([path.parent for path in paths.values()])
+    names = {id_: path.stem for id_, path in paths.items()}
+    if len(set(names.values())) < len(names):
+        names = {id_: path.relative_to(root).as_posix() for id_, path in paths.items()}
+    return {id_: escaped(name, " ") for id_, name in names.items()}
+
+
+def _holds(path: Path, text: re.Pattern[str]) -> bool:
+    """Whether a path is a file, and no link to one elsewhere, whose text is of this kind."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    return text.fullmatch(path.read_text("utf-8", errors="replace")) is not None
+
+
+def _say_renamed(names: Mapping[str, str], folder: Path) -> None:
+    """Log how many files are called otherwise than their classes or images would have it."""
+    renamed = [name for name, written in names.items() if name != written]
+    if renamed:
+        log.warning(
+            "%s: %d files have other names, as not every disk takes all characters, such as %s for "
+            "%s",
+            folder,
+            len(renamed),
+            names[renamed[0]],
+            shorten(escaped(renamed[0]), 100),
+        )
 
 
 def _by_image(

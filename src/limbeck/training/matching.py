@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from limbeck.methods import MGD, Step
+from limbeck.names import file_names
 from limbeck.report.matching import flow_matrix, matched_maps
 
 
@@ -46,17 +47,25 @@ class MatchingPictures(L.Callback):
             return
         images, targets = batch
         _, steps = module.pair.run(images[:1], targets[:1])
-        for name, method in calibrated:
-            for place in method.places:
-                stem = f"{name}_{place.replace('.', '_')}"
-                folder = Path(trainer.default_root_dir, "matching")
-                self._draw(method, steps[name], place, folder / stem)
+        places = [(name, method, place) for name, method in calibrated for place in method.places]
+        files = file_names(
+            {
+                (name, place, what): f"{name}_{place.replace('.', '_')}_{what}.png"
+                for name, _, place in places
+                for what in ("flow", "maps")
+            }
+        )
+        folder = Path(trainer.default_root_dir, "matching")
+        for name, method, place in places:
+            flow, maps = (folder / files[name, place, what] for what in ("flow", "maps"))
+            self._draw(method, steps[name], place, f"{name}, {place}", flow, maps)
 
-    def _draw(self, method: MGD, step: Step, place: str, out: Path) -> None:
+    def _draw(
+        self, method: MGD, step: Step, place: str, title: str, flow_out: Path, maps_out: Path
+    ) -> None:
         student, reduced, flow = method.matched(step, place)
         teacher = step.taught.features[place]
-        title = f"{out.name}: flow found on {method.found_on} images"
-        flow_matrix(flow.cpu(), teacher.shape[1], out.with_name(f"{out.name}_flow.png"), title)
+        found = f"{title}: flow found on {method.found_on} images"
+        flow_matrix(flow.cpu(), teacher.shape[1], flow_out, found)
         shown = list(range(0, len(flow), -(-len(flow) // self.channels)))
-        maps = out.with_name(f"{out.name}_maps.png")
-        matched_maps(student[0], reduced[0], teacher[0], flow.cpu(), shown, maps, out.name)
+        matched_maps(student[0], reduced[0], teacher[0], flow.cpu(), shown, maps_out, title)

@@ -16,6 +16,7 @@ from limbeck.metrics import (
     VOCAveragePrecision,
     WIDERFaceAveragePrecision,
 )
+from limbeck.names import escaped
 
 MetricName = Literal["auto", "coco", "voc", "kitti", "kitti_2012", "widerface"]
 MetricOfClasses = Callable[[Sequence[str]], Metric]
@@ -86,7 +87,7 @@ def _made(metric: MetricOfClasses, classes: Sequence[str]) -> Metric:
 
 def headline_of(metric: Metric) -> str:
     """The name of the score that a run is judged by: ``metric.headline``, or that of its class."""
-    return str(getattr(metric, "headline", type(metric).__name__))
+    return escaped(str(getattr(metric, "headline", type(metric).__name__)))
 
 
 def higher_is_better(metric: Metric) -> bool:
@@ -103,14 +104,15 @@ def named_scores(metric: Metric) -> dict[str, Tensor]:
             (such as a list of classes) are no scores and are left out.
 
     Returns:
-        The scalars by their names.
+        The scalars by their names, as they are columns of a log: names of classes in them may hold
+        anything, see :func:`limbeck.names.escaped`.
 
     Raises:
         ValueError: The headline is not among them.
     """
     headline, found = headline_of(metric), metric.compute()
     several = found if isinstance(found, Mapping) else {headline: found}
-    values = {name: torch.as_tensor(value) for name, value in several.items()}
+    values = {escaped(name): torch.as_tensor(value) for name, value in several.items()}
     scores = {name: value.reshape(()) for name, value in values.items() if value.numel() == 1}
     if headline not in scores:
         stated = "has no attribute `headline`"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import BadSampleError, VisionDataset
+from limbeck.names import escaped
 from limbeck.training.data import DataModule
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def _reason(dataset: VisionDataset, index: int) -> str:
     try:
         dataset[index]
     except BadSampleError as error:
-        return " ".join(str(error).split())
+        return escaped(str(error))
     return f"image {index} (counting from 0) could not be read once, but can be now"
 
 

@@ -115,3 +115,26 @@ def test_what_is_written_for_detectron2_reads_back(bgr: bool) -> None:
     assert_octaves(found.anchor_sizes)
     assert "# classes: a, b, c" in text
     assert yaml.safe_load(text)["MODEL"]["FPN"]["IN_FEATURES"] == ["res3", "res4", "res5"]
+
+
+NAMES = (
+    "cat", "a\nMODEL: {WEIGHTS: stolen}", "nul\0l", "\u2028x", "\x85", "\ud800", "a, b", "#", "%0A",
+)  # fmt: skip
+
+
+def test_names_of_classes_stay_in_their_comment() -> None:
+    plain = yaml.safe_load(detectron2_config("retinanet", RETINANET))
+    text = detectron2_config("retinanet", RETINANET, classes=NAMES)
+    assert yaml.safe_load(text) == plain
+    (line,) = (line for line in text.splitlines() if "classes: " in line)
+    assert line.startswith("# classes: cat, a%0AMODEL: {WEIGHTS: stolen}, nul%00l, ")
+    assert '"a, b"' in line
+    text.encode()
+
+
+def test_other_classes_are_another_comment() -> None:
+    one, two, three = (
+        detectron2_config("retinanet", RETINANET, classes=names)
+        for names in (["a", "b"], ["a, b"], ['"a, b"'])
+    )
+    assert len({one, two, three}) == 3

@@ -30,3 +30,15 @@ def test_anchors_that_are_not_four_strides() -> None:
     sizes[0] = [10, 30]
     with pytest.raises(ValueError, match="the same scales on all levels"):
         mmdetection_config("retinanet", RETINANET | {"anchor_sizes": sizes})
+
+
+NAMES = ("cat", "a\nmodel = None", "'); import os #", "nul\0l", "\u2028x", "\ud800", "x" * 300)
+
+
+def test_names_of_classes_are_literals_of_python() -> None:
+    text = mmdetection_config("retinanet", RETINANET, classes=NAMES)
+    text.encode()
+    made: dict[str, Any] = {}
+    exec(text, made)
+    assert made["metainfo"] == {"classes": NAMES}
+    assert made["model"]["type"] == "RetinaNet"

@@ -6,6 +6,7 @@ from typing import Any
 
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
 from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES, MMDETECTION_BACKBONES
+from limbeck.names import escaped
 from limbeck.presets import (
     PRESETS,
     PresetName,
@@ -133,4 +134,4 @@ def comments(detector: DetectorArguments, library: PresetName, unsaid: Sequence[
     numerics = differences(detector.preset, PRESETS[_KINDS[detector.arch]][library])
     lines = ["Beside weights that limbeck converted. What cannot be said here:", *numerics, *unsaid]
     lines = lines if len(lines) > 1 else ["Beside weights that limbeck converted."]
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {escaped(line)}\n" for line in lines)

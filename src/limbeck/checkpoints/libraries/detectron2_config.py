@@ -4,6 +4,7 @@ A configuration that is written builds the network that the weights are of, and 
 does. What Detectron2 has no words for stands in comments at its beginning.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -174,7 +175,7 @@ def detectron2_config(
         },
         "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
     }
-    unsaid = [f"classes: {', '.join(classes)}"] if classes else []
+    unsaid = [f"classes: {', '.join(map(_listed, classes))}"] if classes else []
     if arch == "retinanet" and last < 7:
         unsaid.append(f"the pyramid ends at P{last}; Detectron2 adds P6 and P7, unused")
     elif arch == "retinanet" and detector.from_p5:
@@ -185,6 +186,11 @@ def detectron2_config(
         unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
     text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
     return comments(detector, "detectron2", unsaid) + text
+
+
+def _listed(name: str) -> str:
+    """The name of a class in a list with commas, in quotation marks where it has a comma itself."""
+    return json.dumps(name, ensure_ascii=False) if {",", '"'} & {*name} else name
 
 
 def _d2_retinanet(detector: DetectorArguments) -> dict[str, Any]:

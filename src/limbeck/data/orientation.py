@@ -1,0 +1,75 @@
+"""The EXIF orientation of photographs: which way up the pixels of a file are seen.
+
+A camera that is held upright stores the pixels as its sensor lies, and notes in EXIF how they are
+to be turned or mirrored. Viewers, browsers and most annotation tools show the picture so.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import PIL.Image
+
+from limbeck.data.base import open_image
+
+Frame = Literal["stored", "upright"]
+
+_TAG = 0x0112
+_SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
+_REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some formats at the end
+_MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
+
+
+def is_sideways(image: PIL.Image.Image) -> bool:
+    """Whether the image's EXIF orientation swaps its height and its width."""
+    return image.getexif().get(_TAG) in _SIDEWAYS
+
+
+def turns(image: PIL.Image.Image, size: tuple[int, int] | None, frame: Frame) -> bool:
+    """Whether an image is turned upright for its boxes.
+
+    Args:
+        image: The open image.
+        size: The (height, width) that its annotation states. It decides where the orientation
+            swaps sides of different lengths. None: it states none.
+        frame: The pixels that the boxes are of where the size does not decide.
+
+    Returns:
+        Whether the boxes are of the image as it is seen.
+    """
+    stored, swapped = (image.height, image.width), (image.width, image.height)
+    if size == swapped != stored:
+        return is_sideways(image)
+    return frame == "upright" and not (size == stored != swapped and is_sideways(image))
+
+
+def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
+    """Whether an image file has an orientation, and its stated size does not say what boxes are of.
+
+    The pixels are not decoded, and most files are read in part.
+
+    Args:
+        path: The image file. One that cannot be read is no matter here.
+        size: The (height, width) that its annotation states. None: it states none.
+
+    Returns:
+        Whether only the user can say it.
+    """
+    try:
+        if not path.is_file() or not _may_have_exif(path):  # a pipe would be waited for
+            return False
+        with open_image(path) as image:
+            orientation = image.getexif().get(_TAG, 1)
+    except OSError:
+        return False
+    settled = size is not None and size[0] != size[1] and orientation in _SIDEWAYS
+    return orientation in range(2, 9) and not settled
+
+
+def _may_have_exif(path: Path) -> bool:
+    """Whether a file has a mark of EXIF near its beginning or end; most have none."""
+    with path.open("rb") as file:
+        start = file.read(_REACH)
+        length = file.seek(0, 2)
+        file.seek(max(len(start), length - _REACH))
+        found = (start + file.read(_REACH)).lower()
+    return any(mark in found for mark in _MARKS)

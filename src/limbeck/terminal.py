@@ -1,0 +1,51 @@
+"""Tables and lines on the terminal, which show every name as it is.
+
+Rich reads what stands in square brackets as markup: ``[bold]`` would vanish from a name, and
+``[/red]`` would end the program. What is printed through this module holds no markup.
+"""
+
+from typing import Any
+
+import rich
+import rich.table
+from rich.text import Text
+
+from limbeck.names import shown
+
+
+class Table(rich.table.Table):
+    """Rich's table, whose title, heads and cells are plain text.
+
+    Args:
+        *heads: The heads of the columns.
+        title: The title. None: there is none.
+        **options: Further options of rich's.
+    """
+
+    def __init__(self, *heads: str, title: str | None = None, **options: Any) -> None:
+        super().__init__(title=None if title is None else _plain(title), **options)
+        for head in heads:
+            self.add_column(head)
+
+    def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
+        """Add a column with this head."""
+        super().add_column(_plain(header), *arguments, **options)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row of these cells."""
+        super().add_row(*map(_plain, cells), **options)
+
+
+def say(*what: object, **options: Any) -> None:
+    """Print texts and tables.
+
+    Args:
+        *what: What is printed. Texts are shown as they are.
+        **options: Options of ``rich.console.Console.print``.
+    """
+    plain = [shown(each) if isinstance(each, str) else each for each in what]
+    rich.get_console().print(*plain, markup=False, emoji=False, **options)
+
+
+def _plain(cell: Any) -> Any:
+    return Text(shown(cell)) if isinstance(cell, str) else cell
