@@ -194,7 +194,7 @@ class AnnotatedImages(VisionDataset):
                 says.
         """
         record = self.images[index]
-        with open_image(record.path) as file:
+        with open_image(record.path, record.size) as file:
             turned = record.size == (file.width, file.height) != (file.height, file.width)
             upright = turned and is_sideways(file)
             image = to_rgb(ImageOps.exif_transpose(file) if upright else file)
