@@ -21,9 +21,9 @@ Target = dict[str, Tensor] | Tensor
 # Pillow's other formats run programs (PostScript: Ghostscript), or are no photographs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _PLAIN_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # whose content says too little to go by it
-# A file of a megabyte can claim any size. 8192 x 8192 take 0.5 GB to decode, and 1.3 GB as floats
-# and their scaled copy; no photograph of the datasets has a quarter of that.
-MOST_PIXELS = 2**26
+# A file of a megabyte can claim any size. 50 megapixels (8192 x 6144, as telephones take them) are
+# 0.2 GB to decode, and 1.4 GB where they become floats; images of the datasets have a tenth.
+MOST_PIXELS = 3 * 2**24
 
 ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # the EXIF tag, and its values that swap the sides
 
@@ -135,10 +135,14 @@ def _check_size(
             f"{path} has height and width {size}, its annotation says {annotated}: its boxes do "
             "not fit; correct one of the two"
         )
-    most = int(os.environ.get("LIMBECK_MOST_PIXELS", MOST_PIXELS))
-    if image.height * image.width > most:
+    most = os.environ.get("LIMBECK_MOST_PIXELS", str(MOST_PIXELS))
+    if not most.isdecimal():
         raise BadSampleError(
-            f"{path} has height and width {size}, which are more than {most:,} pixels; scale it "
+            f"the environment variable LIMBECK_MOST_PIXELS is {most!r}, expected a number"
+        )
+    if image.height * image.width > int(most):
+        raise BadSampleError(
+            f"{path} has height and width {size}, more than {int(most):,} pixels; scale it "
             f"down, or set the environment variable LIMBECK_MOST_PIXELS to {size[0] * size[1]}"
         )
 
