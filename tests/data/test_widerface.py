@@ -166,7 +166,7 @@ def test_lists_that_are_missing_or_damaged_are_named(root):
         WIDERFace(root, "val", ground_truth=root)
     _, faces = read_annotations(root / "wider_face_split", "val")
     save_matlab(root / "wider_easy_val.mat", faces)
-    with pytest.raises(ValueError, match=r"\(KeyError: 'gt_list'\); expected event_list, file_lis"):
+    with pytest.raises(ValueError, match=r"\(it has no gt_list, .*\); expected event_list"):
         WIDERFace(root, "val", ground_truth=root)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import Tensor
+
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.trunks import TRUNKS, VGGS, residual_blocks
 
@@ -70,9 +72,9 @@ def architecture(tensors: Tensors) -> Architecture:
             "these weights are of a Faster R-CNN without a pyramid, whose names do not say how it "
             "is run. Build it by hand, or give the folder of a student."
         )
-    if kind == "trunk":
-        return Architecture(kind, {"backbone": trunk_of(tensors)})
     try:
+        if kind == "trunk":
+            return Architecture(kind, {"backbone": trunk_of(tensors)})
         if kind == "SSD":
             return Architecture(kind, _ssd(tensors))
         return _retinanet(tensors) if kind == "RetinaNet" else _faster_rcnn(tensors)
@@ -81,6 +83,30 @@ def architecture(tensors: Tensors) -> Architecture:
             f"these weights are a {kind}'s, but {error} is missing. Expected one on a feature "
             "pyramid, as torchvision, detectron2 or mmdetection build it, or torchvision's SSD."
         ) from None
+    except ODD_SHAPES as error:
+        raise odd_shapes(kind, error) from None
+
+
+# What comes of tensors whose shapes are not those of their names.
+ODD_SHAPES = (LookupError, TypeError, ArithmeticError, RuntimeError)
+
+
+def odd_shapes(kind: str, error: Exception) -> ValueError:
+    """What to say of tensors whose shapes are not those of their names.
+
+    Args:
+        kind: What they are by their names.
+        error: What came of them.
+
+    Returns:
+        The error to raise.
+    """
+    said = str(error).partition("\n")[0][:200]
+    return ValueError(
+        f"these weights are a {kind}'s by their names, but not by their shapes "
+        f"({type(error).__name__}: {said}). The file is damaged, or of another network: download "
+        "it again, or build the model by hand."
+    )
 
 
 def trunk_of(tensors: Tensors) -> str:
@@ -97,7 +123,7 @@ def trunk_of(tensors: Tensors) -> str:
         ValueError: No trunk that limbeck's detectors know has these tensors.
     """
     prefixes = ("backbone.body.", "backbone.", "")
-    prefix = next(p for p in prefixes if any(n.startswith(p) for n in tensors))
+    prefix = next((p for p in prefixes if any(n.startswith(p) for n in tensors)), "")
     names = {n.removeprefix(prefix): v.shape for n, v in tensors.items() if n.startswith(prefix)}
     trunks = {**VGGS, **TRUNKS}
     for name, trunk in trunks.items():
@@ -119,7 +145,7 @@ def _retinanet(tensors: Tensors) -> Architecture:
     pyramid = _pyramid(tensors)
     towers = r"head\.classification_head\.conv\.(\d+)\.0\.weight"
     depth = len({m[1] for name in tensors if (m := re.fullmatch(towers, name))})
-    anchors = len(tensors["head.regression_head.bbox_reg.bias"]) // 4
+    anchors = _anchors(tensors["head.regression_head.bbox_reg.bias"])
     columns = len(tensors["head.classification_head.cls_logits.bias"]) // anchors
     arguments: dict[str, Any] = {"num_classes": columns, "head_depth": depth}
     p6 = tensors.get("backbone.fpn.extra_blocks.p6.weight")
@@ -128,6 +154,16 @@ def _retinanet(tensors: Tensors) -> Architecture:
     if p6 is not None and c5 != p5:  # otherwise its shape does not tell
         arguments |= {"p6_from": "P5" if p6.shape[1] == p5 else "C5"}
     return Architecture("RetinaNet", pyramid | arguments, anchors)
+
+
+def _anchors(offsets: Tensor) -> int:
+    """The number of anchors of a cell, of which each has four offsets."""
+    anchors, rest = divmod(offsets.numel(), 4)
+    if not anchors or rest:
+        raise ValueError(
+            f"the head has {offsets.numel()} rows of boxes: expected four for each anchor."
+        )
+    return anchors
 
 
 def _faster_rcnn(tensors: Tensors) -> Architecture:

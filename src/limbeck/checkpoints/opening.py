@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from limbeck.checkpoints.architecture import kind_of
+from limbeck.checkpoints.architecture import ODD_SHAPES, kind_of, odd_shapes
 from limbeck.checkpoints.checkpoint import Checkpoint, Style
 from limbeck.checkpoints.formats import (
     FORMATS,
@@ -20,7 +20,7 @@ from limbeck.checkpoints.reading.downloads import fetch, is_url
 from limbeck.checkpoints.reading.files import read_file
 
 _LIBRARIES = "|".join(each.name for each in FORMATS)
-_SOURCE = re.compile(rf"(?:({_LIBRARIES})(?:-({'|'.join(get_args(Style))}))?:)?(.+)")
+_SOURCE = re.compile(rf"(?:({_LIBRARIES})(?:-({'|'.join(get_args(Style))}))?:)?(.*)", re.DOTALL)
 
 
 def is_file_source(source: str) -> bool:
@@ -59,7 +59,7 @@ def open_checkpoint(
     said = re.fullmatch(_SOURCE, source)
     assert said is not None
     path = fetch(said[3]) if is_url(said[3]) else Path(said[3])
-    if not path.exists():
+    if "\0" in source or not said[3] or not path.exists():
         raise FileNotFoundError(_missing(source))
     told = library or said[1]
     named = format_named(told) if told else format_of_file(path)
@@ -79,6 +79,8 @@ def open_checkpoint(
         return read.read(source, contents, style or in_source)
     except ValueError as error:
         raise ValueError(f"{path}, read as {read.name}'s: {error}") from None
+    except ODD_SHAPES as error:
+        raise ValueError(f"{path}: {odd_shapes(f'network of {read.name}', error)}") from None
 
 
 def _missing(source: str) -> str:

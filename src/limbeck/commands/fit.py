@@ -23,6 +23,7 @@ from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
 from limbeck.terminal import Table, say
+from limbeck.texts import MOST_YAML, check_yaml, read_text
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
@@ -203,6 +204,12 @@ class Parser(LightningArgumentParser):
         nearest = explain(message, self).removeprefix(message)
         log.error("%s%s", wrong_class_path(message) or message, nearest)
         raise SystemExit(2) from ex
+
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Read a recipe, unless it is no text or would unfold beyond all bounds."""
+        if Path(path).is_file():
+            check_yaml(read_text(path, MOST_YAML), str(path))
+        return super().parse_path(path, *args, **kwargs)
 
 
 class ProgressBar(RichProgressBar):

@@ -12,7 +12,6 @@ from typing import Any
 import timm
 import torch
 import torchvision
-import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
@@ -26,6 +25,7 @@ from limbeck.models import load_student
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 from limbeck.terminal import Table, say
+from limbeck.texts import read_yaml
 
 RECIPES = (".yaml", ".yml")
 
@@ -146,7 +146,13 @@ def models_of(target: str) -> dict[str, nn.Module]:
 def models_in(recipe: Path) -> dict[str, nn.Module]:
     """The student, and the teacher if there is one, of a recipe; no data is needed for it."""
     parser = ArgumentParser()
-    stated = yaml.safe_load(recipe.read_text()).get("model") or {}
+    content = read_yaml(recipe)
+    stated = content.get("model") if isinstance(content, Mapping) else None
+    if not isinstance(stated, Mapping):
+        raise ValueError(
+            f"{recipe} states no models: found {reprlib.repr(stated or content)}, expected the key "
+            "model with a student, and a teacher where there is one."
+        )
     sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
     for side in sides:
         parser.add_argument(f"--{side}", type=nn.Module)

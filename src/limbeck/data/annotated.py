@@ -205,7 +205,7 @@ class AnnotatedImages(VisionDataset):
                 says.
         """
         record = self.images[index]
-        with open_image(record.path) as file:
+        with open_image(record.path, record.size) as file:
             turned = turns(file, record.size, self.boxes_of)
             image = to_rgb(ImageOps.exif_transpose(file) if turned else file)
         height, width = image.shape[-2:]

@@ -1,5 +1,6 @@
 """The base class of every dataset: decoded images with their targets, not yet transformed."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,13 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 Task = Literal["detection", "classification"]
 Target = dict[str, Tensor] | Tensor
+
+# Pillow's other formats run programs (PostScript: Ghostscript), or are no photographs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_PLAIN_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # whose content says too little to go by it
+# A file of a megabyte can claim any size. 50 megapixels (8192 x 6144, as telephones take them) are
+# 0.2 GB to decode, and 1.4 GB where they become floats; images of the datasets have a tenth.
+MOST_PIXELS = 3 * 2**24
 
 
 class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
@@ -75,27 +83,66 @@ class BadSampleError(OSError):
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[PIL.Image.Image]:
+def open_image(
+    path: str | Path, annotated: tuple[int, int] | None = None
+) -> Iterator[PIL.Image.Image]:
     """Open an image file, and let every error while it is decoded name the file.
 
     Args:
-        path: The image file.
+        path: The image file: a BMP, GIF, JPEG, PNG, TIFF or WebP, whatever its suffix; or a PPM or
+            PGM whose suffix says so. Other formats are not opened, as some are programs.
+        annotated: The (height, width) in pixels that an annotation states, either way round. None:
+            it states none.
 
     Yields:
         The open image, whose pixels are decoded when they are first used.
 
     Raises:
-        BadSampleError: The file is missing, is not an image, is damaged, or has more pixels than
-            Pillow takes for an attack (``2 * PIL.Image.MAX_IMAGE_PIXELS``, 179 million).
+        BadSampleError: The file is missing, is no such image, is damaged, is of another size than
+            annotated, or has more pixels than the environment variable ``LIMBECK_MOST_PIXELS``
+            says (:data:`MOST_PIXELS`, unless it is set).
     """
     try:
-        with PIL.Image.open(path) as image:
+        _refuse_devices(Path(path))
+        plain = Path(path).suffix.lower() in _PLAIN_SUFFIXES
+        with PIL.Image.open(path, formats=[*FORMATS, "PPM"] if plain else FORMATS) as image:
+            _check_size(path, image, annotated)
             yield image
+    except BadSampleError:
+        raise
     except Exception as error:  # damaged files make decoders stumble over whatever comes next
         raise BadSampleError(
             f"{path}: not a readable image ({type(error).__name__}: {error}); replace it or leave "
             "it out"
         ) from error
+
+
+def _refuse_devices(path: Path) -> None:
+    """Raise where reading would never end, as a pipe's may."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadSampleError(f"{path} is a pipe or a device, no image file; leave it out")
+
+
+def _check_size(
+    path: str | Path, image: PIL.Image.Image, annotated: tuple[int, int] | None
+) -> None:
+    """Refuse an image by its header, before it takes memory."""
+    size = image.height, image.width
+    if annotated is not None and size not in (annotated, annotated[::-1]):
+        raise BadSampleError(
+            f"{path} has height and width {size}, its annotation says {annotated}: its boxes do "
+            "not fit; correct one of the two"
+        )
+    most = os.environ.get("LIMBECK_MOST_PIXELS", str(MOST_PIXELS))
+    if not most.isdecimal():
+        raise BadSampleError(
+            f"the environment variable LIMBECK_MOST_PIXELS is {most!r}, expected a number"
+        )
+    if image.height * image.width > int(most):
+        raise BadSampleError(
+            f"{path} has height and width {size}, more than {int(most):,} pixels; scale it "
+            f"down, or set the environment variable LIMBECK_MOST_PIXELS to {size[0] * size[1]}"
+        )
 
 
 def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
@@ -120,13 +167,17 @@ def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
         raise ValueError("its pixels are floats; expected 8 or 16 bits a channel")
     if image.mode == "P":
         image = image.convert("RGBA")  # Pillow warns where a palette has transparency
-    return tv_tensors.Image(pil_to_tensor(image.convert("RGB")))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return tv_tensors.Image(pil_to_tensor(image))
 
 
 def _from_16_bits(image: PIL.Image.Image) -> Tensor:
     """The grey values as uint8 (H, W); Pillow's own conversion clips them at 255."""
-    pixels = torch.from_numpy(np.asarray(image).astype(np.int64))
+    pixels = np.asarray(image)
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 65535:
         raise ValueError(f"its pixels range from {low} to {high}; expected 8 or 16 bits a channel")
-    return ((pixels + 128) // 257).to(torch.uint8)
+    # (pixels + 128) // 257 without leaving 16 bits.
+    quotient, rest = np.divmod(pixels.astype(np.uint16), np.uint16(257))
+    return torch.from_numpy((quotient + (rest > 128)).astype(np.uint8))

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 from limbeck.data.files import without_companions
+from limbeck.data.matlab import Value, read_matlab
 from limbeck.data.orientation import Frame
 
 Rows = NDArray[np.int64]  # one for each face of an image
@@ -188,20 +189,55 @@ def _read_matlab(path: Path, tables: Mapping[str, int]) -> dict[str, list[Rows]]
             "leave out ground_truth"
         )
     try:
-        content = loadmat(path)
+        content = read_matlab(path)
         return {
-            f"{event.item()}/{file.item()}.jpg": [
-                content[table][row, 0][column, 0].astype(np.int64).reshape(-1, width)
-                for table, width in tables.items()
+            f"{_text(event)}/{_text(file)}.jpg": [
+                _table(_cell(content, table, row), column, width) for table, width in tables.items()
             ]
-            for row, event in enumerate(content["event_list"][:, 0])
-            for column, file in enumerate(content["file_list"][row, 0][:, 0])
+            for row, event in enumerate(_cells(content, "event_list"))
+            for column, file in enumerate(_cells_of(_cell(content, "file_list", row), "file_list"))
         }
-    except Exception as error:  # a damaged file makes scipy stumble over whatever comes next
+    except ValueError as error:
         raise ValueError(
-            f"{path}: not a file of WIDER FACE ({type(error).__name__}: {error}); expected "
-            f"event_list, file_list and {', '.join(tables)}. Copy it again"
+            f"{path}: not a file of WIDER FACE ({error}); expected event_list, file_list and "
+            f"{', '.join(tables)}. Copy it again"
         ) from error
+
+
+def _cells(content: Mapping[str, Value], name: str) -> list[Any]:
+    if name not in content:
+        raise ValueError(f"it has no {name}, but {sorted(content)[:5]}")
+    return _cells_of(content[name], name)
+
+
+def _cells_of(value: Any, name: str) -> list[Any]:
+    """The first column of an array of cells."""
+    if not isinstance(value, np.ndarray) or (value.dtype != object and value.size):
+        raise ValueError(f"its {name} is no array of cells")
+    return list(value.reshape(len(value), -1, order="F")[:, 0]) if value.size else []
+
+
+def _cell(content: Mapping[str, Value], name: str, row: int) -> Any:
+    cells = _cells(content, name)
+    if row >= len(cells):
+        raise ValueError(f"its {name} has {len(cells)} cells, fewer than the list of events")
+    return cells[row]
+
+
+def _table(cells: Any, row: int, width: int) -> Rows:
+    """The numbers of one image, int64 (N, width)."""
+    of_image = _cells_of(cells, "table")
+    value = of_image[row] if row < len(of_image) else None
+    if not isinstance(value, np.ndarray) or value.dtype == object or value.size % width:
+        raise ValueError(f"a face's table has no rows of {width} numbers")
+    with np.errstate(invalid="ignore"):  # of what is no whole number, which is no box either
+        return value.astype(np.int64).reshape(-1, width)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a name in it is no text")
+    return value
 
 
 def _counted(path: Path, faces: Mapping[str, Rows]) -> dict[str, Rows]:

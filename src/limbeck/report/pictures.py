@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
 FONT = 7  # the size of the letters, in points
 DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
+MOST_DRAWN = 6_000_000  # pixels of an image that are drawn; matplotlib takes 130 bytes for each
 OVERLAY = "#F0E442"  # a colour of the same palette that no class has
 
 
@@ -53,7 +56,7 @@ def detection_picture(
     out: Path,
     software: str | None = None,
 ) -> None:
-    """Draw boxes over one image, and keep the image's own pixels.
+    """Draw boxes over one image, and keep the image's own pixels, unless there are very many.
 
     Args:
         image: The image (3, H, W), RGB in [0, 1].
@@ -65,6 +68,13 @@ def detection_picture(
         software: The program that a PNG says it is from. None: matplotlib.
     """
     height, width = image.shape[1:]
+    if height * width > MOST_DRAWN:
+        ratio = (MOST_DRAWN / height / width) ** 0.5
+        size = max(1, int(height * ratio)), max(1, int(width * ratio))
+        image = interpolate(image[None], size, mode="area")[0]
+        scale = torch.tensor([size[1] / width, size[0] / height] * 2)
+        found = {**found, "boxes": found["boxes"].cpu() * scale}
+        height, width = size
     figure = Figure(figsize=(width / DPI, height / DPI))
     axis = figure.add_axes((0, 0, 1, 1))
     _draw_image(axis, image)

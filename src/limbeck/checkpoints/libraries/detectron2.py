@@ -26,6 +26,7 @@ from limbeck.checkpoints.tensors import (
     size_major,
     without_counters,
 )
+from limbeck.texts import read_text
 
 _EMPTY = (
     "pixel_mean",
@@ -157,7 +158,7 @@ class Detectron2(ConfiguredFormat):
         path = contents.path
         for beside in (path.with_suffix(".yaml"), path.with_name("config.yaml")):
             if beside.is_file():
-                text = beside.read_text(encoding="utf-8")
+                text = read_text(beside)
                 return _with_colours(stated_by_detectron2(text, str(beside)), contents.tensors)
         return _with_colours(Stated(), contents.tensors)
 

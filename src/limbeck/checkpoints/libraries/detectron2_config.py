@@ -20,6 +20,7 @@ from limbeck.checkpoints.libraries.stated import (
     roi_aligned,
 )
 from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES
+from limbeck.texts import SAFE_LOADER, load_yaml
 
 # Where each detector has its head and its levels.
 _DETECTRON2: dict[str, tuple[MetaArchitecture | None, str, str]] = {
@@ -44,11 +45,11 @@ def stated_by_detectron2(text: str, origin: str = "config.yaml") -> Stated:
     """
     try:
         # The loader is PyYAML's safe one; it gives None for every tag that is not plain.
-        config = yaml.load(text, Loader=_PlainLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        config = load_yaml(text, origin, _PlainLoader)
+    except ValueError as error:
         if "META_ARCHITECTURE" not in text:
             return Stated()
-        raise ValueError(f"{origin} is no YAML ({error}). Mend it, or move it away.") from None
+        raise ValueError(f"{error} Or move it away.") from None
     if not isinstance(at(config, "MODEL"), Mapping):
         return Stated()
     name = str(at(config, "MODEL.META_ARCHITECTURE"))
@@ -84,11 +85,11 @@ def _d2_roi_aligned(config: Any) -> bool | None:
     return None if kind is None else roi_aligned(kind == "ROIAlignV2", samples or 0, kind)
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(SAFE_LOADER):  # type: ignore[misc]  # PyYAML's, of C where it was built
     """Plain values and tuples; anything else that Python could make of YAML is None."""
 
 
-def _sequence(loader: yaml.SafeLoader, node: Any) -> list[Any]:
+def _sequence(loader: Any, node: Any) -> Any:
     return loader.construct_sequence(node, deep=True)
 
 

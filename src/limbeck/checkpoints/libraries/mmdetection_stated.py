@@ -14,6 +14,9 @@ from limbeck.checkpoints.libraries.stated import (
     roi_aligned,
 )
 
+# Python's parser takes 200 times the size of a text, and configurations have some 20 kB.
+_LONGEST_TEXT = 2**20
+_MOST_SCALES = 100  # of anchors in an octave; three are usual
 _MOST_STEPS = 1000  # of a pipeline: names that stand for lists of names can make any number
 _MMDETECTION: dict[str, MetaArchitecture] = {
     "RetinaNet": "retinanet",
@@ -34,7 +37,7 @@ def stated_by_meta(meta: Mapping[str, Any]) -> Stated:
         ValueError: It is of version 1, whose classes count the background first; it is no Python,
             or says what limbeck's detectors cannot be.
     """
-    version = str(meta.get("mmdet_version", ""))
+    version = str(meta.get("mmdet_version", ""))[:40]
     if version.startswith(("0.", "1.")):
         raise ValueError(
             f"mmdet_version is {version}, whose classes count the background first. Convert the "
@@ -101,6 +104,11 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
 def _assignments(text: str) -> dict[str, Any]:
     """The values that Python text assigns to names, as far as they are literals."""
     values: dict[str, Any] = {}
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(
+            f"the configuration in the file has {len(text):,} characters: expected at most "
+            f"{_LONGEST_TEXT:,}. Keep `state_dict` alone in a file, and state its arguments."
+        )
     try:
         for statement in ast.parse(text).body:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -166,8 +174,8 @@ def _activation(config: Any) -> Literal["leaky_relu"] | None:
     if said == {"type": "LeakyReLU", "negative_slope": 0.1}:
         return "leaky_relu"
     raise ValueError(
-        f"model.backbone.act_cfg is {said}: limbeck's MobileNetV2 has ReLU6, or LeakyReLU of "
-        "negative_slope 0.1."
+        f"model.backbone.act_cfg is {reprlib.repr(said)}: limbeck's MobileNetV2 has ReLU6, "
+        "or LeakyReLU of negative_slope 0.1."
     )
 
 
@@ -222,6 +230,10 @@ def _sizes(config: Any, place: str) -> tuple[tuple[float, ...], ...] | None:
     scales = numbers(config, f"{place}.scales")
     octave = at(config, f"{place}.octave_base_scale", float)
     count = at(config, f"{place}.scales_per_octave", int)
+    if count is not None and not 0 < count <= _MOST_SCALES:
+        raise ValueError(
+            f"{place}.scales_per_octave is {count}, expected 1 to {_MOST_SCALES}, or none."
+        )
     if scales is None and octave and count:
         scales = tuple(octave * 2 ** (i / count) for i in range(count))
     if bases is None or scales is None:
@@ -238,8 +250,8 @@ def _p6_from(config: Any) -> Literal["P5", "C5"] | None:
     if said == "on_output":
         return "P5"
     raise ValueError(
-        f"model.neck.add_extra_convs is {said!r}: limbeck's RetinaNet computes P6 from C5 "
-        "(on_input) or P5 (on_output)."
+        f"model.neck.add_extra_convs is {reprlib.repr(said)}: limbeck's RetinaNet computes P6 "
+        "from C5 (on_input) or P5 (on_output)."
     )
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 Triple = tuple[float, float, float]
 
+# Beyond what any detector has: sizes in pixels, numbers of classes and of detections, and how many
+# there are in a list. What is computed from them stays small, then.
+_LARGEST = 1e6
+_LONGEST = 100
+_LONGEST_TEXT = 10_000  # characters of numbers
+
 
 def at(config: Any, place: str, kind: type | None = None) -> Any:
     """The value at dotted keys.
@@ -26,14 +32,28 @@ def at(config: Any, place: str, kind: type | None = None) -> Any:
     for key in place.split("."):
         config = config.get(key) if isinstance(config, Mapping) else None
     if kind is float and type(config) is int:
-        config = float(config)
+        config = float(config) if _is_number(config) else config
     if kind is not None and config is not None and type(config) is not kind:
         raise ValueError(f"{place} is {reprlib.repr(config)}, expected {kind.__name__}.")
+    if kind in (int, float) and config is not None and not _is_number(config):
+        raise ValueError(
+            f"{place} is {reprlib.repr(config)}, which no detector has: expected at most "
+            f"{_LARGEST:,.0f}."
+        )
     return config
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+    """Whether it is a number that a detector may have; neither NaN nor infinity is."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST  # type: ignore[arg-type]
+
+
+def _are_numbers(values: object) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) <= _LONGEST
+        and all(map(_is_number, values))
+    )
 
 
 def numbers(config: Any, place: str) -> tuple[float, ...] | None:
@@ -50,10 +70,11 @@ def numbers(config: Any, place: str) -> tuple[float, ...] | None:
         ValueError: There is something else than numbers.
     """
     found = at(config, place)
-    if isinstance(found, str):  # Detectron2's own files have tuples, which YAML takes for strings
-        with suppress(ValueError, SyntaxError):
+    # Detectron2's own files have tuples, which YAML takes for strings.
+    if isinstance(found, str) and len(found) <= _LONGEST_TEXT:
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             found = ast.literal_eval(found)
-    if found is None or (isinstance(found, list | tuple) and all(map(_is_number, found))):
+    if found is None or _are_numbers(found):
         return None if found is None else tuple(found)
     raise ValueError(f"{place} is {reprlib.repr(found)}, expected numbers.")
 
@@ -74,8 +95,8 @@ def rows(config: Any, place: str) -> tuple[tuple[float, ...], ...] | None:
     found = at(config, place)
     if found is None:
         return None
-    lists: Sequence[Any] = found if isinstance(found, list) else []
-    if not lists or not all(isinstance(r, list) and r and all(map(_is_number, r)) for r in lists):
+    lists: Sequence[Any] = found if isinstance(found, list) and len(found) <= _LONGEST else []
+    if not lists or not all(isinstance(row, list) and row and _are_numbers(row) for row in lists):
         raise ValueError(f"{place} is {reprlib.repr(found)}, expected lists of numbers.")
     return tuple(tuple(row) for row in lists)
 

@@ -81,7 +81,8 @@ def roi_aligned(aligned: bool, samples: int, said: Any) -> bool:
     """
     if (aligned, samples) not in ((True, 0), (False, 2)):
         raise ValueError(
-            f"RoIAlign is {reprlib.repr(said)} with a sampling ratio of {samples}: limbeck's is "
+            f"RoIAlign is {reprlib.repr(said)} with a sampling ratio of {reprlib.repr(samples)}: "
+            "limbeck's is "
             "aligned with 0 (Detectron2's, mmdetection's), or not aligned with 2 (torchvision's)."
         )
     return aligned

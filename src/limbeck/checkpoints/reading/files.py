@@ -4,10 +4,13 @@ No code that a file names is run. What a file is, its content says, not its name
 """
 
 import re
+import reprlib
 import textwrap
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from limbeck.checkpoints.reading.bounds import (
+    MOST_HEADER,
+    MOST_NAMES,
+    TooLargeError,
+    check_archive,
+    check_legacy,
+)
 from limbeck.checkpoints.reading.parts import Part, default_part, metadata_of, parts_of
 from limbeck.checkpoints.reading.pickles import STAND_INS, Array, Inert, read_pickle
 from limbeck.checkpoints.tensors import Tensors
@@ -103,12 +113,18 @@ def read_file(path: str | Path, part: str | None = None) -> Contents:
     except ValueError as error:
         raise ValueError(f"{path}: {error}. Keep `model.state_dict()` alone in it.") from None
     if not parts:
-        found = sorted(map(str, loaded))[:5] if isinstance(loaded, Mapping) else type(loaded)
+        is_mapping = isinstance(loaded, Mapping)
+        found = sorted(map(_short, islice(loaded, 5))) if is_mapping else type(loaded)
         raise ValueError(
             f"{path} holds no state dict: found {found}, expected names and tensors, alone or "
             "under 'state_dict' or 'model'. Keep `model.state_dict()` in it."
         )
     chosen = _choose(path, parts, part)
+    if len(chosen.values) > MOST_NAMES:
+        raise ValueError(
+            f"{path} holds {len(chosen.values):,} names: expected at most {MOST_NAMES:,}, which is "
+            "more than any network has. Keep `model.state_dict()` alone in it."
+        )
     tensors = _tensors(path, chosen)
     beside, aside = metadata_of(loaded, parts)
     metadata |= beside
@@ -123,6 +139,10 @@ def read_file(path: str | Path, part: str | None = None) -> Contents:
         metadata=metadata,
         set_aside=tuple(dict.fromkeys([*aside, *chosen.aside, *left])),
     )
+
+
+def _short(key: object) -> str:
+    return key[:40] if isinstance(key, str) else reprlib.repr(key)
 
 
 def _choose(path: Path, parts: list[Part], name: str | None) -> Part:
@@ -145,6 +165,8 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
     """What the file holds, and metadata of its format."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder. Name the file of weights in it.")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a pipe or a device. Copy its content to a file.")
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size
@@ -170,6 +192,11 @@ def _safetensors(path: Path, head: bytes, size: int) -> tuple[Any, dict[str, Any
         raise SafetensorError(
             f"its header should be {_header(head)} bytes long, the file has {size}"
         )
+    if _header(head) > MOST_HEADER:
+        raise TooLargeError(
+            f"its header has {_header(head):,} bytes, where {MOST_HEADER:,} are enough for all "
+            "names and metadata of any network"
+        )
     with safe_open(str(path), "pt") as file:
         metadata = file.metadata()
     return load_file(path), dict(metadata or {})
@@ -178,6 +205,10 @@ def _safetensors(path: Path, head: bytes, size: int) -> tuple[Any, dict[str, Any
 def _torch(path: Path, *, is_zip: bool) -> Any:
     if is_zip:
         _refuse_other_zips(path)
+        check_archive(path)
+    else:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            check_legacy(content)
     names = (*STAND_INS.items(), *_UNWANTED.items())
     # A map leaves what is not wanted, such as an optimizer's state, on the disk.
     with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in names]):
@@ -233,6 +264,8 @@ def _unreadable(path: Path, head: bytes, error: Exception) -> ValueError:
     elif path.suffix != ".pkl" and re.fullmatch(rb"[\t\r\n -~]+", head):
         start = textwrap.shorten(head.decode(), 60, placeholder=" ...")
         advice = f"it is text that begins with {start!r}. {_EXPECTED}"
+    elif re.search("(allocate|enough) memory", str(error)) or isinstance(error, MemoryError):
+        advice = f"it states tensors of more bytes than there is memory for. {_AGAIN}"
     elif cut:
         advice = f"it is cut off ({textwrap.shorten(said, 200) or 'it ends early'}). {_AGAIN}"
     else:

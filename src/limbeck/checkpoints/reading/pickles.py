@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from limbeck.checkpoints.reading.bounds import check_program
 from limbeck.checkpoints.tensors import Tensors
 
 _PLAIN_NUMBERS = re.compile(r"[biufc]\d{1,2}")  # bool, signed, unsigned, float, complex; bytes each
@@ -188,10 +189,12 @@ def read_pickle(path: Path) -> Any:
     Raises:
         pickle.UnpicklingError: The file asks for anything but arrays of numbers, plain containers,
             numbers and strings; it is named.
+        TooLargeError: It would take more memory or time than any file of weights does.
         Exception: The file is damaged. What is raised is up to its bytes.
     """
     # A map gives what there is, however much a damaged file asks for.
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        check_program(content)
         return _Unpickler(content, encoding="latin1").load()
 
 

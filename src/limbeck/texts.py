@@ -1,0 +1,172 @@
+"""Text files, and YAML in them, read within bounds; what is wrong is said with the file's name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Recipes and libraries' configurations have some kilobytes. PyYAML takes up to a thousand times the
+# size of a text, and a second for 100 kB.
+MOST_YAML = 2**20  # bytes
+MOST_TEXT = 2**26  # bytes of other text files: a million rows of a table
+_MOST_VALUES = 20_000  # with those that aliases and merges repeat; a recipe has hundreds
+_MOST_LEVELS = 100  # a recipe has ten; PyYAML and jsonargparse go down them recursively
+_LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their square
+
+SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
+    """The text of a file, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: The file.
+        most: The bytes that it may have.
+
+    Returns:
+        The text, with line ends as Python has them.
+
+    Raises:
+        OSError: The file is missing, or cannot be read.
+        ValueError: It is no UTF-8, or has more bytes.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(
+            f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no text in UTF-8: byte {error.start} is {content[error.start]:#04x}. It is "
+            "damaged, or in another encoding: copy it again, or save it as UTF-8."
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds, of plain values.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Mappings, lists, strings, numbers, booleans, dates and None.
+
+    Raises:
+        OSError: The file is missing, or cannot be read.
+        ValueError: It is no text, no YAML, names Python's objects, or unfolds beyond all bounds.
+    """
+    return load_yaml(read_text(path, MOST_YAML), str(path), SAFE_LOADER)
+
+
+def load_yaml(text: str, origin: str, loader: Any) -> Any:
+    """What a text of YAML holds.
+
+    Args:
+        text: The text.
+        origin: Where it is from, for messages.
+        loader: One of PyYAML's safe loaders, or a class of it.
+
+    Returns:
+        What the loader makes of it.
+
+    Raises:
+        ValueError: The text is no YAML, names what the loader does not know, or unfolds beyond all
+            bounds.
+    """
+    check_yaml(text, origin)
+    try:
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a date that there is not
+        raise _no_yaml(origin, error) from None
+
+
+def check_yaml(text: str, origin: str) -> None:
+    """Refuse a text of YAML that would take much time or memory, before it is loaded.
+
+    Only the events of the parser are looked at, of which there are fewer than characters.
+
+    Args:
+        text: The text.
+        origin: Where it is from, for messages.
+
+    Raises:
+        ValueError: It is too long, too deep, holds too many values, contains itself, or has a
+            number of too many digits; or it is no YAML.
+    """
+    if len(text) > MOST_YAML:
+        raise ValueError(
+            f"{origin} has {len(text):,} characters: expected at most {MOST_YAML:,}. Is it another "
+            "file?"
+        )
+    try:
+        _check_events(yaml.parse(text, Loader=SAFE_LOADER))
+    except _UnboundedError as error:
+        raise ValueError(f"{origin} {error}") from None
+    except yaml.YAMLError as error:
+        raise _no_yaml(origin, error) from None
+
+
+class _UnboundedError(Exception):
+    """What is wrong with a text of YAML."""
+
+
+def _check_events(events: Iterator[Any]) -> None:
+    values = [0]  # of each open collection, and of the document
+    open_anchors: list[str | None] = []
+    sizes: dict[str, int] = {}  # of what anchors stand for
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            values.append(1)
+            open_anchors.append(event.anchor)
+            sizes.pop(event.anchor, None)
+            if len(open_anchors) > _MOST_LEVELS:
+                raise _UnboundedError(
+                    f"has more than {_MOST_LEVELS} levels of lists and mappings within each other, "
+                    f"in line {event.start_mark.line + 1}. Write it flatter."
+                )
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            size, anchor = values.pop(), open_anchors.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            _check_number(event)
+            size, anchor = 1, event.anchor
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in open_anchors:
+                raise _UnboundedError(
+                    f"contains itself: *{event.anchor} in line {event.start_mark.line + 1} stands "
+                    f"within &{event.anchor}. Write out what is meant."
+                )
+            size, anchor = sizes.get(event.anchor, 1), None  # unknown ones are refused by PyYAML
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        values[-1] += size
+        if values[-1] > _MOST_VALUES:
+            raise _UnboundedError(
+                f"holds more than {_MOST_VALUES:,} values, with all that its aliases repeat (up to "
+                f"line {event.start_mark.line + 1}). Write out what is meant."
+            )
+
+
+def _check_number(event: Any) -> None:
+    value = event.value
+    if event.implicit[0] and len(value) > _LONGEST_NUMBER and not value.strip("+-0123456789.:_eE"):
+        raise _UnboundedError(
+            f"has a number of {len(value):,} characters in line {event.start_mark.line + 1}: "
+            f"expected at most {_LONGEST_NUMBER}."
+        )
+
+
+def _no_yaml(origin: str, error: Exception) -> ValueError:
+    """What is wrong, in one line, and where."""
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    mark = getattr(error, "problem_mark", None)
+    line = f", in line {mark.line + 1}" if mark is not None else ""
+    said = problem or str(error).partition("\n")[0]
+    return ValueError(f"{origin} is no YAML of plain values: {said}{line}. Mend it.")
