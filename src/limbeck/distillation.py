@@ -11,6 +11,7 @@ from limbeck.dry_pass import evaluation
 from limbeck.losses import Losses, refuse_half, student_losses
 from limbeck.methods.base import Images, Method, Targets
 from limbeck.pair import Pair
+from limbeck.ranges import NOT_NEGATIVE, refuse_outside
 from limbeck.schedules import Weight, as_schedule
 from limbeck.transfer import checksum
 from limbeck.wiring import Wiring, check
@@ -83,6 +84,7 @@ class Distillation(Pair):
         example: Images | None = None,
     ) -> None:
         super().__init__(student, teacher, methods, transfer=transfer, example=example)
+        refuse_outside({"student_weight": NOT_NEGATIVE}, {"student_weight": student_weight})
         self.student_weight = as_schedule(student_weight)
         self.student_loss = student_loss
         self._checksum: str | None = None

@@ -2,36 +2,38 @@
 
 import difflib
 import errno
-import inspect
 import pkgutil
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
 
+from limbeck.commands.in_words import arguments_of, in_words
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """Add the nearest known keys to a parser's message about an unknown one.
+    """Say a parser's message in limbeck's words, with the nearest known keys to an unknown one.
 
     Args:
         message: The message of jsonargparse.
         parser: The parser of the verb, which knows the keys.
 
     Returns:
-        The message, with a second line where there are near keys.
+        What the user is told, with a second line where there are near keys.
     """
+    known = known_keys(parser)
+    said = in_words(message, known)
     inner = re.search(r"class_path '([\w.]+)'.*?Option '([\w.]+)' is not accepted", message, re.S)
     if inner:
-        maker = pkgutil.resolve_name(inner[1])
-        return message + _nearest(inner[2], inspect.signature(maker).parameters)
+        return said + _nearest(inner[2], arguments_of(inner[1]))
     outer = re.search(r"does not accept option '([\w.]+)'|arguments: --([\w.]+)", message)
     if outer:
-        return message + _nearest(outer[1] or outer[2], known_keys(parser))
+        return said + _nearest(outer[1] or outer[2], known)
     name = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if name:
-        return message + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
-    return message
+        return said + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
+    return said
 
 
 def known_keys(parser: ArgumentParser) -> set[str]:

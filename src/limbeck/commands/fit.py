@@ -20,7 +20,6 @@ from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
-from limbeck.commands.class_paths import wrong_class_path
 from limbeck.commands.errors import explain
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
@@ -201,8 +200,7 @@ class Parser(LightningArgumentParser):
         """End the program with the message, unless an outer parser is to do so."""
         if not self.exit_on_error:
             super().error(message, ex)
-        nearest = explain(message, self).removeprefix(message)
-        log.error("%s%s", wrong_class_path(message) or message, nearest)
+        log.error("%s", explain(message, self))
         raise SystemExit(2) from ex
 
 
