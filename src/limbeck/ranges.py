@@ -40,7 +40,9 @@ SHARE = Range(0, 1)
 COUNT = Range(1)
 
 
-def refuse_outside(ranges: Mapping[str, Range], values: Mapping[str, Any], prefix: str = "") -> None:
+def refuse_outside(
+    ranges: Mapping[str, Range], values: Mapping[str, Any], prefix: str = ""
+) -> None:
     """Refuse numbers that lie outside of their ranges.
 
     Args:

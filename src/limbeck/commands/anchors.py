@@ -6,9 +6,10 @@ from typing import Any
 
 import rich
 import torch
-from jsonargparse import ArgumentParser
 from rich.table import Table
 
+from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import VerbParser
 from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck anchors", allow_abbrev=False)
     parser.add_argument(
         "recipe", nargs="+", type=str, help="Recipes (.yaml), each laid over the ones before it."
     )
@@ -75,10 +76,11 @@ def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
         raise ValueError(
             f"{', '.join(recipes)}: there is no data.train. Give a recipe that has it."
         )
-    parser = ArgumentParser()
-    parser.add_argument("--train", type=VisionDataset)
-    parsed = parser.parse_object({"train": stated.as_dict()})
-    built: VisionDataset = parser.instantiate(parsed).train
+    parser = VerbParser(prog="limbeck anchors")
+    parser.add_argument("--data.train", type=VisionDataset)
+    parsed = parser.parse_object({"data": {"train": stated.as_dict()}})
+    with said_of_building(parsed):
+        built: VisionDataset = parser.instantiate(parsed).data.train
     return built
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import rich
 import torch
-from jsonargparse import ArgumentParser
 from rich.table import Table
 from torch import nn
 from torchvision.transforms.v2.functional import to_dtype
@@ -22,6 +21,7 @@ from limbeck.checkpoints import (
 )
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
+from limbeck.commands.errors import VerbParser
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and what follows it.
     """
-    parser = ArgumentParser(prog="limbeck convert", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck convert", allow_abbrev=False)
     ends = {"source_format": "--from", "target_format": "--to"}
     parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
     for name, flag in ends.items():

@@ -13,8 +13,12 @@ _REQUIRED = re.compile(r"the following arguments are required: ([\w., ]+)")
 _UNKNOWN_KEY = re.compile(r"does not accept option '([^']+)'|arguments: --([\w.]+)")
 _UNKNOWN_ARGUMENT = re.compile(r"Option '([^']+)' is not accepted")
 _KEY = re.compile(r'Parser key "([\w.]+)"|Problem with given class_path \'([\w.]+)\'')
-_TYPE = re.compile(r"Expected an? (<class '[\w.]+'>|typing\.Literal\[[^]]*\]|tuple with \d+|dot import)")
-_RESTRICTED = re.compile(r"Not of type (\w+): (.+?) (?:does not conform to restriction|not an) (.+)")
+_TYPE = re.compile(
+    r"Expected an? (<class '[\w.]+'>|typing\.Literal\[[^]]*\]|tuple with \d+|dot import)"
+)
+_RESTRICTED = re.compile(
+    r"Not of type (\w+): (.+?) (?:does not conform to restriction|not an) (.+)"
+)
 _GIVEN = re.compile(
     r"Expected a path but (.*) either not accessible|Got value: (.*)|Given value: (.*)"
 )
@@ -81,9 +85,9 @@ def _unknown_key(message: str, known: Collection[str]) -> str | None:
     parts = [name.split(".") for name in known]
     there = sorted({n[depth] for n in parts if n[:depth] == outer and len(n) > depth})
     place = f"{'.'.join(outer)} takes" if outer else "There are"
-    what = f"{place} {', '.join(there)}" if 0 < len(there) < 25 else "`limbeck fit --help` has all"
+    what = f"{place} {', '.join(there)}" if 0 < len(there) < 25 else "--help lists what there is"
     name = f"--{key}" if found[2] else repr(key)
-    return f"{name} is not known: a recipe has no such key. {what}. Correct it, or remove it."
+    return f"{name} is not known. {what}. Correct it, or remove it."
 
 
 def _unknown_argument(message: str) -> str | None:
@@ -157,7 +161,9 @@ def key_in(message: str) -> str:
 def _entry(message: str, maker: str) -> str:
     """The name under which a mapping in a recipe, as ``model.methods`` is one, has a class path."""
     stated = message.rpartition("Given value: ")[2]
-    entries = re.findall(rf"'([^']+)': (?:{{'class_path': |Namespace\(class_path=)'{maker}'", stated)
+    entries = re.findall(
+        rf"'([^']+)': (?:{{'class_path': |Namespace\(class_path=)'{maker}'", stated
+    )
     return f".{entries[0]}" if len(entries) == 1 else ""
 
 
@@ -183,15 +189,28 @@ def reasons_in(message: str) -> tuple[list[str], str]:
     return list(dict.fromkeys(kept)), value.partition("Given value: ")[2]
 
 
-def key_of(stated: Any, value: str, prefix: str = "") -> str:
-    """The dotted key of a value in a recipe, from what the value looks like; empty if unknown."""
-    entries = stated.items() if isinstance(stated, Mapping) else vars(stated).items()
-    for name, each in entries:
-        key = f"{prefix}{name}"
-        if str(each) == value:
-            return key
+def key_of(stated: Any, value: str, name: str = "") -> str:
+    """The dotted key of a value in a recipe, from what the value looks like.
+
+    Args:
+        stated: The values of all keys.
+        value: The value as Python writes it.
+        name: The last part of the key. Default (empty): any.
+
+    Returns:
+        The key; empty where there is none, or several are like that.
+    """
+    found = [
+        key
+        for key, each in _entries(stated, "")
+        if str(each) == value and name in ("", key.rpartition(".")[2])
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def _entries(stated: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """All dotted keys of a recipe with their values."""
+    for name, each in (stated if isinstance(stated, Mapping) else vars(stated)).items():
+        yield f"{prefix}{name}", each
         if isinstance(each, Mapping) or hasattr(each, "as_dict"):
-            found = key_of(each, value, f"{key}.")
-            if found:
-                return found
-    return ""
+            yield from _entries(each, f"{prefix}{name}.")

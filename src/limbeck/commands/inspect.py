@@ -13,15 +13,16 @@ import rich
 import timm
 import torch
 import torchvision
-import yaml
-from jsonargparse import ArgumentParser
 from rich.table import Table
 from torch import nn
 
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
+from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import VerbParser
 from limbeck.commands.overlays import draw_overlays
+from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and what follows it.
     """
-    parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck inspect", allow_abbrev=False)
     parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
     parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
     inspect(**parser.parse_args(arguments[1:]).as_dict())
@@ -147,12 +148,19 @@ def models_of(target: str) -> dict[str, nn.Module]:
 
 def models_in(recipe: Path) -> dict[str, nn.Module]:
     """The student, and the teacher if there is one, of a recipe; no data is needed for it."""
-    parser = ArgumentParser()
-    stated = yaml.safe_load(recipe.read_text()).get("model") or {}
+    parser = VerbParser(prog=f"limbeck inspect {recipe}")
+    stated = read_recipe(recipe).get("model") or {}
     sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
+    if not sides:
+        raise RecipeError(
+            f"{recipe} has neither model.student nor model.teacher. Expected a recipe with one of "
+            "them. Give one that has it."
+        )
     for side in sides:
-        parser.add_argument(f"--{side}", type=nn.Module)
-    built = parser.instantiate_classes(parser.parse_object(sides))
+        parser.add_argument(f"--model.{side}", type=nn.Module)
+    parsed = parser.parse_object({"model": sides})
+    with said_of_building(parsed):
+        built = parser.instantiate_classes(parsed).model
     return {side: built[side] for side in sides}
 
 

@@ -19,9 +19,12 @@ class RecipeError(ValueError):
 class RecipeFile(ActionConfigFile):  # type: ignore[misc]  # jsonargparse exports it untyped
     """``--config`` of a recipe, whose file is looked at before the parser takes it."""
 
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
         """Check the file, and lay the recipe over what was given before."""
-        read_recipe(Path(values))
+        if not str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
+            read_recipe(Path(values))
         super().__call__(parser, cfg, values, option_string)
 
 
@@ -61,6 +64,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
             f"{path}: the recipe is a {type(stated).__name__}; expected a mapping with the keys "
             "model, data and trainer. Correct it, or give another file."
         )
+    for section in ("model", "data", "trainer"):
+        if not isinstance(stated.get(section), dict | None):
+            raise RecipeError(
+                f"{path}: {section} is {stated[section]!r}; expected a mapping. Correct it."
+            )
     _refuse_endless(stated, path)
     return stated
 
@@ -68,10 +76,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def _text_of(path: Path) -> str:
     """The text of a file."""
     advice = "Expected the path of a recipe (.yaml). Correct it."
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "does not exist"
-        raise RecipeError(f"{path} {found}. {advice}")
     try:
+        if not path.is_file():
+            found = "is not a file" if path.exists() else "does not exist"
+            raise RecipeError(f"{path} {found}. {advice}")
         if path.stat().st_size > LARGEST:
             raise RecipeError(f"{path} has more than {LARGEST} bytes. {advice}")
         return path.read_bytes().decode("utf-8")

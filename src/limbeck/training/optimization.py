@@ -148,8 +148,8 @@ class Optimizer:
             unused = [p for p in stated if not any(_begins(name, p) for name in names)]
             if unused:
                 raise ValueError(
-                    f"model.optimizer.{field_name} names {', '.join(sorted(unused))}, with which no "
-                    "trained parameter of the student begins. Give paths that `limbeck inspect` "
+                    f"model.optimizer.{field_name} names {', '.join(sorted(unused))}, with which "
+                    "no trained parameter of the student begins. Give paths that `limbeck inspect` "
                     "lists."
                 )
 

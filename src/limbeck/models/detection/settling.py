@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, open_weights, stated_by
 from limbeck.presets import Preset, preset_of
-from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, refuse_outside
+from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside
 
 # What the arguments of all detectors may be, in any of them that has such an argument. The upper
 # bounds are above all published models: numbers beyond them ask for more memory than there is.
