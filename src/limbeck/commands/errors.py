@@ -127,7 +127,7 @@ def raised_in(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What the user is told: the error's message, and what to do about a disk or a path of theirs."""
+    """What the user is told: the message, and what to do about a disk or a path of theirs."""
     if isinstance(error, OSError) and error.errno in FULL:
         return (
             f"{error}. Free space; what was saved is whole, and `limbeck fit --resume` goes on "
