@@ -58,14 +58,6 @@ IMPOSSIBLE = [
         f"{STUDENT}.backbone: depths=[1, 1] and widths=[8, 8, 16]: expected as many",
     ),
     (
-        "model.student",
-        {
-            "class_path": "limbeck.models.Classifier",
-            "init_args": {"network": {"depths": [1], "widths": [8]}, "num_classes": 5},
-        },
-        "the data is for detection, model.student is a Classifier",
-    ),
-    (
         "data.augmentation",
         {"class_path": "limbeck.data.DetectionAugmentation", "init_args": {"flip": 1.5}},
         "data.augmentation.init_args.flip is 1.5; expected a number: 0 or more, and at most 1.",
@@ -139,7 +131,11 @@ def test_callbacks_that_watch_what_is_logged_are_taken() -> None:
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     metric = COCOAveragePrecision(["a"])
-    watching = [EarlyStopping("val/AP50", mode="max"), ModelCheckpoint(), EarlyStopping("train/total")]
+    watching = [
+        EarlyStopping("val/AP50", mode="max"),
+        ModelCheckpoint(),
+        EarlyStopping("train/total"),
+    ]
     refuse_unlogged(watching, metric)
     with pytest.raises(RecipeError, match="mode is 'min'"):
         refuse_unlogged([EarlyStopping("val/AP")], metric)
@@ -150,6 +146,7 @@ def test_every_recipe_that_comes_with_limbeck_may_be() -> None:
     from limbeck.commands.recipes import find
 
     path = find("shapes/student")
-    assert yaml.safe_load(Path(path).read_text())["trainer"]["max_epochs"] == stated_in(
-        [str(path)]
-    ).trainer.max_epochs
+    assert (
+        yaml.safe_load(Path(path).read_text())["trainer"]["max_epochs"]
+        == stated_in([str(path)]).trainer.max_epochs
+    )

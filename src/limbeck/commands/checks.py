@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -16,6 +17,7 @@ from torchmetrics import Metric
 
 from limbeck.commands.recipe_files import RecipeError
 from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, refuse_outside
+from limbeck.training.data import DataModule
 from limbeck.training.scoring import headline_of, higher_is_better, named_scores
 
 _TRAINER = {
@@ -217,6 +219,31 @@ def refuse_unlogged(callbacks: Sequence[Callback], metric: Metric) -> None:
                 f"trainer.callbacks: {name}'s mode is {each.mode!r}, and {monitor} is better the "
                 f"{'higher' if best == 'max' else 'lower'} it is. Expected mode: {best}. Give that."
             )
+
+
+def refuse_late_validation(trainer: Trainer, data: DataModule) -> None:
+    """Refuse a validation that an epoch is too short for.
+
+    Args:
+        trainer: The trainer.
+        data: The data of the run.
+
+    Raises:
+        ValueError: An epoch ends before the first validation in it.
+    """
+    every: Any = trainer.val_check_interval
+    if data.train is None or not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
+        return
+    batches = max(1, len(data.train) // (data.batch_size * trainer.world_size))
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if every > batches:
+        raise RecipeError(
+            f"trainer.val_check_interval is {every}, and an epoch has {batches} batches: there "
+            "would be no validation. Expected at most as many batches as an epoch has. Give "
+            "fewer, a share such as 1.0, or trainer.check_val_every_n_epoch: null, which counts "
+            "over the ends of epochs."
+        )
 
 
 def _scores_of(metric: Metric) -> list[str]:

@@ -20,9 +20,12 @@ from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
-from limbeck.commands.building import said_of_building
-from limbeck.commands.checks import refuse_impossible, refuse_unlogged
-from limbeck.commands.errors import Explaining
+from limbeck.commands.building import RecipeParser, said_of_building
+from limbeck.commands.checks import (
+    refuse_impossible,
+    refuse_late_validation,
+    refuse_unlogged,
+)
 from limbeck.commands.recipe_files import RecipeFile
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
@@ -57,7 +60,7 @@ class LimbeckCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser with limbeck's errors."""
-        parser = Parser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
+        parser = RecipeParser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
         parser.add_argument("-c", "--config", action=RecipeFile, help="A recipe (YAML).")
         return parser
 
@@ -149,6 +152,7 @@ class LimbeckCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Note how the student is built, whatever builds it, for the exported student."""
+        refuse_late_validation(self.trainer, self.datamodule)
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
             self.model.student_build = build_of(student)
@@ -203,10 +207,6 @@ class RunRecipe(SaveConfigCallback):
             and not (root / "checkpoints").exists()
         ):
             (root / RECIPE).unlink(missing_ok=True)
-
-
-class Parser(Explaining, LightningArgumentParser):  # type: ignore[misc]
-    """A parser that says what was expected, and which known name is nearest to an unknown one."""
 
 
 class ProgressBar(RichProgressBar):

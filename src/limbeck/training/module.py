@@ -16,7 +16,6 @@ from limbeck.frame import takes_list
 from limbeck.losses import Losses
 from limbeck.methods.base import Method
 from limbeck.models.build import Build, LimbeckModel
-from limbeck.models.classifier import Classifier
 from limbeck.schedules import Schedule
 from limbeck.training import trunks
 from limbeck.training.calibration import Calibrate
@@ -211,7 +210,6 @@ class DistillationModule(L.LightningModule):
         trainer: Any = self.trainer
         batches, limit = len(self.data.train_dataloader()), trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        refuse_late_validation(trainer, batches)
         # The last step of an epoch may have fewer batches to accumulate.
         per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
         ends = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
@@ -294,38 +292,12 @@ def refuse_other_data(student: nn.Module, data: DataModule) -> None:
             f"the data is for classification, model.student is a {type(student).__name__}, which "
             "detects. Give a classifier, or a detection dataset."
         )
-    if data.task == "detection" and isinstance(student, Classifier):
-        raise ValueError(
-            f"the data is for detection, model.student is a {type(student).__name__}, which gives "
-            "one class an image. Expected a detector; give one such as limbeck.models.RetinaNet, "
-            "or a dataset for classification."
-        )
     count = getattr(student, "num_classes", len(data.classes))
     if isinstance(student, LimbeckModel) and count != len(data.classes):
         raise ValueError(
             f"model.student has num_classes={count}, the data has {len(data.classes)} classes: "
             f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}. Set "
             f"model.student.init_args.num_classes to {len(data.classes)}."
-        )
-
-
-def refuse_late_validation(trainer: Any, batches: int) -> None:
-    """Refuse a validation that an epoch is too short for.
-
-    Args:
-        trainer: The trainer.
-        batches: The number of training batches in an epoch.
-
-    Raises:
-        ValueError: An epoch ends before the first validation in it.
-    """
-    every = trainer.val_check_interval
-    if isinstance(every, int) and trainer.check_val_every_n_epoch is not None and every > batches:
-        raise ValueError(
-            f"trainer.val_check_interval is {every}, and an epoch has {batches} batches: there "
-            "would be no validation. Expected at most as many batches as an epoch has. Give "
-            "fewer, a share such as 1.0, or trainer.check_val_every_n_epoch: null, which counts "
-            "over the ends of epochs."
         )
 
 
