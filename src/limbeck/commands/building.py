@@ -13,7 +13,7 @@ from limbeck.commands.in_words import key_of, reasons_in
 from limbeck.commands.recipe_files import RecipeError
 
 # How messages of limbeck's begin that are about one argument: its name, and its value.
-_NAMED = re.compile(r"(\w+)(?: is |=)'?(.+?)'?[;:,]")
+_NAMED = re.compile(r"(\w+)(?: is |=)'?(.+?)'?(?:;|: )")
 
 
 class RecipeParser(Explaining, LightningArgumentParser):  # type: ignore[misc]
