@@ -76,5 +76,5 @@ def test_a_schedule_stays_itself():
     ],
 )
 def test_weights_and_steps_are_not_negative_and_ends_come_last(make):
-    with pytest.raises(ValueError, match="is .*; expected"):
+    with pytest.raises(ValueError, match=r"is .*; expected"):
         make()

@@ -10,15 +10,15 @@ STATED = Namespace(model=Namespace(student=Namespace(init_args=Namespace(stem_st
 
 
 def test_an_argument_is_told_by_its_key() -> None:
-    with pytest.raises(RecipeError, match=r"^model\.student\.init_args\.stem_stride=3: expected"):
-        with said_of_building(STATED):
-            BasicBlocks((1,), (8,), 3)  # type: ignore[arg-type]
+    message = r"^model\.student\.init_args\.stem_stride=3: expected"
+    with pytest.raises(RecipeError, match=message), said_of_building(STATED):
+        BasicBlocks((1,), (8,), 3)  # type: ignore[arg-type]
 
 
 def test_lightning_s_refusal_is_told_as_one_of_the_recipe() -> None:
-    with pytest.raises(RecipeError, match="trainer: Lightning does not take .*max_epochs"):
-        with said_of_building(STATED):
-            Trainer(max_epochs=-3)
+    message = r"trainer: Lightning does not take .*max_epochs"
+    with pytest.raises(RecipeError, match=message), said_of_building(STATED):
+        Trainer(max_epochs=-3)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyError, RuntimeError, ValueError])

@@ -107,7 +107,7 @@ def test_a_path_that_is_something_else_is_told_of_with_what_to_do(
         "a folder as a file": lambda: tmp_path.write_text(""),
         "a long name": lambda: (tmp_path / ("x" * 300)).write_text(""),
     }
-    with pytest.raises(OSError) as error:
+    with pytest.raises(OSError, match="Errno") as error:
         acts[wrong]()
     assert of_ours(error.value) is error.value
     said = told(error.value)

@@ -87,6 +87,4 @@ def test_an_unknown_key_is_told_with_those_there_are(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         fit(tiny_recipes.plain(), words=("--model.optimizer.learning_rate=0.1",))
     said = capsys.readouterr().err
-    assert (
-        "--model.optimizer.learning_rate is not known. model.optimizer takes bias_lr_fact" in said
-    )
+    assert "--model.optimizer.learning_rate is not known. model.optimizer takes bias" in said

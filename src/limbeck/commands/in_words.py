@@ -17,7 +17,7 @@ _TYPE = re.compile(
     r"Expected an? (<class '[\w.]+'>|typing\.Literal\[[^]]*\]|tuple with \d+|dot import)"
 )
 _RESTRICTED = re.compile(
-    r"Not of type (\w+): (.+?) (?:does not conform to restriction|not an) (.+)"
+    r"Not of type PositiveInt: (?:invalid literal .*: '(.+)'|(.+?) (?:does not conform|not an) )"
 )
 _GIVEN = re.compile(
     r"Expected a path but (.*) either not accessible|Got value: (.*)|Given value: (.*)"
@@ -115,8 +115,8 @@ def _wrong_type(message: str) -> str | None:
     inner = message[message.rfind("Parser key") :]
     restricted = _RESTRICTED.search(inner)
     if key and restricted:
-        bound = restricted[3].replace("v>", "above ").replace("integer", "above 0")
-        return f"{key} is {restricted[2]}; expected a whole number {bound}. Give it such a value."
+        found = restricted[1] or restricted[2]
+        return f"{key} is {found}; expected a whole number above 0. Give it such a value."
     given = _GIVEN.search(inner)
     if not key or given is None:
         return None
