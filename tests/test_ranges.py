@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, refuse_outside
+from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, refuse_outside, written
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_number_is_in_its_range_or_not(
 def test_what_lies_outside_is_named_with_its_key_its_value_and_the_range(value: object) -> None:
     with pytest.raises(ValueError, match=r"trainer\.x is .*; expected .* 0 or more\. Give") as said:
         refuse_outside({"x": Range(0)}, {"x": value}, "trainer.")
-    assert str(value) in str(said.value)
+    assert written(value) in str(said.value)
 
 
 @pytest.mark.parametrize("value", [None, True, "-1", [], {}, [None, "a"], 0, (1, 2.5)])

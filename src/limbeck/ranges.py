@@ -59,9 +59,16 @@ def refuse_outside(
         if any(number not in allowed for number in _numbers(value)):
             each = "numbers, each" if isinstance(value, Sequence | Mapping) else "a number:"
             raise ValueError(
-                f"{prefix}{name} is {value}; expected {each} {allowed}. Give it a value in that "
+                f"{prefix}{name} is {written(value)}; expected {each} {allowed}. Give it a value in that "
                 "range."
             )
+
+
+def written(value: Any) -> str:
+    """A value as a recipe would state it: lists in brackets, whole numbers in them without .0."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(f'{v:g}' if isinstance(v, float) else written(v) for v in value)}]"
+    return str(value)
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from limbeck.commands.class_paths import EXPECTED, wrong_class_path
+from limbeck.ranges import written
 
 _REQUIRED = re.compile(r"the following arguments are required: ([\w., ]+)")
 _UNKNOWN_KEY = re.compile(r"does not accept option '([^']+)'|arguments: --([\w.]+)")
@@ -203,7 +204,7 @@ def key_of(stated: Any, value: str, name: str = "") -> str:
     found = [
         key
         for key, each in _entries(stated, "")
-        if str(each) == value and name in ("", key.rpartition(".")[2])
+        if value in (str(each), written(each)) and name in ("", key.rpartition(".")[2])
     ]
     return found[0] if len(found) == 1 else ""
 
