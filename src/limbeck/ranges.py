@@ -67,7 +67,8 @@ def refuse_outside(
 def written(value: Any) -> str:
     """A value as a recipe would state it: lists in brackets, whole numbers in them without .0."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(f'{v:g}' if isinstance(v, float) else written(v) for v in value)}]"
+        inner = (f"{each:g}" if isinstance(each, float) else written(each) for each in value)
+        return f"[{', '.join(inner)}]"
     return str(value)
 
 

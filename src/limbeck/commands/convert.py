@@ -22,6 +22,7 @@ from limbeck.checkpoints import (
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
 from limbeck.commands.errors import VerbParser
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
@@ -76,8 +77,9 @@ def convert(
     Raises:
         ValueError: The suffix of the target does not say its format, or nothing can be converted.
     """
-    checkpoint = read_source(source, source_format, style, part)
     to = target_format or _format_of(target)
+    refuse_unwritable_target(target, "target", folder=to == STUDENT)
+    checkpoint = read_source(source, source_format, style, part)
     if coco_ids and (to == STUDENT or not format_named(to).coco_ids):
         checkpoint = contiguous(checkpoint)
     # Before anything is written, as it may fail.

@@ -21,6 +21,7 @@ from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
 from limbeck.commands.errors import VerbParser
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.overlays import draw_overlays
 from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import fixed_size, network_frame, takes_list
@@ -93,6 +94,7 @@ def inspect(
         if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
+        refuse_unwritable_target(picture, "--picture")
         draw_overlays(target, method, picture, images)
         return
     for path in target:

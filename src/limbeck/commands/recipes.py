@@ -11,6 +11,8 @@ from jsonargparse import auto_cli
 from rich.syntax import Syntax
 from rich.table import Table
 
+from limbeck.commands.outputs import refuse_unwritable_target
+
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck recipes``.
@@ -88,6 +90,7 @@ def copy(name: str, to: Path) -> None:
     """
     source = find(name)
     target = to / source.name if to.is_dir() else to
+    refuse_unwritable_target(target, "to")
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -104,8 +104,8 @@ def anchor_generator(
     per_level = tuple(tuple(of_level) for of_level in sizes)
     if len(per_level) != len(levels) or len({len(s) for s in per_level}) != 1 or not per_level[0]:
         raise ValueError(
-            f"anchor_sizes={written(per_level)}: expected {len(levels)} tuples of sizes, one for each of "
-            f"the levels {list(levels)}, all of one length (a head predicts for every level). "
+            f"anchor_sizes={written(per_level)}: expected {len(levels)} tuples of sizes, one for "
+            f"each of the levels {list(levels)}, all of one length (a head predicts for every level). "
             "Give each level its sizes."
         )
     per_level_ratios = (tuple(ratios),) * len(per_level)
