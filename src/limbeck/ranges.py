@@ -59,8 +59,8 @@ def refuse_outside(
         if any(number not in allowed for number in _numbers(value)):
             each = "numbers, each" if isinstance(value, Sequence | Mapping) else "a number:"
             raise ValueError(
-                f"{prefix}{name} is {written(value)}; expected {each} {allowed}. Give it a value in that "
-                "range."
+                f"{prefix}{name} is {written(value)}; expected {each} {allowed}. Give it a value "
+                "in that range."
             )
 
 

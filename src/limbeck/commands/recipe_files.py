@@ -16,7 +16,7 @@ class RecipeError(ValueError):
     """A recipe that cannot be used, as the user is told."""
 
 
-class RecipeFile(ActionConfigFile):  # type: ignore[misc]  # jsonargparse exports it untyped
+class RecipeFile(ActionConfigFile):
     """``--config`` of a recipe, whose file is looked at before the parser takes it."""
 
     def __call__(
@@ -25,7 +25,7 @@ class RecipeFile(ActionConfigFile):  # type: ignore[misc]  # jsonargparse export
         """Check the file, and lay the recipe over what was given before."""
         if not str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
             read_recipe(Path(values))
-        super().__call__(parser, cfg, values, option_string)
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

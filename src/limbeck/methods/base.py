@@ -90,7 +90,10 @@ class Step:
     def taught(self) -> Side:
         """The teacher's side; a ValueError where there is no teacher."""
         if self.teacher is None:
-            raise ValueError("this method needs a teacher, and the Distillation has none")
+            raise ValueError(
+                "this method needs a teacher, and the Distillation has none. Give one "
+                "(model.teacher), or leave the method out (model.methods)."
+            )
         return self.teacher
 
 

@@ -105,8 +105,8 @@ def anchor_generator(
     if len(per_level) != len(levels) or len({len(s) for s in per_level}) != 1 or not per_level[0]:
         raise ValueError(
             f"anchor_sizes={written(per_level)}: expected {len(levels)} tuples of sizes, one for "
-            f"each of the levels {list(levels)}, all of one length (a head predicts for every level). "
-            "Give each level its sizes."
+            f"each of the levels {list(levels)}, all of one length (a head predicts for every "
+            "level). Give each level its sizes."
         )
     per_level_ratios = (tuple(ratios),) * len(per_level)
     if rounded:
