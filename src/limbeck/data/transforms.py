@@ -21,7 +21,7 @@ from limbeck.ranges import NOT_NEGATIVE, SHARE, Range, refuse_outside
 
 GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
 
-_SIDE = Range(1, 32_768)
+_SIDE = Range(1, 8192)
 _DETECTION = {
     "short_sides": _SIDE,
     "short_side_range": _SIDE,

@@ -11,16 +11,16 @@ from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside
 
 # What the arguments of all detectors may be, in any of them that has such an argument. The upper
 # bounds are above all published models: numbers beyond them ask for more memory than there is.
-_SIDE = Range(1, 32_768)
-_CHANNELS = Range(1, 4096)
+_SIDE = Range(1, 8192)
+_CHANNELS = Range(1, 2048)
 _RANGES = {
-    "num_classes": Range(1, 50_000),
-    "width": Range(0, 16, open=True),
+    "num_classes": Range(1, 20_000),
+    "width": Range(0, 4, open=True),
     "stem_channels": _CHANNELS,
-    "fpn_channels": _CHANNELS,
-    "box_head_channels": Range(1, 16_384),
+    "fpn_channels": Range(1, 1024),
+    "box_head_channels": Range(1, 8192),
     "extra_channels": _CHANNELS,
-    "head_depth": Range(1, 64),
+    "head_depth": Range(1, 32),
     "frozen_stages": Range(0),
     "anchor_sizes": Range(0, 1e6, open=True),
     "anchor_shapes": Range(0, 1e6, open=True),
