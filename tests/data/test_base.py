@@ -1,6 +1,7 @@
 import io
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import PIL.Image

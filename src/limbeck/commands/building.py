@@ -21,7 +21,10 @@ class RecipeParser(Explaining, LightningArgumentParser):  # type: ignore[misc]
 
 
 @contextmanager
-def said_of_building(stated: Any) -> Iterator[None]:
+def said_of_building(
+    stated: Any,
+    kinds: tuple[type[Exception], ...] = (MisconfigurationException, ValueError, TypeError),
+) -> Iterator[None]:
     """Within, what a recipe states is built; errors of Lightning and jsonargparse name its key.
 
     Errors of limbeck's own are sentences already, and all others stay what they are: they may be
@@ -29,6 +32,7 @@ def said_of_building(stated: Any) -> Iterator[None]:
 
     Args:
         stated: The values of all keys, before anything is built.
+        kinds: The errors of Lightning's that are about what is stated.
 
     Raises:
         RecipeError: Something cannot be built as it is stated.
@@ -49,7 +53,6 @@ def said_of_building(stated: Any) -> Iterator[None]:
             raise RecipeError(
                 f"{f'{key}: ' if key else ''}{' '.join(reasons)}\nCorrect that in the recipe."
             ) from error
-        kinds = MisconfigurationException | ValueError | TypeError
         if raised_in(error) == "lightning" and isinstance(error, kinds):
             raise RecipeError(
                 f"trainer: Lightning does not take what the recipe states ({error}). Expected a "

@@ -15,7 +15,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
@@ -92,6 +92,10 @@ class LimbeckCLI(LightningCLI):
         stated = self.config[self.subcommand] if self.subcommand else self.config
         with said_of_building(stated):
             super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with said_of_building(self.config[subcommand], (MisconfigurationException,)):
+            super()._run_subcommand(subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder, which is ``runs/<folder>/<name>`` of its recipe unless given."""
