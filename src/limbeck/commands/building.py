@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from limbeck.commands.errors import Explaining, of_ours, raised_in
 from limbeck.commands.in_words import key_of, reasons_in
 from limbeck.commands.recipe_files import RecipeError
 
+REFUSALS = (MisconfigurationException,)  # of Lightning's, whenever it finds out
+
 # How messages of limbeck's begin that are about one argument: its name, and its value.
 _NAMED = re.compile(r"(\w+)(?: is |=)'?(.+?)'?(?:;|: )")
 
 
-class RecipeParser(Explaining, LightningArgumentParser):  # type: ignore[misc]
+class RecipeParser(Explaining, LightningArgumentParser):
     """A parser that says what was expected, and which known name is nearest to an unknown one."""
 
 

@@ -44,7 +44,7 @@ class Explaining:
         raise SystemExit(2) from ex
 
 
-class VerbParser(Explaining, jsonargparse.ArgumentParser):  # type: ignore[misc]
+class VerbParser(Explaining, jsonargparse.ArgumentParser):
     """The parser of a verb's own arguments."""
 
 

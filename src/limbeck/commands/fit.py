@@ -15,17 +15,13 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.table import Table as RichTable
 from torch import distributed
 from torchmetrics import Metric
 
-from limbeck.commands.building import RecipeParser, said_of_building
-from limbeck.commands.checks import (
-    refuse_impossible,
-    refuse_late_validation,
-    refuse_unlogged,
-)
+from limbeck.commands import checks
+from limbeck.commands.building import REFUSALS, RecipeParser, said_of_building
 from limbeck.commands.recipe_files import RecipeFile
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
@@ -85,7 +81,7 @@ class LimbeckCLI(LightningCLI):
         """Parse the recipe, and refuse what cannot be before anything is built."""
         super().parse_arguments(parser, args)
         verb = self.config.get("subcommand")
-        refuse_impossible(self.config[verb] if verb else self.config, verb)
+        checks.refuse_impossible(self.config[verb] if verb else self.config, verb)
 
     def instantiate_classes(self) -> None:
         """Build what the recipe states; what cannot be built is told by its key."""
@@ -94,7 +90,7 @@ class LimbeckCLI(LightningCLI):
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with said_of_building(self.config[subcommand], (MisconfigurationException,)):
+        with said_of_building(self.config[subcommand], REFUSALS):
             super()._run_subcommand(subcommand)
 
     def before_instantiate_classes(self) -> None:
@@ -130,7 +126,7 @@ class LimbeckCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         root = config["default_root_dir"]
         callbacks = as_list(config["callbacks"])
-        refuse_unlogged(callbacks, self.model.new_metric(self.datamodule))
+        checks.refuse_unlogged(callbacks, self.model.new_metric(self.datamodule))
         if config["logger"] is None and self.subcommand == "fit":
             kwargs["logger"] = [
                 csv_log := Rows(root, name="", version=""),
@@ -156,7 +152,7 @@ class LimbeckCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Note how the student is built, whatever builds it, for the exported student."""
-        refuse_late_validation(self.trainer, self.datamodule)
+        checks.refuse_late_validation(self.trainer, self.datamodule)
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
             self.model.student_build = build_of(student)
