@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from limbeck.commands.checks import refuse_unlogged
+from limbeck.commands.checks import refuse_impossible, refuse_unlogged
 from limbeck.commands.recipe_files import RecipeError
 from limbeck.metrics import COCOAveragePrecision
 from tests.commands import tiny_recipes
@@ -124,6 +125,21 @@ def test_what_lightning_alone_knows_is_told_as_the_recipe_s(
 ) -> None:
     said = refused(tiny_recipes.plain(fast_dev_run=-3), capsys)
     assert "trainer: Lightning does not take what the recipe states" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("devices", value) for value in ("auto", 1, -1, "2", "0,", "0, 1", [0], "-1")]
+    + [("val_check_interval", value) for value in (1, 1.0, 0.5, 100)]
+    + [("limit_val_batches", value) for value in (0, 0.0, 1.0, 7)]
+    + [("accelerator", "CPU"), ("strategy", "ddp"), ("max_time", "00:12:00:00")]
+    + [("max_epochs", -1), ("gradient_clip_val", None), ("num_sanity_val_steps", -1)],
+)
+def test_what_lightning_takes_is_taken(key: str, value: Any) -> None:
+    trainer = Namespace(callbacks=None, max_epochs=1, max_steps=4, fast_dev_run=False, logger=None)
+    trainer[key] = value
+    model = Namespace(optimizer=Namespace(), learning_rate=Namespace())
+    refuse_impossible(Namespace(seed_everything=0, trainer=trainer, model=model), "fit")
 
 
 def test_callbacks_that_watch_what_is_logged_are_taken() -> None:

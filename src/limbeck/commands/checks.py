@@ -123,15 +123,14 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 
 def _check_devices(devices: Any) -> None:
     """Lightning takes a number, the numbers of devices, or these as a text; -1 is all of them."""
-    written = str(devices).replace(" ", "").strip("[]").split(",")
-    whole = all(re.fullmatch(r"-?\d+", each) for each in written)
-    one = whole and len(written) == 1 and not isinstance(devices, list)
-    if devices in (None, "auto") or (one and (int(written[0]) > 0 or written[0] == "-1")):
+    written = str(devices).replace(" ", "").strip("[]")
+    several = isinstance(devices, list) or "," in written
+    numbers = written.strip(",").split(",")
+    whole = all(re.fullmatch(r"-?\d+", each) for each in numbers)
+    if devices in (None, "auto") or (whole and several and min(map(int, numbers)) >= 0):
         return
-    if whole and not one and min(map(int, written)) >= 0:
+    if whole and not several and (int(written) > 0 or written == "-1"):
         return
-    if isinstance(devices, str) and one and devices == "0":
-        return  # the first one
     raise RecipeError(
         f"trainer.devices is {devices!r}; expected auto, a number of devices from 1, -1 for all, "
         "or a list of the devices' numbers. Give one of these."
