@@ -23,7 +23,6 @@ _RANGES = {
     "head_depth": Range(1, 32),
     "frozen_stages": Range(0),
     "anchor_sizes": Range(0, 1e6, open=True),
-    "anchor_shapes": Range(0, 1e6, open=True),
     "aspect_ratios": Range(0, 1e3, open=True),
     "scales": POSITIVE,
     "steps": POSITIVE,
@@ -89,7 +88,7 @@ def settle(
 def _refuse_impossible(given: Mapping[str, Any]) -> None:
     """Refuse arguments that no detector can be built of, before anything is read or built."""
     refuse_outside(_RANGES, given)
-    for name in ("anchor_sizes", "anchor_shapes", "aspect_ratios"):
+    for name in ("anchor_sizes", "aspect_ratios"):
         if given.get(name) is not None and not given[name]:
             raise ValueError(
                 f"{name} is {given[name]}; expected one or more of them. Give some, or leave it "
