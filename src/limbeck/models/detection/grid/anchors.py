@@ -28,9 +28,9 @@ class GridAnchors(nn.Module, ABC):
     def __init__(self, shapes: Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.shapes = tuple(tuple(float(side) for side in shape) for shape in shapes)
-        if not self.shapes or any(
-            len(s) != 2 or not all(0 < side < _MOST for side in s) for s in self.shapes
-        ):
+        pairs = all(len(shape) == 2 for shape in self.shapes)
+        sides = [side for shape in self.shapes for side in shape]
+        if not sides or not pairs or not all(0 < side < _MOST for side in sides):
             raise ValueError(
                 f"anchor_shapes={list(shapes)}: expected one (width, height) or more, in pixels. "
                 "`limbeck anchors` finds those that suit a dataset."
