@@ -48,10 +48,33 @@ def test_what_can_be_written_is_taken(name: str, folder: bool, places: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("inspect", "resnet18", "--size=[0,-5]"), "--size is [0, -5]; expected numbers, each 1"),
+        (("inspect", "resnet18", "--size=[100000,5]"), "--size is [100000, 5]; expected"),
+        (("inspect", "resnet18", "--depth=-1"), "--depth is -1; expected"),
+        (("inspect", "r.yaml", "--images=0"), "--images is 0; expected"),
+        (("anchors", "r.yaml", "--count=0"), "--count is 0; expected"),
+        (("anchors", "r.yaml", "--image_size=[0,0]"), "--image_size is [0, 0]; expected"),
+        (("quickstart", "--seed=-1"), "--seed is -1; expected"),
+        (("quickstart", "--output=file/out"), "--output file is no folder"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        limbeck(*words)
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("convert", "nothing.pth", "file/out.safetensors"),
-        ("convert", "nothing.pth", "folder.pth"),
+        ("convert", "nothing.pth", "folder.pkl"),
         ("convert", "nothing.pth", "file"),
         ("recipes", "copy", "shapes/student", "file/out.yaml"),
     ],
@@ -60,7 +83,7 @@ def test_verbs_say_so_before_they_begin(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("")
-    Path("folder.pth").mkdir()
+    Path("folder.pkl").mkdir()
     with pytest.raises(SystemExit) as end:
         limbeck(*words)
     assert end.value.code == 1

@@ -16,7 +16,9 @@ from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
 from limbeck.models import YOLOv2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
+from limbeck.ranges import Range, refuse_outside
 
+_RANGES = {"count": Range(1, 1000), "image_size": Range(1, 8192)}
 _OF_VOC = YOLOv2.numerics["image_size"]  # what VOC's anchors are for
 
 
@@ -47,6 +49,7 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
             Default (None): as the recipe's student states them, otherwise the usual ones, 384 x
             1248 for a ShuffleDet and 416 x 416 for other students.
     """
+    refuse_outside(_RANGES, {"count": count, "image_size": image_size}, "--")
     stated = stated_in(recipe)
     image_size = image_size or _seen_by(stated.model.student)
     sizes = object_sizes(_training_set(stated.data.train, recipe), image_size)

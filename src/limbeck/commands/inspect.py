@@ -27,10 +27,12 @@ from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import fixed_size, network_frame, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
+from limbeck.ranges import COUNT, Range, refuse_outside
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 
 RECIPES = (".yaml", ".yml")
+_RANGES = {"size": Range(1, 8192), "depth": Range(0), "images": COUNT}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -89,7 +91,9 @@ def inspect(
 
     Raises:
         FileNotFoundError: There is no such file.
+        ValueError: A number is out of its range, or a target is none of these.
     """
+    refuse_outside(_RANGES, {"size": size, "depth": depth, "images": images}, "--")
     for path in target:
         if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")

@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, open_weights, stated_by
 from limbeck.presets import Preset, preset_of
-from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside
+from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside, written
 
 # What the arguments of all detectors may be, in any of them that has such an argument. The upper
 # bounds are above all published models: numbers beyond them ask for more memory than there is.
@@ -91,8 +91,8 @@ def _refuse_impossible(given: Mapping[str, Any]) -> None:
     for name in ("anchor_sizes", "aspect_ratios"):
         if given.get(name) is not None and not given[name]:
             raise ValueError(
-                f"{name} is {given[name]}; expected one or more of them. Give some, or leave it "
-                "out for the usual ones."
+                f"{name} is {written(given[name])}; expected one or more of them. Give some, or "
+                "leave it out for the usual ones."
             )
 
 
