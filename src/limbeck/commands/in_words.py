@@ -72,7 +72,8 @@ def _required(message: str) -> str | None:
     for name in names:
         key = re.sub(r"^(fit|validate)\.", "", name)
         expected = EXPECTED.get(key, "a value")
-        lines.append(f"{key} is missing: there is none. Expected {expected}. Give it in a recipe.")
+        where = " in a recipe" if "." in key else ""
+        lines.append(f"{key} is missing: there is none. Expected {expected}. Give it{where}.")
     return "\n".join(lines)
 
 
