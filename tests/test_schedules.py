@@ -5,6 +5,7 @@ from limbeck.schedules import (
     Constant,
     Decay,
     EarlyStop,
+    LateStart,
     Product,
     Ramp,
     Schedule,
@@ -55,3 +56,25 @@ def test_a_number_is_a_constant(weight):
 def test_a_schedule_stays_itself():
     schedule = WarmUp(1.0, 2)
     assert as_schedule(schedule) is schedule
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: as_schedule(-1.0),
+        lambda: Constant(float("nan")),
+        lambda: Ramp(1.0, -5.0, 0, 10),
+        lambda: Ramp(1.0, 5.0, 10, 5),
+        lambda: Ramp(1.0, 5.0, -10, 5),
+        lambda: WarmUp(-2.0, 10),
+        lambda: WarmUp(2.0, -10),
+        lambda: Decay(1.0, -1),
+        lambda: EarlyStop(1.0, -1),
+        lambda: LateStart(-1.0, 1),
+        lambda: StepDecay(1.0, (1, -2), 0.5),
+        lambda: StepDecay(1.0, (1, 2), -0.5),
+    ],
+)
+def test_weights_and_steps_are_not_negative_and_ends_come_last(make):
+    with pytest.raises(ValueError, match=r"is .*; expected"):
+        make()

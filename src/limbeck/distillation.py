@@ -12,6 +12,7 @@ from limbeck.guard import refuse_bad_indices
 from limbeck.losses import Losses, logits_of, named_scalars, refuse_half, student_losses
 from limbeck.methods.base import Images, Method, Targets
 from limbeck.pair import Pair
+from limbeck.ranges import NOT_NEGATIVE, refuse_outside
 from limbeck.schedules import Weight, as_schedule
 from limbeck.terminal import say
 from limbeck.transfer import checksum
@@ -86,6 +87,7 @@ class Distillation(Pair):
         example: Images | Extent | None = None,
     ) -> None:
         super().__init__(student, teacher, methods, transfer=transfer, example=example)
+        refuse_outside({"student_weight": NOT_NEGATIVE}, {"student_weight": student_weight})
         self.student_weight = as_schedule(student_weight)
         self.student_loss = student_loss
         self._checksum: str | None = None

@@ -164,8 +164,8 @@ def resolve(model: nn.Module, tap: Tap | str) -> Tap:
         near = difflib.get_close_matches(parsed.path, paths | set(known), n=4, cutoff=0.4)
         raise TapError(
             f"{type(unwrap(model)).__name__} has neither a landmark nor a module {tap!r}. "
-            f"Its landmarks: {', '.join(known) or 'none'}. Nearest names: "
-            f"{', '.join(near) or 'none'}. `limbeck inspect` lists every path."
+            f"Expected a path, or one of its landmarks: {', '.join(known) or 'none'}. Nearest "
+            f"names: {', '.join(near) or 'none'}. `limbeck inspect` lists every path."
         )
     return parsed
 

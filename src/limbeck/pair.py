@@ -89,6 +89,11 @@ class Pair(nn.Module, ABC):
         models = [student] if self.teacher is None else [student, self.teacher]
         # Whether one of the models normalises raw images itself.
         self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in models)
+        if transfer and teacher is None:
+            raise ValueError(
+                "transfer needs a teacher, and the Distillation has none; transfer is "
+                f"{dict(transfer)}. Give a teacher (model.teacher), or leave transfer out."
+            )
         if transfer:
             transfer_weights(student, self._needed_teacher("transfer"), transfer)
         for _, method in self.named_methods():
@@ -110,7 +115,10 @@ class Pair(nn.Module, ABC):
 
     def _needed_teacher(self, wanted_by: str) -> nn.Module:
         if self.teacher is None:
-            raise ValueError(f"{wanted_by} needs a teacher, and the Distillation has none")
+            raise ValueError(
+                f"{wanted_by} needs a teacher, and the Distillation has none. Give one "
+                "(model.teacher), or leave out what needs it (model.methods)."
+            )
         return self.teacher
 
     # -- taps and the dry pass ------------------------------------------------------------------
@@ -145,6 +153,7 @@ class Pair(nn.Module, ABC):
         for name, method in self.named_methods():
             try:
                 method.setup(self._step(name, images, None, (None, student), (None, teacher)))
+                method.weights_at(0)  # refuses negative ones
             except ValueError as error:
                 raise ValueError(f"method {name!r}: {error}") from error
             method.to(device)
@@ -307,6 +316,13 @@ def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Meth
     if isinstance(methods, Mapping):
         if "student" in methods:
             raise ValueError("'student' names the student's own losses; call the method otherwise")
+        for name in methods:
+            if not name or not name.isprintable() or any(letter in name for letter in "./[]"):
+                raise ValueError(
+                    f"model.methods has the name {name!r}; expected one without dots, slashes, "
+                    "brackets and control characters, as it becomes a part of the names of losses "
+                    "and parameters. Give the method another name."
+                )
         return dict(methods)
     named: dict[str, Method] = {}
     for method in methods:

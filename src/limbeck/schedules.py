@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from limbeck.ranges import NOT_NEGATIVE, Range, refuse_outside
+
+_STEPS = Range(0)
+_VALUE_AND_STEPS = {"value": NOT_NEGATIVE, "steps": _STEPS}
+
 
 class Schedule(ABC):
     """A weight as a function of the step."""
@@ -24,9 +29,15 @@ class Constant(Schedule):
 
     Attributes:
         value: The weight.
+
+    Raises:
+        ValueError: It is negative.
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        refuse_outside({"value": NOT_NEGATIVE}, vars(self), "the weight's ")
 
     def at(self, step: int) -> float:
         """The value at every step."""
@@ -42,12 +53,24 @@ class Ramp(Schedule):
         end_value: The weight from step ``end`` on.
         start: The step from which the weight changes.
         end: The step from which it does not change any more.
+
+    Raises:
+        ValueError: A weight or a step is negative, or ``end`` comes before ``start``.
     """
 
     start_value: float
     end_value: float
     start: int
     end: int
+
+    def __post_init__(self) -> None:
+        weights = dict.fromkeys(("start_value", "end_value"), NOT_NEGATIVE)
+        refuse_outside({**weights, "start": _STEPS, "end": _STEPS}, vars(self), "a Ramp's ")
+        if self.end < self.start:
+            raise ValueError(
+                f"a Ramp's start is {self.start} and its end {self.end}; expected an end at the "
+                "start or after it. Exchange the two, or correct one of them."
+            )
 
     def at(self, step: int) -> float:
         """The value of the ramp."""
@@ -66,10 +89,16 @@ class WarmUp(Schedule):
     Attributes:
         value: The weight from step ``steps`` on.
         steps: The number of steps that the rise takes.
+
+    Raises:
+        ValueError: The weight or the number of steps is negative.
     """
 
     value: float
     steps: int
+
+    def __post_init__(self) -> None:
+        refuse_outside(_VALUE_AND_STEPS, vars(self), "a WarmUp's ")
 
     def at(self, step: int) -> float:
         """The value of a ramp that starts at 0."""
@@ -83,10 +112,16 @@ class Decay(Schedule):
     Attributes:
         value: The weight of the first step.
         steps: The number of steps that the fall takes.
+
+    Raises:
+        ValueError: The weight or the number of steps is negative.
     """
 
     value: float
     steps: int
+
+    def __post_init__(self) -> None:
+        refuse_outside(_VALUE_AND_STEPS, vars(self), "a Decay's ")
 
     def at(self, step: int) -> float:
         """The value of a ramp that ends at 0."""
@@ -100,10 +135,16 @@ class EarlyStop(Schedule):
     Attributes:
         value: The weight at the beginning.
         steps: The last step that has this weight.
+
+    Raises:
+        ValueError: The weight or the step is negative.
     """
 
     value: float
     steps: int
+
+    def __post_init__(self) -> None:
+        refuse_outside(_VALUE_AND_STEPS, vars(self), "an EarlyStop's ")
 
     def at(self, step: int) -> float:
         """The value as long as it holds, and then 0."""
@@ -117,10 +158,16 @@ class LateStart(Schedule):
     Attributes:
         value: The weight from step ``steps`` on.
         steps: The number of steps that weigh 0.
+
+    Raises:
+        ValueError: The weight or the number of steps is negative.
     """
 
     value: float
     steps: int
+
+    def __post_init__(self) -> None:
+        refuse_outside(_VALUE_AND_STEPS, vars(self), "a LateStart's ")
 
     def at(self, step: int) -> float:
         """0 until the value holds, and then the value."""
@@ -135,11 +182,18 @@ class StepDecay(Schedule):
         value: The weight from the first milestone on.
         milestones: The steps at which the weight changes, in ascending order.
         factor: What the weight is multiplied by at each milestone after the first.
+
+    Raises:
+        ValueError: The weight, a milestone or the factor is negative.
     """
 
     value: float
     milestones: Sequence[int]
     factor: float
+
+    def __post_init__(self) -> None:
+        ranges = {"value": NOT_NEGATIVE, "milestones": _STEPS, "factor": NOT_NEGATIVE}
+        refuse_outside(ranges, vars(self), "a StepDecay's ")
 
     def at(self, step: int) -> float:
         """``value * factor ** (milestones passed - 1)``."""

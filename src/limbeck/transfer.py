@@ -23,7 +23,10 @@ def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str,
             ours = student.get_submodule(target).state_dict()
             theirs = teacher.get_submodule(source).state_dict()
         except AttributeError as error:
-            raise ValueError(f"transfer {target!r} from {source!r}: {error}") from None
+            raise ValueError(
+                f"transfer {target!r} from {source!r}: {error}. Expected the paths of modules, the "
+                "student's and the teacher's; give such as `limbeck inspect` lists."
+            ) from None
         shapes = {name: tuple(value.shape) for name, value in ours.items()}
         differing = [
             f"{name}: student {shapes.get(name)}, teacher "

@@ -1,6 +1,7 @@
 import argparse
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,15 +37,19 @@ def test_known_keys_are_those_of_the_subcommands_less_the_help(
 def test_the_nearest_key_is_that_of_the_first_unknown_part(
     key: str, nearest: str, parser: argparse.ArgumentParser
 ) -> None:
-    message = f"Subcommand 'fit' does not accept option '{key}'"
-    assert explain(message, parser) == f"{message}\nNearest known: {nearest}."
-    message = f"unrecognized arguments: --{key} 3"
-    assert explain(message, parser) == f"{message}\nNearest known: {nearest}."
+    for message in (
+        f"Subcommand 'fit' does not accept option '{key}'",
+        f"unrecognized arguments: --{key} 3",
+    ):
+        said = explain(message, parser)
+        assert f"{key}" in said.partition(" is not known")[0]
+        assert said.endswith(f"\nNearest known: {nearest}.")
 
 
-def test_nothing_is_added_where_nothing_is_near(parser: argparse.ArgumentParser) -> None:
-    for message in ("Subcommand 'fit' does not accept option 'zzz'", "something else"):
-        assert explain(message, parser) == message
+def test_no_nearest_key_is_told_where_nothing_is_near(parser: argparse.ArgumentParser) -> None:
+    said = explain("Subcommand 'fit' does not accept option 'zzz'", parser)
+    assert said == "'zzz' is not known. There are data, model, seed. Correct it, or remove it."
+    assert explain("something else", parser) == "something else"
 
 
 def test_an_argument_of_a_function_is_compared_with_the_function_s(
@@ -90,3 +95,21 @@ def test_a_full_disk_is_told_of_with_what_to_do() -> None:
     assert of_ours(error) is error
     assert told(error).startswith("[Errno 28] No space left on device: 'metrics.csv'. Free space")
     assert of_ours(OSError(errno.EIO, "something else")) is None
+
+
+@pytest.mark.parametrize("wrong", ["a file as a folder", "a folder as a file", "a long name"])
+def test_a_path_that_is_something_else_is_told_of_with_what_to_do(
+    wrong: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    acts = {
+        "a file as a folder": lambda: (tmp_path / "file" / "out").mkdir(parents=True),
+        "a folder as a file": lambda: tmp_path.write_text(""),
+        "a long name": lambda: (tmp_path / ("x" * 300)).write_text(""),
+    }
+    with pytest.raises(OSError, match="Errno") as error:
+        acts[wrong]()
+    assert of_ours(error.value) is error.value
+    said = told(error.value)
+    assert said.startswith(str(tmp_path))
+    assert "Expected a path that can be read or written" in said

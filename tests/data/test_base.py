@@ -1,6 +1,7 @@
 import io
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -149,3 +150,21 @@ def test_damage_is_a_bad_sample_or_none(tmp_path_factory, data, changes, end):
             assert to_rgb(file).shape[0] == 3
     except BadSampleError as error:
         assert str(path) in str(error)  # noqa: PT017 - damage may go unnoticed
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 601)])
+def test_an_image_of_extreme_sides_is_refused_by_name(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "sliver.png"
+    PIL.Image.new("L", size).save(path)
+    expected = rf"sliver\.png: .*it is {size[1]} x {size[0]} px .*at most 200 : 1\); replace it"
+    with pytest.raises(BadSampleError, match=expected), open_image(path) as file:
+        to_rgb(file)
+
+
+def test_a_long_image_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.png"
+    PIL.Image.new("L", (600, 3)).save(path)
+    with open_image(path) as file:
+        assert to_rgb(file).shape == (3, 3, 600)

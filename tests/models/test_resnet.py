@@ -49,6 +49,8 @@ def test_a_shape_compares_by_value_whatever_sequence_it_was_given() -> None:
         ((1, 1), (8,), 4, "as many depths as widths"),
         ((), (), 4, "Give one of each"),
         ((1, 0), (8, 16), 4, r"depths=\[1, 0\]"),
+        ((1, 10**6), (8, 8), 4, "at most 1000 blocks a stage"),
+        ((1, 1), (8, 10**8), 4, r"at most 5e\+08 weights"),
         ((1, 1), (8, 16), 3, "stem_stride=3: expected 1, 2 or 4"),
     ],
 )

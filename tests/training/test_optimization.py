@@ -337,6 +337,59 @@ def test_step_without_milestones_is_refused() -> None:
         LearningRate("step")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", 0.0),
+        ("lr", -0.001),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("lr", 1e30),
+        ("weight_decay", -0.1),
+        ("norm_weight_decay", -0.1),
+        ("bias_weight_decay", math.nan),
+        ("bias_lr_factor", -2.0),
+        ("momentum", 1.0),
+        ("momentum", -0.9),
+        ("lr_factors", {"backbone": -0.1}),
+        ("weight_decays", {"methods": -0.1}),
+        ("clip_each", 0.0),
+        ("clip_each", -1.0),
+    ],
+)
+def test_an_optimizer_s_numbers_have_ranges(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.optimizer\.{name} is .*; expected .*\. Give"):
+        Optimizer(**{name: value})  # type: ignore[arg-type]
+
+
+def test_nesterov_needs_momentum() -> None:
+    with pytest.raises(ValueError, match=r"nesterov is true, but .*momentum is 0.* Give one"):
+        Optimizer("sgd", momentum=0.0, nesterov=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("warm_up", -5),
+        ("warm_up", math.nan),
+        ("warm_up_factor", -0.1),
+        ("milestones", (8, -1)),
+        ("gamma", -0.1),
+        ("end_factor", -1.0),
+    ],
+)
+def test_a_learning_rate_s_numbers_have_ranges(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.learning_rate\.{name} is .*; expected .*Give"):
+        LearningRate(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_warm_up_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    course(LearningRate("cosine", warm_up=4), total=4)
+    assert not caplog.records
+    course(LearningRate("cosine", warm_up=1000), total=4)
+    assert "warm_up is 1000 (steps), longer than the whole run of 4 steps" in caplog.text
+
+
 def test_norms_with_fixed_statistics_have_affine_parameters_like_any_other() -> None:
     detector = RetinaNet("resnet18", 3, norm="affine")
     affine = {

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 
+from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import VerbParser
 from limbeck.commands.fit import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
 from limbeck.models import YOLOv2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
+from limbeck.ranges import Range, refuse_outside
 from limbeck.terminal import Table, say
 
+_RANGES = {"count": Range(1, 1000), "image_size": Range(1, 8192)}
 _OF_VOC = YOLOv2.numerics["image_size"]  # what VOC's anchors are for
 
 
@@ -24,7 +27,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    parser = ArgumentParser(prog="limbeck anchors", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck anchors", allow_abbrev=False)
     parser.add_argument(
         "recipe", nargs="+", type=str, help="Recipes (.yaml), each laid over the ones before it."
     )
@@ -45,6 +48,7 @@ def anchors(recipe: list[str], count: int = 5, image_size: tuple[int, int] | Non
             Default (None): as the recipe's student states them, otherwise the usual ones, 384 x
             1248 for a ShuffleDet and 416 x 416 for other students.
     """
+    refuse_outside(_RANGES, {"count": count, "image_size": image_size}, "--")
     stated = stated_in(recipe)
     image_size = image_size or _seen_by(stated.model.student)
     sizes = object_sizes(_training_set(stated.data.train, recipe), image_size)
@@ -73,10 +77,11 @@ def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
         raise ValueError(
             f"{', '.join(recipes)}: there is no data.train. Give a recipe that has it."
         )
-    parser = ArgumentParser()
-    parser.add_argument("--train", type=VisionDataset)
-    parsed = parser.parse_object({"train": stated.as_dict()})
-    built: VisionDataset = parser.instantiate(parsed).train
+    parser = VerbParser(prog="limbeck anchors")
+    parser.add_argument("--data.train", type=VisionDataset)
+    parsed = parser.parse_object({"data": {"train": stated.as_dict()}})
+    with said_of_building(parsed):
+        built: VisionDataset = parser.instantiate(parsed).data.train
     return built
 
 

@@ -6,7 +6,7 @@ from limbeck.training.scoring import METRICS
 
 _DATASET = "the class path of a limbeck.data.VisionDataset"
 _MODEL = "the class path of a torch.nn.Module, or of a function that returns one"
-_EXPECTED = {
+EXPECTED = {
     "model.student": _MODEL,
     "model.teacher": _MODEL,
     "model.methods": "names of the user's choice, each with the class path of a "
@@ -18,6 +18,7 @@ _EXPECTED = {
     "and gives the factor on the learning rate",
     "data.train": _DATASET,
     "data.val": _DATASET,
+    "trainer.callbacks": "class paths of lightning.pytorch.callbacks.Callback, in a list",
     "data.augmentation": "the class path of a limbeck.data.Augmentation",
 }
 _KEY = re.compile(r'Parser key "([\w.]+)"')
@@ -27,6 +28,7 @@ _ABSENT = re.compile(
 )
 _GIVEN = re.compile(
     r"Expected a path but (.+) either not accessible|Given value: (.+)|given class_path '([\w.]+)'"
+    r"|Import path ([\w.]+) does not"
 )
 _OTHERWISE_WRONG = re.compile(r"Problem with given class_path|is not accepted")
 
@@ -41,11 +43,12 @@ def wrong_class_path(message: str) -> str | None:
         What the key is and what was expected; None where the message is about something else.
     """
     key, given, absent = (found.search(message) for found in (_KEY, _GIVEN, _ABSENT))
-    if key is None or given is None or key[1] not in _EXPECTED:
+    if key is None or given is None or (absent is None and key[1] not in EXPECTED):
         return None
     if absent is None and _OTHERWISE_WRONG.search(message):
         return None
     found = given[given.lastindex or 0]
     if absent is not None:
         found = f"{absent[1] or found}, which cannot be imported ({absent[2]})"
-    return f"{key[1]} names {found}. Expected {_EXPECTED[key[1]]}."
+    expected = EXPECTED.get(key[1], "the path of a class or of a function")
+    return f"{key[1]} names {found}. Expected {expected}. Give such a path."

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import nn
 from torchvision.transforms.v2.functional import to_dtype
 
@@ -20,6 +19,8 @@ from limbeck.checkpoints import (
 )
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
+from limbeck.commands.errors import VerbParser
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and what follows it.
     """
-    parser = ArgumentParser(prog="limbeck convert", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck convert", allow_abbrev=False)
     ends = {"source_format": "--from", "target_format": "--to"}
     parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
     for name, flag in ends.items():
@@ -76,8 +77,9 @@ def convert(
     Raises:
         ValueError: The suffix of the target does not say its format, or nothing can be converted.
     """
-    checkpoint = read_source(source, source_format, style, part)
     to = target_format or _format_of(target)
+    refuse_unwritable_target(target, "target", folder=to == STUDENT)
+    checkpoint = read_source(source, source_format, style, part)
     if coco_ids and (to == STUDENT or not format_named(to).coco_ids):
         checkpoint = contiguous(checkpoint)
     # Before anything is written, as it may fail.

@@ -5,11 +5,11 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning.pytorch as L
 import torch
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -18,12 +18,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 from torchmetrics import Metric
 
-from limbeck.commands.class_paths import wrong_class_path
-from limbeck.commands.errors import explain
+from limbeck.commands import checks
+from limbeck.commands.building import REFUSALS, RecipeParser, said_of_building
+from limbeck.commands.recipe_files import RecipeFile
 from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
 from limbeck.models import Build
 from limbeck.terminal import Table, say
-from limbeck.texts import MOST_YAML, check_yaml, read_text
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
@@ -55,8 +55,8 @@ class LimbeckCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser with limbeck's errors."""
-        parser = Parser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
-        parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe (YAML).")
+        parser = RecipeParser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
+        parser.add_argument("-c", "--config", action=RecipeFile, help="A recipe (YAML).")
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -76,6 +76,22 @@ class LimbeckCLI(LightningCLI):
             "others.",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the recipe, and refuse what cannot be before anything is built."""
+        super().parse_arguments(parser, args)
+        verb = self.config.get("subcommand")
+        checks.refuse_impossible(self.config[verb] if verb else self.config, verb)
+
+    def instantiate_classes(self) -> None:
+        """Build what the recipe states; what cannot be built is told by its key."""
+        stated = self.config[self.subcommand] if self.subcommand else self.config
+        with said_of_building(stated):
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with said_of_building(self.config[subcommand], REFUSALS):
+            super()._run_subcommand(subcommand)
+
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder, which is ``runs/<folder>/<name>`` of its recipe unless given."""
         config = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
@@ -83,10 +99,6 @@ class LimbeckCLI(LightningCLI):
             recipes = [Path(str(path)) for path in config.get("config") or ()]
             own = recipes[-1].resolve().with_suffix("").parts[-2:] if recipes else ("unnamed",)
             config.trainer.default_root_dir = str(Path("runs", *own))
-        if config.seed_everything is True:
-            raise ValueError(
-                "seed_everything is true: a seed drawn at random cannot be resumed. Give a number."
-            )
         leave_cores(config.data.workers)
         if self.subcommand == "fit":
             self._claim(Path(config.trainer.default_root_dir))
@@ -112,7 +124,8 @@ class LimbeckCLI(LightningCLI):
         """Make the trainer, with logs, checkpoints of the last and the best, and a progress bar."""
         config = self._get(self.config_init, "trainer")
         root = config["default_root_dir"]
-        callbacks = list(config["callbacks"] or [])
+        callbacks = as_list(config["callbacks"])
+        checks.refuse_unlogged(callbacks, self.model.new_metric(self.datamodule))
         if config["logger"] is None and self.subcommand == "fit":
             kwargs["logger"] = [
                 csv_log := Rows(root, name="", version=""),
@@ -138,6 +151,7 @@ class LimbeckCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Note how the student is built, whatever builds it, for the exported student."""
+        checks.refuse_late_validation(self.trainer, self.datamodule)
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
             self.model.student_build = build_of(student)
@@ -192,24 +206,6 @@ class RunRecipe(SaveConfigCallback):
             and not (root / "checkpoints").exists()
         ):
             (root / RECIPE).unlink(missing_ok=True)
-
-
-class Parser(LightningArgumentParser):
-    """A parser that says what was expected, and which known name is nearest to an unknown one."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End the program with the message, unless an outer parser is to do so."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        nearest = explain(message, self).removeprefix(message)
-        log.error("%s%s", wrong_class_path(message) or message, nearest)
-        raise SystemExit(2) from ex
-
-    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
-        """Read a recipe, unless it is no text or would unfold beyond all bounds."""
-        if Path(path).is_file():
-            check_yaml(read_text(path, MOST_YAML), str(path))
-        return super().parse_path(path, *args, **kwargs)
 
 
 class ProgressBar(RichProgressBar):

@@ -12,22 +12,26 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from jsonargparse import ArgumentParser
 from torch import nn
 
 from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
+from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import VerbParser
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.overlays import draw_overlays
+from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
+from limbeck.ranges import COUNT, Range, refuse_outside
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 from limbeck.terminal import Table, say
-from limbeck.texts import read_yaml
 
 RECIPES = (".yaml", ".yml")
+_RANGES = {"size": Range(1, 8192), "depth": Range(0), "images": COUNT}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and what follows it.
     """
-    parser = ArgumentParser(prog="limbeck inspect", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck inspect", allow_abbrev=False)
     parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
     parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
     inspect(**parser.parse_args(arguments[1:]).as_dict())
@@ -86,11 +90,14 @@ def inspect(
 
     Raises:
         FileNotFoundError: There is no such file.
+        ValueError: A number is out of its range, or a target is none of these.
     """
+    refuse_outside(_RANGES, {"size": size, "depth": depth, "images": images}, "--")
     for path in target:
         if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
+        refuse_unwritable_target(picture, "--picture")
         draw_overlays(target, method, picture, images)
         return
     for path in target:
@@ -145,18 +152,19 @@ def models_of(target: str) -> dict[str, nn.Module]:
 
 def models_in(recipe: Path) -> dict[str, nn.Module]:
     """The student, and the teacher if there is one, of a recipe; no data is needed for it."""
-    parser = ArgumentParser()
-    content = read_yaml(recipe)
-    stated = content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(stated, Mapping):
-        raise ValueError(
-            f"{recipe} states no models: found {reprlib.repr(stated or content)}, expected the key "
-            "model with a student, and a teacher where there is one."
-        )
+    parser = VerbParser(prog=f"limbeck inspect {recipe}")
+    stated = read_recipe(recipe).get("model") or {}
     sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
+    if not sides:
+        raise RecipeError(
+            f"{recipe} has neither model.student nor model.teacher. Expected a recipe with one of "
+            "them. Give one that has it."
+        )
     for side in sides:
-        parser.add_argument(f"--{side}", type=nn.Module)
-    built = parser.instantiate_classes(parser.parse_object(sides))
+        parser.add_argument(f"--model.{side}", type=nn.Module)
+    parsed = parser.parse_object({"model": sides})
+    with said_of_building(parsed):
+        built = parser.instantiate_classes(parsed).model
     return {side: built[side] for side in sides}
 
 

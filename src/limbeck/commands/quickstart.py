@@ -13,9 +13,11 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from limbeck.commands.fit import train
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.recipes import find
 from limbeck.data import Shapes
 from limbeck.models import load_student
+from limbeck.ranges import Range, refuse_outside
 from limbeck.report import (
     Row,
     Table,
@@ -77,6 +79,8 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
             quickstart in it is moved aside.
         seed: The seed of all four runs.
     """
+    refuse_outside({"seed": Range(0, 2**32 - 1)}, {"seed": seed}, "--")
+    refuse_unwritable_target(output.parent, "--output", folder=True)
     make_room(output)
     teacher = fit(["shapes/teacher"], output / "teacher", seed)
     taught = [f"--model.teacher.init_args.folder={teacher.folder / 'student'}"]

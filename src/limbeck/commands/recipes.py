@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import auto_cli
 from rich.syntax import Syntax
 
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.terminal import Table, say
 
 
@@ -88,6 +89,7 @@ def copy(name: str, to: Path) -> None:
     """
     source = find(name)
     target = to / source.name if to.is_dir() else to
+    refuse_unwritable_target(target, "to")
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,10 @@ class BadSampleError(OSError):
     """An image cannot be read, or its boxes are not those of its pixels; the message names it."""
 
 
+# Above it a network's shorter side has no pixel left, or its longer one takes all memory.
+MOST_ASPECT = 200
+
+
 @contextmanager
 def open_image(
     path: str | Path, annotated: tuple[int, int] | None = None
@@ -159,8 +163,14 @@ def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
 
     Raises:
         ValueError: The pixels are floats, or integers of more than 16 bits, whose range nobody
-            knows.
+            knows; or one side is over 200 times the other.
     """
+    short, long = sorted(image.size)
+    if long > MOST_ASPECT * short:
+        raise ValueError(
+            f"it is {image.height} x {image.width} px (height x width), of which nothing is left "
+            f"where it is resized; expected sides of at most {MOST_ASPECT} : 1"
+        )
     if image.mode.startswith("I"):
         return tv_tensors.Image(_from_16_bits(image).expand(3, -1, -1).contiguous())
     if image.mode == "F":

@@ -17,8 +17,32 @@ from torchvision.transforms.v2 import functional as F
 
 from limbeck.data.augmentation import Augmentation, to_float
 from limbeck.data.base import Task
+from limbeck.ranges import NOT_NEGATIVE, SHARE, Range, refuse_outside
 
 GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
+
+_SIDE = Range(1, 8192)
+_DETECTION = {
+    "short_sides": _SIDE,
+    "short_side_range": _SIDE,
+    "long_side": _SIDE,
+    "size": _SIDE,
+    "sizes": _SIDE,
+    "zoom_out": SHARE,
+    "flip": SHARE,
+    "vertical_flip": SHARE,
+    "jitter": NOT_NEGATIVE,
+    "photometric": SHARE,
+}
+_SHUFFLEDET = {
+    "size": _SIDE,
+    "brightness": Range(0),
+    "contrast": NOT_NEGATIVE,
+    "saturation": NOT_NEGATIVE,
+    "drift": Range(0),
+    "flip": SHARE,
+}
+_CLASSIFICATION = {"size": _SIDE, "flip": SHARE, "jitter": NOT_NEGATIVE, "resize": _SIDE}
 
 Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 
@@ -53,8 +77,8 @@ class DetectionAugmentation(Augmentation):
             the order of channels, as the authors of SSD do it.
 
     Raises:
-        ValueError: ``long_side`` is given without a short side, the size is given twice, or a
-            probability lies outside of [0, 1].
+        ValueError: ``long_side`` is given without a short side or is below one, the size is given
+            twice, or a number is out of its range.
 
     Example:
         >>> from limbeck.data import DetectionAugmentation, Shapes
@@ -79,6 +103,7 @@ class DetectionAugmentation(Augmentation):
     photometric: float = 0.0
 
     def __post_init__(self) -> None:
+        refuse_outside(_DETECTION, vars(self))
         first, last = self.short_side_range or (1, 1)
         if not 0 < first <= last or (self.short_sides and self.short_side_range):
             raise ValueError(
@@ -87,6 +112,11 @@ class DetectionAugmentation(Augmentation):
             )
         if self.long_side is not None and not self.sides:
             raise ValueError(f"long_side is {self.long_side}, but short_sides is not given")
+        if self.long_side is not None and max(self.sides) > self.long_side:
+            raise ValueError(
+                f"long_side is {self.long_side}, and a short side {max(self.sides)}; expected a "
+                "long_side at or above all short ones. Raise it, or lower the short sides."
+            )
         if self.size is not None and (self.sides or min(self.size) < 1):
             raise ValueError(
                 f"size is {self.size} and short_sides {self.sides}; expected one of them, and of "
@@ -94,10 +124,6 @@ class DetectionAugmentation(Augmentation):
             )
         if self.sizes is not None:
             self._check_sizes(self.sizes)
-        _check_probability("zoom_out", self.zoom_out)
-        _check_probability("flip", self.flip)
-        _check_probability("vertical_flip", self.vertical_flip)
-        _check_probability("photometric", self.photometric)
 
     def _check_sizes(self, sizes: tuple[tuple[int, int], ...]) -> None:
         if self.size or self.sides or not sizes or min(map(min, sizes)) < 1:
@@ -173,15 +199,12 @@ class ShuffleDetAugmentation(Augmentation):
     flip: float = 0.5
 
     def __post_init__(self) -> None:
-        if min(self.size) < 1 or min(self.brightness, *self.drift) < 0:
-            raise ValueError(
-                f"size is {self.size}, brightness {self.brightness}, drift {self.drift}; expected "
-                "at least 1, 0 and 0"
-            )
+        refuse_outside(_SHUFFLEDET, vars(self))
         for name, (low, high) in (("contrast", self.contrast), ("saturation", self.saturation)):
             if not 0 <= low <= high:
-                raise ValueError(f"{name} is {(low, high)}; expected 0 <= smallest <= largest")
-        _check_probability("flip", self.flip)
+                raise ValueError(
+                    f"{name} is {(low, high)}; expected 0 <= smallest <= largest. Exchange the two."
+                )
 
     def training(self) -> v2.Compose:
         """The transform of each training image with its target."""
@@ -213,7 +236,7 @@ class ClassificationAugmentation(Augmentation):
             Default (None): ``size * 256 / 224``, rounded.
 
     Raises:
-        ValueError: ``scale`` is no range of parts of an area, or ``flip`` is no probability.
+        ValueError: ``scale`` is no range of parts of an area, or a number is out of its range.
 
     Example:
         >>> from limbeck.data import ClassificationAugmentation, Shapes
@@ -231,9 +254,12 @@ class ClassificationAugmentation(Augmentation):
     resize: int | None = None
 
     def __post_init__(self) -> None:
+        refuse_outside(_CLASSIFICATION, vars(self))
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"scale is {self.scale}; expected 0 < smallest <= largest <= 1")
-        _check_probability("flip", self.flip)
+            raise ValueError(
+                f"scale is {self.scale}; expected 0 < smallest <= largest <= 1. Give the smaller "
+                "one first."
+            )
 
     def training(self) -> v2.Compose:
         """The transform of each training image with its target."""
@@ -346,8 +372,3 @@ def _per_object(sample: Sample) -> tuple[Tensor, ...]:
     """The fields of a target that have a row for each object, beside the boxes."""
     _, target = sample
     return tuple(rows for key, rows in target.items() if key not in ("boxes", "image_id"))
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; expected a probability from 0 to 1")

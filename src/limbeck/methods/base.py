@@ -91,7 +91,10 @@ class Step:
     def taught(self) -> Side:
         """The teacher's side; a ValueError where there is no teacher."""
         if self.teacher is None:
-            raise ValueError("this method needs a teacher, and the Distillation has none")
+            raise ValueError(
+                "this method needs a teacher, and the Distillation has none. Give one "
+                "(model.teacher), or leave the method out (model.methods)."
+            )
         return self.teacher
 
 
@@ -286,9 +289,15 @@ def paired(places: Places) -> dict[str, str]:
 
     Raises:
         TypeError: It is one string, which would be read letter by letter.
+        ValueError: There are no places.
     """
     if isinstance(places, str):
         raise TypeError(f"places={places!r} is a string; expected a list of places: [{places!r}]")
+    if not places:
+        raise ValueError(
+            f"places={places!r}: there is nothing to compare; expected one place or more. Give "
+            "places such as `limbeck inspect` lists."
+        )
     return dict(places) if isinstance(places, Mapping) else {place: place for place in places}
 
 

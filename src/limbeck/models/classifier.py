@@ -20,8 +20,15 @@ from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.shufflenet import Unit, late_relu
 from limbeck.models.shufflenet_v1 import ShuffleNetV1
 from limbeck.models.weights import load_weights
+from limbeck.ranges import Range, refuse_outside
 
 log = logging.getLogger(__name__)
+
+_RANGES = {
+    "num_classes": Range(0, 1_000_000),  # timm's networks of 0 classes give features
+    "mean": Range(-1e3, 1e3),
+    "std": Range(0, 1e3, open=True),
+}
 
 # Trunks of detectors that neither library has.
 _OWN: Mapping[str, type[nn.Module]] = {"darknet19": Darknet19, "shufflenet_v1": ShuffleNetV1}
@@ -93,6 +100,7 @@ class Classifier(LimbeckModel):
         norm: Norm = "trained",
     ) -> None:
         super().__init__()
+        refuse_outside(_RANGES, {"num_classes": num_classes, "mean": mean, "std": std})
         if isinstance(network, str):
             network = _qualified(network)
         arguments = dict(arguments or {})

@@ -15,6 +15,10 @@ from torchvision.models.resnet import BasicBlock, conv1x1
 
 StemStride = Literal[1, 2, 4]
 
+# Above every network of basic blocks that was published: ResNet-1202 has 200 blocks a stage.
+_MOST_BLOCKS = 1000
+_MOST_VALUES = 5e8
+
 
 @dataclass(frozen=True)
 class BasicBlocks:
@@ -28,7 +32,7 @@ class BasicBlocks:
 
     Raises:
         ValueError: There are not as many depths as widths, one of them is below 1, or the stride is
-            another one.
+            another one; or the network would be absurdly large.
 
     Example:
         >>> from limbeck.models import BasicBlocks, Classifier
@@ -48,6 +52,13 @@ class BasicBlocks:
             raise ValueError(
                 f"depths={list(self.depths)} and widths={list(self.widths)}: expected as many "
                 "depths as widths, each 1 or more. Give one of each for every stage."
+            )
+        values = sum(18 * d * w * w for d, w in zip(self.depths, self.widths, strict=True))
+        if max(self.depths) > _MOST_BLOCKS or values > _MOST_VALUES:
+            raise ValueError(
+                f"depths={list(self.depths)} and widths={list(self.widths)}: about {values:.1g} "
+                f"weights; expected at most {_MOST_BLOCKS} blocks a stage, and at most "
+                f"{_MOST_VALUES:.0e} weights in all. Give a lighter network."
             )
         if self.stem_stride not in (1, 2, 4):
             raise ValueError(f"stem_stride={self.stem_stride}: expected 1, 2 or 4.")

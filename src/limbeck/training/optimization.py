@@ -1,5 +1,6 @@
 """The optimizer and the learning rate, as a recipe states them."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,31 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torchvision.ops import FrozenBatchNorm2d
 
+from limbeck.ranges import NOT_NEGATIVE, POSITIVE, Range, refuse_outside
+
+log = logging.getLogger(__name__)
+
 # A FrozenBatchNorm2d has no parameters; an AffineBatchNorm2d, which is one, has.
 _NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
+_OPTIMIZER = {
+    "lr": Range(0, 1e4, open=True),
+    "weight_decay": NOT_NEGATIVE,
+    "norm_weight_decay": NOT_NEGATIVE,
+    "bias_weight_decay": NOT_NEGATIVE,
+    "bias_lr_factor": NOT_NEGATIVE,
+    "momentum": Range(0, 1, open_above=True),
+    "lr_factors": NOT_NEGATIVE,
+    "weight_decays": NOT_NEGATIVE,
+    "clip_each": POSITIVE,
+}
+_LEARNING_RATE = {
+    "warm_up": NOT_NEGATIVE,
+    "warm_up_factor": NOT_NEGATIVE,
+    "milestones": Range(0),
+    "gamma": NOT_NEGATIVE,
+    "end_factor": NOT_NEGATIVE,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,9 @@ class Optimizer:
         clip_each: The norm to which the gradient of each parameter is clipped by itself, while
             ``trainer.gradient_clip_val`` is about all of them together. Default (None): they are
             not clipped.
+
+    Raises:
+        ValueError: There is no such optimizer, or a number is out of its range.
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
@@ -52,6 +79,16 @@ class Optimizer:
     lr_factors: Mapping[str, float] = field(default_factory=dict)
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     clip_each: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("sgd", "adamw"):
+            raise ValueError(f"model.optimizer.name is {self.name!r}; expected sgd or adamw")
+        refuse_outside(_OPTIMIZER, vars(self), "model.optimizer.")
+        if self.nesterov and self.name == "sgd" and not self.momentum:
+            raise ValueError(
+                "model.optimizer.nesterov is true, but model.optimizer.momentum is 0: Nesterov's "
+                "momentum needs one above 0, such as 0.9. Give one, or leave nesterov out."
+            )
 
     def build(
         self, parameters: Iterable[tuple[str, nn.Parameter]], norms: set[int]
@@ -111,8 +148,9 @@ class Optimizer:
             unused = [p for p in stated if not any(_begins(name, p) for name in names)]
             if unused:
                 raise ValueError(
-                    f"optimizer.{field_name} names {', '.join(sorted(unused))}, with which no "
-                    "trained parameter of the student begins. `limbeck inspect` lists the paths."
+                    f"model.optimizer.{field_name} names {', '.join(sorted(unused))}, with which "
+                    "no trained parameter of the student begins. Give paths that `limbeck inspect` "
+                    "lists."
                 )
 
 
@@ -158,8 +196,8 @@ class LearningRate:
         end_factor: The factor on the learning rate at which ``cosine`` ends.
 
     Raises:
-        ValueError: There is no such shape, ``step`` has no milestones, or ``one_cycle`` is to move
-            after every epoch.
+        ValueError: There is no such shape, ``step`` has no milestones, ``one_cycle`` is to move
+            after every epoch, or a number is out of its range.
 
     Example:
         >>> from limbeck.training.optimization import LearningRate
@@ -178,6 +216,7 @@ class LearningRate:
     end_factor: float = 0.0
 
     def __post_init__(self) -> None:
+        refuse_outside(_LEARNING_RATE, vars(self), "model.learning_rate.")
         if not callable(self.shape) and self.shape not in get_args(ShapeName):
             raise ValueError(
                 f"learning_rate.shape is {self.shape!r}; expected {', '.join(get_args(ShapeName))} "
@@ -190,8 +229,8 @@ class LearningRate:
             )
         if self.shape == "one_cycle" and self.interval == "epoch":
             raise ValueError(
-                "learning_rate.interval is 'epoch', but a one_cycle moves every step: leave it "
-                "out, or choose another learning_rate.shape"
+                "model.learning_rate.interval is 'epoch', but a one_cycle moves every step: it "
+                "needs the interval 'step'. Leave it out, or choose another learning_rate.shape"
             )
 
     def build(
@@ -209,6 +248,15 @@ class LearningRate:
         """
         every = steps_per_epoch if self.interval == "epoch" else 1
         warm_up = self.warm_up * (total_steps if self.warm_up < 1 else every)
+        if warm_up > total_steps:
+            log.warning(
+                "model.learning_rate.warm_up is %g (%ss), longer than the whole run of %d steps: "
+                "the learning rate does not reach its peak. Expected a warm-up that ends before "
+                "training; give a shorter one, or a share of the run below 1.",
+                self.warm_up,
+                self.interval,
+                total_steps,
+            )
         if self.shape == "one_cycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
             # torch divides by the length of both ways: one of a single step cannot be.

@@ -53,7 +53,13 @@ def make_metric(metric: MetricName | MetricOfClasses, task: Task, classes: Seque
     if isinstance(metric, str):
         if metric not in ("auto", *METRICS):
             raise ValueError(f"model.metric is {metric!r}; expected auto, {', '.join(METRICS)}")
-        made = (METRICS.get(metric) or _AUTO[task])(classes)
+        try:
+            made = (METRICS.get(metric) or _AUTO[task])(classes)
+        except ValueError as error:
+            raise ValueError(
+                f"model.metric is {metric!r}, which is not for these data: {error}. Give another "
+                "metric, or other data."
+            ) from error
     else:
         made = _made(metric, classes)
     its_task = getattr(made, "task", task)

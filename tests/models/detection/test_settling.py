@@ -18,6 +18,7 @@ from limbeck.models import (
 from limbeck.models.build import LimbeckModel
 from limbeck.models.detection.settling import settle
 from limbeck.presets import RETINANET
+from limbeck.ranges import written
 
 BLOCKS = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
 
@@ -180,3 +181,58 @@ def test_every_argument_is_one_of_the_numerics_or_known_to_be_none(kind: type) -
     """Who adds an argument to a model has to decide: otherwise weights would run under another."""
     undecided = set(inspect.signature(kind).parameters) - set(kind.numerics) - NOT_NUMERICS
     assert not undecided
+
+
+IMPOSSIBLE = [
+    ("num_classes", 0),
+    ("num_classes", -5),
+    ("num_classes", 10**12),
+    ("min_size", -64),
+    ("max_size", 0),
+    ("max_size", 10**15),
+    ("fpn_channels", 0),
+    ("fpn_channels", 10**6),
+    ("head_depth", 10**6),
+    ("frozen_stages", -1),
+    ("anchor_sizes", ((-14, 20), (28, 40))),
+    ("anchor_sizes", ((1e300, 20), (28, 40))),
+    ("aspect_ratios", (-1.0,)),
+    ("aspect_ratios", ()),
+    ("std", (0.0, 0.0, 0.0)),
+    ("mean", (float("nan"),) * 3),
+    ("score_threshold", 2.0),
+    ("nms_threshold", -0.5),
+    ("detections_per_image", -10),
+    ("topk_candidates", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_what_no_detector_can_be_built_of_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is .*; expected .*\. Give") as said:
+        RetinaNet(BLOCKS, **{"num_classes": 3, name: value})
+    assert written(value) in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FasterRCNN(BLOCKS, 3, box_head_channels=0),
+        lambda: FasterRCNN(BLOCKS, 3, min_size=-1),
+        lambda: FasterRCNNC4("resnet50", 0),
+        lambda: FasterRCNNC4("resnet50", 3, nms_threshold=7.0),
+        lambda: SSD(BLOCKS, -1),
+        lambda: SSD(BLOCKS, 3, image_size=(-300, 300)),
+        lambda: SSD(BLOCKS, 3, scales=(-0.1, 0.2)),
+        lambda: ShuffleDet(1.0, 0),
+        lambda: ShuffleDet(-1.0, 3),
+        lambda: ShuffleDet(1.0, 3, detections_per_class=0),
+        lambda: YOLOv2(1000.0, 3),
+        lambda: YOLOv2(0.25, 3, image_size=(0, 416)),
+        lambda: Classifier("resnet18", -1),
+        lambda: Classifier("resnet18", 3, std=(0.0, 1.0, 1.0)),
+    ],
+)
+def test_every_model_refuses_what_it_cannot_be_built_of(make) -> None:
+    with pytest.raises(ValueError, match=r"is .*; expected .*\. Give it a value in that range"):
+        make()

@@ -20,10 +20,13 @@ from limbeck.methods.base import (
 from limbeck.methods.mgd.margins import margin_of, norm_before, partial_distance
 from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from limbeck.methods.mgd.reducers import REDUCERS, Reducer, guides
+from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, refuse_outside
 
 Norm = Literal["batch", "group", "synchronised"]
 Remainder = Literal["cost", "index"]
 GROUPS = 32  # of a group norm
+_COUNTS = ("every_epochs", "every_steps", "slow_from", "slow_every", "images")
+_RANGES = {"factor": POSITIVE, "stage_weights": NOT_NEGATIVE} | dict.fromkeys(_COUNTS, COUNT)
 
 
 class MGD(Method):
@@ -90,6 +93,7 @@ class MGD(Method):
                 raise ValueError(
                     f"MGD: {name} is {value!r}; there are {', '.join(get_args(known))}"
                 )
+        refuse_outside(_RANGES, locals(), "MGD's ")
         pairs = paired(places)
         halves = [0.5**i for i in reversed(range(len(pairs)))]
         shares = halves if stage_weights is None else stage_weights

@@ -7,6 +7,37 @@ from typing import Any
 from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, open_weights, stated_by
 from limbeck.presets import Preset, preset_of
+from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside, written
+
+# What the arguments of all detectors may be, in any of them that has such an argument. The upper
+# bounds are above all published models: numbers beyond them ask for more memory than there is.
+_SIDE = Range(1, 8192)
+_CHANNELS = Range(1, 2048)
+_RANGES = {
+    "num_classes": Range(1, 20_000),
+    "width": Range(0, 4, open=True),
+    "stem_channels": _CHANNELS,
+    "fpn_channels": Range(1, 1024),
+    "box_head_channels": Range(1, 8192),
+    "extra_channels": _CHANNELS,
+    "head_depth": Range(1, 32),
+    "frozen_stages": Range(0),
+    "anchor_sizes": Range(0, 1e6, open=True),
+    "aspect_ratios": Range(0, 1e3, open=True),
+    "scales": POSITIVE,
+    "steps": POSITIVE,
+    "image_size": _SIDE,
+    "min_size": _SIDE,
+    "max_size": _SIDE,
+    "dropout": Range(0, 1, open_above=True),
+    "mean": Range(-1e3, 1e3),
+    "std": Range(0, 1e3, open=True),
+    "score_threshold": SHARE,
+    "nms_threshold": SHARE,
+    "detections_per_image": COUNT,
+    "detections_per_class": COUNT,
+    "topk_candidates": COUNT,
+}
 
 
 def settle(
@@ -35,10 +66,12 @@ def settle(
 
     Raises:
         FileNotFoundError: There is no such file or folder of weights.
-        ValueError: The weights cannot be read, or there is no preset of that name.
+        ValueError: The weights cannot be read, there is no preset of that name, or a number is
+            outside of the range of its argument.
     """
     parameters = inspect.signature(detector.__init__).parameters
     given = {name: scope[name] for name in parameters if name not in ("self", "weights")}
+    _refuse_impossible(given)
     weights = open_weights(scope["weights"])
     stated = stated_by(weights, detector.numerics)
     usual = {**detector.numerics, **(usual or {})}
@@ -50,6 +83,17 @@ def settle(
         n: first_not_none(given[n], stated.get(n), v) for n, v in usual.items() if n in given
     }
     return weights, given | settled
+
+
+def _refuse_impossible(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that no detector can be built of, before anything is read or built."""
+    refuse_outside(_RANGES, given)
+    for name in ("anchor_sizes", "aspect_ratios"):
+        if given.get(name) is not None and not given[name]:
+            raise ValueError(
+                f"{name} is {written(given[name])}; expected one or more of them. Give some, or "
+                "leave it out for the usual ones."
+            )
 
 
 def first_not_none(*values: Any) -> Any:

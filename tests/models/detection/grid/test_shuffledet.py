@@ -110,6 +110,7 @@ def test_refuses_boxes_without_area_and_missing_targets():
         (0.15, {"image_size": (60, 128)}, r"multiples of 16, such as \(64, 128\)"),
         (0.15, {"anchor_shapes": []}, "limbeck anchors"),
         (0.15, {"anchor_shapes": [(3.0, -1.0)]}, "in pixels"),
+        (0.15, {"anchor_shapes": [(3.0, float("nan"))]}, "in pixels"),
     ],
 )
 def test_refuses_arguments_that_do_not_suit(width, arguments, message):

@@ -117,7 +117,7 @@ def test_images_are_resized_in_evaluation_only() -> None:
         ({"levels": (1, 5)}, "Begin at 2 to 5"),
         ({"levels": (6, 7)}, "has C2 to C5"),
         ({"levels": (4, 3)}, r"levels=\(4, 3\)"),
-        ({"head_depth": 0}, "head_depth=0: expected 1 or more"),
+        ({"head_depth": 0}, "head_depth is 0; expected a number: 1 or more"),
         ({"anchor_sizes": ((8,), (16,))}, r"one for each of the levels \[3, 4, 5, 6, 7\]"),
     ],
 )

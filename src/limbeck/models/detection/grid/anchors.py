@@ -9,6 +9,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import Extent
 
+_MOST = 1e6  # pixels
+
 
 class GridAnchors(nn.Module, ABC):
     """A generator of anchors for one map, called as torchvision's detectors call theirs.
@@ -26,7 +28,9 @@ class GridAnchors(nn.Module, ABC):
     def __init__(self, shapes: Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.shapes = tuple(tuple(float(side) for side in shape) for shape in shapes)
-        if not self.shapes or any(len(s) != 2 or min(s) <= 0 for s in self.shapes):
+        pairs = all(len(shape) == 2 for shape in self.shapes)
+        sides = [side for shape in self.shapes for side in shape]
+        if not sides or not pairs or not all(0 < side < _MOST for side in sides):
             raise ValueError(
                 f"anchor_shapes={list(shapes)}: expected one (width, height) or more, in pixels. "
                 "`limbeck anchors` finds those that suit a dataset."

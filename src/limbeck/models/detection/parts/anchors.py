@@ -10,6 +10,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from limbeck.frame import fixed_size
 from limbeck.presets import Sizes
+from limbeck.ranges import written
 
 
 class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
@@ -103,8 +104,9 @@ def anchor_generator(
     per_level = tuple(tuple(of_level) for of_level in sizes)
     if len(per_level) != len(levels) or len({len(s) for s in per_level}) != 1 or not per_level[0]:
         raise ValueError(
-            f"anchor_sizes={per_level}: expected {len(levels)} tuples of sizes, one for each of "
-            f"the levels {list(levels)}, all of one length (a head predicts for every level)."
+            f"anchor_sizes={written(per_level)}: expected {len(levels)} tuples of sizes, one for "
+            f"each of the levels {list(levels)}, all of one length (a head predicts for every "
+            "level). Give each level its sizes."
         )
     per_level_ratios = (tuple(ratios),) * len(per_level)
     if rounded:

@@ -1,0 +1,31 @@
+"""Whether what a verb is to write can be written, which is looked at before the work is done."""
+
+import os
+from pathlib import Path
+
+
+def refuse_unwritable_target(target: Path, option: str, *, folder: bool = False) -> None:
+    """Refuse a file or folder that cannot be written.
+
+    Args:
+        target: The file or the folder, which need not exist yet.
+        option: How the command line calls it, for the message.
+        folder: Whether it is to be a folder.
+
+    Raises:
+        PermissionError: It is the other of the two, or may not be written.
+    """
+    there = next(path for path in (target, *target.absolute().parents) if os.path.lexists(path))
+    expected = "a folder" if folder else "a file"
+    if there == target and target.is_dir() != folder:
+        found = "is a folder" if target.is_dir() else "is no folder"
+    elif there != target and not there.is_dir():
+        found = f"cannot be made, as {there} is no folder"
+    elif not os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
+        found = f"may not be written, as {there} is closed to you"
+    else:
+        return
+    raise PermissionError(
+        f"{option} {target} {found}. Expected {expected} that can be written. Give another one, or "
+        "free this one."
+    )

@@ -1,0 +1,74 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from limbeck.commands.recipe_files import RecipeError, read_recipe
+from tests.commands.tiny_recipes import RUN, limbeck
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "no UTF-8": (b"model: \xd6", "no text in UTF-8: "),
+    "no YAML": (b"model: {a: 1\ndata: [", "no (valid )?YAML"),
+    "tabs": (b"model:\n\tstudent: 1", "no (valid )?YAML"),
+    "a tag that makes objects": (
+        b"model: !!python/object:os.system {}",
+        "no (valid )?YAML|within each",
+    ),
+    "an alias of nothing": (b"model: *nothing", "no (valid )?YAML|within each"),
+    "a control character": (b"model: \x00", "no (valid )?YAML|within each"),
+    "a date that is none": (b"model: 2001-99-99", "no (valid )?YAML|within each"),
+    "a list": (b"- model\n- data", "the recipe is a list; expected a mapping"),
+    "a text": (b"a recipe", "the recipe is a str; expected a mapping"),
+    "a model that is a number": (b"model: 3", "model is 3; expected a mapping"),
+    "a trainer that is a list": (b"trainer: [1]", r"trainer is \[1\]; expected a mapping"),
+    "an alias of itself": (b"model: &a {student: *a}", "itself"),
+    "very deep": (b"model: " + b"{a: " * 300 + b"1" + b"}" * 300, "within each other"),
+    "too deep": (b"model: " + b"[" * 5000, "no (valid )?YAML|within each"),
+    "aliases of aliases": (
+        b"a: &a [0,0,0,0,0,0,0,0,0,0]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n, n, b"*%c," % (n - 1) * 10) for n in b"bcdefg"),
+        "more than [0-9,]+ values",
+    ),
+    "very large": (b"# " + b"x" * 5_000_000, "more than [0-9,]+ bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_recipe_is_told_with_its_name(name: str, tmp_path: Path) -> None:
+    contents, message = BAD[name]
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(contents)
+    with pytest.raises(RecipeError) as said:
+        read_recipe(path)
+    assert str(said.value).startswith(str(path))
+    assert re.search(message, str(said.value))
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "", "x" * 300, "a\0b"])
+def test_a_path_that_is_no_file_is_told(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Expected the path of a recipe"):
+        read_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize("verb", [("fit", "--config"), ("inspect",), ("anchors",)])
+@pytest.mark.parametrize("name", ["no UTF-8", "no YAML", "a list", "an alias of itself"])
+def test_each_verb_that_reads_recipes_tells_so(
+    verb: tuple[str, ...], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents, message = BAD[name]
+    Path("recipe.yaml").write_bytes(contents)
+    with pytest.raises(SystemExit) as end:
+        limbeck(*verb, "recipe.yaml")
+    assert end.value.code in (1, 2)
+    said = capsys.readouterr().err
+    assert "recipe.yaml" in said
+    assert re.search(message, said)
+    assert "Traceback" not in said
+    assert not RUN.exists()
+
+
+def test_inspect_asks_for_a_model_in_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipe.yaml").write_text("data: {batch_size: 3}")
+    with pytest.raises(SystemExit):
+        limbeck("inspect", "recipe.yaml")
+    assert "neither model.student nor model.teacher" in capsys.readouterr().err
