@@ -173,8 +173,10 @@ class LimbeckCLI(LightningCLI):
             return
         trainer = self.trainer
         if self.model.scored_at != self.model.pair.number:
-            # A run that was finished and is resumed logs that row again, at the same step.
+            # A run that was finished and is resumed logs that row again, with the same numbers.
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            epochs = trainer.fit_loop.epoch_progress.current
+            epochs.completed = epochs.ready
             trainer.validate(self.model, self.datamodule, verbose=False)
             if trainer.is_global_zero:
                 write_summary(trainer, self.model)
