@@ -13,7 +13,8 @@ class Kill(L.Callback):
 
     Without a window that is once it has taken the step, before the checkpoint of that step is
     written. The window ``validation`` is the beginning of the validation after that step, that of a
-    file's name the moment after the file was put in its place.
+    file's name the moment after the file was put in its place. ``KILL_RANK`` is the only process that
+    gets the signal, of several.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,8 @@ class Kill(L.Callback):
         Path.replace = watched  # type: ignore[method-assign, assignment]
 
     def kill(self, trainer: L.Trainer) -> None:
-        if self.name and trainer.global_step == int(self.step):
+        chosen = int(os.environ.get("KILL_RANK", trainer.global_rank)) == trainer.global_rank
+        if self.name and chosen and trainer.global_step == int(self.step):
             os.kill(os.getpid(), getattr(signal, self.name))
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:

@@ -1,9 +1,13 @@
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.commands.ending import LostProcessError, ended_in_words, tell_unwritten
@@ -58,6 +62,23 @@ def test_a_lost_process_is_told_of_where_there_are_several(monkeypatch: pytest.M
         raise RuntimeError(GLOO)
     with pytest.raises(RuntimeError, match="shapes"), ended_in_words("fit"):
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(("code", "ends"), [(-9, True), (1, True), (130, False), (143, False)])
+def test_the_launcher_ends_all_with_a_sentence(
+    code: int, ends: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ended_in_words("fit"):
+        children: list[Any] = [
+            SimpleNamespace(returncode=c, kill=lambda: None) for c in (code, None)
+        ]
+    for child in children:
+        child.poll = lambda: None
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    assert _ChildProcessObserver(os.getpid(), children)._run()
+    assert codes == [1] * ends
+    assert ("ERROR another process of this run has ended" in capfd.readouterr().err) == ends
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
@@ -40,6 +42,7 @@ def ended_in_words(verb: str) -> Iterator[None]:
         SystemExit: A signal ended it.
         LostProcessError: Another process of the run is gone.
     """
+    _ChildProcessObserver._terminate_all = _end_all  # type: ignore[method-assign]
     try:
         yield
     except SIGTERMException as end:
@@ -54,6 +57,20 @@ def ended_in_words(verb: str) -> Iterator[None]:
         if not of_a_lost_process(error):
             raise
         raise LostProcessError(LOST) from error
+
+
+def _end_all(observer: Any) -> None:
+    """What Lightning's launcher does where a process that it started has failed: end all others.
+
+    Its own way kills this process without a word, also where all of them end as they were asked to.
+    """
+    children = observer._child_processes
+    if {child.returncode for child in children} & {128 + signal.SIGINT, 128 + signal.SIGTERM}:
+        return  # this one ends by the same signal, after the same batch
+    os.write(2, f"ERROR {LOST}\n".encode())
+    for child in children:
+        child.kill()
+    os._exit(1)
 
 
 def of_a_lost_process(error: BaseException) -> bool:
