@@ -13,8 +13,8 @@ class Kill(L.Callback):
 
     Without a window that is once it has taken the step, before the checkpoint of that step is
     written. The window ``validation`` is the beginning of the validation after that step, that of a
-    file's name the moment after the file was put in its place. ``KILL_RANK`` is the only process that
-    gets the signal, of several.
+    file's name the moment after the file was put in its place. Of several processes,
+    ``KILL_RANK`` is the only one that gets the signal.
     """
 
     def __init__(self) -> None:

@@ -68,12 +68,11 @@ def test_a_lost_process_is_told_of_where_there_are_several(monkeypatch: pytest.M
 def test_the_launcher_ends_all_with_a_sentence(
     code: int, ends: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    def child(code: int | None) -> Any:
+        return SimpleNamespace(returncode=code, pid=1, poll=lambda: None, kill=lambda: None)
+
     with ended_in_words("fit"):
-        children: list[Any] = [
-            SimpleNamespace(returncode=c, kill=lambda: None) for c in (code, None)
-        ]
-    for child in children:
-        child.poll = lambda: None
+        children = [child(code), child(None)]
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     assert _ChildProcessObserver(os.getpid(), children)._run()

@@ -42,7 +42,7 @@ def ended_in_words(verb: str) -> Iterator[None]:
         SystemExit: A signal ended it.
         LostProcessError: Another process of the run is gone.
     """
-    _ChildProcessObserver._terminate_all = _end_all  # type: ignore[method-assign]
+    _ChildProcessObserver._terminate_all = _end_all  # type: ignore[method-assign, assignment]
     try:
         yield
     except SIGTERMException as end:

@@ -6,6 +6,7 @@ keep all float32 numbers near 1 apart.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, distributed
 
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
+from limbeck.training.writing import outlived
 
 
 class Found(NamedTuple):
@@ -178,10 +180,12 @@ class DetectionFiles(L.Callback):
             return
         own = [write for kind, write in _WRITERS.items() if isinstance(self.dataset, kind)]
         write = own[0] if own else voc_files
-        for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+        training = trainer.state.fn == "fit"  # which a full disk is not to end
+        with outlived(self.folder) if training else nullcontext():
+            for name, text in write(self.dataset, sorted(chain(*found), key=attrgetter("image"))):
+                path = self.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, "utf-8")
 
 
 def _by_image(

@@ -7,6 +7,7 @@ import lightning.pytorch as L
 
 from limbeck.methods import MGD, Step
 from limbeck.report.matching import flow_matrix, matched_maps
+from limbeck.training.writing import outlived
 
 
 class MatchingPictures(L.Callback):
@@ -50,7 +51,8 @@ class MatchingPictures(L.Callback):
             for place in method.places:
                 stem = f"{name}_{place.replace('.', '_')}"
                 folder = Path(trainer.default_root_dir, "matching")
-                self._draw(method, steps[name], place, folder / stem)
+                with outlived(folder):
+                    self._draw(method, steps[name], place, folder / stem)
 
     def _draw(self, method: MGD, step: Step, place: str, out: Path) -> None:
         student, reduced, flow = method.matched(step, place)
