@@ -54,3 +54,25 @@ def test_two_processes_find_the_flow_of_one_over_the_same_images() -> None:
         assert torch.equal(flow, flows[1][name]), name
     found = [state(Path(run))["pair.methods.mgd._extra_state"] for run in ("one", "two")]
     assert found == [{"images": 20}] * 2
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_with_a_sentence() -> None:
+    recipe = tiny_recipes.plain(devices=2, strategy="ddp", max_epochs=4, default_root_dir="run")
+    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    path = str(tiny_recipes.write(Path("recipes"), "two", recipe))
+    words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", path]
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "KILL": "SIGKILL@3",
+        "KILL_RANK": "1",
+        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "ERROR another process of this run has ended" in done.stderr
+    assert "Traceback" not in done.stderr

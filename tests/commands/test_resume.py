@@ -1,6 +1,9 @@
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from limbeck.cli import main
 from limbeck.commands.resume import differences
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
+from tests.commands.test_folder import HOLD
 from tests.commands.tiny_recipes import RUN, fit
 
 STEPS = 12
@@ -87,7 +91,11 @@ KILLS = {
 }
 
 
-ENDS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 128 + signal.SIGTERM}  # exit codes
+ENDS = {  # exit codes
+    "SIGKILL": -signal.SIGKILL,
+    "SIGTERM": 128 + signal.SIGTERM,
+    "SIGINT": 128 + signal.SIGINT,
+}
 
 
 @pytest.mark.slow
@@ -104,7 +112,10 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) 
 
     for number, (kill, reached) in enumerate(KILLS[processes]):
         words = ["fit", "--resume", RUN] if number else [*begin, RUN]
-        assert limbeck(*words, processes=processes, kill=kill) == [ENDS[kill[:7]]] * processes
+        assert (
+            limbeck(*words, processes=processes, kill=kill)
+            == [ENDS[kill.partition("@")[0]]] * processes
+        )
         assert step_of(RUN) == reached
         assert not (RUN / "student").exists()
     assert limbeck("fit", "--resume", RUN, processes=processes) == [0] * processes
@@ -123,6 +134,65 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) 
 def step_of(run: Path) -> int:
     last = run / "checkpoints" / "last.ckpt"
     return int(torch.load(last, weights_only=False)["global_step"]) if last.exists() else 0
+
+
+# Where a run of 12 steps is killed, validated every 3 steps, with a checkpoint every 2.
+WINDOWS = (
+    "SIGKILL@3 validation",
+    "SIGKILL@3 best.ckpt",
+    "SIGKILL@3 last.ckpt",
+    "SIGKILL@4 last.ckpt",  # the row of that step follows
+    "SIGKILL@5",
+    "SIGKILL@6 last.ckpt",  # the end of an epoch, too
+    "SIGTERM@9",
+    "SIGINT@10",
+)
+AT_THE_END = ("last.ckpt", "metrics.csv", "student.safetensors", "student.json", "summary.json")
+
+
+def often_validated(steps: int = 12) -> list[object]:
+    """Words that begin a run of 24 images; validation and checkpoints fall on the same steps."""
+    recipe = tiny_recipes.plain(
+        log_every_n_steps=1, val_check_interval=3, max_epochs=-1, max_steps=steps
+    )
+    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    recipe["checkpoint_every"] = 2
+    recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
+    recipe["model"]["moving_average"] = 0.9
+    path = tiny_recipes.write(Path("recipes"), "often", recipe)
+    return ["fit", "--config", path, "--trainer.default_root_dir"]
+
+
+def left_by(run: Path) -> dict[str, object]:
+    """What a run leaves that no kill may change."""
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=False)
+    (state,) = (s for name, s in best["callbacks"].items() if "BestCheckpoint" in name)
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["training_seconds"]
+    weights = {n: v.tolist() for n, v in best["state_dict"].items() if isinstance(v, torch.Tensor)}
+    return {
+        "rows": (run / "metrics.csv").read_bytes(),
+        "best": (best["global_step"], float(state["best_model_score"]), weights),
+        "summary": summary,
+        "student": [path.read_bytes() for path in sorted((run / "student").iterdir())],
+        "files": sorted(path.name for path in run.rglob("*") if "events" not in path.name),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [12, 11])  # 11: the run ends between two validations
+def test_a_run_that_is_killed_in_every_window_leaves_what_it_leaves_else(steps: int) -> None:
+    begin = often_validated(steps)
+    assert limbeck(*begin, "whole") == [0]
+    words: list[object] = [*begin, RUN]
+    last = [f"SIGKILL@{steps} {window}" for window in AT_THE_END]
+    measured = f"SIGKILL@{steps} validation"  # before the last checkpoint, or after the export
+    for kill in (*WINDOWS, *([measured, *last] if steps == 12 else [*last, measured])):
+        assert limbeck(*words, kill=kill) == [ENDS[kill.partition("@")[0]]], kill
+        words = ["fit", "--resume", RUN]
+    for _ in range(2):  # the second time it is finished
+        assert limbeck(*words) == [0]
+        assert left_by(RUN) == left_by(Path("whole"))
 
 
 def test_the_random_numbers_of_a_step_do_not_depend_on_the_steps_before(runs: Runs) -> None:
@@ -211,6 +281,73 @@ def test_a_resumed_run_keeps_its_recipe_and_its_rows_even_if_it_fails(
         tiny_recipes.limbeck("fit", "--resume", RUN)
     assert (RUN / "config.yaml").read_bytes() == recipe
     assert (RUN / "metrics.csv").read_text().split() == rows.decode().split()
+
+
+def damaged(path: Path) -> None:
+    """Cut off, in a byte that is no text."""
+    path.write_bytes(path.read_bytes()[:300] + b"\xff")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What is said where the command ends with 1."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        tiny_recipes.limbeck("fit", "--resume", RUN, *words)
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_best_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit(tiny_recipes.plain(max_epochs=3, log_every_n_steps=1))
+    last = RUN / "checkpoints" / "last.ckpt"
+    student = (RUN / "student" / "student.safetensors").read_bytes()
+    rows = (RUN / "metrics.csv").read_bytes()
+    damaged(last)
+    assert "last.ckpt is damaged" in refused(capsys)
+    assert "--from_best` goes on from there" in refused(capsys)
+    tiny_recipes.limbeck("fit", "--resume", RUN, "--from_best")
+    assert step_of(RUN) == 12
+    assert (RUN / "student" / "student.safetensors").read_bytes() == student
+    assert (RUN / "metrics.csv").read_bytes() == rows
+    damaged(RUN / "checkpoints" / "best.ckpt")
+    damaged(last)
+    assert "No other checkpoint of that run is sound" in refused(capsys, "--from_best")
+
+
+def test_a_damaged_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny_recipes.plain(max_epochs=1))
+    path = RUN / "config.yaml"
+    text = path.read_bytes()
+    for other in (text[:300], text[:-20], text.replace(b"lr: 0.002", b"lr: 0.003"), b"\xff", b""):
+        assert other != text
+        path.write_bytes(other)
+        said = refused(capsys)
+        assert f"{path} is not as limbeck wrote it" in said
+        assert f"--ckpt_path {RUN}/checkpoints/last.ckpt" in said
+    path.write_bytes(text.partition(b"\n")[2])  # as earlier versions wrote it
+    tiny_recipes.limbeck("fit", "--resume", RUN)
+
+
+def test_rows_that_are_no_text_do_not_keep_a_run_from_going_on() -> None:
+    fit(tiny_recipes.plain(max_epochs=2, log_every_n_steps=1))
+    path = RUN / "metrics.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\xff" + lines[1], *lines[2:]]))
+    tiny_recipes.limbeck("fit", "--resume", RUN)
+    assert path.read_bytes().splitlines(keepends=True) == [lines[0], *lines[2:]]
+
+
+def test_of_two_resumes_at_once_the_second_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny_recipes.plain(max_epochs=1))
+    words = [sys.executable, "-c", HOLD, str(RUN)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        assert f"run is being trained in by process {first.pid}" in refused(capsys)
+        first.kill()
+    tiny_recipes.limbeck("fit", "--resume", RUN)
 
 
 def test_a_row_that_was_cut_off_is_dropped() -> None:

@@ -29,7 +29,10 @@ def validate(folder: Path, dataset: VisionDataset, batches: list[Any], world_siz
     module: Any = SimpleNamespace(data=SimpleNamespace(datasets={"validation": dataset}))
     first = world_size == 1 or distributed.get_rank() == 0
     trainer: Any = SimpleNamespace(
-        sanity_checking=False, world_size=world_size, is_global_zero=first
+        sanity_checking=False,
+        world_size=world_size,
+        is_global_zero=first,
+        state=SimpleNamespace(fn="validate"),
     )
     callback = DetectionFiles(folder)
     callback.on_validation_start(trainer, module)

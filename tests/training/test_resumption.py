@@ -2,8 +2,6 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -13,9 +11,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from limbeck.methods import KD
+from limbeck.training.checkpoints import WholeCheckpoints
 from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate
-from limbeck.training.resumption import LastCheckpoint, RandomNumbers, WholeCheckpoints
+from limbeck.training.resumption import AskedToEndError, LastCheckpoint, RandomNumbers
 from tests import tiny_models
 from tests.training import tiny_runs
 
@@ -142,6 +141,53 @@ def test_sigterm_is_answered_where_every_step_ends_an_epoch(tmp_path: Path) -> N
     assert torch.load(last.path, weights_only=False)["global_step"] == 2
 
 
+def test_a_checkpoint_stands_after_the_validation_that_is_due(tmp_path: Path) -> None:
+    """Both are due after step 2; what is killed in that validation does it once more."""
+
+    class PowerCut(L.Callback):
+        def __init__(self) -> None:
+            self.validated: list[int] = []
+
+        def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
+            if not trainer.sanity_checking:
+                self.validated.append(trainer.global_step)
+            if self.validated == [2]:
+                raise KeyError("power cut")
+
+    last, cut = LastCheckpoint(tmp_path / LAST, 1), PowerCut()
+    options = {"val_check_interval": 2, "limit_val_batches": 1.0}
+    with pytest.raises(KeyError):
+        fit(taught(), tmp_path, cut, last, **options)
+    assert torch.load(last.path, weights_only=False)["global_step"] == 1
+    fit(taught(), tmp_path, cut, last, checkpoint=last.path, **options)
+    assert cut.validated == [2, 2, 4]
+
+
+def test_sigint_is_answered_as_sigterm_is(tmp_path: Path) -> None:
+    class Ask(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(AskedToEndError) as end:
+        fit(taught(), tmp_path / "a", Ask(), last)
+    assert end.value.number == signal.SIGINT
+    assert torch.load(last.path, weights_only=False)["global_step"] == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_sigint_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    last._ask(signal.SIGTERM, None)
+    last._ask(signal.SIGINT, None)
+    assert not codes
+    last._ask(signal.SIGINT, None)
+    assert codes == [130]
+
+
 def test_no_step_between_two_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint_every is 0; expected 1 or more steps"):
         LastCheckpoint(tmp_path / "last.ckpt", 0)
@@ -197,40 +243,7 @@ def test_dropout_after_a_crash_is_what_it_would_have_been(tmp_path: Path) -> Non
     assert resumed.losses == {k: v for k, v in whole.losses.items() if k >= (0, 2)}
 
 
-# -- files --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file may grow beyond ``room`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_checkpoint_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path, files = tmp_path / "new" / "last.ckpt", WholeCheckpoints()
-    tensor = torch.arange(50_000)
-    with full_disk(10_000):
-        files.save_checkpoint({"tensor": tensor}, path)
-    assert f"{path} could not be written" in caplog.text
-    assert "there is none yet" in caplog.text
-    assert not list(path.parent.iterdir())
-
-    files.save_checkpoint({"tensor": tensor}, path)
-    caplog.clear()
-    with full_disk(10_000):
-        files.save_checkpoint({"tensor": tensor + 1}, path)
-    assert f"{path} is of an earlier step" in caplog.text
-    assert torch.equal(torch.load(path)["tensor"], tensor)
-    assert list(path.parent.iterdir()) == [path]
-    files.save_checkpoint({"tensor": tensor + 1}, path)
-    assert torch.equal(torch.load(path)["tensor"], tensor + 1)
+# -- a full disk ------------------------------------------------------------------------------
 
 
 def test_training_outlives_a_disk_that_is_full_for_a_while(

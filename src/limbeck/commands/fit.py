@@ -2,8 +2,8 @@
 
 import logging
 import os
-import signal
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,37 @@ import lightning.pytorch as L
 import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 from torchmetrics import Metric
 
 from limbeck.commands import checks
 from limbeck.commands.building import REFUSALS, RecipeParser, said_of_building
+from limbeck.commands.ending import ended_in_words, tell_unwritten
+from limbeck.commands.folder import held_alone, refuse_owned, refuse_unwritable, remove_parts
 from limbeck.commands.recipe_files import RecipeFile
-from limbeck.commands.resume import LAST, RECIPE, refuse_changed, run_to_resume
+from limbeck.commands.resume import (
+    LAST,
+    RECIPE,
+    Resumed,
+    refuse_changed,
+    run_to_resume,
+    write_recipe,
+)
 from limbeck.models import Build
 from limbeck.terminal import Table, say
+from limbeck.training.checkpoints import BestCheckpoint, WholeCheckpoints
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
 from limbeck.training.logs import EarlierRows, Events, Rows
 from limbeck.training.module import DistillationModule
-from limbeck.training.resumption import BestCheckpoint, LastCheckpoint, WholeCheckpoints
+from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
+from limbeck.training.writing import UNWRITTEN
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +50,21 @@ class LimbeckCLI(LightningCLI):
     """The command line of a recipe's model, data and trainer, each field of which has a type.
 
     Args:
-        resumed: The folder of the run that goes on. None: the run is a new one.
+        resumed: The run that goes on. None: the run is a new one.
+        held: Takes the folder of a run that is trained, for as long as that lasts.
         **options: The options of Lightning's own command line.
     """
 
-    def __init__(self, resumed: Path | None, **options: Any) -> None:
+    def __init__(self, resumed: Resumed | None, held: ExitStack, **options: Any) -> None:
         self.resumed = resumed
+        self.held = held
         super().__init__(**options)
+
+    def _parse_ckpt_path(self) -> None:
+        """Read no checkpoint yet: Lightning would look for hyperparameters, which there are none.
+
+        It is read once, by :class:`limbeck.training.checkpoints.WholeCheckpoints`.
+        """
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -109,16 +128,20 @@ class LimbeckCLI(LightningCLI):
         """Claim the folder for this run: a new one, or the one that is resumed."""
         config = self.config["fit"]
         if self.resumed is not None:
-            root = self.resumed
+            root, checkpoint = self.resumed
             own = self.parser.parse_args(["fit", "--config", str(root / RECIPE)])["fit"]
             refuse_changed(root, own.as_dict(), config.as_dict())
-            there = (root / LAST).is_file()
+            there = (root / checkpoint).is_file() or checkpoint != LAST
             config.trainer.default_root_dir = str(root)
-            config.ckpt_path = str(root / LAST) if there else None
-            log.info("%s %s.", root, f"goes on from {LAST}" if there else "begins: no checkpoint")
+            config.ckpt_path = str(root / checkpoint) if there else None
+            what = f"goes on from {checkpoint}" if there else "begins: no checkpoint"
+            log.info("%s %s.", root, what)
         else:
             refuse_owned(root, config.ckpt_path)
         refuse_unwritable(root)
+        if not getattr(rank_zero_only, "rank", 0) and not config.trainer.fast_dev_run:
+            self.held.enter_context(held_alone(root))
+            remove_parts(root)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer, with logs, checkpoints of the last and the best, and a progress bar."""
@@ -146,7 +169,9 @@ class LimbeckCLI(LightningCLI):
                 metric = self.model.new_metric(self.datamodule)
                 every = self._get(self.config_init, "checkpoint_every")
                 callbacks += checkpoints(Path(root), metric, every)
-                kwargs["plugins"] = [*as_list(config["plugins"]), WholeCheckpoints()]
+        plugins = as_list(config["plugins"])
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
@@ -157,13 +182,20 @@ class LimbeckCLI(LightningCLI):
             self.model.student_build = build_of(student)
 
     def after_fit(self) -> None:
-        """Measure a run that ended between two validations as it ended."""
+        """Measure a run that ended between two validations as it ended, and say what is missing."""
         if self.config["fit"].trainer.fast_dev_run:
             return
+        trainer = self.trainer
         if self.model.scored_at != self.model.pair.number:
-            self.trainer.validate(self.model, self.datamodule, verbose=False)
-            if self.trainer.is_global_zero:
-                write_summary(self.trainer, self.model)
+            # A run that was finished and is resumed logs that row again, with the same numbers.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            epochs = trainer.fit_loop.epoch_progress.current
+            epochs.completed = epochs.ready
+            trainer.validate(self.model, self.datamodule, verbose=False)
+            if trainer.is_global_zero:
+                write_summary(trainer, self.model)
+        if trainer.is_global_zero:
+            tell_unwritten(Path(trainer.default_root_dir))
 
     def after_validate(self) -> None:
         """Print the scores of student and teacher, side by side."""
@@ -189,11 +221,16 @@ class RunRecipe(SaveConfigCallback):
         """Write it into the run's folder, without the checkpoint that the run began from."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        path = Path(trainer.default_root_dir, RECIPE)
-        path.parent.mkdir(parents=True, exist_ok=True)
         recipe = self.config.clone()
         recipe.ckpt_path = None
-        self.parser.save(recipe, path, skip_none=False, overwrite=True, multifile=False)
+        text = self.parser.dump(recipe, skip_none=False)
+        write_recipe(Path(trainer.default_root_dir, RECIPE), text)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Try once more where it could not be written, as a run cannot be resumed without it."""
+        if Path(trainer.default_root_dir, RECIPE) in UNWRITTEN:
+            self.save_config(trainer, pl_module, "fit")
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -272,48 +309,6 @@ def scores_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-@rank_zero_only
-def refuse_owned(root: Path, checkpoint: str | None) -> None:
-    """Refuse a folder where another run has written, unless one of its checkpoints is resumed.
-
-    Only the first process looks, as the others may find what it has written.
-
-    Args:
-        root: The folder of the run.
-        checkpoint: The checkpoint from which the run is to begin. None: there is none.
-
-    Raises:
-        FileExistsError: Another run has written there.
-    """
-    if checkpoint is not None and root.resolve() in Path(checkpoint).resolve().parents:
-        return
-    found = [name for name in (RECIPE, "checkpoints", "student") if (root / name).exists()]
-    if found:
-        raise FileExistsError(
-            f"{root} holds another run ({', '.join(found)}), which would be overwritten. Choose "
-            "another folder with --trainer.default_root_dir, move that one away, or continue it "
-            f"with `limbeck fit --resume {root}`."
-        )
-
-
-def refuse_unwritable(root: Path) -> None:
-    """Refuse a folder that cannot be written to before anything is trained.
-
-    Args:
-        root: The folder of the run, which need not exist yet.
-
-    Raises:
-        PermissionError: It, or the folder that it would be made in, cannot be written to.
-    """
-    there = next(path for path in (root, *root.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = "may not be written to" if there.is_dir() else "is a file"
-        raise PermissionError(
-            f"the run cannot be kept in {root}: {there} {found}. Choose another folder with "
-            "--trainer.default_root_dir, or free this one."
-        )
-
-
 def train(arguments: Sequence[str]) -> LimbeckCLI:
     """Run ``limbeck fit ...`` or ``limbeck validate ...``.
 
@@ -325,23 +320,24 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
     """
     words, resumed = run_to_resume(arguments)
     written = RunRecipe if words[0] == "fit" and resumed is None else None
-    cli = _command_line(words, resumed, save_config_callback=written)
+    UNWRITTEN.clear()
+    with ExitStack() as held:
+        cli = _command_line(words, resumed, held=held, save_config_callback=written)
     if distributed.is_initialized():
         distributed.destroy_process_group()  # or its threads may abort the process as it exits
     return cli
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run ``limbeck fit`` or ``limbeck validate``; SIGTERM ends it with the usual exit code.
+    """Run ``limbeck fit`` or ``limbeck validate``; a signal ends it with the usual exit code.
 
     Args:
         arguments: The verb, and what follows it.
     """
-    try:
+    with ended_in_words(arguments[0]):
         train(arguments)
-    except SIGTERMException:
-        log.warning("Ended by SIGTERM, after a checkpoint: `limbeck fit --resume` goes on.")
-        raise SystemExit(128 + signal.SIGTERM) from None
+    if any(path.name == "student" for path in UNWRITTEN):
+        raise SystemExit(1)
 
 
 def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
@@ -375,10 +371,15 @@ def stated_in(recipes: Sequence[str]) -> Namespace:
 
 
 def _command_line(
-    words: Sequence[str], resumed: Path | None, kind: type[LimbeckCLI] = LimbeckCLI, **options: Any
+    words: Sequence[str],
+    resumed: Resumed | None,
+    kind: type[LimbeckCLI] = LimbeckCLI,
+    held: ExitStack | None = None,
+    **options: Any,
 ) -> LimbeckCLI:
     return kind(
         resumed,
+        held or ExitStack(),
         model_class=DistillationModule,
         datamodule_class=DataModule,
         args=words,

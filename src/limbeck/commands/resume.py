@@ -1,12 +1,16 @@
 """``limbeck fit --resume RUN``: a killed run goes on, with the recipe that it was begun with."""
 
+import hashlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from limbeck.training.writing import outlived, write_whole
 
 RECIPE = "config.yaml"
 LAST = Path("checkpoints", "last.ckpt")
+BEST = Path("checkpoints", "best.ckpt")
 
 # Keys of a recipe that may change: what a run trains does not depend on them.
 FREE = {
@@ -22,9 +26,22 @@ FREE = {
     "trainer.max_time",
 }
 _MISSING = "nothing"
+_CHECKSUM = "# The sha256 of the lines below: "
 
 
-def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+class Resumed(NamedTuple):
+    """The run that goes on.
+
+    Attributes:
+        root: Its folder.
+        checkpoint: The file that it goes on from, in that folder.
+    """
+
+    root: Path
+    checkpoint: Path
+
+
+def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Resumed | None]:
     """Find out which run is resumed.
 
     Args:
@@ -32,14 +49,15 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
 
     Returns:
         The arguments with the resumed run's own recipe before all others instead of ``--resume``,
-        and the run's folder; the same arguments and None where no run is resumed.
+        and the run; the same arguments and None where no run is resumed.
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: The verb is another than ``fit``.
+        ValueError: The verb is another than ``fit``, or the recipe of the run is damaged.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", type=Path)
+    parser.add_argument("--from_best", action="store_true")
     given, (verb, *rest) = parser.parse_known_args(arguments)
     if given.resume is None:
         return list(arguments), None
@@ -51,7 +69,49 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
             f"{given.resume} holds no run to resume: there is no {RECIPE} in it. Give the folder "
             "of a run that `limbeck fit` has begun."
         )
-    return [verb, "--config", str(recipe), *rest], given.resume
+    refuse_damaged(recipe)
+    checkpoint = BEST if given.from_best else LAST
+    return [verb, "--config", str(recipe), *rest], Resumed(given.resume, checkpoint)
+
+
+def write_recipe(path: Path, text: str) -> None:
+    """Write the recipe of a run, with its checksum; the run outlives a disk that is full.
+
+    Args:
+        path: The file.
+        text: The recipe.
+    """
+    with outlived(path):
+        write_whole(path, f"{_CHECKSUM}{_sha256(text.encode())}\n{text}")
+
+
+def refuse_damaged(recipe: Path) -> None:
+    """Refuse the recipe of a run that is not as it was written.
+
+    Args:
+        recipe: The file. One that an earlier version wrote has no checksum, and is taken as it is.
+
+    Raises:
+        ValueError: It is no text, is empty, or differs from its checksum.
+    """
+    head, _, text = recipe.read_bytes().partition(b"\n")
+    stated = head.removeprefix(_CHECKSUM.encode())
+    differs = stated != head and stated.decode("ascii", "replace") != _sha256(text)
+    try:
+        empty = not (head + text).decode("utf-8").strip()
+    except UnicodeDecodeError:
+        differs = empty = True
+    if differs or empty:
+        root = recipe.parent
+        raise ValueError(
+            f"{recipe} is not as limbeck wrote it: it was damaged or edited. Restore it, or give "
+            f"the recipe of the run again: `limbeck fit --config RECIPE --ckpt_path {root / LAST} "
+            f"--trainer.default_root_dir {root}`."
+        )
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -313,6 +314,7 @@ class DataModule(LightningDataModule):
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": leave_interrupts,
             # Or each iteration draws from the global state, which a resumed run would notice.
             "generator": torch.Generator(),
         }
@@ -329,6 +331,11 @@ class DataModule(LightningDataModule):
                 height, width = 0, 0  # it is skipped when it is drawn
             groups.append(int(width > height))
         return groups
+
+
+def leave_interrupts(_: int) -> None:
+    """Leave Ctrl-C, which every process of a terminal gets, to the process that a worker is for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _flags(dataset: VisionDataset) -> Tensor:

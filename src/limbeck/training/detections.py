@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, distributed
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.names import escaped, file_names
+from limbeck.training.writing import outlived
 
 log = logging.getLogger(__name__)
 
@@ -212,9 +214,11 @@ class DetectionFiles(L.Callback):
             return
         paths = self._paths(sorted(chain(*found), key=attrgetter("image")))
         _say_renamed({file.name: path.name for path, file in paths}, self.folder)
-        for path, file in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.text, "utf-8", errors="backslashreplace")
+        training = trainer.state.fn == "fit"  # which a full disk is not to end
+        with outlived(self.folder) if training else nullcontext():
+            for path, file in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(file.text, "utf-8", errors="backslashreplace")
 
     def _paths(self, found: Sequence[Found]) -> list[tuple[Path, File]]:
         """All files, each with the path that it is written to, another one on every disk."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir, mkdtemp
 from typing import Any
 
 import lightning.pytorch as L
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
 from limbeck.training.scoring import headline_of
+from limbeck.training.writing import UNWRITTEN, outlived, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class ExportStudent(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse a student that could not be exported before it is trained, on every process."""
-        with TemporaryDirectory() as folder:
+        with outlived(Path(gettempdir())), TemporaryDirectory() as folder:
             export(pl_module, Path(folder))
 
     @rank_zero_only
@@ -71,10 +72,29 @@ class ExportStudent(L.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = Path(trainer.default_root_dir) / "student"
-        export(module, folder)
+        with outlived(folder):
+            export(module, folder)
         write_summary(trainer, module)
+        if folder in UNWRITTEN:
+            keep_elsewhere(module, folder)
+            return
         measured = module.scored_at == trainer.global_step
         log.info("student: %s  %s", folder, short(module.scores["student"]) if measured else "")
+
+
+def keep_elsewhere(module: Any, folder: Path) -> None:
+    """Keep a student that its folder has no room for among the temporary files, if there is room.
+
+    Args:
+        module: The ``DistillationModule`` that has trained it.
+        folder: The folder that it could not be written to. Parts of files are removed there.
+    """
+    for part in folder.glob("*.part"):
+        part.unlink(missing_ok=True)
+    with outlived(Path(gettempdir())):
+        elsewhere = mkdtemp(prefix="limbeck-student-")
+        export(module, Path(elsewhere))
+        UNWRITTEN[folder] += f"; the student is in {elsewhere} instead, move it to a safe place"
 
 
 def export(module: Any, folder: Path) -> None:
@@ -112,7 +132,8 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
     }
     path = Path(trainer.default_root_dir) / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    with outlived(path):
+        write_whole(path, json.dumps(summary, indent=2) + "\n")
 
 
 def short(scores: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 from limbeck.methods import MGD, Step
 from limbeck.names import file_names
 from limbeck.report.matching import flow_matrix, matched_maps
+from limbeck.training.writing import outlived
 
 
 class MatchingPictures(L.Callback):
@@ -58,7 +59,8 @@ class MatchingPictures(L.Callback):
         folder = Path(trainer.default_root_dir, "matching")
         for name, method, place in places:
             flow, maps = (folder / files[name, place, what] for what in ("flow", "maps"))
-            self._draw(method, steps[name], place, f"{name}, {place}", flow, maps)
+            with outlived(folder):
+                self._draw(method, steps[name], place, f"{name}, {place}", flow, maps)
 
     def _draw(
         self, method: MGD, step: Step, place: str, title: str, flow_out: Path, maps_out: Path

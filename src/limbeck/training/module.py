@@ -300,11 +300,13 @@ class DistillationModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the scores so far, so that a resumed run does not measure the teacher again."""
         checkpoint["scores"] = self.scores
+        checkpoint["scored_at"] = self.scored_at
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the scores where training goes on; a run that only validates makes its own."""
         if self.trainer.state.fn == "fit":
             self.scores = checkpoint.get("scores", {})
+            self.scored_at = checkpoint.get("scored_at")
             if "teacher" in self.scores:
                 self.trainer.num_sanity_val_steps = 0
             begin_next_epoch(self.trainer, checkpoint)

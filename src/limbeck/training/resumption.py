@@ -1,6 +1,5 @@
-"""What lets a killed run go on exactly: whole checkpoints, random numbers by place, counters."""
+"""What lets a killed run go on exactly: where checkpoints stand, random numbers, counters."""
 
-import logging
 import os
 import random
 import signal
@@ -11,76 +10,36 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.types import _PATH
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.data.sampling import BATCHES, rank_and_world_size, sample_seed
-
-log = logging.getLogger(__name__)
+from limbeck.training.logs import Rows
 
 ASK_EVERY = 5  # steps, where several processes have to ask each other
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes each checkpoint beside its place and renames it: it is there whole, or not at all.
+class AskedToEndError(SIGTERMException):
+    """The run was asked to end, and stands in its last checkpoint.
 
-    One that cannot be written (a full disk) costs nothing that was trained: the one before it
-    stays, training goes on, and the next one tries again.
+    Args:
+        number: The signal that asked it.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
-    ) -> None:
-        """Write, wait until it is on the disk, and put it in its place."""
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except (OSError, RuntimeError) as error:
-            # torch closes the broken file with an error of its own.
-            if isinstance(error, RuntimeError) and not isinstance(error.__context__, OSError):
-                raise
-            partial.unlink(missing_ok=True)
-            kept = f"{path} is of an earlier step" if path.exists() else "there is none yet"
-            log.error(
-                "%s could not be written (%s): %s. Training goes on, and the next checkpoint tries "
-                "again. Free space or make the folder writable before it ends.",
-                path,
-                error,
-                kept,
-            )
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Lightning's callback for the best checkpoint, which also survives that a run is moved.
-
-    Lightning's own forgets its best score where the folder of a run was moved or copied.
-    """
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score to be that of the file in this run's folder."""
-        here: dict[str, Any] = {"dirpath": self.dirpath}
-        if state_dict["best_model_path"]:
-            best = str(Path(str(self.dirpath), Path(state_dict["best_model_path"]).name))
-            here |= {"best_model_path": best, "kth_best_model_path": best}
-            here |= {"best_k_models": {best: state_dict["best_model_score"]}}
-        super().load_state_dict(state_dict | here)
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
 
 
 class LastCheckpoint(Checkpoint):
     """Keeps where training stands in one file.
 
     It is written every ``every`` steps, after every epoch, every validation and the last step, and
-    where the process is asked to end (SIGTERM), after the batch at hand. Lightning's
-    ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new best, and its answer to
-    SIGTERM stops a validation in the middle, and the processes of a run at different places.
+    where the process is asked to end (SIGTERM, SIGINT), after the batch at hand. Where a validation
+    is due after a batch, it is written after that validation, which a resumed run would leave out
+    otherwise. Lightning's ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new
+    best, and its answer to SIGTERM stops a validation in the middle, and the processes of a run at
+    different places.
 
     Args:
         path: The file, which is replaced.
@@ -96,7 +55,7 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.every = every
         self._step = 0
-        self._asked = self._ends = False
+        self._asked = self._ends = 0  # signals
 
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -105,7 +64,10 @@ class LastCheckpoint(Checkpoint):
             return  # nothing was trained, or gradients would be lost
         if trainer.global_step != self._step:
             self._step = trainer.global_step
+            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             for logger in trainer.loggers:  # what is logged up to here is not logged again
+                if isinstance(logger, Rows) and progress.completed < progress.processed:
+                    logger.log_ahead(trainer)
                 logger.save()
             trainer.save_checkpoint(self.path)
 
@@ -113,40 +75,46 @@ class LastCheckpoint(Checkpoint):
         """Note where the run begins: a resumed run stands in its checkpoint already."""
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._ask)  # Lightning puts back what was there before
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._ask)  # Lightning puts back what was there before
 
-    def _ask(self, *_: Any) -> None:
-        self._asked = True
+    def _ask(self, number: int, _: Any) -> None:
+        if number == self._asked == signal.SIGINT:
+            os._exit(128 + number)
+        self._asked = number
+        if number == signal.SIGINT and rank_and_world_size()[0] == 0:
+            os.write(2, _INTERRUPTED)  # a logger may be in the middle of a line
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save every so many steps, and after the last one before Lightning closes its epoch."""
         if trainer.global_step == trainer.max_steps or trainer.should_stop:
-            self._save(trainer)
+            due = True
         elif last_of_epoch(trainer):
             return  # what follows belongs to the epoch: validation, and another checkpoint
         elif trainer.fit_loop._should_accumulate():
             return
-        elif self._looks(trainer) and self._is_asked(trainer):
-            self._save(trainer)
-            self._ends = True
-        elif trainer.global_step % self.every == 0:
+        else:
+            if self._looks(trainer):
+                self._ends = self._is_asked(trainer)
+            due = bool(self._ends) or trainer.global_step % self.every == 0
+        if due and not validation_follows(trainer):
             self._save(trainer)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """End where the batch before is logged, and before another one is begun."""
         if self._ends:
-            raise SIGTERMException
+            raise AskedToEndError(self._ends)
 
     def _looks(self, trainer: L.Trainer) -> bool:
         return trainer.world_size == 1 or trainer.global_step % ASK_EVERY == 0
 
-    def _is_asked(self, trainer: L.Trainer) -> bool:
-        """Whether any process was asked to end: all of them have to, after the same batch."""
+    def _is_asked(self, trainer: L.Trainer) -> int:
+        """The signal by which any process was asked to end: all have to, after the same batch."""
         if trainer.world_size == 1:
             return self._asked
-        asked = torch.tensor(float(self._asked), device=trainer.strategy.root_device)
-        total: Any = trainer.strategy.reduce(asked, reduce_op="sum")
-        return bool(total)
+        asked = torch.tensor(self._asked, device=trainer.strategy.root_device)
+        highest: Any = trainer.strategy.reduce(asked, reduce_op="max")
+        return int(highest)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, unless nothing was trained since."""
@@ -156,6 +124,12 @@ class LastCheckpoint(Checkpoint):
         """Save, unless validation has just done it; short epochs are not asked within."""
         self._save(trainer)
         self._ends = self._ends or self._is_asked(trainer)
+
+
+_INTERRUPTED = (
+    b"\nSIGINT: this ends after the batch at hand, and the validation that is due, with a "
+    b"checkpoint. A second one ends at once.\n"
+)
 
 
 class RandomNumbers(L.Callback):
@@ -193,6 +167,13 @@ class RandomNumbers(L.Callback):
 def last_of_epoch(trainer: L.Trainer) -> bool:
     """Whether the batch at hand is the last of its epoch."""
     return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning validates between the batch at hand and the next one."""
+    loop = trainer.fit_loop
+    fetcher: Any = loop._data_fetcher
+    return loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def begin_next_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:

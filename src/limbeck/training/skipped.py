@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.data.base import BadSampleError, VisionDataset
 from limbeck.names import escaped
 from limbeck.training.data import DataModule
+from limbeck.training.writing import outlived, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class SkippedSamples(L.Callback):
             if new and trainer.is_global_zero:
                 path = Path(trainer.default_root_dir) / "skipped.txt"
                 reasons = [f"{name}: {_reason(data.datasets[name], index)}" for index in new]
-                add_lines(path, reasons)
+                with outlived(path):
+                    add_lines(path, reasons)
                 log.warning(
                     "%d samples of the %s set were skipped, %d of %d so far; they are listed in "
                     "%s, such as %s",
@@ -80,6 +82,5 @@ def add_lines(path: Path, lines: list[str]) -> None:
         path: The file, which is made where it is missing.
         lines: The lines to append.
     """
-    there = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(dict.fromkeys([*there, *lines])) + "\n", encoding="utf-8")
+    there = path.read_bytes().decode("utf-8", "replace").splitlines() if path.is_file() else []
+    write_whole(path, "\n".join(dict.fromkeys([*there, *lines])) + "\n")

@@ -1,0 +1,115 @@
+"""How a run ends that does not end by itself, or not with everything that it should leave."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
+
+from limbeck.commands.resume import LAST, RECIPE
+from limbeck.training.writing import UNWRITTEN
+
+log = logging.getLogger(__name__)
+
+LOST = (
+    "another process of this run has ended, or cannot be reached: this one ends, too. `limbeck fit "
+    "--resume` goes on from the last checkpoint, with as many processes as before."
+)
+_OF_OTHERS = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run is gone."""
+
+
+@contextmanager
+def ended_in_words(verb: str) -> Iterator[None]:
+    """Turn signals, and errors about another process, into sentences and exit codes.
+
+    Args:
+        verb: The verb of the command line that is run.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: A signal ended it.
+        LostProcessError: Another process of the run is gone.
+    """
+    _ChildProcessObserver._terminate_all = _end_all  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    except SIGTERMException as end:
+        raise ended_by(getattr(end, "number", signal.SIGTERM), verb) from None
+    except KeyboardInterrupt:
+        raise ended_by(signal.SIGINT, verb) from None
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        raise ended_by(signal.SIGINT, verb) from None  # Lightning's exit code is 1
+    except RuntimeError as error:
+        if not of_a_lost_process(error):
+            raise
+        raise LostProcessError(LOST) from error
+
+
+def _end_all(observer: Any) -> None:
+    """What Lightning's launcher does where a process that it started has failed: end all others.
+
+    Its own way kills this process without a word, also where all of them end as they were asked to.
+    """
+    children = observer._child_processes
+    if {child.returncode for child in children} & {128 + signal.SIGINT, 128 + signal.SIGTERM}:
+        return  # this one ends by the same signal, after the same batch
+    os.write(2, f"ERROR {LOST}\n".encode())
+    for child in children:
+        child.kill()
+    os._exit(1)
+
+
+def of_a_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the run cannot be reached any more."""
+    if "WORLD_SIZE" not in os.environ and not distributed.is_initialized():
+        return False
+    kinds = (distributed.DistNetworkError, distributed.DistBackendError, distributed.DistStoreError)
+    return isinstance(error, kinds) or any(word in str(error) for word in _OF_OTHERS)
+
+
+def ended_by(number: int, verb: str) -> SystemExit:
+    """Say that a signal ended the program.
+
+    Args:
+        number: The signal.
+        verb: The verb of the command line that it ended.
+
+    Returns:
+        What ends the process, with the exit code that shells give for the signal.
+    """
+    on = ": `limbeck fit --resume` goes on from the last checkpoint." if verb == "fit" else "."
+    log.warning("Ended by %s%s", signal.Signals(number).name, on)
+    return SystemExit(128 + number)
+
+
+def tell_unwritten(root: Path) -> None:
+    """Say what a run could not write, and how to get it.
+
+    Args:
+        root: The folder of the run.
+    """
+    if not UNWRITTEN:
+        return
+    lines = "\n  ".join(f"{path}: {why}" for path, why in UNWRITTEN.items())
+    last = root / LAST
+    if not (root / RECIPE).is_file() or not last.is_file():
+        how = "There is nothing to resume from: train it again, or take what is named above."
+    elif last in UNWRITTEN:
+        how = f"Then `limbeck fit --resume {root}` goes on from the step that {last} is of."
+    else:
+        how = f"Then `limbeck fit --resume {root}` writes the student, without training a step."
+    log.error("Trained to the end, but not all could be written. Free space.\n  %s\n%s", lines, how)

@@ -1,0 +1,152 @@
+"""The files of checkpoints: written whole or not at all, and compared with their checksums."""
+
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from limbeck.training.writing import UNWRITTEN, reason
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 2**20  # bytes
+
+
+class DamagedCheckpointError(ValueError):
+    """A file is not the checkpoint that limbeck wrote."""
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes each checkpoint beside its place and renames it: it is there whole, or not at all.
+
+    One that cannot be written (a full disk) costs nothing that was trained: the one before it
+    stays, training goes on, and the next one tries again. One that is damaged is not read.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Write, wait until it is on the disk, and put it in its place."""
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            UNWRITTEN.pop(path, None)
+        except (OSError, RuntimeError) as error:
+            # torch closes the broken file with an error of its own.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            partial.unlink(missing_ok=True)
+            kept = f"{path} is of an earlier step" if path.exists() else "there is none yet"
+            UNWRITTEN[path] = f"{reason(cause)}; {kept}"
+            log.error(
+                "%s could not be written (%s): %s. Training goes on, and the next checkpoint tries "
+                "again. Free space or make the folder writable before it ends.",
+                path,
+                cause,
+                kept,
+            )
+
+    def load_checkpoint(
+        self,
+        path: _PATH,
+        map_location: Callable[..., Any] | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint that is sound; no code that it names is run, unless told otherwise."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no checkpoint {path}.{_beside(path)}")
+        if found := damage(path):
+            raise DamagedCheckpointError(f"{path} is damaged: {found}.{_beside(path)}")
+        return _loaded(path, map_location, weights_only is not False)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's callback for the best checkpoint, which also survives that a run is moved.
+
+    Lightning's own forgets its best score where the folder of a run was moved or copied.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best score to be that of the file in this run's folder."""
+        here: dict[str, Any] = {"dirpath": self.dirpath}
+        if state_dict["best_model_path"]:
+            best = str(Path(str(self.dirpath), Path(state_dict["best_model_path"]).name))
+            here |= {"best_model_path": best, "kth_best_model_path": best}
+            here |= {"best_k_models": {best: state_dict["best_model_score"]}}
+        super().load_state_dict(state_dict | here)
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a checkpoint's file: it is a zip, with a checksum of each record.
+
+    torch itself does not compare the checksums that it writes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What is wrong, as the end of a sentence, or "" where it is sound.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = path.stat().st_size
+            if sum(record.file_size for record in archive.infolist()) > size:
+                return "its records are larger than the file"  # torch compresses none
+            for record in archive.infolist():
+                with archive.open(record) as file:
+                    while file.read(_CHUNK):
+                        pass
+    except zipfile.BadZipFile as error:
+        if "CRC" in str(error):
+            return "its contents differ from their checksum"
+        return "it was cut off, or is no checkpoint"
+    except Exception:  # whatever zipfile makes of bytes that are no zip
+        return "it is no file that torch.save wrote"
+    return ""
+
+
+def _loaded(path: Path, map_location: Any, weights_only: bool) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
+    except Exception as error:  # torch's advice would be to run what the file names
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"it names {named[1]}, which was not run" if named else "torch cannot read it"
+        raise DamagedCheckpointError(
+            f"{path} is no checkpoint that limbeck wrote: {found}.{_beside(path)}"
+        ) from None
+    if not isinstance(checkpoint, Mapping) or not checkpoint.keys() >= _KEYS:
+        raise DamagedCheckpointError(
+            f"{path} is no checkpoint of a run: expected {', '.join(sorted(_KEYS))} in it. Weights "
+            "alone are given to a model as its `weights`."
+        )
+    return dict(checkpoint)
+
+
+_KEYS = {"state_dict", "global_step", "loops", "pytorch-lightning_version"}
+
+
+def _beside(path: Path) -> str:
+    """What to do without a checkpoint: which one beside it is sound, if any."""
+    options = {"last.ckpt": "", "best.ckpt": " --from_best"}
+    for name, option in options.items():
+        other = path.with_name(name)
+        if path.name in options and path != other and other.is_file() and not damage(other):
+            again = f"limbeck fit --resume {path.parent.parent}{option}"
+            return f" {other} is sound: `{again}` goes on from there."
+    return " No other checkpoint of that run is sound: restore it from a copy, or begin anew."

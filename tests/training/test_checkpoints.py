@@ -1,0 +1,116 @@
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limbeck.training.checkpoints import DamagedCheckpointError, WholeCheckpoints, damage
+from limbeck.training.writing import UNWRITTEN
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file may grow beyond ``room`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, files = tmp_path / "new" / "last.ckpt", WholeCheckpoints()
+    tensor = torch.arange(50_000)
+    with full_disk(10_000):
+        files.save_checkpoint({"tensor": tensor}, path)
+    assert f"{path} could not be written" in caplog.text
+    assert "there is none yet" in caplog.text
+    assert not list(path.parent.iterdir())
+
+    files.save_checkpoint({"tensor": tensor}, path)
+    caplog.clear()
+    with full_disk(10_000):
+        files.save_checkpoint({"tensor": tensor + 1}, path)
+    assert f"{path} is of an earlier step" in caplog.text
+    assert torch.equal(torch.load(path)["tensor"], tensor)
+    assert list(path.parent.iterdir()) == [path]
+    files.save_checkpoint({"tensor": tensor + 1}, path)
+    assert torch.equal(torch.load(path)["tensor"], tensor + 1)
+    assert path not in UNWRITTEN
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+
+def written(path: Path, **more: Any) -> bytes:
+    """A checkpoint, and the bytes of its file."""
+    tensors = {f"layer{i}": torch.full((20, 20), float(i)) for i in range(5)}
+    state = {"state_dict": tensors, "global_step": 3, "loops": {}}
+    WholeCheckpoints().save_checkpoint(state | {"pytorch-lightning_version": "2"} | more, path)
+    return path.read_bytes()
+
+
+def test_a_cut_or_a_flipped_bit_is_seen_or_changes_nothing(tmp_path: Path) -> None:
+    path, dice, seen = tmp_path / "last.ckpt", random.Random(0), 0
+    whole = written(path)
+    sound = WholeCheckpoints().load_checkpoint(path)
+    for number in range(80):
+        damaged = bytearray(whole)
+        if number % 2:
+            del damaged[dice.randrange(len(whole)) :]
+        else:
+            damaged[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = WholeCheckpoints().load_checkpoint(path)
+        except DamagedCheckpointError:
+            seen += 1
+        else:
+            same = zip(found["state_dict"].values(), sound["state_dict"].values(), strict=True)
+            assert all(torch.equal(a, b) for a, b in same)
+            assert found["global_step"] == 3
+    assert seen > 60
+
+
+def test_what_is_left_beside_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
+    last, best = (tmp_path / "run" / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    last.parent.mkdir(parents=True)
+    last.write_bytes(written(best)[:500])
+    with pytest.raises(DamagedCheckpointError, match="it was cut off") as told:
+        WholeCheckpoints().load_checkpoint(last)
+    assert f"`limbeck fit --resume {tmp_path / 'run'} --from_best` goes on" in str(told.value)
+    best.write_bytes(b"")
+    with pytest.raises(DamagedCheckpointError, match="No other checkpoint of that run is sound"):
+        WholeCheckpoints().load_checkpoint(last)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        WholeCheckpoints().load_checkpoint(tmp_path / "none.ckpt")
+
+
+class Program:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("code of the file was run",)
+
+
+def test_code_that_a_checkpoint_names_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "last.ckpt"
+    written(path, evil=Program())
+    assert not damage(path)
+    with pytest.raises(DamagedCheckpointError, match=r"print, which was not run") as told:
+        WholeCheckpoints().load_checkpoint(path)
+    assert "weights_only" not in str(told.value)  # torch's advice
+    assert not capsys.readouterr().out
+
+
+def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pth")
+    with pytest.raises(DamagedCheckpointError, match="expected global_step, loops,"):
+        WholeCheckpoints().load_checkpoint(tmp_path / "model.pth")
