@@ -399,3 +399,9 @@ def test_a_network_much_larger_than_its_weights_is_not_built(classifier, tmp_pat
         with pytest.raises(ValueError, match=r"student\.json: build: "):
             load_student(tmp_path)
     assert not nn.modules.module._global_parameter_registration_hooks
+
+
+def test_minus_infinity_stands_in_masks(classifier, tmp_path: Path) -> None:
+    classifier.network.fc.bias.data[1] = float("-inf")
+    save_student(classifier, tmp_path)
+    assert load_student(tmp_path).network.fc.bias[1] == float("-inf")
