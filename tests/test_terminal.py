@@ -34,3 +34,11 @@ def test_control_characters_do_nothing(capsys: pytest.CaptureFixture[str]) -> No
     assert "\x1b" not in out
     assert "a\\x1b[2Jb" in out
     assert "c\\x1b]0;title\\x07" in out
+
+
+def test_long_names_are_folded_and_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("score")
+    table.add_row("x" * 500 + "y")
+    say(table)
+    out = capsys.readouterr().out
+    assert (out.count("x"), out.count("y")) == (500, 1)

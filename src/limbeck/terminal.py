@@ -28,7 +28,8 @@ class Table(rich.table.Table):
             self.add_column(head)
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column with this head."""
+        """Add a column with this head. What is too long for it is folded, never cut."""
+        options.setdefault("overflow", "fold")
         super().add_column(_plain(header), *arguments, **options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
