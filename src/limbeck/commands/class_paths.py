@@ -51,4 +51,4 @@ def wrong_class_path(message: str) -> str | None:
     if absent is not None:
         found = f"{absent[1] or found}, which cannot be imported ({absent[2]})"
     expected = EXPECTED.get(key[1], "the path of a class or of a function")
-    return f"{key[1]} names {found}. Expected {expected}. Give such a path."
+    return f"{key[1]} names {found}. Expected {expected}. Give that instead."

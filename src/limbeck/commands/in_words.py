@@ -98,9 +98,11 @@ def _unknown_argument(message: str) -> str | None:
     if found is None or not makers:
         return None
     taken = ", ".join(arguments_of(makers[-1]))
+    value = re.search(rf"'{re.escape(found[1])}': (\[.*?\]|[^,}}]+)", message)
+    stated = f" (found {value[1]})" if value else ""
     return (
         f"{key_in(message[: found.start()])}: the argument {found[1]!r} is not accepted by "
-        f"{makers[-1]}. Expected one of {taken}. Correct it, or remove it."
+        f"{makers[-1]}{stated}. Expected one of {taken}. Correct it, or remove it."
     )
 
 
