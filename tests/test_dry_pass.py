@@ -69,7 +69,7 @@ def test_the_dry_pass_asks_models_for_their_size():
     ):
         assert pair(batches.pictures(2, 64), batches.labels()).total.isfinite()
     with pytest.raises(
-        ValueError, match=r"the student \(Vis.*made for 64 x 64.*the teacher.*made for 32 x 32"
+        ValueError, match=r"The student \(Vis.*made for 64 x 64.*The teacher.*made for 32 x 32"
     ):
         Distillation(vit(64), vit(32), [KD()])
 

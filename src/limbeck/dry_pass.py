@@ -27,17 +27,18 @@ def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[No
     except TapError:
         raise
     except Exception as error:
-        made_for = {
-            f"{side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px"
-            for side, model in zip(("the student", "the teacher"), models, strict=False)
-            if model is not None and (size := own_size(model))
-        }
-        stated = f" {', '.join(sorted(made_for))}." if made_for else ""
+        sizes = ""
+        for side, model in zip(("student", "teacher"), models, strict=False):
+            size = None if model is None else own_size(model)
+            if size is not None:
+                sizes += (
+                    f"The {side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px. "
+                )
         raise ValueError(
             f"the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}, ended "
-            f"with {type(error).__name__}: {error}.{stated} Student and teacher have to take "
-            "images of one size: state it as model.example: [height, width] in a recipe, or give "
-            "Distillation an example=... of images that both take."
+            f"with {type(error).__name__}: {str(error).rstrip('.')}. {sizes}Student and teacher "
+            "have to take images of one size: state it as model.example: [height, width] in a "
+            "recipe, or give Distillation an example=... of images that both take."
         ) from error
 
 

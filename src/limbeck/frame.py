@@ -138,11 +138,12 @@ def explained_size(side: str, model: nn.Module, images: Any) -> Iterator[None]:
         if own is None or sizes == {own} or isinstance(error, torch.OutOfMemoryError):
             raise
         height, width = own
+        found = ", ".join(f"{of_image[0]} x {of_image[1]}" for of_image in sorted(sizes))
         raise ValueError(
             f"the {side} ({type(model).__name__}) is made for images of {height} x {width} px "
-            f"(height, width) and does not take these of {sorted(sizes)} ({error}). Give it images "
-            f"of that size (data.augmentation.init_args.size: {height}), or build it for yours, "
-            "such as with timm's argument img_size."
+            f"(height, width) and does not take these of {found} px ({str(error).rstrip('.')}). "
+            f"Give it images of that size (data.augmentation.init_args.size: {height}), or build "
+            "it for yours, such as with timm's argument img_size."
         ) from error
 
 

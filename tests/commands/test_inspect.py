@@ -202,14 +202,17 @@ def test_a_detector_that_limbeck_has_not_is_shown_with_the_reason(
         ("timm:resnet19", "timm has no model of that name"),
         ("missing.pth", "missing.pth does not exist"),
         ("missing.yaml", "missing.yaml does not exist"),
-        ("vit_b_16", "does not take an image of 256 x 256 px (Wrong image height! Expected 224"),
+        (
+            "vit_b_16 --size [256,256]",
+            "does not take an image of 256 x 256 px (Wrong image height! Expected 224",
+        ),
     ],
 )
 def test_what_cannot_be_inspected_is_refused_with_the_reason(
     target: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        tiny_recipes.limbeck("inspect", target)
+        tiny_recipes.limbeck("inspect", *target.split())
     assert end.value.code == 1
     assert message in capsys.readouterr().err
 

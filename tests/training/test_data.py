@@ -1,6 +1,8 @@
 import logging
 import zlib
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
@@ -19,6 +21,9 @@ from limbeck.data import (
 )
 from limbeck.data.base import BadSampleError
 from limbeck.training.data import DataModule
+from limbeck.training.module import DistillationModule
+from tests import tiny_models
+from tests.training import tiny_runs
 
 
 def module(count=10, *, train=None, val=None, task="detection", **options):
@@ -436,3 +441,48 @@ def test_a_recipe_states_the_data(tmp_path):
     assert data.batch_size == 8
     assert len(data.bad_samples["training"]) == 100_000
     assert data.augmentation == DetectionAugmentation(short_sides=(240, 320), photometric=0.5)
+
+
+# -- what the data may not hold --------------------------------------------------------------------
+
+
+class Mislabelled(Shapes):
+    """Its labels, or class indices, are beyond the classes."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, target = super().__getitem__(index)
+        if isinstance(target, dict):
+            return image, target | {"labels": target["labels"] + 5}
+        return image, target + 5
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("detection", r"\(image_id \d+\): targets have the label \d+; expected 1 to 5"),
+        ("classification", r"the class index \d+; expected 0 to 4, as there are 5 classes"),
+    ],
+)
+def test_labels_of_no_class_are_refused_before_they_reach_a_device(
+    side: str, task: Any, message: str, tmp_path: Path
+) -> None:
+    data = tiny_runs.shapes(task)
+    setattr(data, side, Mislabelled(task, size=64, count=16, seed=7))
+    student = tiny_models.detector() if task == "detection" else tiny_models.classifier()
+    with pytest.raises(ValueError, match=message):
+        tiny_runs.fit(DistillationModule(student), data, tmp_path)
+
+
+class Bytes(ClassificationAugmentation):
+    """Leaves validation images as they are stored, from 0 to 255."""
+
+    def evaluation(self) -> Any:
+        return lambda image, target: (image.float(), target)
+
+
+def test_validation_images_are_looked_at_too(tmp_path: Path) -> None:
+    data = tiny_runs.shapes("classification")
+    data.augmentation = Bytes(size=64)
+    with pytest.raises(ValueError, match=r"images holds values of .*Divide by 255"):
+        tiny_runs.fit(DistillationModule(tiny_models.classifier()), data, tmp_path)
