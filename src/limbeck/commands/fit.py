@@ -210,7 +210,8 @@ class Parser(LightningArgumentParser):
         """Read a recipe, unless it is no text or would unfold beyond all bounds."""
         if Path(path).is_file():
             check_yaml(read_text(path, MOST_YAML), str(path))
-        return super().parse_path(path, *args, **kwargs)
+        read: Namespace = super().parse_path(path, *args, **kwargs)
+        return read
 
 
 class ProgressBar(RichProgressBar):
