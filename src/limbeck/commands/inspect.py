@@ -150,12 +150,13 @@ def models_in(recipe: Path) -> dict[str, nn.Module]:
     parser = ArgumentParser()
     content = read_yaml(recipe)
     stated = content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(stated, Mapping):
+    known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
+    sides = {side: known[side] for side in ("teacher", "student") if known.get(side)}
+    if not sides:
         raise ValueError(
             f"{recipe} states no models: found {reprlib.repr(stated or content)}, expected the key "
             "model with a student, and a teacher where there is one."
         )
-    sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
     for side in sides:
         parser.add_argument(f"--{side}", type=nn.Module)
     built = parser.instantiate_classes(parser.parse_object(sides))
