@@ -1,6 +1,7 @@
 """Text files, and YAML in them, read within bounds; what is wrong is said with the file's name."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their sq
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
+def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
     """The text of a file, UTF-8 with or without a byte order mark.
 
     Args:
@@ -115,10 +116,10 @@ class _UnboundedError(Exception):
     """What is wrong with a text of YAML."""
 
 
-def _check_events(events: Iterator[Any]) -> None:
+def _check_events(events: Iterable[Any]) -> None:
     values = [0]  # of each open collection, and of the document
     open_anchors: list[str | None] = []
-    sizes: dict[str, int] = {}  # of what anchors stand for
+    sizes: dict[str | None, int] = {}  # of what anchors stand for
     for event in events:
         if isinstance(event, yaml.CollectionStartEvent):
             values.append(1)
@@ -127,7 +128,7 @@ def _check_events(events: Iterator[Any]) -> None:
             if len(open_anchors) > _MOST_LEVELS:
                 raise _UnboundedError(
                     f"has more than {_MOST_LEVELS} levels of lists and mappings within each other, "
-                    f"in line {event.start_mark.line + 1}. Write it flatter."
+                    f"in line {_line(event)}. Write it flatter."
                 )
             continue
         if isinstance(event, yaml.CollectionEndEvent):
@@ -138,7 +139,7 @@ def _check_events(events: Iterator[Any]) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in open_anchors:
                 raise _UnboundedError(
-                    f"contains itself: *{event.anchor} in line {event.start_mark.line + 1} stands "
+                    f"contains itself: *{event.anchor} in line {_line(event)} stands "
                     f"within &{event.anchor}. Write out what is meant."
                 )
             size, anchor = sizes.get(event.anchor, 1), None  # unknown ones are refused by PyYAML
@@ -150,15 +151,19 @@ def _check_events(events: Iterator[Any]) -> None:
         if values[-1] > _MOST_VALUES:
             raise _UnboundedError(
                 f"holds more than {_MOST_VALUES:,} values, with all that its aliases repeat (up to "
-                f"line {event.start_mark.line + 1}). Write out what is meant."
+                f"line {_line(event)}). Write out what is meant."
             )
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _check_number(event: Any) -> None:
     value = event.value
     if event.implicit[0] and len(value) > _LONGEST_NUMBER and not value.strip("+-0123456789.:_eE"):
         raise _UnboundedError(
-            f"has a number of {len(value):,} characters in line {event.start_mark.line + 1}: "
+            f"has a number of {len(value):,} characters in line {_line(event)}: "
             f"expected at most {_LONGEST_NUMBER}."
         )
 

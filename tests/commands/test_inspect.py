@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from limbeck import Taps
 from limbeck.checkpoints.libraries import detectron2, mmdetection
+from limbeck.commands.inspect import models_in
 from limbeck.models import SSD, BasicBlocks, load_student, save_student
 from tests.checkpoints.libraries.darknet_files import header
 from tests.checkpoints.narrow_tensors import small_detector
@@ -247,3 +248,18 @@ def test_a_file_of_darknets_that_is_not_there(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("inspect", "darknet19_448.conv.23")
     assert "darknet19_448.conv.23 does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1: 2\nmodel: {3: 4}\n", r"recipe\.yaml states no models: found \{3: 4\}, expected"),
+        ("just a text\n", r"recipe\.yaml states no models: found 'just a text'"),
+        ("model: &a {student: *a}\n", r"recipe\.yaml contains itself"),
+        ("model: [\n", r"recipe\.yaml is no YAML"),
+    ],
+)
+def test_recipes_without_models_are_told(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        models_in(tmp_path / "recipe.yaml")

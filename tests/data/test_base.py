@@ -1,5 +1,9 @@
 import io
+import os
+import struct
+import subprocess
 import warnings
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,3 +172,78 @@ def test_a_long_image_is_read(tmp_path: Path) -> None:
     PIL.Image.new("L", (600, 3)).save(path)
     with open_image(path) as file:
         assert to_rgb(file).shape == (3, 3, 600)
+
+
+def claiming(path, width, height):
+    """A PNG whose header claims a size that its pixels have not."""
+    PIL.Image.new("L", (1, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    return path
+
+
+def test_very_large_images_are_refused_by_their_headers(tmp_path, monkeypatch):
+    path = claiming(tmp_path / "large.png", 8193, 6144)
+    with (
+        pytest.raises(BadSampleError, match=r"large\.png has .*8193\), more than 50,331,648"),
+        open_image(path),
+    ):
+        pass
+    monkeypatch.setenv("LIMBECK_MOST_PIXELS", str(8193 * 6144))
+    with open_image(path) as file:
+        assert file.size == (8193, 6144)
+    monkeypatch.setenv("LIMBECK_MOST_PIXELS", "many")
+    with pytest.raises(BadSampleError, match="LIMBECK_MOST_PIXELS is 'many'"), open_image(path):
+        pass
+
+
+def test_another_size_than_annotated_is_seen_before_it_is_decoded(tmp_path):
+    path = claiming(tmp_path / "large.png", 64, 6000)
+    with (
+        pytest.raises(BadSampleError, match=r"\(6000, 64\), its annotation says \(48, 64\)"),
+        open_image(path, (48, 64)),
+    ):
+        pass
+    for annotated in ((6000, 64), (64, 6000), None):  # it may lie on its side
+        with open_image(path, annotated) as file:
+            assert file.size == (64, 6000)
+
+
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+OTHER_FORMATS = {
+    "PostScript": POSTSCRIPT.encode(),
+    "XPM": b'/* XPM */\nstatic char *x[] = {\n"1 1 1 1",\n"a c #000",\n"a"};',
+    "GBR": struct.pack(">5I", 28, 2, 1, 1, 4) + b"GIMP" + b"\0" * 16,
+    "PPM": b"P6\n1 1\n255\nabc",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
+def test_other_formats_are_not_opened_and_start_nothing(tmp_path, monkeypatch, kind, suffix):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program is started"))
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(OTHER_FORMATS[kind])
+    with (
+        pytest.raises(BadSampleError, match=r"not a readable image \(UnidentifiedImageError"),
+        open_image(path) as file,
+    ):
+        to_rgb(file)
+
+
+def test_a_ppm_goes_by_its_suffix(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(OTHER_FORMATS["PPM"])
+    with open_image(tmp_path / "a.ppm") as file:
+        assert to_rgb(file).flatten().tolist() == list(b"abc")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with (
+        pytest.raises(BadSampleError, match=r"a\.png is a pipe or a device"),
+        open_image(tmp_path / "a.png"),
+    ):
+        pass

@@ -4,7 +4,6 @@ The format is described in MathWorks' "MAT-File Format" (R2023b), chapter 1. sci
 compiled code that trusts the lengths in a file, and ends the process where one of them is damaged.
 """
 
-import math
 import struct
 import zlib
 from pathlib import Path
@@ -120,11 +119,11 @@ def _matrix(data: bytes, order: str, level: int) -> tuple[str, Value]:
         raise ValueError(f"it has more than {_MOST_LEVELS} levels of cells")
     reader = _Reader(data, order)
     flags = reader.numbers((_UINT32,)).tolist()
-    shape = tuple(reader.numbers((_INT32,)).tolist())
+    shape = tuple(int(side) for side in reader.numbers((_INT32,)))
     name = reader.element()[1].decode("latin1")
     if not flags or len(shape) < 2 or min(shape) < 0:
         raise ValueError("it is damaged: a matrix has no class, or no dimensions")
-    kind, count = flags[0] & 0xFF, math.prod(shape)
+    kind, count = flags[0] & 0xFF, int(np.prod(shape, dtype=object))
     if kind == _CELL:
         if count > len(data) // 8:  # which each cell needs at least
             raise ValueError("it is damaged: it has fewer cells than it says")
@@ -147,7 +146,7 @@ def _matrix(data: bytes, order: str, level: int) -> tuple[str, Value]:
 
 def _text(reader: _Reader, shape: tuple[int, ...]) -> str:
     kind, data = reader.element()
-    if kind not in _TEXTS or (math.prod(shape) and shape[0] != 1):
+    if kind not in _TEXTS or (0 not in shape and shape[0] != 1):
         raise ValueError("it has characters that are no row of text")
     order = {"<": "-le", ">": "-be"}[reader.order] if kind in (4, 17, 18) else ""
     return data.decode(_TEXTS[kind] + order)

@@ -1,5 +1,6 @@
 """mmdetection's configuration, read as data."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,38 @@ def test_other_detectors_say_what_they_can() -> None:
     found = stated_by_mmdetection(text)
     assert (found.meta_arch, found.anchor_sizes, found.p6_from) == (None, None, None)
     assert found.mean == IMAGENET_DEFAULT_MEAN
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = " + "[" * 5000 + "]" * 5000, "is no Python"),
+        ("model = " + "(" * 50_000 + "1", "is no Python"),
+        (f"model = {'9' * 5000}", "is no Python"),
+        ("x = 1\n" * 200_000, "has 1,200,000 characters: expected at most 1,048,576"),
+        (
+            "model = dict(type='RetinaNet', bbox_head=dict(anchor_generator=dict("
+            "type='AnchorGenerator', strides=[8], octave_base_scale=4, scales_per_octave=10**18)))",
+            None,  # no literal: nothing is said
+        ),
+        (
+            "model = dict(type='RetinaNet', bbox_head=dict(anchor_generator=dict("
+            "type='AnchorGenerator', strides=[8], octave_base_scale=4, scales_per_octave=999999)))",
+            "scales_per_octave is 999999, expected 1 to 100",
+        ),
+        (
+            "a = [1]\n" + "a = [a, a]\n" * 60 + "model = dict(type='RetinaNet', "
+            "backbone=dict(act_cfg=a), neck=dict(add_extra_convs=a))",
+            "add_extra_convs is .*: limbeck's",
+        ),
+    ],
+)
+def test_absurd_configurations_are_told_at_once(text: str, message: str | None) -> None:
+    begin = time.process_time()
+    if message is None:
+        assert stated_by_mmdetection(text).anchor_sizes is None
+    else:
+        with pytest.raises(ValueError, match=message) as error:
+            stated_by_mmdetection(text)
+        assert len(str(error.value)) < 1000
+    assert time.process_time() - begin < 5

@@ -1,5 +1,7 @@
 """Values in nested mappings, and what is said of those that are not as expected."""
 
+from collections.abc import Callable
+
 import pytest
 
 from limbeck.checkpoints.libraries.nested import at, colours, numbers, rows
@@ -53,3 +55,23 @@ def test_colours_are_red_first_in_0_to_1() -> None:
 def test_what_is_not_as_expected_is_named(read, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: at({"x": 10**18}, "x", int),
+        lambda: at({"x": 10**400}, "x", float),
+        lambda: at({"x": float("nan")}, "x", float),
+        lambda: numbers({"x": [1, 1e300]}, "x"),
+        lambda: numbers({"x": [1] * 101}, "x"),
+        lambda: numbers({"x": "[" * 10_000}, "x"),
+        lambda: numbers({"x": f"[{'1, ' * 5000}]"}, "x"),
+        lambda: rows({"x": [[1]] * 101}, "x"),
+        lambda: colours({"x": [10**400, 1, 1]}, "x", bgr=True),
+    ],
+)
+def test_absurd_numbers_are_refused(read: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"^x is .*, (expected|which no detector has)") as error:
+        read()
+    assert len(str(error.value)) < 300

@@ -157,3 +157,9 @@ def test_names_are_bounded(tmp_path: Path) -> None:
     torch.save({f"w{i}": one for i in range(20_001)}, path)
     with pytest.raises(ValueError, match=r"many\.pth holds 20,001 names: expected at most 20,000"):
         read_file(path)
+
+
+def test_a_very_long_name_is_not_taken_apart(tmp_path: Path) -> None:
+    torch.save({"module." * 200_000 + "w": torch.zeros(1)}, tmp_path / "long.pth")
+    with pytest.raises(ValueError, match=r"long\.pth: a tensor's name has 1,400,001 characters"):
+        read_file(tmp_path / "long.pth")

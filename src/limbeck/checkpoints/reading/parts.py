@@ -19,6 +19,7 @@ _PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "network", "
 _WRAPPERS = ("module", "_orig_mod")
 _COUNTERS = ("n_averaged", "steps")  # beside ``module.`` in averages of torch and mmengine
 _MERGED = {"teacher": "t_net.", "student": "s_net."}
+_LONGEST_NAME = 1000  # characters; wrappers are taken off a name one by one
 _BUDGET = 100_000  # metadata is cut there: a small file can hold any number of references
 
 
@@ -57,12 +58,17 @@ def parts_of(loaded: object) -> list[Part]:
         The sets of weights, in the order of the file.
 
     Raises:
-        ValueError: Names are the same once a prefix is taken off.
+        ValueError: Names are the same once a prefix is taken off, or one is very long.
     """
     if not isinstance(loaded, Mapping):
         return []
     lightning = "pytorch-lightning_version" in loaded
     found = _containers(loaded).items()
+    longest = max((len(str(name)) for _, values in found for name in values), default=0)
+    if longest > _LONGEST_NAME:
+        raise ValueError(
+            f"a tensor's name has {longest:,} characters, expected at most {_LONGEST_NAME:,}"
+        )
     parts = [part for key, values in found for part in _split(key, values, lightning)]
     if any(part.name == "student" and part.plain for part in parts):
         parts += _average(loaded)
