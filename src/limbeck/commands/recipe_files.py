@@ -37,11 +37,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
         RecipeError: The file cannot be read, is no YAML, or states something else than a recipe.
     """
     advice = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "does not exist"
-        raise RecipeError(f"{path} {found}. {advice} Correct the path.")
     try:
+        if not path.is_file():
+            found = "is not a file" if path.exists() else "does not exist"
+            raise RecipeError(f"{path} {found}. {advice} Correct the path.")
         stated = read_yaml(path)
+    except RecipeError:
+        raise
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}. {advice}") from None
     except ValueError as error:
