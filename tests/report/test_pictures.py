@@ -71,6 +71,19 @@ def test_a_picture_of_one_image_has_its_pixels(tmp_path, size):
     assert not same[8:24, 8].any()
 
 
+def test_very_large_images_are_drawn_smaller(tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.report.pictures.MOST_DRAWN", 64 * 32)
+    image = torch.zeros(3, 128, 64)
+    found = boxes(2, scores=[0.9])
+    found["boxes"] = found["boxes"] * 2
+    detection_picture(image, found, CLASSES, tmp_path / "large.png")
+    drawn = pixels(tmp_path / "large.png")
+    assert drawn.shape == (3, 64, 32)
+    assert drawn[:, 16, 8].any()  # the left side of the box, at half its place
+    assert not drawn[:, 40:].any()
+    assert found["boxes"].max() == 48  # which stays as it was
+
+
 def test_labels_without_names_are_numbers(tmp_path):
     out = tmp_path / "picture.svg"
     detection_picture(torch.rand(3, 32, 32), boxes(7, scores=[0.25]), [], out)
