@@ -32,6 +32,10 @@ def test_a_folder_is_held_by_one_process_and_by_none_that_was_killed(tmp_path: P
     with held_alone(root):
         assert (root / LOCK).read_text().startswith(f"process {os.getpid()} on ")
     assert not list(root.iterdir())
+    root.rmdir()
+    with held_alone(root):
+        pass
+    assert not root.exists()  # it was made for the lock alone
 
 
 def test_a_folder_that_cannot_be_locked_is_used_without(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
+import errno
 import json
 import multiprocessing
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +19,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from limbeck.cli import main
-from limbeck.commands.resume import differences
+from limbeck.commands.resume import BEST, LAST, differences
+from limbeck.training.export import export
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 from tests.commands.test_folder import HOLD
@@ -337,6 +343,51 @@ def test_rows_that_are_no_text_do_not_keep_a_run_from_going_on() -> None:
     path.write_bytes(b"".join([lines[0], b"\xff" + lines[1], *lines[2:]]))
     tiny_recipes.limbeck("fit", "--resume", RUN)
     assert path.read_bytes().splitlines(keepends=True) == [lines[0], *lines[2:]]
+
+
+def test_a_student_that_does_not_fit_is_exported_once_there_is_space(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = RUN / "student"
+
+    def full(module: Any, folder: Path) -> None:
+        if folder == student:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        export(module, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("limbeck.training.export.export", full)
+        with pytest.raises(SystemExit) as end:
+            fit(tiny_recipes.plain(max_epochs=1))
+    assert end.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{student} could not be written (No space left on device). Training goes on." in said
+    assert f"Then `limbeck fit --resume {RUN}` writes the student, without training a step" in said
+    (elsewhere,) = re.findall(r"the student is in (\S+) instead", said)
+    kept = Path(elsewhere, "student.safetensors").read_bytes()
+    shutil.rmtree(elsewhere)
+
+    last = (RUN / LAST).read_bytes()
+    tiny_recipes.limbeck("fit", "--resume", RUN)
+    assert (student / "student.safetensors").read_bytes() == kept
+    assert (RUN / LAST).read_bytes() == last
+
+
+def test_a_run_outlives_a_disk_that_has_no_room_for_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(SystemExit) as end:
+            fit(tiny_recipes.plain(max_epochs=1, log_every_n_steps=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert end.value.code == 1
+    told = capsys.readouterr().err.partition("Trained to the end, but not all could be written")[2]
+    for name in ("config.yaml", "metrics.csv", "tensorboard", "student", *map(str, (LAST, BEST))):
+        assert str(RUN / name) in told
+    assert "There is nothing to resume from" in told
 
 
 def test_of_two_resumes_at_once_the_second_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def held_alone(root: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: Another process trains there.
     """
-    path = root / LOCK
+    path, made = root / LOCK, not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
@@ -99,6 +99,9 @@ def held_alone(root: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is held
+            if made:
+                with suppress(OSError):
+                    root.rmdir()  # where the run was refused, and has left nothing
 
 
 def remove_parts(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,11 @@ def keep_elsewhere(module: Any, folder: Path) -> None:
         part.unlink(missing_ok=True)
     with outlived(Path(gettempdir())):
         elsewhere = mkdtemp(prefix="limbeck-student-")
-        export(module, Path(elsewhere))
+        try:
+            export(module, Path(elsewhere))
+        except BaseException:
+            shutil.rmtree(elsewhere)
+            raise
         UNWRITTEN[folder] += f"; the student is in {elsewhere} instead, move it to a safe place"
 
 

@@ -132,6 +132,11 @@ class Rows(CSVLogger):
         file: Any = self._experiment
         return file  # type: ignore[no-any-return]
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a file, or may be one."""
+        return self._experiment is not None
+
     @rank_zero_only
     def log_ahead(self, trainer: L.Trainer) -> None:
         """Log the row of the step at hand before its checkpoint, after which Lightning would do it.
@@ -201,7 +206,8 @@ class EarlierRows(L.Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Settle what the file holds."""
-        file = self.csv_log.experiment
-        with outlived(file.path):
-            file.write()
+        """Settle what the file holds, unless nothing was logged, as in a dry run."""
+        if self.csv_log.is_used:
+            file = self.csv_log.experiment
+            with outlived(file.path):
+                file.write()
