@@ -1,5 +1,6 @@
 import random
 import resource
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,3 +115,16 @@ def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pth")
     with pytest.raises(DamagedCheckpointError, match="expected global_step, loops,"):
         WholeCheckpoints().load_checkpoint(tmp_path / "model.pth")
+
+
+def test_what_would_unfold_to_more_than_the_file_is_not_read(tmp_path: Path) -> None:
+    written(tmp_path / "last.ckpt")
+    path = tmp_path / "packed.ckpt"
+    with (
+        zipfile.ZipFile(tmp_path / "last.ckpt") as plain,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(DamagedCheckpointError, match="is compressed, as torch.save never does"):
+        WholeCheckpoints().load_checkpoint(path)

@@ -13,6 +13,7 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from limbeck.checkpoints.reading.bounds import TooLargeError, check_archive
 from limbeck.training.writing import UNWRITTEN, reason
 
 log = logging.getLogger(__name__)
@@ -104,14 +105,14 @@ def damage(path: Path) -> str:
         What is wrong, as the end of a sentence, or "" where it is sound.
     """
     try:
+        check_archive(path)  # before anything is read of what it claims to hold
         with zipfile.ZipFile(path) as archive:
-            size = path.stat().st_size
-            if sum(record.file_size for record in archive.infolist()) > size:
-                return "its records are larger than the file"  # torch compresses none
             for record in archive.infolist():
                 with archive.open(record) as file:
                     while file.read(_CHUNK):
                         pass
+    except TooLargeError as error:
+        return str(error)
     except zipfile.BadZipFile as error:
         if "CRC" in str(error):
             return "its contents differ from their checksum"
