@@ -98,7 +98,7 @@ def test_an_unknown_option_of_any_verb_is_refused(capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit) as end:
             tiny_recipes.limbeck(*words)
         assert end.value.code == 2
-        assert f"unrecognized arguments: {words[-2]}" in capsys.readouterr().err
+        assert words[-2] in capsys.readouterr().err
 
 
 def test_what_is_not_limbeck_s_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,8 +253,11 @@ def test_a_file_of_darknets_that_is_not_there(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("1: 2\nmodel: {3: 4}\n", r"recipe\.yaml states no models: found \{3: 4\}, expected"),
-        ("just a text\n", r"recipe\.yaml states no models: found 'just a text'"),
+        (
+            "1: 2\nmodel: {3: 4}\n",
+            r"recipe\.yaml has neither model\.student nor model\.teacher",
+        ),
+        ("just a text\n", r"recipe\.yaml: the recipe is a str; expected a mapping"),
         ("model: &a {student: *a}\n", r"recipe\.yaml contains itself"),
         ("model: [\n", r"recipe\.yaml is no YAML"),
     ],

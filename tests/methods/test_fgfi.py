@@ -285,7 +285,7 @@ def test_bad_arguments(arguments: dict) -> None:
 def test_unknown_activation_and_no_place() -> None:
     with pytest.raises(ValueError, match=r"activation='tanh': expected one of relu, leaky_relu"):
         FineGrainedImitation(activation="tanh")
-    with pytest.raises(ValueError, match=r"places is empty"):
+    with pytest.raises(ValueError, match=r"places=\[\]: there is nothing to compare"):
         FineGrainedImitation([])
 
 

@@ -158,6 +158,7 @@ def test_a_resumed_run_calibrates_anew_if_asked_to(
     keeper = LastCheckpoint(tmp_path / "last.ckpt", 1)
     with pytest.raises(KeyError):
         fit(taught(Centred(Epochs(4))), tmp_path, Course(3), keeper)
+    caplog.clear()
     caplog.set_level(logging.INFO, "limbeck")
     module = taught(Centred(Epochs(4)), recalibrate=True)
     fit(module, tmp_path, checkpoint=keeper.path)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from limbeck.commands.building import said_of_building
-from limbeck.commands.errors import VerbParser
 from limbeck.commands.fit import stated_in
+from limbeck.commands.parsing import VerbParser
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent

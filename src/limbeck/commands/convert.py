@@ -19,8 +19,8 @@ from limbeck.checkpoints import (
 )
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
-from limbeck.commands.errors import VerbParser
 from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.parsing import VerbParser
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build

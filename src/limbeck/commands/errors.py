@@ -1,19 +1,6 @@
-"""Errors as the users of the command line read them."""
+"""Which errors are the user's to mend, and what is said of them. Torch is not needed for it."""
 
-import difflib
 import errno
-import logging
-import pkgutil
-import re
-from argparse import ArgumentParser
-from collections.abc import Iterable
-from typing import Any, NoReturn
-
-import jsonargparse
-
-from limbeck.commands.in_words import arguments_of, in_words
-
-log = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # A path of the user's that is something else than it is taken for, or is closed to them.
@@ -27,74 +14,6 @@ PLACES = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
 )
-
-
-class Explaining:
-    """The part of a parser that ends the program in limbeck's own words."""
-
-    exit_on_error: bool
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End the program with the message, unless an outer parser is to do so."""
-        if not self.exit_on_error:
-            outer: Any = super()
-            outer.error(message, ex)
-        parser: Any = self
-        log.error("%s", explain(message, parser))
-        raise SystemExit(2) from ex
-
-
-class VerbParser(Explaining, jsonargparse.ArgumentParser):
-    """The parser of a verb's own arguments."""
-
-
-def explain(message: str, parser: ArgumentParser) -> str:
-    """Say a parser's message in limbeck's words, with the nearest known keys to an unknown one.
-
-    Args:
-        message: The message of jsonargparse.
-        parser: The parser of the verb, which knows the keys.
-
-    Returns:
-        What the user is told, with a second line where there are near keys.
-    """
-    known = known_keys(parser)
-    said = in_words(message, known)
-    inner = re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message)
-    if inner:
-        return said + _nearest(inner[2], arguments_of(inner[1]))
-    outer = re.search(r"does not accept option '([\w.]+)'|arguments: --([\w.]+)", message)
-    if outer:
-        return said + _nearest(outer[1] or outer[2], known)
-    name = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
-    if name:
-        return said + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
-    return said
-
-
-def known_keys(parser: ArgumentParser) -> set[str]:
-    """All keys that a parser takes, including those of its subcommands."""
-    keys: set[str] = set()
-    for action in parser._actions:
-        options = {o for o in action.option_strings if re.fullmatch(r"--[\w.]+", o)}
-        keys |= {o.removeprefix("--") for o in options if not o.endswith((".help", "--help"))}
-        if isinstance(action.choices, dict):
-            for subparser in action.choices.values():
-                keys |= known_keys(subparser)
-    return keys
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """A line with the keys that may be meant by the first part of a dotted key that is unknown."""
-    split = [name.split(".") for name in known]
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        there = {n[depth] for n in split if n[:depth] == parts[:depth] and len(n) > depth}
-        if part not in there:
-            near = difflib.get_close_matches(part, there, n=3, cutoff=0.5)
-            written = ", ".join(".".join([*parts[:depth], name]) for name in near)
-            return f"\nNearest known: {written}." if near else ""
-    return ""
 
 
 def of_ours(error: BaseException | None) -> BaseException | None:

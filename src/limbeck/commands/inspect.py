@@ -18,9 +18,9 @@ from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
-from limbeck.commands.errors import VerbParser
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.overlays import draw_overlays
+from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
