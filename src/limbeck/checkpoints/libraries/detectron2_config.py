@@ -142,7 +142,7 @@ def detectron2_config(
     detector = DetectorArguments(arch, arguments)
     if detector.backbone not in DETECTRON2_BACKBONES:
         raise ValueError(f"backbone={detector.backbone!r}: Detectron2 has residual networks alone.")
-    first, last = detector.levels
+    first, _ = detector.levels
     body = [f"res{level}" for level in range(first, 6)]
     model = {
         "META_ARCHITECTURE": "RetinaNet" if arch == "retinanet" else "GeneralizedRCNN",
@@ -176,17 +176,25 @@ def detectron2_config(
         },
         "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
     }
+    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
+    return comments(detector, "detectron2", _unsaid(detector, classes)) + text
+
+
+def _unsaid(detector: DetectorArguments, classes: Sequence[str]) -> list[str]:
+    """What Detectron2's configuration has no place for, as comments."""
+    retinanet, (_, last) = detector.arch == "retinanet", detector.levels
     unsaid = [f"classes: {', '.join(map(_listed, classes))}"] if classes else []
-    if arch == "retinanet" and last < 7:
+    if retinanet and last < 7:
         unsaid.append(f"the pyramid ends at P{last}; Detectron2 adds P6 and P7, unused")
-    elif arch == "retinanet" and detector.from_p5:
+    elif retinanet and detector.from_p5:
         unsaid.append('P6 is computed from P5: LastLevelP6P7(..., in_feature="p5")')
-    if arch == "retinanet" and not detector.relu_before_p7:
+    if retinanet and not detector.relu_before_p7:
         unsaid.append("there is no ReLU between P6 and P7")
     if detector.of("last_norm", None):
-        unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
-    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
-    return comments(detector, "detectron2", unsaid) + text
+        unsaid.append(
+            f"the last block of each stage has the norm {detector.of('last_norm', None)!r}"
+        )
+    return unsaid
 
 
 def _listed(name: str) -> str:
