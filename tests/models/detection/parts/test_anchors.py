@@ -7,7 +7,6 @@ from torchvision.models.detection.image_list import ImageList
 from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
 from limbeck.models.detection.parts.anchors import (
     anchor_generator,
-    coarsest_stride,
     unsuited_side,
 )
 from limbeck.presets import retinanet_sizes, rpn_sizes
@@ -31,7 +30,7 @@ def test_sizes_that_do_not_suit_the_levels_are_refused(sizes) -> None:
 
 
 def test_sides_that_are_multiples_of_the_coarsest_stride_suit() -> None:
-    assert coarsest_stride(small(levels=(3, 5))) == 32
+    assert max(small(levels=(3, 5)).strides) == 32
     assert unsuited_side(small(levels=(3, 5)), 240, 320) is None  # padded to 256
     assert unsuited_side(small(), 256, 384) is None
 
@@ -61,7 +60,6 @@ def test_the_worst_level_is_named_not_the_coarsest() -> None:
 
 def test_a_classifier_has_no_anchors() -> None:
     classifier = Classifier(TINY, 2)
-    assert coarsest_stride(classifier) is None
     assert unsuited_side(classifier, 33, 33) is None
 
 

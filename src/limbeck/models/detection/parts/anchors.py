@@ -114,19 +114,6 @@ def anchor_generator(
     return ExactAnchorGenerator(levels, per_level, per_level_ratios)
 
 
-def coarsest_stride(model: nn.Module) -> int | None:
-    """The stride of a model's coarsest level with anchors, in pixels.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        The stride, or None for a model without anchors.
-    """
-    strides = getattr(model, "strides", None)
-    return max(strides) if strides else None
-
-
 def unsuited_side(model: nn.Module, height: int, width: int) -> str | None:
     """Say why images of a size do not suit the anchors of a detector, where they do not.
 
