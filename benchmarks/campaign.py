@@ -1,10 +1,12 @@
 """The campaign behind docs/reliability.md: what limbeck does where things go wrong.
 
     python benchmarks/campaign.py --size small --seed 0 [--only recipes hostile] [--write]
+    python benchmarks/campaign.py --size large --folder DIR --only nodes    # kind by kind
 
 Kills, cut and flipped files, hostile files, bad recipes, full disks and the cases of
 ``../shared/cases``, against the limbeck of this environment. ``--write`` puts the table into
-docs/reliability.md between its markers. What failed is in ``worklist.md`` of the working folder.
+docs/reliability.md between its markers. What failed is in ``worklist.md`` of the working folder,
+whose results of other kinds join the table.
 """
 
 import argparse
@@ -19,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from campaign import parts
-from campaign.results import table, worklist
+from campaign.results import keep, kept, table, worklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
 MARKS = "<!-- campaign -->\n", "<!-- /campaign -->"
@@ -31,20 +33,23 @@ def main() -> None:
     parser.add_argument("--size", choices=parts.SIZES, default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=parts.KINDS, default=list(parts.KINDS))
-    parser.add_argument("--folder", type=Path, help="to work in, and to leave what failed")
+    parser.add_argument("--folder", type=Path, help="to work in; it keeps each kind's results")
     parser.add_argument(
         "--write", action="store_true", help="put the table into docs/reliability.md"
     )
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    results = []
+    folder.mkdir(parents=True, exist_ok=True)
     for kind in given.only:
         began = time.perf_counter()
         print(f"{kind} ({given.size}, seed {given.seed}) in {folder}", flush=True)
-        results += parts.KINDS[kind](folder / kind, parts.SIZES[given.size], given.seed)
+        shutil.rmtree(folder / kind, ignore_errors=True)
+        keep(
+            parts.KINDS[kind](folder / kind, parts.SIZES[given.size], given.seed),
+            folder / f"{kind}.json",
+        )
         print(f"{kind}: {time.perf_counter() - began:.0f} s", flush=True)
+        results = kept(path for each in parts.KINDS if (path := folder / f"{each}.json").exists())
         (folder / "worklist.md").write_text(worklist(results))
     shown = table(results)
     print(shown)

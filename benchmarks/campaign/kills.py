@@ -233,13 +233,11 @@ def _port() -> int:
 
 
 _DDP = {"strategy": "ddp"}
-SETTINGS = (
-    Setting("one process", 1, _forks),
-    Setting(
-        "two processes", 2, lambda words, folder: _forks(words, folder, 2), _DDP | {"devices": 2}
-    ),
-    Setting("two nodes of torchrun", 2, _nodes, _DDP | {"devices": 1, "num_nodes": 2}),
+ONE_PROCESS = Setting("one process", 1, _forks)
+TWO_PROCESSES = Setting(
+    "two processes", 2, lambda words, folder: _forks(words, folder, 2), _DDP | {"devices": 2}
 )
+TWO_NODES = Setting("two nodes of torchrun", 2, _nodes, _DDP | {"devices": 1, "num_nodes": 2})
 
 
 # -- kills -----------------------------------------------------------------------------------------
@@ -345,7 +343,6 @@ class Window:
 def at_writes(folder: Path, sound: Sound, count: int, seed: int, tell: Tell) -> Result:
     """Kill before a write to the run's folder: every window that there is, or some of them."""
     folder.mkdir(parents=True)
-    one = SETTINGS[0]
     path = recipe(folder, sound)
     whole, log = folder / "whole", folder / "writes"
     begin = ("fit", "--config", path, "--trainer.default_root_dir")
@@ -366,9 +363,11 @@ def at_writes(folder: Path, sound: Sound, count: int, seed: int, tell: Tell) -> 
         result.tried += 1
         before = events[number - 1] if number else "nothing"
         title = f"{number}: between `{before}` and `{events[number]}`"
-        fault = resumed((*begin, run), run, one, folder) or ", ".join(differences(run, whole))
+        fault = resumed((*begin, run), run, ONE_PROCESS, folder) or ", ".join(
+            differences(run, whole)
+        )
         if not fault:
-            fault = resumed((), run, one, folder) or ", ".join(differences(run, whole))
+            fault = resumed((), run, ONE_PROCESS, folder) or ", ".join(differences(run, whole))
             fault = fault and f"resumed once more when it was finished: {fault}"
         if fault:
             result.failed[title] = f"{fault} (`limbeck fit --resume {run}`, beside {whole})"

@@ -7,6 +7,9 @@ from pathlib import Path
 from campaign import cases, cuts, disks, hostile, kills, recipes, signals, sound, targets
 from campaign.results import Result
 
+# Takes a folder to work in, how much is tried, and a seed.
+Kind = Callable[[Path, "Size", int], list[Result]]
+
 
 @dataclass(frozen=True)
 class Size:
@@ -37,13 +40,22 @@ def tell(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def _kills(folder: Path, size: Size, seed: int) -> list[Result]:
+def _windows(folder: Path, size: Size, seed: int) -> list[Result]:
     made = sound.make(folder.with_name("sound"))
-    results = [kills.at_writes(folder / "writes", made, 2 * size.kills, seed, tell)]
-    for number, setting in enumerate(kills.SETTINGS):
-        place = folder / str(number)
-        results += kills.at_random_moments(place, made, setting, size.kills, seed, tell)
-    return results + signals.campaign(folder / "signals", made, size.kills, seed, tell)
+    return [kills.at_writes(folder, made, 2 * size.kills, seed, tell)]
+
+
+def _kills(setting: kills.Setting) -> Kind:
+    def campaign(folder: Path, size: Size, seed: int) -> list[Result]:
+        made = sound.make(folder.with_name("sound"))
+        return kills.at_random_moments(folder, made, setting, size.kills, seed, tell)
+
+    return campaign
+
+
+def _signals(folder: Path, size: Size, seed: int) -> list[Result]:
+    made = sound.make(folder.with_name("sound"))
+    return signals.campaign(folder, made, size.kills, seed, tell)
 
 
 def _cuts(folder: Path, size: Size, seed: int) -> list[Result]:
@@ -73,8 +85,12 @@ def _cases(folder: Path, _size: Size, _seed: int) -> list[Result]:
     return [cases.campaign(folder, tell)]
 
 
-KINDS: dict[str, Callable[[Path, Size, int], list[Result]]] = {
-    "kills": _kills,
+KINDS: dict[str, Kind] = {
+    "windows": _windows,
+    "kills": _kills(kills.ONE_PROCESS),
+    "processes": _kills(kills.TWO_PROCESSES),
+    "nodes": _kills(kills.TWO_NODES),
+    "signals": _signals,
     "cuts": _cuts,
     "hostile": _hostile,
     "recipes": _recipes,

@@ -1,7 +1,10 @@
 """What the parts of the campaign hand to the table."""
 
+import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -32,6 +35,16 @@ class Result:
         """For the table."""
         more = ", ".join(f"{name} {number}" for name, number in self.counts.items())
         return f"| {self.name} | {self.tried - len(self.failed)} of {self.tried} | {more} |"
+
+
+def keep(results: list[Result], path: Path) -> None:
+    """Write what a kind of the campaign gave: one that takes hours is run kind by kind."""
+    path.write_text(json.dumps([asdict(result) for result in results], indent=1))
+
+
+def kept(paths: Iterable[Path]) -> list[Result]:
+    """What :func:`keep` wrote."""
+    return [Result(**each) for path in paths for each in json.loads(path.read_text())]
 
 
 def table(results: list[Result]) -> str:

@@ -51,9 +51,8 @@ def campaign(
             faults.append(f"exit {outcome.signal or outcome.code}")
         if outcome.trace:
             faults.append("traceback")
-        one = kills.SETTINGS[0]
         words = (*begin, run)
-        resumed = kills.resumed(words, run, one, folder)
+        resumed = kills.resumed(words, run, kills.ONE_PROCESS, folder)
         faults += [resumed] if resumed else kills.differences(run, whole)
         if faults:
             title = f"{number}: {asked.name} after {moment:.2f} s"
