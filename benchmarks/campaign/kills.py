@@ -182,7 +182,8 @@ def _forks(words: Sequence[object], folder: Path, ranks: int = 1, hook: Any = No
 def _nodes(words: Sequence[object], folder: Path) -> Running:
     """Two nodes of torchrun, on the loopback: the installed program in processes of its own."""
     port, started = _port(), []
-    environment = os.environ | {"COLUMNS": "200", "GLOO_SOCKET_IFNAME": "lo"}
+    paths = os.pathsep.join(sys.path)  # the recipe names a callback of the campaign's own
+    environment = os.environ | {"COLUMNS": "200", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": paths}
     for rank in range(2):
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2"]
         launcher += [f"--node_rank={rank}", "--nproc_per_node=1", "--master_addr=127.0.0.1"]
@@ -264,9 +265,7 @@ def at_random_moments(
     whole = folder / "whole"
     begin = ("fit", "--config", path, "--trainer.default_root_dir")
     going = setting.start((*begin, whole), folder)
-    while not (whole / "config.yaml").exists():
-        time.sleep(0.02)
-    began = time.monotonic()
+    began = begun(whole)
     ends = going.wait(300)
     if any(code != 0 for code, _ in ends):
         raise RuntimeError(f"{setting.name}, uninterrupted: {ends[0][1][-3000:]}")
@@ -279,9 +278,7 @@ def at_random_moments(
         victim = number % setting.parts if setting.parts > 1 and number < 4 else victim
         run = folder / f"run{number}"
         going = setting.start((*begin, run), folder)
-        began = time.monotonic()
-        while not (run / "config.yaml").exists() and time.monotonic() - began < 120:
-            time.sleep(0.01)
+        begun(run)
         time.sleep(moment)
         going.kill(victim)
         ends = going.wait(ENDS_WITHIN)
@@ -302,6 +299,14 @@ def at_random_moments(
             result.failed[title] = f"{fault} (`limbeck fit --resume {run}`, beside {whole})"
             tell(f"{setting.name}, {title}: {fault}")
     return [result, others] if others.tried else [result]
+
+
+def begun(run: Path) -> float:
+    """Wait until a run has its recipe in its folder, or has failed; gives when that was."""
+    end = time.monotonic() + 120
+    while not (run / "config.yaml").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return time.monotonic()
 
 
 def ending(code: int | None, output: str) -> str:

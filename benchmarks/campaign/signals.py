@@ -30,7 +30,7 @@ def campaign(
     path, whole = kills.recipe(folder, sound), folder / "whole"
     begin = ("fit", "--config", path, "--trainer.default_root_dir")
     child = Child((*begin, whole), folder, Limits(seconds=300))
-    began = _begun(whole)
+    began = kills.begun(whole)
     if (outcome := child.wait(300)).code != 0:
         raise RuntimeError(f"the uninterrupted run: {outcome.output[-3000:]}")
     lasted = time.monotonic() - began
@@ -40,7 +40,7 @@ def campaign(
         asked, moment = ASKED[number % 2], dice.uniform(0, lasted)
         run = folder / f"run{number}"
         child = Child((*begin, run), folder, Limits(seconds=300))
-        _begun(run)
+        kills.begun(run)
         time.sleep(moment)
         child.kill(asked)
         outcome = child.wait(60)
@@ -68,7 +68,7 @@ def _twice(
     result = Result("of two resumes at once the second is refused", tried=1, point=6)
     run, steps = folder / "twice", folder / "steps"
     child = Child((*begin, run), folder, Limits(seconds=300))
-    _begun(run)
+    kills.begun(run)
     time.sleep(1)  # the recipe is whole, and something is trained
     child.kill()
     child.wait(60)
@@ -89,11 +89,3 @@ def _twice(
         result.failed["two resumes"] = f"{'; '.join(faults)} (in {run}, beside {whole})"
         tell(f"two resumes: {'; '.join(faults)}")
     return result
-
-
-def _begun(run: Path) -> float:
-    """When a run has its recipe in its folder."""
-    end = time.monotonic() + 120
-    while not (run / "config.yaml").exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    return time.monotonic()

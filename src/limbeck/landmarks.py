@@ -1,7 +1,8 @@
 """Landmarks: the field's names for places in each family of model.
 
 ===========================  =====================================================================
-``C2`` .. ``C5``             trunk output at stride 4 .. 32, after the activation, (B, C, H, W)
+``C2`` .. ``C5``             trunk output at stride 4 .. 32, after the activation, (B, C, H, W);
+                             ``C0`` and ``C1`` where a ResNet has a stage at stride 1 or 2
 ``C2.pre`` .. ``C5.pre``     the same before the activation; equal where none ends the stage (a
                              linear bottleneck), absent where its structure does not tell
 ``C2.depthwise`` ..          MobileNetV2 (torchvision): normalised output of a depthwise convolution
@@ -294,7 +295,7 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Landmarks:
     """``C<k>`` and ``C<k>.pre`` from ``{k: path}``."""
     places: Landmarks = {}
     for level, path in stages.items():
-        if level >= 2:
+        if level >= 2 or path.rpartition(".")[2].startswith("layer"):  # a stem is no C-level
             places[f"C{level}"] = Tap(path)
             before = _pre_activation(path, model.get_submodule(path))
             if before is not None:

@@ -129,7 +129,10 @@ def test_arguments_are_kept_and_said_to_who_has_no_limbeck(tmp_path, monkeypatch
     [
         ("mobilenet_v2", r"arguments=.* do not suit torchvision:mobilenet_v2: .*'droput'"),
         ("timm:test_resnet", r"arguments=.* do not suit timm:test_resnet: .*'droput'"),
-        (BasicBlocks((1,), (4,)), r"a network of basic blocks has its depths, widths and"),
+        (
+            BasicBlocks((1,), (4,)),
+            r"a network of basic blocks has its depths, widths, stem_stride and",
+        ),
     ],
 )
 def test_arguments_that_do_not_suit_are_refused(network, message: str) -> None:

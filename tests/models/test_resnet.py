@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from limbeck.models import BasicBlockResNet, BasicBlocks
+from limbeck.models import BasicBlockResNet, BasicBlocks, Classifier
 
 
 def test_is_torchvisions_resnet18_with_a_small_stem() -> None:
@@ -57,3 +57,36 @@ def test_a_shape_compares_by_value_whatever_sequence_it_was_given() -> None:
 def test_impossible_shapes_are_refused(depths, widths, stride, message) -> None:
     with pytest.raises(ValueError, match=message):
         BasicBlockResNet(depths, widths, stem_stride=stride)
+
+
+def test_padded_shortcuts_have_no_parameters_and_pass_the_input_on() -> None:
+    network = BasicBlockResNet((1, 1), (4, 7), 5, 1, "padded")
+    shortcut = network.layer2[0].downsample
+    assert not list(shortcut.parameters())
+    maps = torch.rand(2, 4, 7, 8)
+    padded = shortcut(maps)
+    assert padded.shape == (2, 7, 4, 4)
+    assert torch.equal(padded[:, 1:5], maps[:, :, ::2, ::2])
+    assert padded[:, [0, 5, 6]].eq(0).all()
+
+
+def test_the_resnet20_of_the_paper() -> None:
+    """He et al., table 6: 0.27 M parameters."""
+    network = BasicBlockResNet((3, 3, 3), (16, 32, 64), 10, 1, "padded")
+    assert sum(p.numel() for p in network.parameters()) == 269_722
+
+
+def test_impossible_shortcuts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"widths=\[16, 8\] with padded shortcuts"):
+        BasicBlocks((1, 1), (16, 8), 1, "padded")
+    with pytest.raises(ValueError, match="shortcuts='none': expected 'projected' or 'padded'"):
+        BasicBlocks((1, 1), (8, 16), 1, "none")  # type: ignore[arg-type]
+
+
+def test_a_head_that_is_called_linear_is_the_head(tmp_path) -> None:
+    network = BasicBlockResNet((1, 1), (4, 8), 3, 1, "padded")
+    state = {name.replace("fc.", "linear."): value for name, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "published.pth")
+    shape = BasicBlocks((1, 1), (4, 8), 1, "padded")
+    model = Classifier(shape, num_classes=3, weights=tmp_path / "published.pth")
+    assert torch.equal(model.network.fc.weight, network.fc.weight)

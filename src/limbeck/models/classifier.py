@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,6 +140,8 @@ class Classifier(LimbeckModel):
         """The network and its tensors; its own head stays if the classes differ in number."""
         tensors = {name.removeprefix("network."): value for name, value in tensors.items()}
         head, own = _head(self.network), self.network.state_dict()
+        if f"{head}.weight" not in tensors:  # the published networks for CIFAR-10 say "linear"
+            tensors = {re.sub(r"^linear\b", head, name): value for name, value in tensors.items()}
         weight = tensors.get(f"{head}.weight")
         if weight is not None and len(weight) != len(own[f"{head}.weight"]):
             counts = len(weight), self.num_classes
@@ -193,12 +196,11 @@ def _network(
 ) -> nn.Module:
     if isinstance(network, BasicBlocks) and arguments:
         raise ValueError(
-            f"arguments={arguments}: a network of basic blocks has its depths, widths and "
-            "stem_stride, and takes no others. Leave them out."
+            f"arguments={arguments}: a network of basic blocks has its depths, widths, "
+            "stem_stride and shortcuts, and takes no others. Leave them out."
         )
     if isinstance(network, BasicBlocks):
-        stride = network.stem_stride
-        return BasicBlockResNet(network.depths, network.widths, num_classes, stride)
+        return BasicBlockResNet(**vars(network), num_classes=num_classes)
     try:
         return _published(network, num_classes, arguments)
     except TypeError as error:

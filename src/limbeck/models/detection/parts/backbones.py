@@ -189,7 +189,7 @@ def of_classifier(layout: Layout, body: nn.Module, tensors: Tensors) -> Tensors:
 def network_of(trunk: str | BasicBlocks, layout: Layout) -> nn.Module:
     """The trunk with its family's children, and those of its classifier where they are beside."""
     if isinstance(trunk, BasicBlocks):
-        return BasicBlockResNet(trunk.depths, trunk.widths, stem_stride=trunk.stem_stride)
+        return BasicBlockResNet(**vars(trunk))
     classifier = torchvision.models.get_model(trunk.removeprefix("torchvision:"), weights=None)
     network: nn.Module = classifier.get_submodule(layout.prefix.rstrip("."))
     return network
