@@ -39,6 +39,7 @@ from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
 from limbeck.training.logs import EarlierRows, Events, Rows
 from limbeck.training.module import DistillationModule
+from limbeck.training.predictions import PredictionFiles
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.training.writing import UNWRITTEN
@@ -93,6 +94,12 @@ class LimbeckCLI(LightningCLI):
             help="Folder for files of what the student detects in (the last) validation, in the "
             "format of KITTI's or WIDER FACE's program for these, of VOC's development kit for "
             "others.",
+        )
+        parser.add_argument(
+            "--predictions",
+            type=Path | None,
+            help="Folder for files of what student and teacher predict on every image of (the "
+            "last) validation.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -162,6 +169,8 @@ class LimbeckCLI(LightningCLI):
             callbacks.append(ProgressBar())
         if (folder := self._get(self.config_init, "detections")) is not None:
             callbacks.append(DetectionFiles(folder))
+        if (folder := self._get(self.config_init, "predictions")) is not None:
+            callbacks.append(PredictionFiles(folder))
         if self.subcommand == "fit":
             if config["logger"] is not False:
                 callbacks.append(LearningRateMonitor("step"))

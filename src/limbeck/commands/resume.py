@@ -20,6 +20,7 @@ FREE = {
     "data.workers",
     "detections",
     "model.recalibrate",
+    "predictions",
     "trainer.accelerator",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",

@@ -123,7 +123,7 @@ def export(module: Any, folder: Path) -> None:
 
 
 def write_summary(trainer: L.Trainer, module: Any) -> None:
-    """Write ``summary.json``: scores of student and teacher, steps and seconds of training.
+    """Write ``summary.json``: scores of student and teacher, steps, seconds and device of training.
 
     Args:
         trainer: The trainer of the run, in whose folder the file is written.
@@ -135,6 +135,7 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
         "headline": headline_of(module.metrics["student"]),
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
+        "device": trainer.strategy.root_device.type,
     }
     path = Path(trainer.default_root_dir) / "summary.json"
     with outlived(path):

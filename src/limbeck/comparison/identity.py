@@ -1,0 +1,110 @@
+"""What makes a run the same run: its recipe, its seed, the files that it reads, and limbeck."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import limbeck
+from limbeck.comparison.comparison import Recipe
+from limbeck.texts import read_text
+
+# Keys that what is trained does not depend on.
+FREE = ("checkpoint_every", "config", "detections", "predictions", "seed_everything")
+_FREE_OF_TRAINER = ("accelerator", "default_root_dir", "enable_progress_bar")
+_LENGTH = 12  # of the digits of a digest that name a folder
+
+
+class Digests:
+    """Digests of files and folders; contents are read once, as long as size and time stay.
+
+    Args:
+        cache: The file that remembers them between two calls.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.known: dict[str, list[Any]] = {}
+        if cache.exists():
+            self.known = json.loads(read_text(cache))
+
+    def of(self, path: Path) -> str:
+        """The digest of a file's contents, or of all files in a folder with their names.
+
+        Args:
+            path: The file or the folder.
+
+        Returns:
+            Hexadecimal digits.
+        """
+        if path.is_file():
+            return self._of_file(path)
+        found = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            line = f"{file.relative_to(path).as_posix()}\0{self._of_file(file)}\n"
+            found.update(line.encode(errors="surrogateescape"))
+        return found.hexdigest()
+
+    def save(self) -> None:
+        """Write the file that remembers."""
+        self.cache.parent.mkdir(parents=True, exist_ok=True)
+        self.cache.write_text(json.dumps(self.known))
+
+    def _of_file(self, path: Path) -> str:
+        stat = path.stat()
+        key, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        if self.known.get(key, [])[:2] != state:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self.known[key] = [*state, digest]
+        return str(self.known[key][2])
+
+
+def identity(recipe: Recipe, seed: int, digests: Digests, runs: Path) -> str:
+    """The digest by which a run is known.
+
+    Args:
+        recipe: The whole recipe of the run.
+        seed: Its seed.
+        digests: The digests of files.
+        runs: The folder of all runs. What a recipe names in it, such as a teacher that is yet to be
+            trained, goes by its name, which has an identity of its own.
+
+    Returns:
+        Twelve hexadecimal digits, others for any other recipe, seed, contents of files that the
+        recipe names, or version of limbeck.
+    """
+    stated = {key: value for key, value in recipe.items() if key not in FREE}
+    trainer = stated.get("trainer") or {}
+    stated["trainer"] = {k: v for k, v in trainer.items() if k not in _FREE_OF_TRAINER}
+    whole = [_by_contents(stated, digests, runs), seed, limbeck.__version__]
+    text = json.dumps(whole, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def files_named(value: Any) -> set[Path]:
+    """The files and folders that a recipe names: data, annotations, weights, a teacher's folder."""
+    if isinstance(value, Mapping):
+        return files_named(list(value.values()))
+    if isinstance(value, str):
+        # A single word is a name, even where a folder of the same name happens to be there.
+        is_path = os.sep in value or "." in value
+        return {Path(value)} if is_path and os.path.exists(value) else set()  # noqa: PTH110
+    if isinstance(value, Sequence):
+        return {path for each in value for path in files_named(each)}
+    return set()
+
+
+def _by_contents(value: Any, digests: Digests, runs: Path) -> Any:
+    """A recipe with the contents of what it names, as its files may be moved."""
+    if isinstance(value, Mapping):
+        return {key: _by_contents(each, digests, runs) for key, each in value.items()}
+    if isinstance(value, str):
+        if value.startswith(f"{runs}{os.sep}"):
+            return Path(value).relative_to(runs).as_posix()
+        return next((digests.of(path) for path in files_named(value)), value)
+    if isinstance(value, Sequence):
+        return [_by_contents(each, digests, runs) for each in value]
+    return value

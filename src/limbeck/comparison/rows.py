@@ -1,0 +1,151 @@
+"""The rows of a comparison: the plain student, the distilled ones, and their controls."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limbeck.comparison.comparison import (
+    Comparison,
+    Recipe,
+    Recipes,
+    laid_over,
+    stating,
+    value_at,
+)
+from limbeck.report.findings import Kind
+
+PLAIN, TEACHER, TWICE = "plain", "teacher", "plain, twice as long"
+LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "model.learning_rate.milestones")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison, of which there is a training run for each seed.
+
+    Attributes:
+        name: Its name.
+        kind: What it is.
+        recipes: Its recipe, without the seed.
+        as_long_as: The row whose time it is trained for. None: it is as long as it says.
+        factor: How many times as long as its recipe says it is trained.
+    """
+
+    name: str
+    kind: Kind
+    recipes: Recipes
+    as_long_as: str | None = None
+    factor: float = 1.0
+
+
+def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
+    """The rows of a comparison, each after those that it depends on.
+
+    Args:
+        comparison: The comparison.
+        ratios: How many times as long a step takes as one of the plain student, by the names of
+            distilled rows and of those that transfer alone, as far as that is known.
+
+    Returns:
+        The plain student, the distilled ones, and the controls. A control at equal time is among
+        them once its ratio is known.
+    """
+    plain = Row(PLAIN, "plain", comparison.plain)
+    distilled = [
+        Row(name, "distilled", (*comparison.plain, *own, *_taught(comparison, own)))
+        for name, own in comparison.rows.items()
+    ]
+    rows = [plain, *distilled]
+    if comparison.controls.twice_as_long:
+        rows.append(_longer(comparison, plain, TWICE, 2.0))
+    transfers: dict[str, Row] = {}
+    if comparison.controls.transfer:
+        transfers = dict(_transfers(comparison, distilled))
+        rows += {row.name: row for row in transfers.values()}.values()
+    if comparison.controls.equal_time:
+        for row in distilled:
+            for base in filter(None, (plain, transfers.get(row.name))):
+                if row.name in ratios and (base is plain or base.name in ratios):
+                    factor = max(1.0, ratios[row.name] / ratios.get(base.name, 1.0))
+                    name = f"{base.name}, time of {row.name}"
+                    rows.append(_longer(comparison, base, name, factor, row.name))
+    return rows
+
+
+def controls_of(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """The rows that a distilled row is compared with.
+
+    Args:
+        row: The distilled row.
+        rows: All rows.
+
+    Returns:
+        The plain student at equal steps and at equal time, and the transfer alone at both.
+    """
+    transfer = value_at(laid_over(row.recipes), "model.transfer")
+    return [
+        each
+        for each in rows
+        if each.kind == "plain"
+        or each.as_long_as == row.name
+        or (
+            each.kind == "control"
+            and each.as_long_as is None
+            and each.name != TWICE
+            and value_at(laid_over(each.recipes), "model.transfer") == transfer
+        )
+    ]
+
+
+def _taught(comparison: Comparison, own: Recipes) -> Recipes:
+    """The comparison's teacher for a row that names one; its own does not shine through."""
+    if comparison.teacher is None or value_at(laid_over(own), "model.teacher") is None:
+        return ()
+    return ({"model": {"teacher": comparison.teacher}},)
+
+
+def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """By the name of a distilled row, the row that only transfers what it does."""
+    seen: list[tuple[Any, Row]] = []
+    for row in distilled:
+        stated = laid_over(row.recipes)
+        transfer = value_at(stated, "model.transfer")
+        if not transfer:
+            continue
+        same = next((known for other, known in seen if other == transfer), None)
+        if same is None:
+            model = {"teacher": value_at(stated, "model.teacher"), "transfer": transfer}
+            name = "transfer alone" if not seen else f"transfer alone of {row.name}"
+            same = Row(name, "control", (*comparison.plain, {"model": model}))
+            seen.append((transfer, same))
+        yield row.name, same
+
+
+def _longer(
+    comparison: Comparison, base: Row, name: str, factor: float, as_long_as: str | None = None
+) -> Row:
+    stated = laid_over(base.recipes)
+    keys = comparison.length or [key for key in LENGTHS if _lasting(value_at(stated, key))]
+    if not keys:
+        raise ValueError(
+            "the recipe of the plain student states neither trainer.max_epochs nor "
+            "trainer.max_steps, so it cannot be trained for longer. State one, or name the keys "
+            "that say how long a run is in `length`."
+        )
+    longer: Recipe = laid_over([stating(k, _scaled(k, value_at(stated, k), factor)) for k in keys])
+    return Row(name, "control", (*base.recipes, longer), as_long_as, factor)
+
+
+def _lasting(value: Any) -> bool:
+    return bool(value) if isinstance(value, list) else isinstance(value, int) and value > 0
+
+
+def _scaled(key: str, value: Any, factor: float) -> Any:
+    if isinstance(value, list):
+        return [_scaled(key, each, factor) for each in value]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"length names {key}, which is {value!r} in the recipe of the plain student; expected "
+            "a key with a whole number above 0, or a list of them"
+        )
+    return math.ceil(round(value * factor, 6))  # as rounding errors are no further step
