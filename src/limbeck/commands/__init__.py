@@ -28,6 +28,11 @@ VERBS = (
         "measure a recipe's student (and teacher) on its validation data",
         "limbeck.commands.fit",
     ),
+    Verb(
+        "compare",
+        "whether distillation gained anything, with its controls, and how sure that is",
+        "limbeck.commands.compare",
+    ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
         "convert",

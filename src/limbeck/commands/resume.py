@@ -2,10 +2,11 @@
 
 import hashlib
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck.recipe import differences
 from limbeck.training.writing import outlived, write_whole
 
 RECIPE = "config.yaml"
@@ -26,7 +27,6 @@ FREE = {
     "trainer.enable_progress_bar",
     "trainer.max_time",
 }
-_MISSING = "nothing"
 _CHECKSUM = "# The sha256 of the lines below: "
 
 
@@ -133,29 +133,3 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
             f"{root} was begun with another recipe:\n  {lines}\nResume it as it was, with `limbeck "
             f"fit --resume {root}` alone, or train the changed recipe in a folder of its own."
         )
-
-
-def differences(
-    begun: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Compare two recipes.
-
-    Args:
-        begun: One recipe, as nested dicts.
-        now: The other recipe.
-        prefix: What stands before every key.
-
-    Yields:
-        Each dotted key whose values differ, and a line that says how.
-    """
-    for key in sorted(begun.keys() | now.keys()):
-        old, new = begun.get(key, _MISSING), now.get(key, _MISSING)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}", f"{prefix}{key} was {_short(old)}, is {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) < 80 else f"{text[:77]}..."

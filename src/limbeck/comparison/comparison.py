@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from limbeck.ranges import NOT_NEGATIVE, POSITIVE, refuse_outside
-
-Recipe = dict[str, Any]  # what a recipe's file states, as nested mappings
-Recipes = tuple[Recipe, ...]  # each laid over the ones before it
+from limbeck.recipe import Recipe, Recipes
 
 
 @dataclass(frozen=True)
@@ -87,48 +84,3 @@ class Comparison:
                 "teacher and teacher_recipe are both given; expected one: the model, or the recipe "
                 "that it is trained with"
             )
-
-
-def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
-    """What recipes state together, each laid over the ones before it.
-
-    Args:
-        recipes: The recipes. Where two name different classes at one place, the later one's
-            arguments are taken alone.
-
-    Returns:
-        One recipe.
-    """
-    below: Recipe = {}
-    for recipe in recipes:
-        below = _over(below, recipe)
-    return below
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:
-    if above.get("class_path", below.get("class_path")) != below.get("class_path"):
-        return dict(above)
-    both = dict(below)
-    for key, value in above.items():
-        old = below.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        both[key] = _over(old, value) if nested else value  # type: ignore[arg-type]
-    return both
-
-
-def value_at(recipe: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key of a recipe, or None where it states none."""
-    found: Any = recipe
-    for part in key.split("."):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(part)
-    return found
-
-
-def stating(key: str, value: Any) -> Recipe:
-    """A recipe that states one value, at a dotted key."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    stated: Recipe = value
-    return stated

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import limbeck
-from limbeck.comparison.comparison import Recipe
+from limbeck.recipe import Recipe
 from limbeck.texts import read_text
 
 # Keys that what is trained does not depend on.

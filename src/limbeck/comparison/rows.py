@@ -5,14 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limbeck.comparison.comparison import (
-    Comparison,
-    Recipe,
-    Recipes,
-    laid_over,
-    stating,
-    value_at,
-)
+from limbeck.comparison.comparison import Comparison
+from limbeck.recipe import Recipe, Recipes, laid_over, stating, value_at
 from limbeck.report.findings import Kind
 
 PLAIN, TEACHER, TWICE = "plain", "teacher", "plain, twice as long"

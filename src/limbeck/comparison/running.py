@@ -1,24 +1,22 @@
 """The training runs of a comparison: each begun, gone on with, or taken over as it was found."""
 
 import fcntl
-import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import yaml
 
-from limbeck.comparison.comparison import Recipe
+from limbeck.comparison.job import Job
+from limbeck.comparison.progress import StepsBar
+from limbeck.recipe import Recipe
 from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
@@ -26,72 +24,6 @@ log = logging.getLogger(__name__)
 Command = list[str]
 _POLL = 1.0  # seconds between two looks at a run
 _TAIL = 12  # lines of a failed run's log that are shown
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run, and its place.
-
-    Attributes:
-        name: The name of its row.
-        seed: Its seed.
-        recipe: Its whole recipe.
-        folder: Its folder, whose name ends in the run's identity.
-        scoring: The recipe that its student is scored with.
-    """
-
-    name: str
-    seed: int
-    recipe: Recipe
-    folder: Path
-    scoring: Recipe
-
-    @property
-    def title(self) -> str:
-        """What messages call it."""
-        return f"{self.name}, seed {self.seed}"
-
-    @property
-    def predictions(self) -> Path:
-        """The file of what its student predicts, the last one that is written."""
-        return self.folder / "predictions" / "student.safetensors"
-
-    @property
-    def state(self) -> str:
-        """How far it is: ``finished``, ``trained``, ``begun`` or ``missing``."""
-        if self.predictions.exists():
-            return "finished"
-        if (self.folder / "student/student.json").exists() and self.summary_path.exists():
-            return "trained"
-        return "begun" if (self.folder / "config.yaml").exists() else "missing"
-
-    @property
-    def summary_path(self) -> Path:
-        """The file with what it took to train it."""
-        return self.folder / "summary.json"
-
-    def summary(self) -> dict[str, Any]:
-        """What it took to train it, as a finished run has written it."""
-        found: dict[str, Any] = json.loads(read_text(self.summary_path))
-        return found
-
-    def seconds(self) -> float:
-        """The seconds in training batches: of the CPU where it has trained, else by the clock."""
-        summary = self.summary()
-        on_cpu = summary.get("device", "cpu") == "cpu"
-        return float(summary["training_seconds"]["cpu" if on_cpu else "wall"])
-
-    def steps_done(self) -> int:
-        """The last step of which a running run has logged something."""
-        path = self.folder / "metrics.csv"
-        if not path.exists():
-            return 0
-        with path.open("rb") as file:
-            columns = file.readline().decode(errors="replace").strip().split(",")
-            file.seek(max(0, path.stat().st_size - 4096))
-            last = file.read().decode(errors="replace").rstrip().rpartition("\n")[2].split(",")
-        step = last[columns.index("step")] if "step" in columns and len(last) > 1 else ""
-        return int(step) if step.isdigit() else 0
 
 
 class RunFailedError(RuntimeError):
@@ -104,16 +36,30 @@ class Runs:
     Args:
         logs: The folder for what the runs say.
         jobs: The number of runs at once.
-        progress: Takes each job when it is finished.
     """
 
-    def __init__(self, logs: Path, jobs: int, progress: Callable[[Job], None]) -> None:
+    def __init__(self, logs: Path, jobs: int) -> None:
         self.logs = logs
         self.jobs = jobs
-        self.progress = progress
+        self.progress = StepsBar()
         self._going: dict[int, subprocess.Popen[bytes]] = {}
         self._ended = False
         self._lock = Lock()
+
+    def __enter__(self) -> "Runs":
+        self.progress.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.bar.stop()
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Count runs among those that the time left is about.
+
+        Args:
+            jobs: The runs.
+        """
+        self.progress.expect(jobs)
 
     def finish(self, jobs: Sequence[Job]) -> None:
         """Train and score all of them, the first ones first.
@@ -125,15 +71,19 @@ class Runs:
             RunFailedError: One of them has failed; those that were running were trained to their
                 end, no others were begun.
         """
+        self.progress.expect(jobs)
         missing = list({job.folder: job for job in jobs if job.state != "finished"}.values())
         with ThreadPoolExecutor(self.jobs) as pool:
-            results = [pool.submit(self._finish, number, job) for number, job in enumerate(missing)]
+            going = {pool.submit(self._finish, number, job) for number, job in enumerate(missing)}
             try:
-                for result in results:
-                    result.result()
+                while going:
+                    self.progress.show()
+                    ended, going = wait(going, _POLL, FIRST_EXCEPTION)
+                    for future in ended:
+                        future.result()
             except BaseException:
-                for result in results:
-                    result.cancel()
+                for future in going:
+                    future.cancel()
                 raise
 
     def end(self, asked: int = signal.SIGTERM) -> None:
@@ -146,18 +96,19 @@ class Runs:
     def _finish(self, number: int, job: Job) -> None:
         _wait_until_free(job)
         if job.state in ("missing", "begun"):
-            self._run(job, self._training(job), number)
+            self._run(job, self._training(job, job.recipe), number)
         if job.state == "trained":
-            recipe = _written(job.folder / "scoring.yaml", job.scoring)
+            recipe = written(job.folder / "scoring.yaml", job.scoring)
             folder = ("--predictions", str(job.predictions.parent))
             self._run(job, ["validate", "--config", str(recipe), *folder], number)
-        self.progress(job)
+        if not self._ended:
+            self.progress.tell(job)
 
-    def _training(self, job: Job) -> Command:
+    def _training(self, job: Job, recipe: Recipe | None) -> Command:
         if job.state == "begun":
             return ["fit", "--resume", str(job.folder)]
-        recipe = _written(self.logs / f"{job.folder.name}.yaml", job.recipe)
-        return ["fit", "--config", str(recipe)]
+        path = written(self.logs / f"{job.folder.name}.yaml", recipe or {})
+        return ["fit", "--config", str(path)]
 
     def _run(self, job: Job, words: Command, number: int) -> None:
         log_path = self.logs / f"{job.folder.name}.log"
@@ -201,7 +152,16 @@ def _environment(number: int, jobs: int) -> dict[str, str]:
     return os.environ | own
 
 
-def _written(path: Path, recipe: Recipe) -> Path:
+def written(path: Path, recipe: Recipe) -> Path:
+    """Write a recipe.
+
+    Args:
+        path: The file. Its folder is made where it is missing.
+        recipe: What it states.
+
+    Returns:
+        The file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
@@ -226,8 +186,3 @@ def _is_held(path: Path) -> bool:
         except OSError:
             return True
     return False
-
-
-def slug(name: str) -> str:
-    """A name as a part of a folder's name, which the identity behind it makes unique."""
-    return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()[:60] or "row"

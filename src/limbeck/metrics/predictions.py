@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchmetrics import Metric
 
-from limbeck.data.base import Task
-
 Boxes = dict[str, Tensor]
+Task = Literal["detection", "classification"]
 _FOUND, _TRUTH = "found/", "truth/"
 _COUNTS = "counts"  # the numbers of boxes of each image stand under this name
 

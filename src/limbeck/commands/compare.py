@@ -1,0 +1,131 @@
+"""``limbeck compare``: whether distillation gained anything, and how sure that is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from limbeck.commands.ending import ended_in_words
+from limbeck.commands.fit import stated_in
+from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.parsing import VerbParser
+from limbeck.commands.recipes import find
+from limbeck.comparison import compare
+from limbeck.comparison.comparing import planned
+from limbeck.comparison.job import Job
+from limbeck.comparison.progress import duration
+from limbeck.comparison.running import written
+from limbeck.comparison.stated import read_comparison
+from limbeck.comparison.study import Study
+from limbeck.ranges import COUNT, refuse_outside
+from limbeck.report.findings import Findings
+from limbeck.terminal import Table, say
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``limbeck compare``.
+
+    Args:
+        arguments: The verb, and the words that follow it.
+    """
+    parser = VerbParser(prog="limbeck compare", allow_abbrev=False)
+    parser.add_function_arguments(compare_file, as_positional=True)
+    with ended_in_words(arguments[0]):
+        compare_file(**parser.instantiate_classes(parser.parse_args(arguments[1:])).as_dict())
+
+
+def compare_file(
+    comparison: Path,
+    output: Path | None = None,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    weak_teacher: bool = False,
+) -> None:
+    """Train what a comparison lacks, score all of it, and write the report.
+
+    Finished runs are taken over, and a run that was ended goes on where it was: give the same
+    command again.
+
+    Args:
+        comparison: The file of the comparison (.yaml), see docs/comparing.md.
+        output: The folder for the runs and the report. Default: `runs/` and the file's name.
+        jobs: The number of runs at once. Default: one for each GPU, otherwise one.
+        dry_run: Print the runs and the expected hours, and train nothing.
+        weak_teacher: Go on where the teacher is weaker than the plain student.
+    """
+    refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
+    stated = read_comparison(comparison, find)
+    output = output or Path("runs", comparison.stem)
+    refuse_unwritable_target(output, "--output", folder=True)
+    study = Study(stated, output)
+    refuse_bad_recipes(study)
+    if dry_run:
+        show_plan(study, jobs or 1)
+        return
+    findings = compare(stated, output, jobs=jobs, weak_teacher=weak_teacher)
+    show(findings)
+    say(f"Written to {output}: report.html, report.md, report.json")
+
+
+def refuse_bad_recipes(study: Study) -> None:
+    """Check every recipe before anything is trained, as `limbeck fit` would check it.
+
+    Args:
+        study: The comparison.
+    """
+    for job in {job.name: job for job, _ in planned(study)}.values():
+        path = study.output / "logs" / f"{job.folder.name}.yaml"
+        stated_in([str(written(path, job.recipe or {}))])
+
+
+def show_plan(study: Study, jobs: int) -> None:
+    """Print the runs of a comparison, and how long they may take.
+
+    Args:
+        study: The comparison.
+        jobs: The number of runs at once.
+    """
+    plan = planned(study)
+    paces = {job.name: pace for job, _ in plan if (pace := _pace(job)) is not None}
+    table = Table("run", "state", "steps", "expected", title=study.comparison.title)
+    seconds, unknown = 0.0, 0
+    for job, steps in plan:
+        left = steps if job.state in ("missing", "begun") else 0
+        expected = "unknown" if left else "-"
+        if left and job.name in paces:
+            seconds += left * paces[job.name]
+            expected = duration(left * paces[job.name])
+        unknown += expected == "unknown"
+        table.add_row(job.title, job.state, f"{steps:,}", expected)
+    say(table)
+    say(f"{len(plan)} runs, {seconds / 3600 / jobs:.1f} hours left where the pace is known.")
+    if unknown:
+        say(
+            f"Of {unknown} runs nobody knows the pace yet: it is known once the first run of a row "
+            "is finished. Controls at equal time follow from it, too."
+        )
+
+
+def _pace(job: Job) -> float | None:
+    """The seconds of a step, of a run that was trained."""
+    if job.recipe is None or job.state not in ("trained", "finished"):
+        return None
+    summary = job.summary()
+    return float(summary["training_seconds"]["wall"]) / max(1, int(summary["steps"]))
+
+
+def show(findings: Findings) -> None:
+    """Print the verdicts.
+
+    Args:
+        findings: What the comparison has found.
+    """
+    for caution in findings.cautions:
+        say(f"Caution: {caution}")
+    table = Table("row", "against", findings.headline, "95 % over images", "over seeds", "verdict")
+    for each in findings.contrasts:
+        intervals = [
+            f"{low:+.3f} to {high:+.3f}" if low == low else "-"
+            for low, high in (each.over_images, each.over_seeds or (float("nan"),) * 2)
+        ]
+        table.add_row(each.row, each.control, f"{each.mean:+.3f}", *intervals, each.verdict)
+    say(table)
+    say(findings.rule)

@@ -1,0 +1,150 @@
+"""The order in which a comparison is run, and where it stops."""
+
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+from limbeck.comparison.comparison import Comparison
+from limbeck.comparison.job import Job
+from limbeck.comparison.measuring import Measured
+from limbeck.comparison.progress import steps
+from limbeck.comparison.rows import PLAIN, Row
+from limbeck.comparison.running import RunFailedError, Runs
+from limbeck.comparison.study import Study
+from limbeck.report.findings import Findings
+from limbeck.report.page import write_report
+
+__all__ = ["RunFailedError", "WeakTeacherError", "compare", "planned", "run"]
+
+log = logging.getLogger(__name__)
+
+
+class WeakTeacherError(ValueError):
+    """The teacher is weaker than the plain student, so that there is nothing to learn from it."""
+
+
+def compare(
+    comparison: Comparison, output: Path, *, jobs: int | None = None, weak_teacher: bool = False
+) -> Findings:
+    """Train what a comparison lacks, score all of it, and write the report.
+
+    Args:
+        comparison: The comparison, as :func:`limbeck.comparison.read_comparison` reads it.
+        output: The folder for the runs, and for ``report.html``, ``report.md`` and ``report.json``.
+            Runs in it that are finished are taken over, and one that was ended goes on.
+        jobs: The number of runs at once. Default (None): one for each GPU, otherwise one.
+        weak_teacher: Whether to go on where the teacher is weaker than the plain student.
+
+    Returns:
+        What was found.
+
+    Raises:
+        WeakTeacherError: The teacher is weaker than the plain student.
+        RunFailedError: A run has failed.
+    """
+    study = Study(comparison, output)
+    rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
+    findings = measure(study, rows)
+    write_report(findings, ScoredImages(data_of(scored_recipe(study))), output)
+    return findings
+
+
+def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:
+    """Train and score what is missing of a comparison.
+
+    The teacher comes first, then the plain student of all seeds, then every other row, and the
+    controls at equal time last, whose length follows from the time that the others took.
+
+    Args:
+        study: The comparison.
+        jobs: The number of runs at once.
+        weak_teacher: Whether to go on where the teacher is weaker than the plain student.
+
+    Returns:
+        All rows, whose runs are finished.
+
+    Raises:
+        WeakTeacherError: The teacher is weaker than the plain student.
+        RunFailedError: A run has failed.
+    """
+    first = [row for row in study.rows() if row.as_long_as is None]
+    teacher = study.teacher_scoring()
+    with Runs(study.output / "logs", jobs) as runs, _ended_together(runs):
+        runs.expect(study.jobs(first))
+        for job in filter(None, (study.teacher_training, teacher)):
+            runs.finish([job])
+        plain = [job for job in study.jobs(first) if job.name == PLAIN]
+        runs.finish(plain)
+        if teacher is not None and not weak_teacher:
+            refuse_weak(study, teacher, plain)
+        runs.finish(study.jobs(first))
+        rows = study.rows()
+        runs.finish(study.jobs(rows))
+    study.digests.save()
+    return rows
+
+
+def refuse_weak(study: Study, teacher: Job, plain: Sequence[Job]) -> None:
+    """Stop where the teacher is weaker than the plain student.
+
+    Args:
+        study: The comparison.
+        teacher: The scoring of the teacher.
+        plain: The runs of the plain student.
+
+    Raises:
+        WeakTeacherError: It is so.
+    """
+    measured = Measured(study)
+    taught, alone = measured.headline(teacher), [measured.headline(job) for job in plain]
+    mean = sum(alone) / len(alone)
+    better = taught > mean if measured.higher_is_better else taught < mean
+    log.info(
+        "%s: %.3f of the teacher, %.3f of the plain student", measured.headline_name, taught, mean
+    )
+    if not better:
+        raise WeakTeacherError(
+            f"the teacher is no better than the plain student: its {measured.headline_name} is "
+            f"{taught:.3f}, the plain student's {mean:.3f} (the mean of {len(alone)} seeds). There "
+            "is little to learn from it. Give a stronger teacher, look at what it sees (image "
+            "size, classes), or go on with --weak_teacher."
+        )
+
+
+def planned(study: Study) -> list[tuple[Job, int]]:
+    """The runs of a comparison, as far as they are known, with their optimizer steps.
+
+    Args:
+        study: The comparison.
+
+    Returns:
+        Each run, and the number of its steps.
+    """
+    training = [study.teacher_training] if study.teacher_training is not None else []
+    jobs = [*training, *study.jobs(study.rows())]
+    by_row = {job.name: steps(job) for job in jobs}
+    return [(job, by_row[job.name]) for job in jobs]
+
+
+@contextmanager
+def _ended_together(runs: Runs) -> Iterator[None]:
+    """Hand signals that ask this process to end on to its runs, which keep what they trained."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        runs.end(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    asked = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in asked}
+    try:
+        for number in asked:
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

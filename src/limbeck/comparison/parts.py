@@ -1,0 +1,116 @@
+"""The parts of a recipe that a comparison needs itself: the data that it scores on, the metric."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from limbeck.data import VisionDataset
+from limbeck.data.base import Task
+from limbeck.data.sampling import Draw
+from limbeck.recipe import Recipe, value_at
+from limbeck.training.data import DataModule, StatedAugmentation
+from limbeck.training.scoring import MetricName, MetricOfClasses, make_metric
+
+NewMetric = Callable[[], Metric]
+
+
+def data_of(recipe: Recipe) -> DataModule:
+    """Build the data that a recipe states, with its training set if there is one.
+
+    Args:
+        recipe: The whole recipe.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: The recipe states no such data.
+    """
+    stated = recipe.get("data") or {}
+    built = _built(
+        {"val": VisionDataset, "train": VisionDataset | None, "augmentation": StatedAugmentation},
+        {key: stated.get(key) for key in ("val", "train", "augmentation")},
+    )
+    numbers = {key: stated[key] for key in ("batch_size", "seed") if key in stated}
+    return DataModule(**built, **numbers, workers=0)
+
+
+def metric_of(recipe: Recipe, task: Task, classes: tuple[str, ...]) -> NewMetric:
+    """What makes the metric of a recipe.
+
+    Args:
+        recipe: The whole recipe.
+        task: The task of its data.
+        classes: The names of their classes.
+
+    Returns:
+        A function that makes a new metric, which has seen nothing yet.
+    """
+    stated = value_at(recipe, "model.metric") or "auto"
+    metric = _built({"metric": MetricName | MetricOfClasses}, {"metric": stated})["metric"]
+    return lambda: make_metric(metric, task, classes)
+
+
+def model_of(stated: Recipe) -> nn.Module:
+    """Build a model as a recipe states it.
+
+    Args:
+        stated: The value of ``model.student`` or ``model.teacher``.
+
+    Returns:
+        The model.
+    """
+    built: nn.Module = _built({"model": nn.Module}, {"model": stated})["model"]
+    return built
+
+
+def steps_of(recipe: Recipe) -> int | None:
+    """The number of optimizer steps that a recipe trains for on one process, or None: unknown."""
+    trainer = recipe.get("trainer") or {}
+    data = data_of(recipe)
+    batches = len(data.train_dataloader()) if data.train is not None else 0
+    limit = trainer.get("limit_train_batches")
+    if isinstance(limit, int):
+        batches = min(batches, limit)
+    elif isinstance(limit, float):
+        batches = int(batches * limit)
+    an_epoch = -(-batches // (trainer.get("accumulate_grad_batches") or 1))
+    epochs, steps = trainer.get("max_epochs") or -1, trainer.get("max_steps") or -1
+    ends = [end for end in (epochs * an_epoch, steps) if end > 0]
+    return min(ends, default=None)
+
+
+class ScoredImages:
+    """The images that a comparison scores on, as the models get them.
+
+    Args:
+        data: The data, whose validation set they are.
+    """
+
+    def __init__(self, data: DataModule) -> None:
+        self.task: Task = data.task
+        self.classes = data.classes
+        self._samples = data.val_dataloader().dataset
+        self._count = len(data.val)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def image(self, index: int) -> Tensor:
+        """One image, uint8 (3, H, W)."""
+        batch = self._samples[[Draw(epoch=0, image=index)]]
+        pixels: Tensor = (batch.images[0] * 255).round().to(torch.uint8)
+        return pixels
+
+
+def _built(types: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    for name, kind in types.items():
+        optional = values[name] is None
+        parser.add_argument(f"--{name}", type=kind | None if optional else kind)
+    built: dict[str, Any] = parser.instantiate_classes(parser.parse_object(values)).as_dict()
+    return built

@@ -1,0 +1,141 @@
+"""A comparison at work: which runs it needs, what is there of them, and what comes next."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.comparison.comparison import Comparison
+from limbeck.comparison.identity import Digests, identity
+from limbeck.comparison.job import Job, slug
+from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
+from limbeck.recipe import Recipe, laid_over, value_at
+from limbeck.texts import read_text
+
+log = logging.getLogger(__name__)
+
+_SCORING = ("val", "augmentation", "batch_size", "eval_batch_size", "workers")  # keys of data
+_OF_TRAINER = ("accelerator", "devices", "precision")
+
+
+class Study:
+    """The runs of a comparison, each in a folder that is named by what it is.
+
+    Args:
+        comparison: The comparison.
+        output: The folder of the comparison: its runs are in ``runs``, what they said in ``logs``.
+
+    Attributes:
+        comparison: The comparison, with the teacher that it trains where it trains one.
+        teacher_training: The run that trains the teacher. None: it is there, or there is none.
+    """
+
+    def __init__(self, comparison: Comparison, output: Path) -> None:
+        self.output = output
+        self.runs = output / "runs"
+        self.digests = Digests(output / "digests.json")
+        self.teacher_training: Job | None = None
+        if comparison.teacher_recipe is not None:
+            recipe = laid_over(comparison.teacher_recipe)
+            seed = comparison.seeds[0]
+            self.teacher_training = self._job(TEACHER, recipe, seed, self._plain_data(comparison))
+            folder = self.teacher_training.folder / "student"
+            teacher = _student(folder)
+            comparison = replace(comparison, teacher=teacher, teacher_recipe=None)
+        self.comparison = comparison
+
+    def rows(self) -> list[Row]:
+        """The rows, as far as the times that they depend on are measured."""
+        ratios = self.time_ratios()
+        return rows_of(self.comparison, ratios)
+
+    def jobs(self, rows: Sequence[Row]) -> list[Job]:
+        """The runs of some rows, seed by seed."""
+        data = self._plain_data(self.comparison)
+        return [
+            self._job(row.name, laid_over(row.recipes), seed, data)
+            for seed in self.comparison.seeds
+            for row in rows
+        ]
+
+    def teacher_scoring(self) -> Job | None:
+        """The scoring of the teacher, beside a student that is not looked at; None: no teacher."""
+        stated = self.comparison.teacher
+        for row in rows_of(self.comparison, {}):
+            stated = stated or value_at(laid_over(row.recipes), "model.teacher")
+        if stated is None:
+            return None
+        plain = laid_over(self.comparison.plain)
+        scoring = self._scoring(self._plain_data(self.comparison), plain["model"]["student"])
+        scoring["model"]["teacher"] = stated
+        known = identity(scoring, 0, self.digests, self.runs)
+        folder = self.runs / f"{TEACHER}_scored_{known}"
+        return Job(TEACHER, None, None, folder, scoring, side="teacher")
+
+    def time_ratios(self) -> dict[str, float]:
+        """How many times as long a step of each row takes as one of the plain student.
+
+        It is measured once, of the first seed's runs, and written down: training again what stops
+        at another step because a machine was busy would be another comparison.
+
+        Returns:
+            The ratios, to hundredths, by the names of rows; rows without a finished run are left
+            out, unless the comparison states their ratio.
+        """
+        path = self.output / "times.json"
+        known: dict[str, float] = json.loads(read_text(path)) if path.exists() else {}
+        rows = rows_of(replace(self.comparison, seeds=self.comparison.seeds[:1]), {})
+        jobs = {job.name: job for job in self.jobs(rows)[: len(rows)]}
+        found = dict(self.comparison.time_ratios)
+        for row in rows:
+            job, plain = jobs[row.name], jobs[PLAIN]
+            if row.name in found or row.kind == "plain" or row.factor != 1:
+                continue
+            key = f"{job.folder.name} to {plain.folder.name}"
+            trained = ("trained", "finished")
+            if key not in known and job.state in trained and plain.state in trained:
+                known[key] = round(_step_seconds(job) / _step_seconds(plain), 2)
+                self.output.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(known, indent=2) + "\n")
+            if key in known:
+                found[row.name] = known[key]
+        return found
+
+    def _plain_data(self, comparison: Comparison) -> Recipe:
+        """The data and the trainer that every student is scored with."""
+        plain = laid_over(comparison.plain)
+        data = {key: value for key, value in plain["data"].items() if key in _SCORING}
+        if comparison.scored_on is not None:
+            data["val"] = comparison.scored_on
+        trainer = plain.get("trainer") or {}
+        own = {key: trainer[key] for key in _OF_TRAINER if key in trainer}
+        return {"data": data, "trainer": own, "metric": value_at(plain, "model.metric")}
+
+    def _job(self, name: str, recipe: Recipe, seed: int, data: Recipe) -> Job:
+        known = identity(recipe, seed, self.digests, self.runs)
+        folder = self.runs / f"{slug(name)}_{seed}_{known}"
+        there = sorted(self.runs.glob(f"*_{seed}_{known}"))  # by the name of another row, perhaps
+        folder = there[0] if there else folder
+        own = {"seed_everything": seed, "trainer": {"default_root_dir": str(folder)}}
+        quiet = {"trainer": {"enable_progress_bar": False}}
+        scoring = self._scoring(data, _student(folder / "student"))
+        return Job(name, seed, laid_over([recipe, own, quiet]), folder, scoring)
+
+    def _scoring(self, data: Recipe, student: Any) -> Recipe:
+        model = {"student": student}
+        if data["metric"] is not None:
+            model["metric"] = data["metric"]
+        trainer = data["trainer"] | {"enable_progress_bar": False, "logger": False}
+        return {"model": model, "data": data["data"], "trainer": trainer}
+
+
+def _student(folder: Path) -> Recipe:
+    # trust: a run of one's own may have trained a model of one's own.
+    arguments = {"folder": str(folder), "trust": True}
+    return {"class_path": "limbeck.models.load_student", "init_args": arguments}
+
+
+def _step_seconds(job: Job) -> float:
+    return job.seconds() / float(job.summary()["steps"])

@@ -1,0 +1,80 @@
+"""What recipes state, as nested mappings: laid over each other, looked up, and compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Recipe = dict[str, Any]
+Recipes = tuple[Recipe, ...]  # each laid over the ones before it
+
+_MISSING = "nothing"
+
+
+def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
+    """What recipes state together, each laid over the ones before it.
+
+    Args:
+        recipes: The recipes. Where two name different classes at one place, the later one's
+            arguments are taken alone.
+
+    Returns:
+        One recipe.
+    """
+    below: Recipe = {}
+    for recipe in recipes:
+        below = _over(below, recipe)
+    return below
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:
+    if above.get("class_path", below.get("class_path")) != below.get("class_path"):
+        return dict(above)
+    both = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        both[key] = _over(old, value) if nested else value  # type: ignore[arg-type]
+    return both
+
+
+def value_at(recipe: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key of a recipe, or None where it states none."""
+    found: Any = recipe
+    for part in key.split("."):
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(part)
+    return found
+
+
+def stating(key: str, value: Any) -> Recipe:
+    """A recipe that states one value, at a dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    stated: Recipe = value
+    return stated
+
+
+def differences(
+    begun: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Compare two recipes.
+
+    Args:
+        begun: One recipe, as nested dicts.
+        now: The other recipe.
+        prefix: What stands before every key.
+
+    Yields:
+        Each dotted key whose values differ, and a line that says how.
+    """
+    for key in sorted(begun.keys() | now.keys()):
+        old, new = begun.get(key, _MISSING), now.get(key, _MISSING)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}", f"{prefix}{key} was {_short(old)}, is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
