@@ -4,13 +4,15 @@ import logging
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import torch
 
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import Measured
+from limbeck.comparison.measuring import Measured, measure, scored_recipe
+from limbeck.comparison.parts import ScoredImages, data_of
 from limbeck.comparison.progress import steps
 from limbeck.comparison.rows import PLAIN, Row
 from limbeck.comparison.running import RunFailedError, Runs

@@ -18,12 +18,19 @@ from limbeck.comparison.parts import NewMetric, data_of, metric_of, model_of
 from limbeck.comparison.rows import PLAIN, TEACHER, TWICE, Row, controls_of
 from limbeck.comparison.study import Study
 from limbeck.metrics.predictions import Predictions
-from limbeck.metrics.resampled import Resampled, resampled
+from limbeck.metrics.resampled import resampled
 from limbeck.models import load_student
 from limbeck.recipe import Recipe, differences, laid_over
 from limbeck.report import Cost, measure_cost, measure_latencies
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
-from limbeck.report.intervals import paired_difference, rule, undertrained, verdict
+from limbeck.report.intervals import (
+    Sampled,
+    paired_difference,
+    rule,
+    sampled,
+    undertrained,
+    verdict,
+)
 from limbeck.training.scoring import headline_of, higher_is_better, named_scores
 
 
@@ -42,7 +49,7 @@ class Measured:
         self.study = study
         self._new_metric: NewMetric | None = None
         self._scores: dict[Path, dict[str, float]] = {}
-        self._resampled: dict[Path, Resampled] = {}
+        self._sampled: dict[Path, Sampled] = {}
         metric = self.new_metric()
         self.headline_name = headline_of(metric)
         self.higher_is_better = higher_is_better(metric)
@@ -67,12 +74,14 @@ class Measured:
         """The score by which a finished run is judged."""
         return self.scores(job)[self.headline_name]
 
-    def resampled(self, job: Job) -> Resampled:
-        """The headline of a finished run in any draw of the images."""
-        if job.predictions not in self._resampled:
-            predictions = Predictions.load(job.predictions)
-            self._resampled[job.predictions] = resampled(self.new_metric(), predictions)
-        return self._resampled[job.predictions]
+    def sampled(self, jobs: Sequence[Job]) -> dict[int | None, Sampled]:
+        """The headlines of finished runs of one row in many draws of the images, by seed."""
+        for job in jobs:
+            if job.predictions not in self._sampled:
+                predictions = Predictions.load(job.predictions)
+                ready = resampled(self.new_metric(), predictions)
+                self._sampled[job.predictions] = sampled(ready)
+        return {job.seed: self._sampled[job.predictions] for job in jobs}
 
 
 def scored_recipe(study: Study) -> Recipe:
@@ -116,8 +125,8 @@ def _contrast(
     measured: Measured, row: Row, control: Row, jobs: Mapping[str, Sequence[Job]]
 ) -> Contrast:
     found = paired_difference(
-        {job.seed: measured.resampled(job) for job in jobs[row.name]},
-        {job.seed: measured.resampled(job) for job in jobs[control.name]},
+        measured.sampled(jobs[row.name]),
+        measured.sampled(jobs[control.name]),
         higher_is_better=measured.higher_is_better,
     )
     gain = measured.study.comparison.smallest_gain
@@ -145,9 +154,7 @@ def _compared(
         runs = [_trained(measured, job) for job in jobs[row.name]]
         stated = laid_over(row.recipes)
         lines = [line for _, line in differences(plain, stated)]
-        command = (
-            f"limbeck fit --config {study.output / 'logs' / jobs[row.name][0].folder.name}.yaml"
-        )
+        recipe = study.output / "logs" / f"{jobs[row.name][0].folder.name}.yaml"
         found.append(
             Compared(row.name, row.kind, runs, None, None, lines, f"limbeck fit --config {recipe}")
         )
@@ -211,9 +218,7 @@ def _cautions(
             "runs differ among themselves is hardly known. Give three seeds or more."
         )
     if TWICE in jobs:
-        plain, twice = (
-            {job.seed: measured.resampled(job) for job in jobs[name]} for name in (PLAIN, TWICE)
-        )
+        plain, twice = (measured.sampled(jobs[name]) for name in (PLAIN, TWICE))
         sentence = undertrained(plain, twice, higher_is_better=measured.higher_is_better)
         found += [sentence] if sentence else []
     if teacher is not None:
