@@ -80,7 +80,9 @@ class WIDERFaceAveragePrecision(DetectionMetric):
             box that counts; recall is NaN where no face counts.
         """
         ranked, (_, truth) = self.ranked(), self.rows()
-        ranks = boxes_above(ranked.scores, ranked.lowest.amin(), ranked.highest.amax())
+        lowest = min(ranked.lowest.tolist(), default=0.0)
+        highest = max(ranked.highest.tolist(), default=0.0)
+        ranks = boxes_above(ranked.scores, lowest, highest)
         curves = {}
         for setting in SETTINGS:
             proposed, recalled = (
@@ -110,10 +112,8 @@ class WIDERFaceAveragePrecision(DetectionMetric):
             image[order],
             counted,
             {setting: first & boxes for setting, boxes in counted.items()},
-            torch.full((len(images),), torch.inf).double().scatter_reduce(0, image, scores, "amin"),
-            torch.full((len(images),), -torch.inf)
-            .double()
-            .scatter_reduce(0, image, scores, "amax"),
+            _of_images(scores, image, len(images), torch.inf, "amin"),
+            _of_images(scores, image, len(images), -torch.inf, "amax"),
         )
 
 
@@ -139,13 +139,13 @@ class Ranked:
     highest: Tensor
 
 
-def boxes_above(scores: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+def boxes_above(scores: Tensor, lowest: float, highest: float) -> Tensor:
     """Count the boxes at or above each threshold.
 
     Args:
         scores: The scores of the boxes, float64 (N,), which fall.
-        lowest: The score that is stretched to 0, a scalar.
-        highest: The score that is stretched to 1, a scalar. If it is the lowest one, too, every
+        lowest: The score that is stretched to 0.
+        highest: The score that is stretched to 1. If it is the lowest one, too, every
             box is above all thresholds.
 
     Returns:
@@ -171,6 +171,12 @@ def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
         faces.append(torch.where(overlap >= IOU, face + start, NOTHING))
         start += len(others)
     return torch.cat(faces)
+
+
+def _of_images(scores: Tensor, image: Tensor, images: int, none: float, reduce: str) -> Tensor:
+    """The lowest or the highest score of each image, or ``none`` where it has no box."""
+    empty = torch.full((images,), none, dtype=torch.float64)
+    return empty.scatter_reduce(0, image, scores, reduce)
 
 
 def _first_claims(faces: Tensor, count: int) -> Tensor:

@@ -1,7 +1,6 @@
 """WIDER FACE's average precision under weights of the images."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from limbeck.metrics.predictions import Predictions
@@ -59,7 +58,7 @@ class ResampledWIDERFace(Resampled):
         highest = np.where(drawn, self.ranked.highest.numpy()[:, None], -np.inf).max(axis=0)
         spans, group = np.unique(np.stack([lowest, highest]), axis=1, return_inverse=True)
         headlines = np.empty(weights.shape[1])
-        for number, span in enumerate(torch.from_numpy(spans.T)):
+        for number, span in enumerate(spans.T.tolist()):
             ranks = boxes_above(self.ranked.scores, *span).numpy()
             mine = group == number
             headlines[mine] = self._mean(ranks, np.ascontiguousarray(weights[:, mine]))
