@@ -10,7 +10,7 @@ suite", CVPR 2012; 40 points: Simonelli et al., "Disentangling monocular 3D obje
 ICCV 2019.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -115,9 +115,8 @@ class KITTIAveragePrecision(DetectionMetric):
             class without predictions has 0, a level without counted objects has 0, and with fewer
             than 41 of them thresholds run out and even a perfect detector stays below 1.
         """
-        first, step = (0, 4) if self.points == 11 else (1, 1)
-        curves = self.curves()
-        scores = {f"AP/{name}": curve[first::step].mean().float() for name, curve in curves.items()}
+        points = points_of(self.points)
+        scores = {f"AP/{name}": c[points].mean().float() for name, c in self.curves().items()}
         scores = {"mAP": torch.stack(list(scores.values())).mean(), **scores}
         return {name: score.to(self.device) for name, score in scores.items()}
 
@@ -129,17 +128,24 @@ class KITTIAveragePrecision(DetectionMetric):
             that was reached, and where no box at a threshold is right or wrong (the program divides
             0 by 0 there).
         """
+        return {name: _curve(at_level) for name, at_level in self.at_levels()}
+
+    def at_levels(self) -> Iterator[tuple[str, "AtLevel"]]:
+        """The objects and boxes of each class at each level, with the name ``<name>/<level>``."""
         found, truth = self.rows()
         found["boxes"], truth["boxes"], truth["truncation"] = (
             _hundredths(values) for values in (found["boxes"], truth["boxes"], truth["truncation"])
         )
         today = self.rules == "today"
-        curves = {}
         for label, name in enumerate(self.classes, 1):
             overlapping = _Overlapping.of(found, truth, label, _needed(name), today)
             for level in LEVELS:
-                curves[f"{name}/{level.name}"] = _curve(overlapping, level, today)
-        return curves
+                yield f"{name}/{level.name}", AtLevel.of(overlapping, level, today)
+
+
+def points_of(count: int) -> slice:
+    """The recalls that precision is averaged over, of 41: 11 (every fourth) or 40 (not the 0)."""
+    return slice(0, None, 4) if count == 11 else slice(1, None)
 
 
 def recall_thresholds(scores: Tensor, positives: int) -> Tensor:
@@ -200,30 +206,78 @@ class _Overlapping:
         return cls(objects, boxes, others[kept], unlabelled, pairs[:, enough], iou[enough])
 
 
-def _curve(overlapping: _Overlapping, level: Level, today: bool) -> Tensor:
+@dataclass(frozen=True)
+class AtLevel:
+    """The G objects and D boxes of one class, and what they count for at one level of difficulty.
+
+    Attributes:
+        overlapping: The objects, the boxes, and which of them can match.
+        counted: Whether each object counts, bool (G,).
+        valid: Whether each box is right or wrong where it is not ignored, bool (D,).
+        low: Whether each box is too low, bool (D,).
+    """
+
+    overlapping: _Overlapping
+    counted: Tensor
+    valid: Tensor
+    low: Tensor
+
+    @classmethod
+    def of(cls, overlapping: _Overlapping, level: Level, today: bool) -> "AtLevel":
+        """Apply a level's bounds.
+
+        Args:
+            overlapping: The objects and boxes of a class.
+            level: The level.
+            today: Whether the rules are those of today.
+
+        Returns:
+            The objects and boxes at the level.
+        """
+        objects = overlapping.objects
+        outside = objects["occlusion"] > level.occlusion
+        outside |= objects["truncation"] > level.truncation
+        outside |= _low(objects, level.height)
+        if today:
+            outside |= _height(objects) == level.height
+        counted = ~outside & (objects["iscrowd"] == 0)
+        low = _low(overlapping.boxes, level.height) & today
+        return cls(overlapping, counted, ~low & ~overlapping.others, low)
+
+    def right(self) -> Tensor:
+        """The boxes that are right where every score will do: the first matching, (R,)."""
+        scores, pairs = self.overlapping.boxes["scores"], self.overlapping.pairs
+        by_score = _rounds(self.overlapping, -scores[pairs[1]])
+        taken, _ = _take(by_score, len(self.counted), (self.valid | self.low)[None])
+        taken = taken[0, self.counted]
+        right = taken[taken >= 0]
+        return right[self.valid[right]]
+
+    def judged(self, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+        """Find what is right and what is wrong at thresholds on scores: the second matching.
+
+        Args:
+            thresholds: The thresholds, (T, 1), or those of each box, (T, D).
+
+        Returns:
+            Whether each of the counted objects is found, bool (T, counted); whether each box is
+            wrong, bool (T, D).
+        """
+        # Boxes that are too low are left out from here on: an object takes one only if it has no
+        # other, and whether it does changes neither what is right nor what is wrong.
+        free = (self.overlapping.boxes["scores"] >= thresholds) & self.valid
+        by_iou = _rounds(self.overlapping, -self.overlapping.iou)
+        taken, left = _take(by_iou, len(self.counted), free)
+        return taken[:, self.counted] >= 0, left & ~self.overlapping.unlabelled
+
+
+def _curve(at_level: AtLevel) -> Tensor:
     """The best precision at or above each recall, (41,) float64."""
-    objects, scores = overlapping.objects, overlapping.boxes["scores"]
-    outside = (objects["occlusion"] > level.occlusion) | (objects["truncation"] > level.truncation)
-    outside |= _low(objects, level.height)
-    if today:
-        outside |= _height(objects) == level.height
-    counted = ~outside & (objects["iscrowd"] == 0)  # (G,)
-    low = _low(overlapping.boxes, level.height) & today
-    valid = ~low & ~overlapping.others  # (D,)
-
-    by_score = _rounds(overlapping, -scores[overlapping.pairs[1]])
-    taken, _ = _take(by_score, len(counted), (valid | low)[None])
-    taken = taken[0, counted]
-    right = taken[taken >= 0]
-    thresholds = recall_thresholds(scores[right[valid[right]]], int(counted.sum()))
-
-    # Boxes that are too low are left out from here on: an object takes one only if it has no
-    # other, and whether it does changes neither what is right nor what is wrong.
-    by_iou = _rounds(overlapping, -overlapping.iou)
-    taken, left = _take(by_iou, len(counted), (scores >= thresholds[:, None]) & valid)
-    rights = (taken[:, counted] >= 0).sum(dim=1).double()
-    wrongs = (left & ~overlapping.unlabelled).sum(dim=1)
-    precision = rights / (rights + wrongs).clamp(min=1)
+    scores = at_level.overlapping.boxes["scores"][at_level.right()]
+    thresholds = recall_thresholds(scores, int(at_level.counted.sum()))
+    found, wrong = at_level.judged(thresholds[:, None])
+    rights = found.sum(dim=1).double()
+    precision = rights / (rights + wrong.sum(dim=1)).clamp(min=1)
     return F.pad(precision, (0, RECALLS - len(precision))).flip(0).cummax(dim=0).values.flip(0)
 
 

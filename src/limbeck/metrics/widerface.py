@@ -3,7 +3,8 @@
 The program measures widths with "+ 1" on boxes that have none: so does the IoU here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -78,29 +79,83 @@ class WIDERFaceAveragePrecision(DetectionMetric):
             The (recall, precision) of each setting, (1000,) each. Precision is NaN before the first
             box that counts; recall is NaN where no face counts.
         """
-        images = self.images()
-        found, truth = self.rows()
-        known = found["labels"] > 0
-        scores = _stretched(found["scores"][known].double())
-        faces = _matches(images)[known]  # (N,), rows of truth
-        counts = torch.tensor([len(target["labels"]) for _, target in images], dtype=torch.long)
-        judged = counts[found["image"][known]] > 0
-        order = scores.argsort(descending=True, stable=True)
-        order = order[judged[order]]
-        scores, faces = scores[order], faces[order]
-        first = _first_claims(faces, len(truth["labels"]))
-
-        thresholds = 1 - torch.arange(1, THRESHOLDS + 1, dtype=torch.float64) / THRESHOLDS
-        ranks = torch.searchsorted(-scores, -thresholds, right=True)  # boxes at or above each
+        ranked, (_, truth) = self.ranked(), self.rows()
+        lowest = min(ranked.lowest.tolist(), default=0.0)
+        highest = max(ranked.highest.tolist(), default=0.0)
+        ranks = boxes_above(ranked.scores, lowest, highest)
         curves = {}
         for setting in SETTINGS:
-            counted = F.pad(truth[setting], (0, 1), value=True)[faces]  # NOTHING takes the last
             proposed, recalled = (
-                F.pad(boxes.cumsum(dim=0), (1, 0))[ranks].double()
-                for boxes in (counted, first & counted)
+                F.pad(boxes[setting].cumsum(dim=0), (1, 0))[ranks].double()
+                for boxes in (ranked.counted, ranked.right)
             )
             curves[setting] = (recalled / truth[setting].sum(), recalled / proposed)
         return curves
+
+    def ranked(self) -> "Ranked":
+        """The boxes of all images by falling score, each with the face that it belongs to."""
+        images = self.images()
+        found, truth = self.rows()
+        known = found["labels"] > 0
+        scores, image = found["scores"][known].double(), found["image"][known]
+        faces = _matches(images)[known]  # (N,), rows of truth
+        counts = torch.tensor([len(target["labels"]) for _, target in images], dtype=torch.long)
+        order = scores.argsort(descending=True, stable=True)
+        order = order[counts[image[order]] > 0]
+        first = _first_claims(faces[order], len(truth["labels"]))
+        counted = {
+            setting: F.pad(truth[setting], (0, 1), value=True)[faces[order]]  # NOTHING: the last
+            for setting in SETTINGS
+        }
+        return Ranked(
+            scores[order],
+            image[order],
+            counted,
+            {setting: first & boxes for setting, boxes in counted.items()},
+            _of_images(scores, image, len(images), torch.inf, "amin"),
+            _of_images(scores, image, len(images), -torch.inf, "amax"),
+        )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The N boxes of those images that have faces, the highest score first.
+
+    Attributes:
+        scores: The score of each box, float64 (N,).
+        images: The number of each box's image, (N,).
+        counted: Whether a box is right or wrong, bool (N,), by setting.
+        right: Whether a box is right, bool (N,), by setting.
+        lowest: The lowest score in each image, with faces or without, float64 (images,). Infinite
+            where the image has no box.
+        highest: The highest score in each image, float64 (images,).
+    """
+
+    scores: Tensor
+    images: Tensor
+    counted: Mapping[str, Tensor]
+    right: Mapping[str, Tensor]
+    lowest: Tensor
+    highest: Tensor
+
+
+def boxes_above(scores: Tensor, lowest: float, highest: float) -> Tensor:
+    """Count the boxes at or above each threshold.
+
+    Args:
+        scores: The scores of the boxes, float64 (N,), which fall.
+        lowest: The score that is stretched to 0.
+        highest: The score that is stretched to 1. If it is the lowest one, too, every
+            box is above all thresholds.
+
+    Returns:
+        The numbers of boxes, (1000,).
+    """
+    stretched = torch.ones_like(scores)
+    if highest > lowest:
+        stretched = (scores - lowest) / (highest - lowest)
+    thresholds = 1 - torch.arange(1, THRESHOLDS + 1, dtype=torch.float64) / THRESHOLDS
+    return torch.searchsorted(-stretched, -thresholds, right=True)
 
 
 def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
@@ -118,6 +173,12 @@ def _matches(images: Sequence[tuple[Boxes, Boxes]]) -> Tensor:
     return torch.cat(faces)
 
 
+def _of_images(scores: Tensor, image: Tensor, images: int, none: float, reduce: str) -> Tensor:
+    """The lowest or the highest score of each image, or ``none`` where it has no box."""
+    empty = torch.full((images,), none, dtype=torch.float64)
+    return empty.scatter_reduce(0, image, scores, reduce)
+
+
 def _first_claims(faces: Tensor, count: int) -> Tensor:
     """Which boxes, the highest score first, are the first ones on their faces, bool (N,)."""
     place = torch.arange(len(faces))
@@ -125,10 +186,3 @@ def _first_claims(faces: Tensor, count: int) -> Tensor:
     first = torch.full((count,), len(faces))
     first.scatter_reduce_(0, faces[hit], place[hit], "amin")
     return hit & (F.pad(first, (0, 1), value=NOTHING)[faces] == place)
-
-
-def _stretched(scores: Tensor) -> Tensor:
-    if len(scores) == 0:
-        return scores
-    lowest, highest = scores.aminmax()
-    return (scores - lowest) / (highest - lowest) if highest > lowest else torch.ones_like(scores)
