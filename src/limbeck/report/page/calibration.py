@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import hotcoco
 import numpy as np
 import torch
 from hotcoco.metrics import calibration_curve, calibration_error
@@ -88,22 +87,31 @@ def calibrate_classes(predictions: Predictions) -> Calibration:
     return calibrate(best.numpy(), right.numpy())
 
 
-def precision_by_recall(evaluator: hotcoco.COCOeval) -> list[float]:
-    """The precision at recalls 0, .01, ... 1 at an IoU of 0.5, as the mean over classes."""
-    assert evaluator.eval is not None
-    precision = np.ma.masked_equal(evaluator.eval["precision"][0, :, :, 0, -1], -1)
-    return np.round(precision.mean(axis=1).filled(0.0), 6).tolist()  # type: ignore[no-any-return]
+def precision_by_recall(judged: Judged) -> list[float]:
+    """The best precision at recalls 0, .01, ... of all classes together, as far as recall goes."""
+    if not judged.right.any():
+        return []
+    _, found, kept = _kept(judged)
+    precision = np.maximum.accumulate((found / kept)[::-1])[::-1]  # at this recall or a higher one
+    recalls = np.arange(101) * judged.objects / 100
+    places = np.searchsorted(found, recalls - 1e-9)
+    return np.round(precision[places[places < len(found)]], 6).tolist()  # type: ignore[no-any-return]
 
 
 def best_threshold(judged: Judged) -> Threshold | None:
     """Find the threshold of the best F1 at an IoU of 0.5, or None where nothing is ever right."""
     if not judged.right.any():
         return None
-    order = np.argsort(-judged.scores, kind="stable")
-    scores, found = judged.scores[order], np.cumsum(judged.right[order])
-    kept = np.arange(1, len(scores) + 1)
+    scores, found, kept = _kept(judged)
     f1 = 2 * found / (kept + judged.objects)
     last = np.append(scores[1:] != scores[:-1], True)  # equal scores are kept together
     best = int(np.argmax(np.where(last, f1, -1)))
     numbers = (scores[best], found[best] / kept[best], found[best] / judged.objects, f1[best])
     return Threshold(*(round(float(number), 6) for number in numbers))
+
+
+def _kept(judged: Judged) -> tuple[Floats, Floats, Floats]:
+    """By falling threshold: the score, and the numbers of right and of all detections from it on."""
+    order = np.argsort(-judged.scores, kind="stable")
+    found = np.cumsum(judged.right[order]).astype(np.float64)
+    return judged.scores[order], found, np.arange(1.0, len(order) + 1)

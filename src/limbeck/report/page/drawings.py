@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from limbeck.report.findings import Compared, Contrast, Findings, Kind
 from limbeck.report.page.calibration import Calibration
-from limbeck.report.page.charts import Chart, axes_of, chart
+from limbeck.report.page.charts import PAPER, Chart, axes_of, chart
 from limbeck.report.page.curves import Curves, Line
 from limbeck.report.page.rows import MARKS, headline_of
 from limbeck.report.page.shown import Detail, Shown
@@ -15,6 +15,7 @@ from limbeck.report.style import GREY, INK, as_drawn
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 LABEL_ROOM = 0.075  # of the height of a chart, between two labels
+_RING = {"markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.3}
 MOST_LABEL = 26  # characters of a row's name beside its mark
 
 
@@ -27,9 +28,7 @@ def draw_differences(findings: Findings) -> Chart | None:
     for place, contrast in enumerate(contrasts):
         _draw_contrast(axes, place, contrast)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    axes.set(ylim=(len(contrasts) - 0.4, -0.8), yticks=[])
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
+    _lie_down(axes, len(contrasts))
     axes.set_xlabel(as_drawn(f"difference in {findings.headline}; right of 0, the row is better"))
     caption = " ".join(
         f"{c.row} against {c.control}: {c.mean:+.4f}, over images {c.over_images[0]:+.4f} to "
@@ -46,18 +45,46 @@ def _draw_contrast(axes: Axes, place: int, contrast: Contrast) -> None:
     if contrast.over_seeds is not None:
         axes.plot(contrast.over_seeds, [place + 0.2] * 2, color=INK, linewidth=1.4, marker="|")
     seeds = list(contrast.by_seed.values())
-    axes.plot(
-        seeds,
-        [place] * len(seeds),
-        "o",
-        markersize=5,
-        markerfacecolor="#ffffff",
-        markeredgecolor=colour,
-        markeredgewidth=1.3,
-    )
+    axes.plot(seeds, [place] * len(seeds), "o", color=colour, **_RING)
     axes.plot([contrast.mean], [place], "o", markersize=8, color=colour)
-    text = as_drawn(f"{_cut(contrast.row)} against {_cut(contrast.control)}")
-    axes.text(0, place - 0.28, text, transform=axes.get_yaxis_transform(), va="bottom", color=INK)
+    _label(axes, place, f"{_cut(contrast.row)} against {_cut(contrast.control)}")
+
+
+def _label(axes: Axes, place: float, text: str) -> None:
+    """A text above a line, from the left edge on."""
+    axes.text(
+        0,
+        place - 0.26,
+        as_drawn(text),
+        transform=axes.get_yaxis_transform(),
+        va="bottom",
+        color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
+    )
+
+
+def draw_seeds(findings: Findings) -> Chart:
+    """The headline of each row: a ring for each seed, and a dot for their mean."""
+    rows = [row for row in findings.rows if headline_of(row, findings) is not None]
+    figure, axes = axes_of(0.75 + 0.42 * len(rows))
+    for place, row in enumerate(rows):
+        mark, middle = MARKS[row.kind], headline_of(row, findings)
+        scores = [r.scores[findings.headline] for r in row.runs if findings.headline in r.scores]
+        axes.plot([min(scores), max(scores)], [place] * 2, color=mark.colour, linewidth=1.2)
+        axes.plot(scores, [place] * len(scores), mark.marker, color=mark.colour, **_RING)
+        axes.plot([middle], [place], mark.marker, color=mark.colour, markersize=8)
+        _label(axes, place, _cut(row.name))
+    _lie_down(axes, len(rows))
+    axes.set_xlabel(as_drawn(findings.headline))
+    caption = " ".join(f"{row.name}: {headline_of(row, findings):.4f}." for row in rows)
+    return chart("seeds", f"{findings.headline} of each seed", caption, figure)
+
+
+def _lie_down(axes: Axes, lines: int) -> None:
+    """Let rows be lines, one below the other, without an axis of their own."""
+    axes.set(ylim=(lines - 0.4, -0.8), yticks=[])
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
 
 
 def draw_latency(findings: Findings) -> Chart | None:
@@ -138,7 +165,7 @@ def draw_errors(details: Mapping[Kind, Detail]) -> Chart:
 
 
 def draw_precision(details: Mapping[Kind, Detail]) -> Chart:
-    """Precision by recall at an IoU of 0.5, with the best threshold of each model."""
+    """Precision by recall of all classes together, with the best threshold of each model."""
     figure, axes = axes_of(3.4)
     for kind, detail in details.items():
         mark = MARKS[kind]
@@ -189,10 +216,9 @@ def draw_training(findings: Findings, shown: Shown) -> list[Chart]:
             charts.append(
                 _draw_lines("score-time", findings.headline, timed, kinds, styles, "minutes")
             )
-    for part in ("raw", "weighted"):
-        for number, (term, lines) in enumerate(_by_term(shown.curves, part)):
-            name, title = f"loss-{part}-{number}", f"{term}, {part}"
-            charts.append(_draw_lines(name, title, lines, kinds, styles, "step"))
+    for number, (term, part, lines) in enumerate(_by_term(shown.curves)):
+        name, title = f"loss-{number}", f"{term}, {part}"
+        charts.append(_draw_lines(name, title, lines, kinds, styles, "step"))
     return charts
 
 
@@ -205,11 +231,13 @@ def _over_time(scores: Mapping[str, Line], findings: Findings) -> Iterator[tuple
             yield row.name, ([step * pace for step in steps], values)
 
 
-def _by_term(curves: Mapping[str, Curves], part: str) -> Iterator[tuple[str, dict[str, Line]]]:
-    terms = dict.fromkeys(term for each in curves.values() for term in getattr(each, part))
-    for term in terms:
-        lines = {name: getattr(each, part).get(term) for name, each in curves.items()}
-        yield term, {name: line for name, line in lines.items() if line}
+def _by_term(curves: Mapping[str, Curves]) -> Iterator[tuple[str, str, dict[str, Line]]]:
+    """The lines of every row, raw and weighted, term by term."""
+    for term in dict.fromkeys(term for each in curves.values() for term in each.weighted):
+        for part in ("raw", "weighted"):
+            lines = {name: getattr(each, part).get(term) for name, each in curves.items()}
+            if any(lines.values()):
+                yield term, part, {name: line for name, line in lines.items() if line}
 
 
 def _styles(findings: Findings) -> dict[str, object]:
@@ -226,7 +254,7 @@ def _draw_lines(
     styles: Mapping[str, object],
     unit: str,
 ) -> Chart:
-    figure, axes = axes_of(2.5 + 0.2 * len(lines) if name.startswith("score") else 2.3)
+    figure, axes = axes_of(2.3 + 0.1 * (len(lines) + 1))
     for row, (steps, values) in lines.items():
         mark = MARKS[kinds[row]]
         marker = mark.marker if len(steps) < 20 else ""
@@ -239,8 +267,7 @@ def _draw_lines(
             markersize=4,
             label=as_drawn(_cut(row)),
         )
-    if name.startswith("score"):
-        figure.legend(loc="outside lower left", ncols=2)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
     axes.set_xlabel(unit)
     ends = " ".join(f"{row} ends at {line[1][-1]:.4g}." for row, line in lines.items())
     over = "over the steps" if unit == "step" else "over the minutes of training"

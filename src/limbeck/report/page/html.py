@@ -19,6 +19,7 @@ from limbeck.report.page.drawings import (
     draw_errors,
     draw_latency,
     draw_precision,
+    draw_seeds,
     draw_training,
 )
 from limbeck.report.page.gallery import Card, Images, as_address, pictures
@@ -128,7 +129,7 @@ def _charts(findings: Findings, shown: Shown) -> dict[str, list[Chart]]:
     training = draw_training(findings, shown)
     sections: dict[str, Sequence[Chart | None]] = {
         "differences": [draw_differences(findings)],
-        "latency": [draw_latency(findings)],
+        "latency": [draw_seeds(findings), draw_latency(findings)],
         "errors": [draw_errors(details)] if detection else [],
         "calibration": [
             *([draw_precision(details)] if detection else []),

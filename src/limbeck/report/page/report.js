@@ -49,10 +49,7 @@ function sortBy(head) {
 }
 
 for (const button of document.querySelectorAll("button.sort")) {
-  const head = button.closest("th");
-  const first = head.closest("table").tBodies[0].rows[0].cells[head.cellIndex];
-  if (first.classList.contains("number")) head.classList.add("ends");
-  button.addEventListener("click", () => sortBy(head));
+  button.addEventListener("click", () => sortBy(button.closest("th")));
 }
 
 // --- Gallery ---
@@ -150,14 +147,13 @@ function truthPanel(card) {
 function drawCard(card) {
   const article = element("article", "card");
   const sign = card.gain > 0 ? "+" : card.gain < 0 ? "−" : "";
+  const head = element("h3", "", `Image ${card.index}, ${data.order} `);
+  head.append(element("strong", "number", sign + Math.abs(card.gain).toFixed(3)));
   const panels = element("div", "panels");
   const models = data.models.map((model) =>
     data.task === "detection" ? boxesPanel(card, model) : guessesPanel(card, model));
   panels.append(truthPanel(card), ...models);
-  article.append(
-    element("h3", "", `Image ${card.index}, ${data.order}: ${sign}${Math.abs(card.gain).toFixed(3)}`),
-    panels,
-  );
+  article.append(head, panels);
   return article;
 }
 

@@ -42,6 +42,11 @@ class Sheet:
     rows: Sequence[Sequence[Cell]]
     kinds: Sequence[Kind] = ()
 
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers."""
+        return [any(c.value is not None for c in column) for column in zip(*self.rows, strict=True)]
+
 
 def score_sheet(findings: Findings) -> Sheet:
     """Each row with its score, its costs, its seeds and the share of the teacher's lead."""

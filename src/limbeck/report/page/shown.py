@@ -33,7 +33,7 @@ class Detail:
         seed: The seed of the run, or None where it was not trained here.
         calibration: How well its scores say how often they are right.
         errors: The kinds of its errors (detection).
-        precision: The precision at recalls 0, .01, ... 1 (detection).
+        precision: The precision at recalls 0, .01, ... as far as recall goes (detection).
         threshold: The threshold of the best F1 (detection).
         confusion: Which classes it takes for which (classification).
     """
@@ -130,7 +130,7 @@ def _detail(
         seed,
         calibrate(judged.scores, judged.right),
         error_kinds(evaluator),
-        precision_by_recall(evaluator),
+        precision_by_recall(judged),
         best_threshold(judged),
     )
     return detail, judged
