@@ -25,6 +25,8 @@ class Trained:
         steps: The number of optimizer steps. None: it was not trained here.
         seconds: The time spent in training batches, in seconds (CPU time where a CPU has trained,
             wall time otherwise). None: it was not trained here.
+        peak_memory_mib: The most memory that training took, in MiB: of the GPU where one has
+            trained, otherwise of the process. None: it was not measured.
     """
 
     seed: int | None
@@ -33,6 +35,7 @@ class Trained:
     scores: Mapping[str, float]
     steps: int | None = None
     seconds: float | None = None
+    peak_memory_mib: float | None = None
 
 
 @dataclass(frozen=True)

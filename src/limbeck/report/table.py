@@ -90,11 +90,11 @@ class Table:
         notes = [row.note for row in self.rows]
         return [
             ("model", [row.name for row in self.rows]),
-            *((name, [_score(row.scores.get(name)) for row in self.rows]) for name in scores),
-            ("params (M)", _aligned([c.parameters / 1e6 if c else None for c in costs])),
-            ("GFLOPs", _aligned([c.gflops if c else None for c in costs])),
-            ("latency (ms)", _aligned([c.latency_ms if c else None for c in costs])),
-            ("training", [_duration(row.train_seconds) for row in self.rows]),
+            *((name, [shown_score(row.scores.get(name)) for row in self.rows]) for name in scores),
+            ("params (M)", aligned([c.parameters / 1e6 if c else None for c in costs])),
+            ("GFLOPs", aligned([c.gflops if c else None for c in costs])),
+            ("latency (ms)", aligned([c.latency_ms if c else None for c in costs])),
+            ("training", [duration(row.train_seconds) for row in self.rows]),
             *([("note", notes)] if any(notes) else []),
         ]
 
@@ -104,19 +104,19 @@ def _line(cells: Sequence[str], aligns: Sequence[str]) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def _score(value: float | None) -> str:
+def shown_score(value: float | None) -> str:
     # COCO's metric gives -1 for what cannot be measured, VOC's NaN.
     return MISSING if value is None or math.isnan(value) or value == -1 else f"{value:.3f}"
 
 
-def _aligned(values: Sequence[float | None]) -> list[str]:
+def aligned(values: Sequence[float | None]) -> list[str]:
     """The cells of a column, all with as many decimals as give its smallest value three digits."""
     positive = [value for value in values if value]
     digits = max(0, 2 - math.floor(math.log10(min(positive)))) if positive else 0
     return [MISSING if value is None else f"{value:,.{digits}f}" for value in values]
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     if seconds is None:
         return MISSING
     minutes, rest = divmod(round(seconds), 60)
