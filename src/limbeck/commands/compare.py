@@ -19,6 +19,11 @@ from limbeck.ranges import COUNT, refuse_outside
 from limbeck.report.findings import Findings
 from limbeck.terminal import Table, say
 
+_FLAGS = {
+    "dry_run": "Print the runs and the expected hours, and train nothing.",
+    "weak_teacher": "Go on where the teacher is weaker than the plain student.",
+}
+
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``limbeck compare``.
@@ -27,9 +32,12 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The verb, and the words that follow it.
     """
     parser = VerbParser(prog="limbeck compare", allow_abbrev=False)
-    parser.add_function_arguments(compare_file, as_positional=True)
+    parser.add_function_arguments(compare_file, as_positional=True, skip=set(_FLAGS))
+    for name, meaning in _FLAGS.items():
+        spellings = (f"--{name}", f"--{name.replace('_', '-')}")
+        parser.add_argument(*spellings, action="store_true", help=meaning)
     with ended_in_words(arguments[0]):
-        compare_file(**parser.instantiate_classes(parser.parse_args(arguments[1:])).as_dict())
+        compare_file(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def compare_file(
@@ -48,8 +56,8 @@ def compare_file(
         comparison: The file of the comparison (.yaml), see docs/comparing.md.
         output: The folder for the runs and the report. Default: `runs/` and the file's name.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
-        dry_run: Print the runs and the expected hours, and train nothing.
-        weak_teacher: Go on where the teacher is weaker than the plain student.
+        dry_run: Whether to print the runs and the expected hours, and train nothing.
+        weak_teacher: Whether to go on where the teacher is weaker than the plain student.
     """
     refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
     stated = read_comparison(comparison, find)

@@ -6,12 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
-from limbeck.comparison.comparison import Comparison
+from limbeck.comparison.comparison import Comparison, Controls
 from limbeck.recipe import Recipe, Recipes
 from limbeck.texts import read_yaml
 
+# Models and recipes, which jsonargparse would build.
+_RECIPES = ("plain", "rows", "teacher", "teacher_recipe", "scored_on")
 KEYS = tuple(field.name for field in fields(Comparison))
 _ADVICE = "Expected a comparison (.yaml) with the keys `plain` and `rows`, see docs/comparing.md."
 
@@ -96,13 +98,14 @@ def _refuse_unknown(stated: Mapping[str, Any], path: Path) -> None:
 
 def _checked(values: Mapping[str, Any], path: Path) -> Comparison:
     """The comparison of these values, whose types are checked."""
+    recipes = {key: value for key, value in values.items() if key in _RECIPES}
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Comparison, "of")
+    parser.add_class_arguments(Comparison, "of", skip=set(_RECIPES))
     try:
-        parsed = parser.parse_object({"of": dict(values)})
-        made: Comparison = parser.instantiate_classes(parsed).of
-    except Exception as error:  # jsonargparse wraps whatever a constructor raises
-        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
-        said = str(cause).replace('"of.', '"').replace("of.", "", 1)
+        others = {key: value for key, value in values.items() if key not in _RECIPES}
+        parsed = parser.parse_object({"of": others}).of.as_dict()
+        controls = Controls(**parsed.pop("controls"))
+        return Comparison(**parsed, **recipes, controls=controls)
+    except (ArgumentError, ValueError) as error:
+        said = str(error).replace('"of.', '"').replace("of.", "", 1)
         raise ValueError(f"{path}: {said}") from None
-    return made

@@ -83,7 +83,9 @@ def contrast_sheet(findings: Findings) -> Sheet:
     return Sheet("contrasts", "Paired differences", *_turned(columns))
 
 
-def breakdown_sheet(name: str, title: str, shown: Breakdown, details: Mapping[Kind, Detail]) -> Sheet:
+def breakdown_sheet(
+    name: str, title: str, shown: Breakdown, details: Mapping[Kind, Detail]
+) -> Sheet:
     """A score by class or by size, with the difference that distillation makes."""
     columns = {
         name: [Cell(escaped(each)) for each in shown.names],
@@ -139,7 +141,9 @@ def confusion_sheet(details: Mapping[Kind, Detail], classes: Sequence[str]) -> S
             kinds.append(kind)
             texts = (escaped(detail.name), names[truth], names[taken])
             rows.append([*map(Cell, texts), Cell(f"{count:,}", count)])
-    return Sheet("pairs", "Most frequent confusions", ["row", "is", "taken for", "images"], rows, kinds)
+    return Sheet(
+        "pairs", "Most frequent confusions", ["row", "is", "taken for", "images"], rows, kinds
+    )
 
 
 def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
@@ -149,7 +153,10 @@ def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
         curves = shown.curves.get(row.name)
         for term in curves.weighted if curves else ():
             assert curves is not None
-            ends = [line[1][-1] if line else None for line in (curves.raw.get(term), curves.weighted[term])]
+            ends = [
+                line[1][-1] if line else None
+                for line in (curves.raw.get(term), curves.weighted[term])
+            ]
             share = curves.shares.get(term)
             cells = [Cell(MISSING if end is None else f"{end:.4g}", end) for end in ends]
             rows.append([Cell(escaped(row.name)), Cell(escaped(term)), *cells, _percent(share)])
