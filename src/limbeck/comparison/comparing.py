@@ -2,20 +2,22 @@
 
 import logging
 import signal
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import Measured, measure, scored_recipe
-from limbeck.comparison.parts import ScoredImages, data_of
+from limbeck.comparison.measuring import better, measure
 from limbeck.comparison.progress import steps
 from limbeck.comparison.rows import PLAIN, Row
 from limbeck.comparison.running import RunFailedError, Runs
+from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
 from limbeck.report.findings import Findings
 from limbeck.report.page import write_report
@@ -50,8 +52,10 @@ def compare(
     """
     study = Study(comparison, output)
     rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
-    findings = measure(study, rows)
-    write_report(findings, ScoredImages(data_of(scored_recipe(study))), output)
+    finished = study.finished(rows)
+    scores = Scores(finished.jobs[PLAIN][0].scoring)
+    findings = measure(finished, scores)
+    write_report(findings, scores.images, output)
     return findings
 
 
@@ -82,7 +86,7 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
         plain = [job for job in study.jobs(first) if job.name == PLAIN]
         runs.finish(plain)
         if teacher is not None and not weak_teacher:
-            refuse_weak(study, teacher, plain)
+            refuse_weak(teacher, plain)
         runs.finish(study.jobs(first))
         rows = study.rows()
         runs.finish(study.jobs(rows))
@@ -90,30 +94,25 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     return rows
 
 
-def refuse_weak(study: Study, teacher: Job, plain: Sequence[Job]) -> None:
+def refuse_weak(teacher: Job, plain: Sequence[Job]) -> None:
     """Stop where the teacher is weaker than the plain student.
 
     Args:
-        study: The comparison.
         teacher: The scoring of the teacher.
         plain: The runs of the plain student.
 
     Raises:
         WeakTeacherError: It is so.
     """
-    measured = Measured(study)
-    taught, alone = measured.headline(teacher), [measured.headline(job) for job in plain]
-    mean = sum(alone) / len(alone)
-    better = taught > mean if measured.higher_is_better else taught < mean
-    log.info(
-        "%s: %.3f of the teacher, %.3f of the plain student", measured.headline_name, taught, mean
-    )
-    if not better:
+    scores = Scores(teacher.scoring)
+    (taught,), alone = scores.headlines([teacher]), statistics.mean(scores.headlines(plain))
+    log.info("%s: %.3f of the teacher, %.3f of the plain student", scores.headline, taught, alone)
+    if not better(taught, alone, scores):
         raise WeakTeacherError(
-            f"the teacher is no better than the plain student: its {measured.headline_name} is "
-            f"{taught:.3f}, the plain student's {mean:.3f} (the mean of {len(alone)} seeds). There "
-            "is little to learn from it. Give a stronger teacher, look at what it sees (image "
-            "size, classes), or go on with --weak_teacher."
+            f"the teacher is no better than the plain student: its {scores.headline} is "
+            f"{taught:.3f}, the plain student's {alone:.3f} (the mean of {len(plain)} seeds). "
+            "There is little to learn from it. Give a stronger teacher, look at what it sees "
+            "(image size, classes), or go on with --weak_teacher."
         )
 
 
@@ -138,7 +137,7 @@ def _ended_together(runs: Runs) -> Iterator[None]:
 
     def end(number: int, _frame: FrameType | None) -> None:
         runs.end(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
 
     asked = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in asked}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.comparison.comparison import Comparison
-from limbeck.comparison.identity import Digests, identity
+from limbeck.comparison.identity import Digests, files_named, identity
 from limbeck.comparison.job import Job, slug
+from limbeck.comparison.measuring import Finished
 from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
@@ -102,6 +103,50 @@ class Study:
             if key in known:
                 found[row.name] = known[key]
         return found
+
+    def finished(self, rows: Sequence[Row]) -> Finished:
+        """The finished runs of some rows; what is not finished is left out, and said.
+
+        Args:
+            rows: The rows, the plain student first.
+
+        Returns:
+            The runs.
+
+        Raises:
+            ValueError: No run of the plain student is finished.
+        """
+        jobs = self.jobs(rows)
+        done = [job for job in jobs if job.state == "finished"]
+        by_row = {row.name: [job for job in done if job.name == row.name] for row in rows}
+        if not by_row[PLAIN]:
+            raise ValueError(
+                f"{self.output}: no run of the plain student is finished, so there is nothing to "
+                "report yet. Run `limbeck compare` first."
+            )
+        comparison, cautions = self.comparison, []
+        if left := len(jobs) - len(done):
+            cautions.append(f"{left} of {len(jobs)} runs are not finished, and are left out.")
+        if comparison.scored_on is None:
+            cautions.append(
+                "Scores are of the validation data, by which recipes may have been chosen."
+            )
+        teacher = self.teacher_scoring()
+        return Finished(
+            title=comparison.title,
+            rows=[row for row in rows if by_row[row.name]],
+            jobs={name: of_row for name, of_row in by_row.items() if of_row},
+            teacher=teacher if teacher is not None and teacher.state == "finished" else None,
+            smallest_gain=comparison.smallest_gain,
+            cautions=cautions,
+            provenance=self._digests(jobs) | dict(comparison.notes),
+        )
+
+    def _digests(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """The digests of data and weights that the runs have read."""
+        read = [job.recipe for job in jobs] + [job.scoring for job in jobs]
+        outside = sorted(p for p in files_named(read) if self.output not in p.parents)
+        return {f"sha256 of {path}": self.digests.of(path) for path in outside}
 
     def _plain_data(self, comparison: Comparison) -> Recipe:
         """The data and the trainer that every student is scored with."""
