@@ -33,6 +33,11 @@ VERBS = (
         "whether distillation gained anything, with its controls, and how sure that is",
         "limbeck.commands.compare",
     ),
+    Verb(
+        "report",
+        "one page that can be mailed, of a comparison or of finished runs",
+        "limbeck.commands.report",
+    ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
         "convert",

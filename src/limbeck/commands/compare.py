@@ -8,6 +8,7 @@ from limbeck.commands.fit import stated_in
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipes import find
+from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
 from limbeck.comparison.comparing import planned
 from limbeck.comparison.job import Job
@@ -16,7 +17,6 @@ from limbeck.comparison.running import written
 from limbeck.comparison.stated import read_comparison
 from limbeck.comparison.study import Study
 from limbeck.ranges import COUNT, refuse_outside
-from limbeck.report.findings import Findings
 from limbeck.terminal import Table, say
 
 _FLAGS = {
@@ -68,9 +68,7 @@ def compare_file(
     if dry_run:
         show_plan(study, jobs or 1)
         return
-    findings = compare(stated, output, jobs=jobs, weak_teacher=weak_teacher)
-    show(findings)
-    say(f"Written to {output}: report.html, report.md, report.json")
+    show(compare(stated, output, jobs=jobs, weak_teacher=weak_teacher), output)
 
 
 def refuse_bad_recipes(study: Study) -> None:
@@ -118,22 +116,3 @@ def _pace(job: Job) -> float | None:
         return None
     summary = job.summary()
     return float(summary["training_seconds"]["wall"]) / max(1, int(summary["steps"]))
-
-
-def show(findings: Findings) -> None:
-    """Print the verdicts.
-
-    Args:
-        findings: What the comparison has found.
-    """
-    for caution in findings.cautions:
-        say(f"Caution: {caution}")
-    table = Table("row", "against", findings.headline, "95 % over images", "over seeds", "verdict")
-    for each in findings.contrasts:
-        intervals = [
-            f"{low:+.3f} to {high:+.3f}" if low == low else "-"
-            for low, high in (each.over_images, each.over_seeds or (float("nan"),) * 2)
-        ]
-        table.add_row(each.row, each.control, f"{each.mean:+.3f}", *intervals, each.verdict)
-    say(table)
-    say(findings.rule)

@@ -2,6 +2,7 @@
 
 from limbeck.comparison.comparing import RunFailedError, WeakTeacherError, compare
 from limbeck.comparison.comparison import Comparison, Controls
+from limbeck.comparison.reporting import report
 from limbeck.comparison.stated import read_comparison
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "WeakTeacherError",
     "compare",
     "read_comparison",
+    "report",
 ]

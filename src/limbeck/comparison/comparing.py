@@ -13,14 +13,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import better, measure
+from limbeck.comparison.measuring import better
 from limbeck.comparison.progress import steps
+from limbeck.comparison.reporting import keep, report
 from limbeck.comparison.rows import PLAIN, Row
 from limbeck.comparison.running import RunFailedError, Runs
 from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
 from limbeck.report.findings import Findings
-from limbeck.report.page import write_report
 
 __all__ = ["RunFailedError", "WeakTeacherError", "compare", "planned", "run"]
 
@@ -51,12 +51,9 @@ def compare(
         RunFailedError: A run has failed.
     """
     study = Study(comparison, output)
-    rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
-    finished = study.finished(rows)
-    scores = Scores(finished.jobs[PLAIN][0].scoring)
-    findings = measure(finished, scores)
-    write_report(findings, scores.images, output)
-    return findings
+    keep(comparison, output)
+    run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
+    return report([output])
 
 
 def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:

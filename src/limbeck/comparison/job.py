@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, value_at
 from limbeck.texts import read_text
+
+_OF_DATA = ("val", "augmentation", "batch_size", "eval_batch_size", "workers")
+_OF_TRAINER = ("accelerator", "precision")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,36 @@ class Job:
             last = file.read().decode(errors="replace").rstrip().rpartition("\n")[2].split(",")
         step = last[columns.index("step")] if "step" in columns and len(last) > 1 else ""
         return int(step) if step.isdigit() else 0
+
+
+def student_in(run: Path) -> Recipe:
+    """The student that a run has trained, as a recipe states a model."""
+    # trust: a run of one's own may have trained a model of one's own.
+    arguments = {"folder": str(run / "student"), "trust": True}
+    return {"class_path": "limbeck.models.load_student", "init_args": arguments}
+
+
+def scoring_of(plain: Recipe, student: Any, scored_on: Recipe | None = None) -> Recipe:
+    """The recipe that a student is scored with, whatever it was trained with.
+
+    Args:
+        plain: The recipe of the plain student, which states the data and the metric.
+        student: The student, as a recipe states a model.
+        scored_on: The dataset to score on. None: the validation set of the plain student.
+
+    Returns:
+        The recipe.
+    """
+    data = {key: plain["data"][key] for key in _OF_DATA if key in plain["data"]}
+    if scored_on is not None:
+        data["val"] = scored_on
+    model = {"student": student}
+    if value_at(plain, "model.metric") is not None:
+        model["metric"] = value_at(plain, "model.metric")
+    trainer = plain.get("trainer") or {}
+    own = {key: trainer[key] for key in _OF_TRAINER if key in trainer}
+    quiet = {"enable_progress_bar": False, "logger": False}
+    return {"model": model, "data": data, "trainer": own | quiet}
 
 
 def slug(name: str) -> str:

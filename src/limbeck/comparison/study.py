@@ -9,16 +9,13 @@ from typing import Any
 
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.identity import Digests, files_named, identity
-from limbeck.comparison.job import Job, slug
+from limbeck.comparison.job import Job, scoring_of, slug, student_in
 from limbeck.comparison.measuring import Finished
 from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
-
-_SCORING = ("val", "augmentation", "batch_size", "eval_batch_size", "workers")  # keys of data
-_OF_TRAINER = ("accelerator", "devices", "precision")
 
 
 class Study:
@@ -37,15 +34,13 @@ class Study:
         self.output = output
         self.runs = output / "runs"
         self.digests = Digests(output / "digests.json")
+        self.comparison = comparison
         self.teacher_training: Job | None = None
         if comparison.teacher_recipe is not None:
             recipe = laid_over(comparison.teacher_recipe)
-            seed = comparison.seeds[0]
-            self.teacher_training = self._job(TEACHER, recipe, seed, self._plain_data(comparison))
-            folder = self.teacher_training.folder / "student"
-            teacher = _student(folder)
-            comparison = replace(comparison, teacher=teacher, teacher_recipe=None)
-        self.comparison = comparison
+            self.teacher_training = self._job(TEACHER, recipe, comparison.seeds[0])
+            teacher = student_in(self.teacher_training.folder)
+            self.comparison = replace(comparison, teacher=teacher, teacher_recipe=None)
 
     def rows(self) -> list[Row]:
         """The rows, as far as the times that they depend on are measured."""
@@ -54,9 +49,8 @@ class Study:
 
     def jobs(self, rows: Sequence[Row]) -> list[Job]:
         """The runs of some rows, seed by seed."""
-        data = self._plain_data(self.comparison)
         return [
-            self._job(row.name, laid_over(row.recipes), seed, data)
+            self._job(row.name, laid_over(row.recipes), seed)
             for seed in self.comparison.seeds
             for row in rows
         ]
@@ -68,8 +62,7 @@ class Study:
             stated = stated or value_at(laid_over(row.recipes), "model.teacher")
         if stated is None:
             return None
-        plain = laid_over(self.comparison.plain)
-        scoring = self._scoring(self._plain_data(self.comparison), plain["model"]["student"])
+        scoring = self._scored(laid_over(self.comparison.plain)["model"]["student"])
         scoring["model"]["teacher"] = stated
         known = identity(scoring, 0, self.digests, self.runs)
         folder = self.runs / f"{TEACHER}_scored_{known}"
@@ -148,38 +141,19 @@ class Study:
         outside = sorted(p for p in files_named(read) if self.output not in p.parents)
         return {f"sha256 of {path}": self.digests.of(path) for path in outside}
 
-    def _plain_data(self, comparison: Comparison) -> Recipe:
-        """The data and the trainer that every student is scored with."""
-        plain = laid_over(comparison.plain)
-        data = {key: value for key, value in plain["data"].items() if key in _SCORING}
-        if comparison.scored_on is not None:
-            data["val"] = comparison.scored_on
-        trainer = plain.get("trainer") or {}
-        own = {key: trainer[key] for key in _OF_TRAINER if key in trainer}
-        return {"data": data, "trainer": own, "metric": value_at(plain, "model.metric")}
-
-    def _job(self, name: str, recipe: Recipe, seed: int, data: Recipe) -> Job:
+    def _job(self, name: str, recipe: Recipe, seed: int) -> Job:
         known = identity(recipe, seed, self.digests, self.runs)
         folder = self.runs / f"{slug(name)}_{seed}_{known}"
         there = sorted(self.runs.glob(f"*_{seed}_{known}"))  # by the name of another row, perhaps
         folder = there[0] if there else folder
         own = {"seed_everything": seed, "trainer": {"default_root_dir": str(folder)}}
         quiet = {"trainer": {"enable_progress_bar": False}}
-        scoring = self._scoring(data, _student(folder / "student"))
+        scoring = self._scored(student_in(folder))
         return Job(name, seed, laid_over([recipe, own, quiet]), folder, scoring)
 
-    def _scoring(self, data: Recipe, student: Any) -> Recipe:
-        model = {"student": student}
-        if data["metric"] is not None:
-            model["metric"] = data["metric"]
-        trainer = data["trainer"] | {"enable_progress_bar": False, "logger": False}
-        return {"model": model, "data": data["data"], "trainer": trainer}
-
-
-def _student(folder: Path) -> Recipe:
-    # trust: a run of one's own may have trained a model of one's own.
-    arguments = {"folder": str(folder), "trust": True}
-    return {"class_path": "limbeck.models.load_student", "init_args": arguments}
+    def _scored(self, student: Any) -> Recipe:
+        plain = laid_over(self.comparison.plain)
+        return scoring_of(plain, student, self.comparison.scored_on)
 
 
 def _step_seconds(job: Job) -> float:

@@ -22,7 +22,7 @@ from limbeck.report.findings import Interval, Verdict
 DRAWS = 1000
 CONFIDENCE = 0.95
 SMALLEST_GAIN = 0.005
-_BLOCK = 2**22  # weights that are held at once, 32 MiB
+_BLOCK = 2**20  # weights that are held at once, 8 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,12 +211,10 @@ def _draws(images: int, count: int, generator: np.random.Generator) -> Iterator[
     """How often each image is drawn, (draws, images), block by block."""
     at_once = max(1, _BLOCK // images)
     for start in range(0, count, at_once):
-        yield np.stack(
-            [
-                np.bincount(generator.integers(images, size=images), minlength=images)
-                for _ in range(min(at_once, count - start))
-            ]
-        )
+        rows = min(at_once, count - start)
+        drawn = generator.integers(images, size=(rows, images))
+        drawn += images * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images)
 
 
 def _pairs(row: Models, control: Models) -> dict[int | None, tuple[Sampled, Sampled]]:

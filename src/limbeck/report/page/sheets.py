@@ -10,6 +10,8 @@ from limbeck.report.page.rows import headline_of
 from limbeck.report.page.shown import Detail, Shown
 from limbeck.report.table import MISSING, aligned, duration, shown_score
 
+MINUS = "\N{MINUS SIGN}"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -96,7 +98,9 @@ def breakdown_sheet(
     }
     if {"plain", "distilled"} <= details.keys():
         ours, plain = (shown.values[details[kind].name] for kind in ("distilled", "plain"))
-        columns[f"{escaped(details['distilled'].name)} − {escaped(details['plain'].name)}"] = [
+        columns[
+            f"{escaped(details['distilled'].name)} {MINUS} {escaped(details['plain'].name)}"
+        ] = [
             _signed(None if a is None or b is None else a - b)
             for a, b in zip(ours, plain, strict=True)
         ]
@@ -185,11 +189,11 @@ def _signed(value: float | None) -> Cell:
 
 def signed(value: float) -> str:
     """A difference with its sign, three decimals."""
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", MINUS)
 
 
 def _percent(value: float | None) -> Cell:
-    return Cell(MISSING if value is None else f"{value:.0%}".replace("-", "−"), value)
+    return Cell(MISSING if value is None else f"{value:.0%}".replace("-", MINUS), value)
 
 
 def _numbers(values: Sequence[float | None]) -> list[Cell]:
@@ -212,7 +216,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _range(row: Compared, findings: Findings) -> str:
     scores = [run.scores[findings.headline] for run in row.runs if findings.headline in run.scores]
-    return f"{min(scores):.3f} – {max(scores):.3f}" if len(scores) > 1 else MISSING
+    return f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else MISSING
 
 
 def _interval(interval: Interval | None) -> str:

@@ -1,0 +1,157 @@
+"""The report of runs that are there: those of a comparison, or what `limbeck fit` has left."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from limbeck.comparison.comparison import Comparison, Controls
+from limbeck.comparison.identity import FREE
+from limbeck.comparison.job import Job, scoring_of, student_in
+from limbeck.comparison.measuring import Finished, measure
+from limbeck.comparison.rows import TEACHER, Row
+from limbeck.comparison.running import Runs
+from limbeck.comparison.scores import Scores
+from limbeck.comparison.study import Study
+from limbeck.recipe import Recipe, value_at
+from limbeck.report.findings import Findings, Kind
+from limbeck.report.page import write_report
+from limbeck.texts import read_text, read_yaml
+
+KEPT = "comparison.json"
+_OWN = ("default_root_dir", "enable_progress_bar", "callbacks", "logger", "plugins")
+
+
+def keep(comparison: Comparison, output: Path) -> None:
+    """Write a comparison into its folder, for a report without its file.
+
+    Args:
+        comparison: The comparison.
+        output: Its folder, which is made where it is missing.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    (output / KEPT).write_text(json.dumps(asdict(comparison), indent=1, default=str) + "\n")
+
+
+def kept(output: Path) -> Comparison:
+    """Read what :func:`keep` wrote."""
+    stated: dict[str, Any] = json.loads(read_text(output / KEPT))
+    return Comparison(**stated | {"controls": Controls(**stated["controls"])})
+
+
+def report(folders: Sequence[Path], output: Path | None = None) -> Findings:
+    """Write the report of a comparison, or of runs that ``limbeck fit`` has left.
+
+    Of single runs the first that has neither methods nor a transfer is the plain student; runs that
+    differ in nothing but the seed are one row. What they predict on their validation images is
+    found out where it is not known.
+
+    Args:
+        folders: The folder of one comparison, or those of runs.
+        output: The folder for ``report.html``, ``report.md`` and ``report.json``. Default (None):
+            that of the comparison, otherwise ``report`` beside the first run.
+
+    Returns:
+        What was found.
+
+    Raises:
+        FileNotFoundError: A folder holds neither a comparison nor a finished run.
+        ValueError: None of the runs is plain.
+    """
+    output = output or folder_for(folders)
+    if _holds_comparison(folders):
+        study = Study(kept(folders[0]), folders[0])
+        finished = study.finished(study.rows())
+    else:
+        finished = _finished(folders, output)
+    scores = Scores(finished.jobs[finished.rows[0].name][0].scoring)
+    findings = measure(finished, scores)
+    write_report(findings, scores.images, output)
+    return findings
+
+
+def folder_for(folders: Sequence[Path]) -> Path:
+    """The folder for a report, where nobody names another one."""
+    return folders[0] if _holds_comparison(folders) else folders[0].parent / "report"
+
+
+def _holds_comparison(folders: Sequence[Path]) -> bool:
+    return len(folders) == 1 and (folders[0] / KEPT).is_file()
+
+
+def _finished(folders: Sequence[Path], output: Path) -> Finished:
+    recipes = {folder: _recipe_of(folder) for folder in folders}
+    plain = next((r for r in recipes.values() if _kind(r) == "plain"), None)
+    if plain is None:
+        raise ValueError(
+            f"none of {', '.join(map(str, folders))} is plain: each has methods or a transfer. "
+            "Give the run of the student without them as well."
+        )
+    by_recipe: dict[str, list[Path]] = {}
+    for folder, recipe in recipes.items():
+        by_recipe.setdefault(json.dumps(_shared(recipe), sort_keys=True), []).append(folder)
+    rows, jobs = [], {}
+    for group in by_recipe.values():
+        row = Row(_name(group), _kind(recipes[group[0]]), (_shared(recipes[group[0]]),))
+        rows.append(row)
+        scoring = {folder: scoring_of(plain, student_in(folder)) for folder in group}
+        jobs[row.name] = [
+            Job(row.name, int(recipes[f].get("seed_everything") or 0), recipes[f], f, scoring[f])
+            for f in group
+        ]
+    rows.sort(key=lambda row: row.kind != "plain")
+    teacher = _teacher(plain, list(recipes.values()), output)
+    with Runs(output / "logs", jobs=1) as runs:
+        runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
+    caution = "Scores are of the validation data, by which recipes may have been chosen."
+    title = f"{len(folders)} runs"
+    return Finished(title, rows, jobs, next(iter(teacher), None), 0.005, [caution])
+
+
+def _recipe_of(run: Path) -> Recipe:
+    for name in ("config.yaml", "summary.json", "student/student.json"):
+        if not (run / name).is_file():
+            raise FileNotFoundError(
+                f"{run} holds neither a comparison nor a finished run: there is no {name} in it. "
+                "Give the folder of a comparison, or of runs that `limbeck fit` has finished."
+            )
+    recipe: Recipe = _stated(read_yaml(run / "config.yaml"))
+    return recipe
+
+
+def _stated(value: Any) -> Any:
+    """A recipe without the keys that are None, which are those that nobody stated."""
+    if isinstance(value, Mapping):
+        return {key: _stated(each) for key, each in value.items() if each is not None}
+    return value
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    """What the runs of a row share."""
+    shared = {key: value for key, value in recipe.items() if key not in FREE}
+    trainer = recipe.get("trainer") or {}
+    shared["trainer"] = {key: value for key, value in trainer.items() if key not in _OWN}
+    shared["data"] = {key: value for key, value in recipe["data"].items() if key != "seed"}
+    return shared
+
+
+def _kind(recipe: Recipe) -> Kind:
+    if value_at(recipe, "model.methods"):
+        return "distilled"
+    return "control" if value_at(recipe, "model.transfer") else "plain"
+
+
+def _name(group: Sequence[Path]) -> str:
+    """What a row is called: its runs' folder, without what tells its seeds apart."""
+    first = group[0]
+    return first.name if len(group) == 1 else f"{first.name} and {len(group) - 1} more"
+
+
+def _teacher(plain: Recipe, recipes: Sequence[Recipe], output: Path) -> list[Job]:
+    stated = next((t for r in recipes if (t := value_at(r, "model.teacher"))), None)
+    if stated is None:
+        return []
+    scoring = scoring_of(plain, plain["model"]["student"])
+    scoring["model"]["teacher"] = stated
+    return [Job(TEACHER, None, None, output / TEACHER, scoring, side="teacher")]
