@@ -40,7 +40,7 @@ def test_rows_without_times_have_no_control_at_equal_time() -> None:
 
 
 def test_the_plain_student_is_trained_for_as_long_as_the_row_took() -> None:
-    rows = named(rows_of(comparison(), {"KD": 1.51, "KD + head": 1.7, "transfer alone": 1.0}))
+    rows = named(rows_of(comparison(), {"KD": 1.51, "KD + head": 1.7}))
     longer = laid_over(rows["plain, time of KD"].recipes)
     assert value_at(longer, "trainer.max_epochs") == 13  # 8 * 1.51, rounded up
     assert value_at(longer, "model.learning_rate.milestones") == [7, 10]
@@ -98,7 +98,7 @@ def test_a_transfer_alone_distils_nothing() -> None:
 
 
 def test_every_row_has_its_own_controls() -> None:
-    rows = rows_of(comparison(), {"KD": 2.0, "KD + head": 2.0, "transfer alone": 1.0})
+    rows = rows_of(comparison(), {"KD": 2.0, "KD + head": 2.0})
     found = {
         row.name: [each.name for each in controls_of(row, rows)]
         for row in rows

@@ -38,7 +38,7 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
     Args:
         comparison: The comparison.
         ratios: How many times as long a step takes as one of the plain student, by the names of
-            distilled rows and of those that transfer alone, as far as that is known.
+            distilled rows, as far as that is known. A step after a transfer is a plain one.
 
     Returns:
         The plain student, the distilled ones, and the controls. A control at equal time is among
@@ -59,8 +59,8 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
     if comparison.controls.equal_time:
         for row in distilled:
             for base in filter(None, (plain, transfers.get(row.name))):
-                if row.name in ratios and (base is plain or base.name in ratios):
-                    factor = max(1.0, ratios[row.name] / ratios.get(base.name, 1.0))
+                if row.name in ratios:
+                    factor = max(1.0, ratios[row.name])
                     name = f"{base.name}, time of {row.name}"
                     rows.append(_longer(comparison, base, name, factor, row.name))
     return rows

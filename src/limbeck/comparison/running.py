@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Lock
 
+import torch
 import yaml
 
 from limbeck.comparison.job import Job
@@ -112,19 +113,10 @@ class Runs:
 
     def _run(self, job: Job, words: Command, number: int) -> None:
         log_path = self.logs / f"{job.folder.name}.log"
-        command = [sys.executable, "-m", "limbeck", *words]
         with self._lock:
             if self._ended:
                 return
-            with log_path.open("ab") as output:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=_environment(number, self.jobs),
-                    start_new_session=True,  # Ctrl-C is handed on once, by end()
-                )
+            process = start(words, log_path, _own_variables(number, self.jobs))
             self._going[id(job)] = process
         code = process.wait()
         with self._lock:
@@ -138,18 +130,38 @@ class Runs:
             )
 
 
-def _environment(number: int, jobs: int) -> dict[str, str]:
-    """The variables of a run; of several at once, each has its share of the cores or a device."""
-    if jobs == 1:
-        return dict(os.environ)
-    import torch
+def start(words: Command, log_path: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start ``limbeck`` in a process of its own.
 
+    Args:
+        words: The words after ``limbeck``.
+        log_path: The file that what it says is added to.
+        variables: What its environment has besides that of this process.
+
+    Returns:
+        The process.
+    """
+    with log_path.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "limbeck", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | variables,
+            start_new_session=True,  # Ctrl-C is handed on once, by Runs.end()
+        )
+
+
+def _own_variables(number: int, jobs: int) -> dict[str, str]:
+    """What the environment of one of several runs at once has: its share of cores, its device."""
+    if jobs == 1:
+        return {}
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     own = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     if devices := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices))))
         own["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % devices]
-    return os.environ | own
+    return own
 
 
 def written(path: Path, recipe: Recipe) -> Path:

@@ -75,8 +75,8 @@ class Study:
         at another step because a machine was busy would be another comparison.
 
         Returns:
-            The ratios, to hundredths, by the names of rows; rows without a finished run are left
-            out, unless the comparison states their ratio.
+            The ratios, to hundredths, by the names of distilled rows; those without a finished run
+            are left out, unless the comparison states their ratio.
         """
         path = self.output / "times.json"
         known: dict[str, float] = json.loads(read_text(path)) if path.exists() else {}
@@ -85,7 +85,7 @@ class Study:
         found = dict(self.comparison.time_ratios)
         for row in rows:
             job, plain = jobs[row.name], jobs[PLAIN]
-            if row.name in found or row.kind == "plain" or row.factor != 1:
+            if row.name in found or row.kind != "distilled":
                 continue
             key = f"{job.folder.name} to {plain.folder.name}"
             trained = ("trained", "finished")

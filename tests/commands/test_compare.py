@@ -1,0 +1,228 @@
+"""``limbeck compare`` and ``limbeck report``, end to end, on networks that train in a second."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from limbeck.cli import main
+from limbeck.comparison import running
+from tests.commands import tiny_recipes
+from tests.commands.conftest import Runs
+
+OUTPUT = Path("runs/mine")
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def in_its_own_process(log_path: Path, folder: Path, variables: dict[str, str], words: Any) -> None:
+    """``limbeck`` with these words, in a process that does not import everything anew."""
+    os.setsid()
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ.update(variables)
+    with log_path.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    running.start = start  # type: ignore[assignment]
+    main(words)
+
+
+class Started:
+    """What a comparison needs of ``subprocess.Popen``."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self.process = process
+
+    def wait(self) -> int | None:
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid or 0, number)
+
+
+def start(words: Sequence[str], log_path: Path, variables: Mapping[str, str]) -> Started:
+    arguments = (log_path.absolute(), Path.cwd(), dict(variables), list(words))
+    process = PROCESSES.Process(target=in_its_own_process, args=arguments)
+    process.start()
+    return Started(process)
+
+
+@pytest.fixture(autouse=True)
+def started_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "start", start)
+
+
+def write(runs: Runs, **more: Any) -> Path:
+    """A comparison of FitNet and a transfer with the plain student, two seeds, short runs."""
+    stated = {
+        "plain": tiny_recipes.plain(max_epochs=1),
+        "rows": {"FitNet": tiny_recipes.taught(runs.teacher / "student")},
+        "seeds": [0, 1],
+        "scored_on": tiny_recipes.shapes(12, 5),
+        "time_ratios": {"FitNet": 1.6},
+    }
+    path = Path("mine.yaml")
+    path.write_text(yaml.safe_dump({**stated, **more}))
+    return path
+
+
+def found(folder: Path = OUTPUT) -> dict[str, Any]:
+    """The report, without what another run would measure anew."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    del report["measured"]
+    return report
+
+
+def states(output: str) -> dict[str, str]:
+    """The state of each run of a dry run's table."""
+    rows = [line.split("│") for line in output.splitlines() if line.startswith("│")]
+    return {row[1].strip(): row[2].strip() for row in rows}
+
+
+@pytest.mark.slow
+def test_a_comparison_from_its_file_to_its_report(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(runs)
+    tiny_recipes.limbeck("compare", path, "--dry-run")
+    assert states(capsys.readouterr().out) == dict.fromkeys(
+        [
+            f"{row}, seed {seed}"
+            for seed in (0, 1)
+            for row in (
+                "plain",
+                "FitNet",
+                "plain, twice as long",
+                "transfer alone",
+                "plain, time of FitNet",
+                "transfer alone, time of FitNet",
+            )
+        ],
+        "missing",
+    )
+    tiny_recipes.limbeck("compare", path, "--weak_teacher")
+    said = capsys.readouterr().out
+    assert "There are 2 seeds" in said
+    report = found()["findings"]
+    assert [row["name"] for row in report["rows"]][:3] == ["teacher", "plain", "FitNet"]
+    steps = {row["name"]: [run["steps"] for run in row["runs"]] for row in report["rows"]}
+    assert steps["plain"] == steps["FitNet"] == steps["transfer alone"] == [4, 4]
+    # One epoch times 1.6 is two whole ones.
+    assert steps["plain, time of FitNet"] == steps["plain, twice as long"] == [8, 8]
+    contrasts = {(each["row"], each["control"]): each for each in report["contrasts"]}
+    assert set(contrasts) == {
+        ("FitNet", control)
+        for control in (
+            "plain",
+            "transfer alone",
+            "plain, time of FitNet",
+            "transfer alone, time of FitNet",
+        )
+    }
+    against_plain = contrasts["FitNet", "plain"]
+    scores = {row["name"]: [run["scores"]["AP"] for run in row["runs"]] for row in report["rows"]}
+    gains = [one - other for one, other in zip(scores["FitNet"], scores["plain"], strict=True)]
+    assert list(against_plain["by_seed"].values()) == pytest.approx(gains, abs=1e-6)
+    # Runs of one recipe are one run: a control that is as long as another one is not trained again.
+    assert len(list((OUTPUT / "runs").glob("*_0_*"))) == 5
+    for name in ("report.html", "report.md"):
+        assert "FitNet" in (OUTPUT / name).read_text()
+
+    written = {p: p.stat().st_mtime_ns for p in (OUTPUT / "runs").rglob("*.safetensors")}
+    before = found()
+    tiny_recipes.limbeck("compare", path, "--weak_teacher")
+    assert {p: p.stat().st_mtime_ns for p in written} == written, "what is finished is taken over"
+    assert found() == before
+    tiny_recipes.limbeck("report", OUTPUT, "--output", "again")
+    assert found(Path("again"))["findings"]["contrasts"] == before["findings"]["contrasts"]
+
+    changed = tiny_recipes.plain(max_epochs=1)
+    changed["model"]["optimizer"] = {"lr": 1.0e-3}
+    capsys.readouterr()
+    tiny_recipes.limbeck("compare", write(runs, plain=changed), "--dry-run")
+    assert set(states(capsys.readouterr().out).values()) == {"missing"}
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_ends_with_the_same_report(runs: Runs, tmp_path: Path) -> None:
+    controls = {"transfer": False, "twice_as_long": False}
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    reports = []
+    for folder in folders:
+        folder.mkdir()
+        os.chdir(folder)
+        words = ("compare", str(write(runs, controls=controls)), "--weak_teacher")
+        if folder.name == "killed":
+            for ended in (1, 2, 4):  # models that are scored
+                process = start(words, folder / "log", {}).process
+                while process.is_alive() and _scored() < ended:
+                    time.sleep(0.01)
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+        tiny_recipes.limbeck(*words)
+        reports.append((OUTPUT / "report.json").read_text().partition('"measured"')[0])
+    assert reports[0] == reports[1]
+
+
+def _scored() -> int:
+    return len(list((OUTPUT / "runs").glob("*/predictions/*.safetensors")))
+
+
+@pytest.mark.slow
+def test_a_weak_teacher_stops_the_comparison_before_anything_is_distilled(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    untrained = tiny_recipes.detector()
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, teacher=untrained, seeds=[0]))
+    assert not list((OUTPUT / "runs").glob("fitnet*"))
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_with_what_it_said(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tiny_recipes.plain(max_epochs=1)
+    plain["data"]["train"]["init_args"]["count"] = 1  # less than a batch
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, plain=plain, seeds=[0]), "--weak_teacher")
+    said = capsys.readouterr().err
+    assert "plain, seed 0 has failed (exit 1)" in said
+    assert "What was trained is kept" in said
+
+
+@pytest.mark.slow
+def test_a_report_of_runs_that_fit_has_left(runs: Runs) -> None:
+    tiny_recipes.limbeck("report", runs.teacher, runs.taught, "--output", "report")
+    report = found(Path("report"))["findings"]
+    assert {row["name"]: row["kind"] for row in report["rows"]} == {
+        "teacher": "teacher",
+        "plain": "plain",
+        "taught": "distilled",
+    }
+
+
+def test_runs_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    assert "holds neither a comparison nor a finished run" in capsys.readouterr().err
+
+
+def test_a_bad_recipe_is_refused_before_anything_is_trained(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tiny_recipes.plain(max_epohcs=1)
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, plain=plain))
+    assert "max_epohcs" in capsys.readouterr().err
+    assert not (OUTPUT / "runs").exists()
