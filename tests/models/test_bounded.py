@@ -50,10 +50,13 @@ def test_a_network_beyond_its_weights_takes_no_memory(build: Build) -> None:
 
 
 def test_buffers_are_counted() -> None:
-    module = nn.Module()
-    with pytest.raises(ValueError, match="or 5004 tensors"), bounded({"a": torch.zeros(2)}):
+    def build() -> None:
+        module, value = nn.Module(), torch.zeros(1)
         for number in range(5005):
-            module.register_buffer(f"n{number}", torch.zeros(1))
+            module.register_buffer(f"n{number}", value)
+
+    with bounded({"a": torch.zeros(2)}), pytest.raises(ValueError, match="or 5004 tensors"):
+        build()
 
 
 BUILDS = {

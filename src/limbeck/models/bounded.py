@@ -67,11 +67,11 @@ def bounded(tensors: Tensors) -> Iterator[None]:
             handle.remove()
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within, an operation whose result would have more bytes is refused; others are run."""
 
     def __init__(self, most: int, refused: ValueError) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = most
         self.refused = refused
 
@@ -89,7 +89,8 @@ def _bytes(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> in
     shapes = [each for each in args if isinstance(each, list) and each and _are_sides(each)]
     values = max([1, *map(math.prod, shapes)])
     try:
-        joint = math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in given)))
+        shape = torch.broadcast_shapes(*(tensor.shape for tensor in given))  # type: ignore[no-untyped-call]
+        joint = math.prod(shape)
     except RuntimeError:  # it does not go element by element
         joint = max(tensor.numel() for tensor in given)
     types = [tensor.dtype for tensor in given] or [torch.get_default_dtype()]
