@@ -8,8 +8,8 @@ and the checksum of the weights.
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch import nn
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
-from limbeck.models.bounded import bounded
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
+from limbeck.models.sizes import BoundedOperations, bounded_size
 from limbeck.models.state_dicts import load_strictly
 
 _LONGEST_HEADER = 1 << 24
@@ -200,7 +200,7 @@ def _is_broken(tensor: torch.Tensor) -> bool:
 def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
     """The model that a card describes, which is not larger than its weights."""
     try:
-        with nullcontext() if trust else bounded(tensors):
+        with nullcontext() if trust else _bounded(tensors):
             return card.build.make(trust=trust)
     except ValueError as error:
         raise ValueError(f"{card.path}: build: {str(error)[:2000]}") from error
@@ -209,6 +209,22 @@ def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
             f"{card.path}: build: {card.build.class_path} does not take its init_args "
             f"({type(error).__name__}: {str(error)[:2000]}). Save the student anew."
         ) from error
+
+
+@contextmanager
+def _bounded(tensors: Tensors) -> Iterator[None]:
+    """Refuse to build a model that is much larger than its weights, before it takes the memory.
+
+    Constructors make some parts that they do not keep, such as a trunk's own head.
+    """
+    most = 120_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
+    most_tensors = 5_000 + 4 * len(tensors)
+    refusal = ValueError(
+        f"its init_args make a network of more than {most} values or {most_tensors} tensors, "
+        f"expected the {len(tensors)} tensors of {WEIGHTS}. Save the student anew."
+    )
+    with bounded_size(most, most_tensors, refusal), BoundedOperations(4 * most, refusal):
+        yield
 
 
 def _kept_part(model: nn.Module, made: nn.Module) -> nn.Module:
