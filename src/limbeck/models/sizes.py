@@ -83,8 +83,9 @@ def _bytes(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> in
     except RuntimeError:  # it does not go element by element
         joint = max(tensor.numel() for tensor in given)
     types = [tensor.dtype for tensor in given] or [torch.get_default_dtype()]
-    size: int = max(kind.itemsize for kind in (kwargs.get("dtype") or types[0], *types))
-    return size * (stated * joint if operation is _REPEAT else max(stated, joint))
+    size = max(kind.itemsize for kind in (kwargs.get("dtype") or types[0], *types))
+    values = stated * joint if operation is _REPEAT else max(stated, joint)
+    return int(size * values)
 
 
 def _are_sides(values: list[Any]) -> bool:
