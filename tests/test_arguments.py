@@ -109,7 +109,7 @@ def test_what_suits_is_taken() -> None:
         ({"a": {"depths": [1, -(10**8)]}}, r"args\.depths has the number -100000000"),
         ({"std": [float("nan")]}, r"args\.std has the number nan"),
         ({"std": float("inf")}, "the number inf, expected a number up to 10000000"),
-        ({"min_size": 100_000}, r"args\.min_size has the number 100000, .* up to 4096"),
+        ({"min_size": 100_000}, r"args\.min_size has the number 100000, .* up to 8192"),
         ({"sizes": [[1] * 10_001]}, r"args\.sizes has 10001 values, expected at most 10000"),
     ],
 )

@@ -16,9 +16,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
 
-# Far above what any model has; a longer side of images takes more memory than there is.
-_MOST = 10_000_000
-_LONGEST_SIDE = 4096
+from limbeck.ranges import SIDE
+
+_MOST = 10_000_000  # far above what any model has
 _LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
 _ADVICE = "Save the student anew."
@@ -110,7 +110,7 @@ def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
                 f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}. "
                 f"{_ADVICE}"
             )
-        most = _LONGEST_SIDE if key in _SIDES else _MOST
+        most = SIDE.most if key in _SIDES else _MOST
         if isinstance(value, int | float) and not abs(value) <= most:
             raise ValueError(
                 f"{where}.{key} has the number {shown(value)}, expected a number up to {most}. "

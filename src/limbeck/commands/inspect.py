@@ -26,13 +26,13 @@ from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
 from limbeck.models.card import CARD
-from limbeck.ranges import COUNT, Range, refuse_outside
+from limbeck.ranges import COUNT, SIDE, Range, refuse_outside
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 from limbeck.terminal import Table, say
 
 RECIPES = (".yaml", ".yml")
-_RANGES = {"size": Range(1, 8192), "depth": Range(0), "images": COUNT}
+_RANGES = {"size": SIDE, "depth": Range(0), "images": COUNT}
 
 
 def run(arguments: Sequence[str]) -> None:
