@@ -4,7 +4,16 @@ from typing import Any, Literal
 
 import pytest
 
-from limbeck.arguments import items, refuse_absurd, refuse_misfits, shown, suits
+from limbeck.arguments import (
+    importable_name,
+    items,
+    plain_value,
+    refuse_absurd,
+    refuse_misfits,
+    shown,
+    suits,
+)
+from limbeck.models import BasicBlocks, Classifier
 
 
 @dataclass
@@ -100,7 +109,7 @@ def test_what_suits_is_taken() -> None:
         ({"a": {"depths": [1, -(10**8)]}}, r"args\.depths has the number -100000000"),
         ({"std": [float("nan")]}, r"args\.std has the number nan"),
         ({"std": float("inf")}, "the number inf, expected a number up to 10000000"),
-        ({"min_size": 100_000}, r"args\.min_size has the number 100000, .* up to 4096"),
+        ({"min_size": 100_000}, r"args\.min_size has the number 100000, .* up to 8192"),
         ({"sizes": [[1] * 10_001]}, r"args\.sizes has 10001 values, expected at most 10000"),
     ],
 )
@@ -125,3 +134,22 @@ def test_values_come_with_the_nearest_key() -> None:
 def test_what_is_shown_is_short() -> None:
     assert len(shown({"a": ["b" * 10_000] * 1000})) < 1000
     assert shown("limbeck.models.RetinaNet") == "'limbeck.models.RetinaNet'"
+
+
+def test_a_class_goes_by_the_shortest_name_that_means_it() -> None:
+    class Local:
+        pass
+
+    assert importable_name(Classifier) == "limbeck.models.Classifier"
+    assert importable_name(Kept) == f"{__name__}.Kept"
+    assert importable_name(Local) is None
+
+
+def test_plain_values_are_those_that_json_gives_back() -> None:
+    blocks = BasicBlocks((1, 2), (8, 16))
+    assert plain_value({"network": blocks, "mean": (0.5, None)}) == {
+        "network": {"depths": [1, 2], "widths": [8, 16], "stem_stride": 4},
+        "mean": [0.5, None],
+    }
+    with pytest.raises(TypeError):
+        plain_value({1, 2})

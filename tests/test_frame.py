@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from limbeck.frame import Frame, foreground_classes, network_frame, own_size
+from limbeck.frame import Frame, explained_size, foreground_classes, network_frame, own_size
 from tests import small_models, tiny_models
 
 
@@ -131,3 +131,12 @@ def test_the_classes_of_detectors_are_known_without_the_background():
     assert {foreground_classes(detector) for detector in detectors} == {small_models.CLASSES}
     assert foreground_classes(tiny_models.detector()) == 5
     assert foreground_classes(small_models.resnet()) is None
+
+
+def test_an_error_about_input_that_is_no_images_stays_what_it_is():
+    pixels = {"pixel_values": torch.rand(1, 3, 8, 8)}  # as Hugging Face's models take them
+    with (
+        pytest.raises(ValueError, match="mine"),
+        explained_size("student", nn.Linear(1, 1), pixels),
+    ):
+        raise ValueError("mine")

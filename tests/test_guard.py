@@ -150,6 +150,8 @@ def test_an_evaluator_takes_boxes_without_area() -> None:
 
 
 def test_the_image_is_named() -> None:
-    _, targets = batch(**labels([0]), image_id=torch.tensor(7))
-    with pytest.raises(ValueError, match=re.escape("targets[1] (image_id 7): targets have the")):
-        refuse_bad_targets(targets, 3)
+    said = re.escape("targets[1] (image_id 7): targets have the")
+    for number in (torch.tensor(7), 7, "7"):  # the last ones in a dataset of somebody's own
+        _, targets = batch(**labels([0]), image_id=number)
+        with pytest.raises(ValueError, match=said):
+            refuse_bad_targets(targets, 3)

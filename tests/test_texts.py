@@ -59,6 +59,10 @@ def merges(levels: int) -> str:
         ("a: \0", r"is no YAML of plain values: .* not allowed"),
         ("a: *b", r"is no YAML of plain values: .*alias"),
         ("a: 2026-13-45", r"is no YAML of plain values: month must be"),
+        ("a: !!timestamp soon", r"is no YAML of plain values: a value is not what its tag says"),
+        ("a: !!int ''", r"is no YAML of plain values: a value is not what its tag says"),
+        ("a: !!bool perhaps", r"is no YAML of plain values: a value is not what its tag says"),
+        (f"a: !!int '{'1:' * 100_000}1'", r"has a number of 200,001 characters in line 1"),
         ("a: !!python/name:os.system ", r"is no YAML of plain values: .*constructor"),
     ],
 )

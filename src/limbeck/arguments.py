@@ -1,4 +1,4 @@
-"""Whether plain values, as a file has them, suit the arguments of a class.
+"""Classes and their arguments as plain values, which is how a file has them.
 
 What stands in a student's folder is data from anywhere. Before a class gets its arguments from it,
 they are compared with the types of its signature, and with sizes that no model has.
@@ -6,21 +6,63 @@ they are compared with the types of its signature, and with sizes that no model 
 
 import dataclasses
 import inspect
+import json
 import math
+import operator
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
 
-# Far above what any model has; a longer side of images takes more memory than there is.
-_MOST = 10_000_000
-_LONGEST_SIDE = 4096
+from limbeck.ranges import SIDE
+
+_MOST = 10_000_000  # far above what any model has
 _LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
 _ADVICE = "Save the student anew."
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
+
+
+def importable_name(made: type) -> str | None:
+    """The shortest dotted name by which a class is imported again.
+
+    A package may hand on what a module of it holds.
+
+    Args:
+        made: The class.
+
+    Returns:
+        The name. None: there is none, as for a class of a script, or one within a function.
+    """
+    find = operator.attrgetter(made.__qualname__)
+    parts = made.__module__.split(".")
+    for depth in range(1, len(parts) + 1):
+        module = ".".join(parts[:depth])
+        try:
+            found = find(sys.modules[module])
+        except (AttributeError, KeyError):
+            continue
+        if found is made and module != "__main__":
+            return f"{module}.{made.__qualname__}"
+    return None
+
+
+def plain_value(value: Any) -> Any:
+    """A value as JSON gives it back: tuples become lists, and dataclasses become mappings.
+
+    Args:
+        value: Numbers, strings, None, and sequences, mappings and dataclasses of these.
+
+    Returns:
+        The value, of numbers, strings, None, lists and mappings alone.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+    """
+    return json.loads(json.dumps(value, default=dataclasses.asdict))
 
 
 def refuse_misfits(maker: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
@@ -68,7 +110,7 @@ def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
                 f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}. "
                 f"{_ADVICE}"
             )
-        most = _LONGEST_SIDE if key in _SIDES else _MOST
+        most = SIDE.most if key in _SIDES else _MOST
         if isinstance(value, int | float) and not abs(value) <= most:
             raise ValueError(
                 f"{where}.{key} has the number {shown(value)}, expected a number up to {most}. "

@@ -134,8 +134,10 @@ def explained_size(side: str, model: nn.Module, images: Any) -> Iterator[None]:
         yield
     except (AssertionError, RuntimeError, ValueError) as error:
         own = own_size(model)
+        if own is None or isinstance(error, torch.OutOfMemoryError):
+            raise  # images may be anything that such a model takes
         sizes = {tuple(image.shape[-2:]) for image in images}
-        if own is None or sizes == {own} or isinstance(error, torch.OutOfMemoryError):
+        if sizes == {own}:
             raise
         height, width = own
         found = ", ".join(f"{of_image[0]} x {of_image[1]}" for of_image in sorted(sizes))

@@ -266,8 +266,10 @@ def _mistake(kind: str, box: list[float], label: int, num_classes: int | None) -
 
 
 def _named(number: int, target: Mapping[str, Any]) -> str:
-    known = target.get("image_id")
-    return f"targets[{number}]" + ("" if known is None else f" (image_id {int(known)})")
+    known = target.get("image_id")  # of a user's own dataset it may be anything, such as a text
+    if isinstance(known, Tensor):
+        known = known.tolist()
+    return f"targets[{number}]" + ("" if known is None else f" (image_id {known})")
 
 
 def _short(dtype: torch.dtype) -> str:

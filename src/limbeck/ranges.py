@@ -38,6 +38,7 @@ POSITIVE = Range(0, open=True, most=math.inf, open_above=True)
 NOT_NEGATIVE = Range(0, most=math.inf, open_above=True)
 SHARE = Range(0, 1)
 COUNT = Range(1)
+SIDE = Range(1, 8192)  # of images, in pixels: longer ones take more memory than there is
 
 
 def refuse_outside(

@@ -82,7 +82,8 @@ def load_yaml(text: str, origin: str, loader: Any) -> Any:
     check_yaml(text, origin)
     try:
         return yaml.load(text, Loader=loader)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a date that there is not
+    # Of a date that there is not, or of a tag whose text is none: PyYAML does not look first.
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError) as error:
         raise _no_yaml(origin, error) from None
 
 
@@ -160,8 +161,8 @@ def _line(event: Any) -> int:
 
 
 def _check_number(event: Any) -> None:
-    value = event.value
-    if event.implicit[0] and len(value) > _LONGEST_NUMBER and not value.strip("+-0123456789.:_eE"):
+    value, is_text = event.value, event.implicit[1]  # quoted, and no tag says otherwise
+    if not is_text and len(value) > _LONGEST_NUMBER and not value.strip("+-0123456789.:_eE"):
         raise _UnboundedError(
             f"has a number of {len(value):,} characters in line {_line(event)}: "
             f"expected at most {_LONGEST_NUMBER}."
@@ -173,5 +174,7 @@ def _no_yaml(origin: str, error: Exception) -> ValueError:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None)
     mark = getattr(error, "problem_mark", None)
     line = f", in line {mark.line + 1}" if mark is not None else ""
+    if isinstance(error, LookupError | AttributeError):
+        problem = "a value is not what its tag says"
     said = problem or str(error).partition("\n")[0]
     return ValueError(f"{origin} is no YAML of plain values: {said}{line}. Mend it.")

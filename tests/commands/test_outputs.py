@@ -56,6 +56,8 @@ def test_what_can_be_written_is_taken(name: str, folder: bool, places: Path) -> 
         (("inspect", "r.yaml", "--images=0"), "--images is 0; expected"),
         (("anchors", "r.yaml", "--count=0"), "--count is 0; expected"),
         (("anchors", "r.yaml", "--image_size=[0,0]"), "--image_size is [0, 0]; expected"),
+        (("predict", "s", "x", "--threshold=40"), "--threshold is 40.0; expected a number: 0 or"),
+        (("predict", "s", "x", "--output=file"), "--output file is no folder"),
         (("quickstart", "--seed=-1"), "--seed is -1; expected"),
         (("quickstart", "--output=file/out"), "--output file is no folder"),
     ],

@@ -305,7 +305,16 @@ def test_a_folder_that_cannot_be_written_is_named(
     photographs()
     Path("file").touch()
     words = (runs.taught / "student", "pictures", "--output", "file")
-    assert_refused(capsys, "the results cannot be kept in file (", *words)
+    assert_refused(capsys, "--output file is no folder. Expected a folder", *words)
+
+
+def test_images_of_one_name_in_two_folders_are_classified() -> None:
+    save_classifier({})
+    for folder in ("cats", "dogs"):
+        Path(folder).mkdir()
+        PIL.Image.new("RGB", (64, 64)).save(f"{folder}/1.png")
+    tiny_recipes.limbeck("predict", SAVED, "cats", "dogs")
+    assert list(results()) == ["cats/1.png", "dogs/1.png"]
 
 
 def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:

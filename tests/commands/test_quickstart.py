@@ -79,3 +79,12 @@ def test_an_earlier_quickstart_is_moved_aside() -> None:
     assert (aside / "table.md").read_text() == "earlier"
     verb.make_room(Path("out"))  # there is nothing to move
     assert list(Path().iterdir()) == [aside]
+
+
+def test_a_folder_of_anything_else_stays_where_it_is() -> None:
+    Path("photographs").mkdir()
+    Path("photographs/a.jpg").touch()
+    for output in (Path("photographs"), Path()):
+        with pytest.raises(FileExistsError, match=r"which no quickstart has written"):
+            verb.make_room(output)
+    assert Path("photographs/a.jpg").exists()

@@ -1,6 +1,8 @@
 """Files of MATLAB's, as scipy writes and reads them, and damaged ones."""
 
 import contextlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
+from limbeck.data import matlab
 from limbeck.data.matlab import read_matlab
 
 
@@ -84,3 +87,39 @@ def test_other_things_are_refused(tmp_path, content, message):
     savemat(tmp_path / "other.mat", content)
     with pytest.raises(ValueError, match=message):
         read_matlab(tmp_path / "other.mat")
+
+
+def element(kind, data):
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def compressed(data):
+    packed = zlib.compress(data, 1)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def column(kind, count, data):
+    """A matrix of that class, with ``count`` rows."""
+    flags, shape = struct.pack("<II", kind, 0), struct.pack("<ii", count, 1)
+    return element(14, element(6, flags) + element(5, shape) + element(1, b"a") + data)
+
+
+def refusal(tmp_path, *variables):
+    path = tmp_path / "bomb.mat"
+    path.write_bytes(bytes(124) + b"\x00\x01IM" + b"".join(variables))
+    with pytest.raises(ValueError, match=r"^it ") as error:
+        read_matlab(path)
+    return str(error.value)
+
+
+def test_what_is_left_of_the_bound_may_be_nothing(tmp_path, monkeypatch):
+    # The first variable uses up all of it, and zlib takes a bound of 0 for none.
+    first, second = (column(9, n, element(2, bytes(n))) for n in (800, 4000))
+    monkeypatch.setattr(matlab, "_MOST_BYTES", len(first))
+    assert "unpacks to more" in refusal(tmp_path, compressed(first), compressed(second))
+
+
+def test_cells_that_are_empty_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(matlab, "_MOST_MATRICES", 100)
+    cells = column(1, 100, struct.pack("<II", 14, 0) * 100)  # which are in a matrix themselves
+    assert "matrices and cells" in refusal(tmp_path, compressed(cells))

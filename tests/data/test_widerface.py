@@ -177,6 +177,7 @@ def test_lists_that_are_missing_or_damaged_are_named(root):
         ("\n4\n", "\n5\n", r"line 1: 0--Parade/a\.jpg has 5 faces, but what .* not 5 lines of the"),
         ("3 4 10 12 ", "3 4 10 ", r"line 1: .*not 4 lines of the 10 integers x y w h blur"),
         ("3 4 10 12 ", "3 4 10 x ", r"line 1: .*not 4 lines of the 10 integers"),
+        ("3 4 10 12 ", "3 4 10 99999999999999999999 ", r"line 1: .*not 4 lines of the 10 integers"),
         ("1 2 3 4 0 0 0 0 0 0\n", "", r"line 10: 9--Press/c\.jpg has 1 faces, but"),
         ("/b.jpg", "/a.jpg", r"line 7: 0--Parade/a\.jpg comes twice"),
         ("9--Press/c.jpg\n1\n", "c.jpg\n1\n", r"line 10: the image 'c\.jpg' has '1' faces"),

@@ -18,6 +18,7 @@ from limbeck.models import (
     Classifier,
     FasterRCNN,
     RetinaNet,
+    YOLOv2,
     load_student,
     save_student,
 )
@@ -405,3 +406,9 @@ def test_minus_infinity_stands_in_masks(classifier, tmp_path: Path) -> None:
     classifier.network.fc.bias.data[1] = float("-inf")
     save_student(classifier, tmp_path)
     assert load_student(tmp_path).network.fc.bias[1] == float("-inf")
+
+
+def test_the_largest_images_that_may_be_trained_on_are_no_absurd_ones(tmp_path: Path) -> None:
+    student = YOLOv2(0.15, num_classes=2, image_size=(8192, 32))
+    save_student(student, tmp_path)
+    assert load_student(tmp_path).image_size == (8192, 32)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from limbeck.data import ClassificationAugmentation
 from limbeck.models import Build, load_student
 from limbeck.training.export import TrainingTime
 from limbeck.training.module import DistillationModule
+from limbeck.training.writing import UNWRITTEN
 from tests import tiny_models
 from tests.training import tiny_runs
 
@@ -65,6 +67,16 @@ def test_a_student_that_could_not_be_exported_is_refused_before_it_is_trained(
     module.student_build = Build(f"{__name__}.Unknown", {"width": 6})
     tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path)
     assert isinstance(load_student(tmp_path / "student", trust=True), Unknown)
+
+
+def test_a_disk_without_room_for_temporary_files_costs_the_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/none")
+    module = DistillationModule(tiny_models.classifier())
+    tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path, max_steps=1)
+    assert not UNWRITTEN
+    load_student(tmp_path / "student")
 
 
 def test_a_torchvision_student_is_exported_from_python_too(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.frame import Extent
 from limbeck.models import YOLOv2
 from limbeck.models.detection.grid.yolov2 import VOC_ANCHORS
-from limbeck.ranges import Range, refuse_outside
+from limbeck.ranges import SIDE, Range, refuse_outside
 from limbeck.terminal import Table, say
 
-_RANGES = {"count": Range(1, 1000), "image_size": Range(1, 8192)}
+_RANGES = {"count": Range(1, 1000), "image_size": SIDE}
 _OF_VOC = YOLOv2.numerics["image_size"]  # what VOC's anchors are for
 
 

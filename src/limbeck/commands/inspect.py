@@ -25,13 +25,14 @@ from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student
-from limbeck.ranges import COUNT, Range, refuse_outside
+from limbeck.models.card import CARD
+from limbeck.ranges import COUNT, SIDE, Range, refuse_outside
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 from limbeck.terminal import Table, say
 
 RECIPES = (".yaml", ".yml")
-_RANGES = {"size": Range(1, 8192), "depth": Range(0), "images": COUNT}
+_RANGES = {"size": SIDE, "depth": Range(0), "images": COUNT}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -135,7 +136,7 @@ def models_of(target: str) -> dict[str, nn.Module]:
     """
     if target.endswith(RECIPES):
         return models_in(Path(target))
-    if (Path(target) / "student.json").is_file():
+    if (Path(target) / CARD).is_file():
         return {target: load_student(Path(target))}
     library, _, name = target.rpartition(":")
     if library == "timm" and timm.is_model(name):
@@ -228,7 +229,8 @@ def landmark_table(model: nn.Module, size: tuple[int, int], title: str) -> Table
     Returns:
         The table.
     """
-    table = _table(title, "landmark", "tap", "value", "shape", "stride")
+    heads = ("landmark", "tap", "value", "shape", "stride")
+    table = Table(*heads, title=title, title_justify="left")
     known = landmarks(model)
     taps = Taps(model, known)
     try:
@@ -253,18 +255,11 @@ def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) 
     Returns:
         The table.
     """
-    table = _table(title, "path", "module", "calls", "shape", "stride")
+    heads = ("path", "module", "calls", "shape", "stride")
+    table = Table(*heads, title=title, title_justify="left")
     for place in places(model, size):
         if place.path.count(".") < depth:
             table.add_row(place.path, place.kind, str(place.calls), *_describe(place.shapes, size))
-    return table
-
-
-def _table(title: str, *heads: str) -> Table:
-    """Paths are there to be copied: they are folded, never cut."""
-    table = Table(title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="fold")
     return table
 
 
@@ -324,7 +319,8 @@ def weights_table(contents: Contents) -> Table:
     """The names, shapes and types of what a weights file holds."""
     state = contents.tensors
     count = sum(tensor.numel() for tensor in state.values())
-    table = _table(f"{len(state)} tensors, {count / 1e6:.2f} M values", "name", "shape", "type")
+    title = f"{len(state)} tensors, {count / 1e6:.2f} M values"
+    table = Table("name", "shape", "type", title=title, title_justify="left")
     for name, tensor in state.items():
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         table.add_row(name, shape, str(tensor.dtype).removeprefix("torch."))

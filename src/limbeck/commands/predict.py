@@ -10,10 +10,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
 
+from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.parsing import VerbParser
 from limbeck.data.augmentation import Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, Task, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut
@@ -21,6 +22,7 @@ from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.models.card import read_card
 from limbeck.names import file_names, folded
+from limbeck.ranges import SHARE, refuse_outside
 from limbeck.report import detection_picture
 from limbeck.report.style import is_replaceable
 
@@ -36,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
     parser.add_argument("images", nargs="+", type=Path, help="Image files, or folders of them.")
     predict(**parser.parse_args(arguments[1:]).as_dict())
@@ -65,8 +67,12 @@ def predict(
 
     Raises:
         FileExistsError: A result would replace an image, or a file that is no earlier result.
-        ValueError: An image could not be read. The results of the others are written.
+        PermissionError: The output folder cannot be made, or not be written to.
+        ValueError: An image could not be read: the results of the others are written. Or the
+            threshold is no score.
     """
+    refuse_outside({"threshold": SHARE}, {"threshold": threshold}, "--")
+    refuse_unwritable_target(output, "--output", folder=True)
     model = load_student(student, trust=trust)
     card = read_card(student)
     classes = list(card.classes)
@@ -78,7 +84,7 @@ def predict(
     paths = image_files(images)
     pictures = picture_files(paths, output) if takes_list(model) else {}
     refuse_replacing(paths, [*pictures.values(), output / RESULTS])
-    make_folder(output)
+    output.mkdir(parents=True, exist_ok=True)
     predictions, unreadable = {}, 0
     for path in paths:
         try:
@@ -100,20 +106,6 @@ def predict(
     log.info("%d images: %s", len(predictions), target)
     if unreadable:
         raise ValueError(f"{unreadable} of {unreadable + len(predictions)} images were unreadable.")
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for the results, or say why there is none that can be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = None if os.access(folder, os.W_OK | os.X_OK) else "it may not be written to"
-    except OSError as error:
-        reason = str(error)
-    if reason is not None:
-        raise PermissionError(
-            f"the results cannot be kept in {folder} ({reason}). Choose another folder with "
-            "--output, or free this one."
-        )
 
 
 def write_whole(target: Path, text: str) -> None:
@@ -139,7 +131,6 @@ def image_files(paths: list[Path]) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no image.
-        ValueError: Two images have the same name, and their pictures would have it, too.
     """
     found = []
     for path in paths:
@@ -154,17 +145,28 @@ def image_files(paths: list[Path]) -> list[Path]:
         raise FileNotFoundError(
             f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
         )
-    (stem, count), *_ = Counter(file.stem for file in found).most_common(1)
+    return found
+
+
+def picture_files(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """The picture that is drawn of each image, another one for each on every disk.
+
+    Args:
+        paths: The images.
+        output: The folder of the pictures.
+
+    Returns:
+        The pictures by their images.
+
+    Raises:
+        ValueError: Two images have the same name, so that nobody could tell their pictures apart.
+    """
+    (stem, count), *_ = Counter(path.stem for path in paths).most_common(1)
     if count > 1:
         raise ValueError(
             f"{count} images are called {stem!r}: their pictures would overwrite each other. Give "
             "them in separate calls with an --output of their own."
         )
-    return found
-
-
-def picture_files(paths: Iterable[Path], output: Path) -> dict[Path, Path]:
-    """The picture that is drawn of each image, another one for each on every disk."""
     names = file_names({path: f"{path.stem}.png" for path in paths})
     return {path: output / name for path, name in names.items()}
 

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 SIDE = 96  # pixels, of the generated images
 BATCH = 16
 STEPS = 500
+WRITTEN = {
+    *("teacher", "plain", "distilled", "plain_equal_time"),
+    *("table.md", "table.json", "losses.png", "detections.png"),
+}
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,24 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
 
 
 def make_room(output: Path) -> None:
-    """Move an earlier quickstart in ``output`` aside, so that nothing that was trained is lost."""
-    if output.exists():
+    """Move an earlier quickstart in ``output`` aside, so that nothing that was trained is lost.
+
+    Args:
+        output: The folder that is to be free.
+
+    Raises:
+        FileExistsError: There is something else in the folder.
+    """
+    output = output.resolve()
+    inside = [path.name for path in output.iterdir()] if output.exists() else []
+    others = sorted(set(inside) - WRITTEN)
+    if others:
+        raise FileExistsError(
+            f"--output {output} holds {', '.join(others[:3])}, which no quickstart has written. "
+            "Expected a folder for its results alone. Give another one, such as "
+            f"{output / 'quickstart'}."
+        )
+    if inside:
         made = time.strftime("%Y%m%d-%H%M%S", time.localtime(output.stat().st_mtime))
         aside = output.with_name(f"{output.name}-{made}")
         output.rename(aside)

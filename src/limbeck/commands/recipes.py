@@ -63,7 +63,9 @@ def show_all() -> None:
 
 def _purpose(path: Path) -> str:
     """The second comment of a recipe, which says what it does; the first is how it is run."""
-    comments = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    comments = [
+        line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#")
+    ]
     return comments[1] if len(comments) > 1 else ""
 
 
@@ -73,7 +75,7 @@ def show(name: str) -> None:
     Args:
         name: The recipe's name, as `limbeck recipes list` gives it.
     """
-    yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text())
+    yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text("utf-8"))
     say(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
 
 

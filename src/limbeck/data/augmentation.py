@@ -1,11 +1,8 @@
 """The base class of every augmentation, and how one is written into a student's card and read."""
 
-import dataclasses
 import inspect
-import json
 import pkgutil
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -13,7 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torchvision.transforms import v2
 
-from limbeck.arguments import refuse_absurd, refuse_misfits, shown
+from limbeck.arguments import (
+    importable_name,
+    plain_value,
+    refuse_absurd,
+    refuse_misfits,
+    shown,
+)
 from limbeck.data.base import Task
 
 Transform = Callable[..., Any]
@@ -118,14 +121,15 @@ def to_recipe(augmentation: Augmentation) -> dict[str, Any]:
     kind = type(augmentation)
     arguments = augmentation.arguments()
     try:
-        plain = json.loads(json.dumps(arguments, default=dataclasses.asdict))
+        plain = plain_value(arguments)
     except TypeError as error:
         raise ValueError(
             f"the arguments of {kind.__name__} cannot be written into the exported student "
             f"({error}): {arguments}. Expected plain values; override the method `arguments` so "
             "that it gives such."
         ) from error
-    return {"class_path": _class_path(kind), "init_args": plain}
+    path = importable_name(kind) or f"{kind.__module__}.{kind.__qualname__}"
+    return {"class_path": path, "init_args": plain}
 
 
 def from_recipe(
@@ -191,13 +195,3 @@ def _augmentation(path: str, *, trust: bool) -> type[Augmentation]:
     if not trust and not kind.__module__.startswith("limbeck.data."):
         raise untrusted
     return kind
-
-
-def _class_path(kind: type) -> str:
-    """The shortest dotted name by which the class can be imported."""
-    parts = kind.__module__.split(".")
-    for length in range(1, len(parts)):
-        package = ".".join(parts[:length])
-        if getattr(sys.modules.get(package), kind.__name__, None) is kind:
-            return f"{package}.{kind.__name__}"
-    return f"{kind.__module__}.{kind.__qualname__}"

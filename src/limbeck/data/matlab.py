@@ -6,6 +6,7 @@ compiled code that trusts the lengths in a file, and ends the process where one 
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ _CELL, _CHAR, _NUMERIC = 1, 4, range(6, 16)  # classes of matrices
 _HEADER = 128
 _MOST_BYTES = 2**28  # unpacked, together; the largest file of WIDER FACE has 20 MB
 _MOST_LEVELS = 8  # of cells in cells; WIDER FACE has two
+_MOST_MATRICES = 2**20  # in a file: an empty one has 8 bytes there, and takes 100 and some time
 
 
 def read_matlab(path: Path) -> dict[str, Value]:
@@ -45,6 +47,7 @@ def read_matlab(path: Path) -> dict[str, Value]:
         raise ValueError("it is no file of MATLAB's version 5 (save it with -v7, not -v7.3)")
     variables: dict[str, Value] = {}
     reader, left = _Reader(content[_HEADER:], order), _MOST_BYTES
+    budget = iter(range(_MOST_MATRICES))
     while reader.place < len(reader.content):
         kind, data = reader.element()
         if kind == _COMPRESSED:
@@ -53,19 +56,18 @@ def read_matlab(path: Path) -> dict[str, Value]:
             kind, data = _Reader(unpacked, order).element()
         if kind != _MATRIX:
             raise ValueError(f"it has an element of the type {kind} where a matrix should be")
-        name, value = _matrix(data, order, 0)
+        name, value = _matrix(data, order, budget, 0)
         variables[name] = value
     return variables
 
 
 def _unpack(data: bytes, most: int) -> bytes:
     """Of a variable that is compressed, ``most`` bytes at most."""
-    unpacker = zlib.decompressobj()
     try:
-        unpacked = unpacker.decompress(data, most)
+        unpacked = zlib.decompressobj().decompress(data, most + 1)  # 0 would be no bound
     except zlib.error as error:
         raise ValueError(f"it cannot be unpacked ({error})") from None
-    if unpacker.unconsumed_tail:
+    if len(unpacked) > most:
         raise ValueError(f"it unpacks to more than {_MOST_BYTES:,} bytes")
     return unpacked
 
@@ -111,8 +113,10 @@ class _Reader:
         return np.frombuffer(data, type_)
 
 
-def _matrix(data: bytes, order: str, level: int) -> tuple[str, Value]:
+def _matrix(data: bytes, order: str, budget: Iterator[int], level: int) -> tuple[str, Value]:
     """The name and the value of a matrix, of which the bytes are given."""
+    if next(budget, None) is None:
+        raise ValueError(f"it has more than {_MOST_MATRICES:,} matrices and cells")
     if not data:
         return "", np.empty((0, 0))
     if level > _MOST_LEVELS:
@@ -132,7 +136,7 @@ def _matrix(data: bytes, order: str, level: int) -> tuple[str, Value]:
             kind, inner = reader.element()
             if kind != _MATRIX:
                 raise ValueError(f"it has a cell of the type {kind}")
-            cells[i] = _matrix(inner, order, level + 1)[1]
+            cells[i] = _matrix(inner, order, budget, level + 1)[1]
         return name, cells.reshape(shape, order="F")
     if kind == _CHAR:
         return name, _text(reader, shape)

@@ -17,17 +17,16 @@ from torchvision.transforms.v2 import functional as F
 
 from limbeck.data.augmentation import Augmentation, to_float
 from limbeck.data.base import Task
-from limbeck.ranges import NOT_NEGATIVE, SHARE, Range, refuse_outside
+from limbeck.ranges import NOT_NEGATIVE, SHARE, SIDE, Range, refuse_outside
 
 GREY = (124, 116, 104)  # ImageNet's mean colour, as SSD's authors fill canvases
 
-_SIDE = Range(1, 8192)
 _DETECTION = {
-    "short_sides": _SIDE,
-    "short_side_range": _SIDE,
-    "long_side": _SIDE,
-    "size": _SIDE,
-    "sizes": _SIDE,
+    "short_sides": SIDE,
+    "short_side_range": SIDE,
+    "long_side": SIDE,
+    "size": SIDE,
+    "sizes": SIDE,
     "zoom_out": SHARE,
     "flip": SHARE,
     "vertical_flip": SHARE,
@@ -35,14 +34,14 @@ _DETECTION = {
     "photometric": SHARE,
 }
 _SHUFFLEDET = {
-    "size": _SIDE,
+    "size": SIDE,
     "brightness": Range(0),
     "contrast": NOT_NEGATIVE,
     "saturation": NOT_NEGATIVE,
     "drift": Range(0),
     "flip": SHARE,
 }
-_CLASSIFICATION = {"size": _SIDE, "flip": SHARE, "jitter": NOT_NEGATIVE, "resize": _SIDE}
+_CLASSIFICATION = {"size": SIDE, "flip": SHARE, "jitter": NOT_NEGATIVE, "resize": SIDE}
 
 Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 

@@ -168,7 +168,7 @@ def _numbers(lines: list[str], count: int, place: str) -> Rows:
     """The faces in the lines of one image, int64 (N, 5)."""
     try:
         rows = np.array([line.split() for line in lines], dtype=np.int64)
-    except ValueError:  # words, or lines of different lengths
+    except (ValueError, OverflowError):  # words, or lines of different lengths; numbers too long
         rows = np.zeros((0, 0), dtype=np.int64)
     if rows.shape != (max(count, 1), 10):
         raise ValueError(

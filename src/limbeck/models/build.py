@@ -1,11 +1,7 @@
 """How a model was built: its class and its arguments, as they stand in YAML and JSON."""
 
-import dataclasses
 import inspect
-import json
-import operator
 import pkgutil
-import sys
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
+from limbeck.arguments import importable_name, plain_value
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.permitted import permitted
 from limbeck.models.resnet import BasicBlocks
@@ -70,7 +67,14 @@ class Build:
         Raises:
             ValueError: The class cannot be imported by a name, or an argument is no JSON value.
         """
-        return cls(_importable_name(made), dict(arguments))
+        name = importable_name(made)
+        if name is None:
+            raise ValueError(
+                f"{made.__qualname__} of {made.__module__} cannot be imported by a name, so a "
+                "student of it could not be loaded again. Define the class at the top level of a "
+                "module that can be imported, or pass build=Build(class_path, init_args)."
+            )
+        return cls(name, dict(arguments))
 
     def make(self, *, trust: bool = False) -> nn.Module:
         """Build the model, with fresh weights.
@@ -183,21 +187,6 @@ class LimbeckModel(nn.Module, ABC):
         """Python that builds and loads :meth:`plain` without limbeck; None where nothing can."""
 
 
-def plain_value(value: Any) -> Any:
-    """A value as JSON gives it back: tuples become lists, and dataclasses become mappings.
-
-    Args:
-        value: Numbers, strings, None, and sequences, mappings and dataclasses of these.
-
-    Returns:
-        The value, of numbers, strings, None, lists and mappings alone.
-
-    Raises:
-        TypeError: JSON cannot hold it.
-    """
-    return json.loads(json.dumps(value, default=dataclasses.asdict))
-
-
 def _named(bound: inspect.BoundArguments) -> dict[str, Any]:
     """The arguments of a constructor's call by their names, without the model and its weights."""
     _, *parameters = bound.signature.parameters.values()
@@ -208,25 +197,6 @@ def _named(bound: inspect.BoundArguments) -> dict[str, Any]:
             named |= value if parameter.kind is parameter.VAR_KEYWORD else {parameter.name: value}
     named.pop("weights", None)
     return named
-
-
-def _importable_name(made: type) -> str:
-    """The shortest dotted name that means a class: a package may hand on what a module holds."""
-    find = operator.attrgetter(made.__qualname__)
-    parts = made.__module__.split(".")
-    for depth in range(1, len(parts) + 1):
-        module = ".".join(parts[:depth])
-        try:
-            found = find(sys.modules[module])
-        except (AttributeError, KeyError):
-            continue
-        if found is made and module != "__main__":
-            return f"{module}.{made.__qualname__}"
-    raise ValueError(
-        f"{made.__qualname__} of {made.__module__} cannot be imported by a name, so a student of "
-        "it could not be loaded again. Define the class at the top level of a module that can be "
-        "imported, or pass build=Build(class_path, init_args)."
-    )
 
 
 def _is_limbecks(made: type) -> bool:

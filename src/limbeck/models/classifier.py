@@ -13,8 +13,9 @@ import torchvision
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.build import LimbeckModel, plain_value
+from limbeck.models.build import LimbeckModel
 from limbeck.models.darknet19 import Darknet19
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks

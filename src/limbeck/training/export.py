@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir, mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import lightning.pytorch as L
@@ -19,6 +19,8 @@ from limbeck.training.scoring import headline_of
 from limbeck.training.writing import UNWRITTEN, outlived, write_whole
 
 log = logging.getLogger(__name__)
+
+TEMPORARY = Path("temporary files")  # what errors call their folder, of which there may be none
 
 
 class TrainingTime(L.Callback):
@@ -63,8 +65,9 @@ class ExportStudent(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse a student that could not be exported before it is trained, on every process."""
-        with outlived(Path(gettempdir())), TemporaryDirectory() as folder:
+        with outlived(TEMPORARY), TemporaryDirectory() as folder:
             export(pl_module, Path(folder))
+        UNWRITTEN.pop(TEMPORARY, None)  # the run itself lacks nothing by that
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,7 +95,7 @@ def keep_elsewhere(module: Any, folder: Path) -> None:
     """
     for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)
-    with outlived(Path(gettempdir())):
+    with outlived(TEMPORARY):
         elsewhere = mkdtemp(prefix="limbeck-student-")
         try:
             export(module, Path(elsewhere))

@@ -143,6 +143,48 @@ def test_records_that_claim_more_than_the_file_are_refused(tmp_path: Path) -> No
         check_archive(path)
 
 
+def with_two_directories(read_by_torch: bytes, read_by_python: bytes) -> bytes:
+    """Two archives of in_zip in one: each program finds records, and not the same ones."""
+
+    def split(archive: bytes) -> tuple[bytes, bytearray]:
+        length, start = struct.unpack("<II", archive[-10:-2])
+        return archive[:start], bytearray(archive[start : start + length])
+
+    (first, directory), (second, other) = split(read_by_torch), split(read_by_python)
+    place = 0
+    while place < len(other):  # Python adds what lies between the directory and its stated place
+        sizes = struct.unpack_from("<HHH", other, place + 28)
+        offset = struct.unpack_from("<I", other, place + 42)[0] + len(first) - len(second)
+        struct.pack_into("<I", other, place + 42, offset)
+        place += 46 + sum(sizes)
+    return first + directory + second + other + read_by_torch[-22:]
+
+
+def test_an_archive_with_two_directories_is_refused(tmp_path: Path) -> None:
+    bad, good = (
+        in_zip(pickle.dumps({"w": text}, 2), tmp_path).read_bytes()
+        for text in ("what torch reads", "another")
+    )
+    path = tmp_path / "two.pth"
+    path.write_bytes(with_two_directories(bad, good))
+    with zipfile.ZipFile(path) as archive:
+        assert pickle.loads(archive.read("archive/data.pkl")) == {"w": "another"}
+    assert torch.load(path, weights_only=True) == {"w": "what torch reads"}
+    with pytest.raises(TooLargeError, match="directory of its records is not where its end says"):
+        check_archive(path)
+
+
+def test_an_archive_that_states_another_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kept.pth"
+    torch.save({"w": torch.zeros(3)}, path)
+    check_archive(path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\6\7") + 8] ^= 1  # where torch looks for the large numbers
+    path.write_bytes(content)
+    with pytest.raises(TooLargeError, match="directory of its records is not where its end says"):
+        check_archive(path)
+
+
 def test_headers_of_safetensors_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "long.safetensors"
     text = b'{"__metadata__": {' + b", ".join(b'"k%d": "v"' % i for i in range(400_000)) + b"}}"

@@ -7,6 +7,7 @@ program's steps are added up without taking them, and the archive's directory is
 
 import pickle
 import pickletools
+import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ _USES = {
     "ADDITEMS",
     "FROZENSET",
 }
+# What ends a zip archive (PKWARE's APPNOTE.TXT, 4.3.14 to 4.3.16): torch writes all three of them.
+_END_64, _LOCATOR, _END = map(struct.Struct, ("<4sQ2H2L4Q", "<4sLQL", "<4s4H2LH"))
 _FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
 
@@ -258,11 +261,12 @@ def check_archive(path: Path) -> None:
 
     Raises:
         TooLargeError: A record is compressed, lies in another or beyond the end of the file, or
-            its pickle would take too much.
+            its pickle would take too much; or torch would read another directory.
         zipfile.BadZipFile: It is no zip archive.
     """
     size, end = path.stat().st_size, 0
     with zipfile.ZipFile(path) as archive:
+        _refuse_other_directory(path, size)
         for record in sorted(archive.infolist(), key=lambda record: record.header_offset):
             name = record.filename
             if record.compress_type != zipfile.ZIP_STORED:
@@ -281,6 +285,29 @@ def check_archive(path: Path) -> None:
         for name in archive.namelist():
             if name.endswith("data.pkl"):
                 check_program(archive.read(name))
+
+
+def _refuse_other_directory(path: Path, size: int) -> None:
+    """Refuse an archive with two directories of records.
+
+    Python reads the one before the archive's end, and torch the one whose place that end states.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_64.size - _LOCATOR.size - _END.size))
+        tail = file.read()
+    before, last = tail[: -_END.size], tail[-_END.size :]
+    mark, *_, length, start, _ = _END.unpack(last)
+    end, is_plain = size - _END.size, mark == b"PK\5\6"  # and no comment follows it
+    if before[-_LOCATOR.size :].startswith(b"PK\6\7"):
+        first, locator = before[: -_LOCATOR.size], before[-_LOCATOR.size :]
+        end -= _END_64.size + _LOCATOR.size
+        mark, *_, length, start = _END_64.unpack(first.rjust(_END_64.size))
+        is_plain = is_plain and mark == b"PK\6\6" and _LOCATOR.unpack(locator)[2] == end
+    if not is_plain or start + length != end:
+        raise TooLargeError(
+            "the directory of its records is not where its end says, so that programs would read "
+            "different records. Pack it anew with `zip -0`, if you know who made it"
+        )
 
 
 def check_legacy(content: mmap) -> None:

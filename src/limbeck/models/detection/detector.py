@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
-from limbeck.models.build import LimbeckModel, plain_value
+from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
 from limbeck.trunks import Layout

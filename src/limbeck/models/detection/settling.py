@@ -7,11 +7,10 @@ from typing import Any
 from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, open_weights, stated_by
 from limbeck.presets import Preset, preset_of
-from limbeck.ranges import COUNT, POSITIVE, SHARE, Range, refuse_outside, written
+from limbeck.ranges import COUNT, POSITIVE, SHARE, SIDE, Range, refuse_outside, written
 
 # What the arguments of all detectors may be, in any of them that has such an argument. The upper
 # bounds are above all published models: numbers beyond them ask for more memory than there is.
-_SIDE = Range(1, 8192)
 _CHANNELS = Range(1, 2048)
 _RANGES = {
     "num_classes": Range(1, 20_000),
@@ -26,9 +25,9 @@ _RANGES = {
     "aspect_ratios": Range(0, 1e3, open=True),
     "scales": POSITIVE,
     "steps": POSITIVE,
-    "image_size": _SIDE,
-    "min_size": _SIDE,
-    "max_size": _SIDE,
+    "image_size": SIDE,
+    "min_size": SIDE,
+    "max_size": SIDE,
     "dropout": Range(0, 1, open_above=True),
     "mean": Range(-1e3, 1e3),
     "std": Range(0, 1e3, open=True),
