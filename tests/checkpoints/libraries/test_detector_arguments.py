@@ -35,4 +35,5 @@ def test_what_no_library_has_words_for_stands_in_the_comments_of_both() -> None:
     detector = DetectorArguments("retinanet", given)
     for library in ("detectron2", "mmdetection"):
         said = comments(detector, library, ["its classes"])
-        assert said.endswith("# its classes\n# the last block of each stage has the norm 'trained'\n")
+        last = "# its classes\n# the last block of each stage has the norm 'trained'\n"
+        assert said.endswith(last)
