@@ -377,7 +377,7 @@ class Fewer(Shapes):
         (lambda: DataModule(Shapes()).train_dataloader(), "data.train is missing"),
         (
             lambda: module(val=Fewer()),
-            r"5 classes and data\.val 4, which differ: only data\.train has cross\. Expected the same",
+            r"5 classes and data\.val 4, which differ: only data\.train has cross\. Expected",
         ),
     ],
 )

@@ -10,10 +10,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from PIL import ImageOps
 from torch import Tensor, nn
 
+from limbeck.commands.parsing import VerbParser
 from limbeck.data.augmentation import Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, Task, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    parser = ArgumentParser(prog="limbeck predict", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
     parser.add_argument("images", nargs="+", type=Path, help="Image files, or folders of them.")
     predict(**parser.parse_args(arguments[1:]).as_dict())
