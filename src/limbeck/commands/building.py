@@ -55,10 +55,9 @@ def said_of_building(
             raise RecipeError(keyed) from error
         reasons, value = reasons_in(str(error))
         if raised_in(error) == "jsonargparse" and reasons:
-            key = key_of(stated, value)
-            raise RecipeError(
-                f"{f'{key}: ' if key else ''}{' '.join(reasons)}\nCorrect that in the recipe."
-            ) from error
+            said = " ".join(reasons)
+            key = _argument(stated, key_of(stated, value), said)
+            raise RecipeError(f"{key}{said}\nCorrect that in the recipe.") from error
         if raised_in(error) == "lightning" and isinstance(error, kinds):
             raise RecipeError(
                 f"trainer: Lightning does not take what the recipe states ({error}). Expected a "
@@ -78,6 +77,16 @@ def _keyed(stated: Any, error: BaseException) -> str | None:
         return f"{key}{'.init_args.' if named and named[1] in arguments else ': '}{said}"
     key = key_of(stated, named[2], named[1]) if named else ""
     return key + said.removeprefix(named[1]) if named and key else None
+
+
+def _argument(stated: Any, key: str, said: str) -> str:
+    """What stands before a message about a key, or about the argument that it begins with."""
+    named = _NAMED.match(said)
+    known = dict(entries(stated))
+    inner = [
+        each for each in (f"{key}.init_args.", f"{key}.") if named and each + named[1] in known
+    ]
+    return inner[0] if inner else f"{key}: " if key else ""
 
 
 def built_in(stated: Any, error: BaseException) -> tuple[str, list[str]]:
