@@ -394,4 +394,5 @@ def _difference(train: Sequence[str], val: Sequence[str]) -> str:
         for side, names in only.items()
         if names
     ]
-    return f": {' and '.join(said) or 'their order is another one'}"
+    orders = f"their order is {', '.join(train[:5])} there, {', '.join(val[:5])} here"
+    return f": {' and '.join(said) or orders}"
