@@ -39,7 +39,7 @@ def test_transfer_is_strict(transfer, says):
 def test_transfer_and_methods_need_a_teacher():
     with pytest.raises(ValueError, match="transfer needs a teacher"):
         Distillation(small_models.resnet(), transfer={"fc": "fc"})
-    with pytest.raises(ValueError, match="needs a teacher, and the Distillation has none"):
+    with pytest.raises(ValueError, match="needs a teacher, and there is none"):
         Distillation(small_models.resnet(), None, [KD()])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign import material
-from campaign.bad_values import SIMPLE, UNKNOWN, VAL
+from campaign.bad_values import MEANT, SIMPLE, UNKNOWN, VAL
 from campaign.material import Recipe, dataset, detector, network, shapes
 
 
@@ -49,7 +49,8 @@ def everything(folder: Path) -> Iterator[Bad]:
         key = path.removeprefix("model.student.init_args.").removeprefix("data.train.init_args.")
         # Of a key that there is not, the key is what was found.
         found = _last(key) if path in UNKNOWN else _shown(value)
-        yield Bad(f"{path} = {value}", changed(base, path, value), _last(key), found)
+        name, meant = f"{path} = {value}", (path, value) in MEANT
+        yield Bad(name, changed(base, path, value), _last(key), found, allowed=meant)
     yield from _combinations(base)
     yield from _of_data(folder)
     yield from _of_teachers(base)
@@ -104,7 +105,7 @@ def _combinations(base: Recipe) -> Iterator[Bad]:
     endless = changed(base, "trainer.max_epochs", -1)
     yield Bad("no end of training", endless, "max_epochs", "")
     kitti = changed(base, "model.metric", "kitti")
-    yield Bad("KITTI's metric on other data", kitti, "metric", "kitti|KITTI")
+    yield Bad("KITTI's metric on other data", kitti, "metric", "kitti|KITTI", allowed=True)
     voc = changed(base, "model.metric", "voc")
     yield Bad(
         "VOC's metric on data without difficult", voc, "metric|difficult", "voc|VOC", allowed=True
@@ -149,6 +150,7 @@ def _of_data(folder: Path) -> Iterator[Bad]:
     coco = material.coco(folder / "coco", 8)
     voc = material.voc(folder / "voc", 8)
     images = material.image_folder(folder / "images", 4)
+    kitti = material.kitti(folder / "kitti")
     right = material.recipe(
         coco | {"init_args": coco["init_args"] | {"training": True}}, shapes(4, 0)
     )
@@ -190,7 +192,9 @@ def _of_data(folder: Path) -> Iterator[Bad]:
     )
     yield Bad(
         "training and validation of other classes",
-        changed(train(coco), "data.val", voc),
+        changed(
+            train(coco), "data.val", changed(voc, "init_args.classes", ["red", "green", "blue"])
+        ),
         "class",
         "green|red|blue",
     )
@@ -211,9 +215,9 @@ def _of_data(folder: Path) -> Iterator[Bad]:
     yield Bad("an argument of another dataset", train(coco, split="train"), "split", "split")
     yield Bad(
         "KITTI's types that are none",
-        train(dataset("KITTI", root=str(folder), split="train", classes=["Boat"])),
-        "class|root|folder",
-        "Boat|training",
+        train(kitti, classes=["Boat"]),
+        "class",
+        "Boat",
     )
     odd = train(coco)
     odd["data"]["augmentation"] = dataset(
@@ -305,8 +309,8 @@ def _of_teachers(base: Recipe) -> Iterator[Bad]:
     mgd = copy.deepcopy(cls)
     mgd["model"] |= {"teacher": network(5), "methods": {"mgd": dense}}
     yield Bad("MGD on no images", mgd, "images", "0")
-    fgfi = {"class_path": "limbeck.methods.FineGrainedImitation", "init_args": {"threshold": 7.0}}
-    yield Bad("imitation above a threshold of 7", method("i", fgfi), "threshold", "7")
+    fgfi = {"class_path": "limbeck.methods.FineGrainedImitation", "init_args": {"factor": 7.0}}
+    yield Bad("imitation above a factor of 7", method("i", fgfi), "factor", "7")
 
 
 # Callbacks of Lightning's that a recipe may name, and that do nothing or something else here.

@@ -122,6 +122,13 @@ SIMPLE: tuple[tuple[str, Any], ...] = (
     (f"{TRAIN}.seed", -1),
 )
 
+# These can be meant: a trial of a published recipe, and all images at once.
+MEANT = (
+    ("model.learning_rate.warm_up", 1000),
+    ("data.batch_size", 17),
+    ("data.batch_size", 10**9),
+)
+
 # Of these keys there is none.
 UNKNOWN = (
     "trainer.max_epoch",

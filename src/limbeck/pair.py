@@ -6,6 +6,7 @@ models, the methods by name, their taps, one step of both models, what is traine
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -21,11 +22,11 @@ from limbeck.frame import (
     takes_list,
 )
 from limbeck.guard import has_boxes, is_readable, refuse_bad_targets, refuse_malformed
-from limbeck.landmarks import landmarks, unwrap
+from limbeck.landmarks import landmarks, resolve, unwrap
 from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.models.build import LimbeckModel
-from limbeck.tap import Tap
+from limbeck.tap import Tap, TapError
 from limbeck.taps import Taps
 from limbeck.transfer import transfer_weights
 
@@ -91,13 +92,14 @@ class Pair(nn.Module, ABC):
         self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in models)
         if transfer and teacher is None:
             raise ValueError(
-                "transfer needs a teacher, and the Distillation has none; transfer is "
-                f"{dict(transfer)}. Give a teacher (model.teacher), or leave transfer out."
+                f"model.transfer is {dict(transfer)}, but transfer needs a teacher, and there is "
+                "none. Give one (model.teacher), or leave transfer out."
             )
         if transfer:
             transfer_weights(student, self._needed_teacher("transfer"), transfer)
-        for _, method in self.named_methods():
-            method.connect(self.student, self.teacher)
+        for name, method in self.named_methods():
+            with _told_of(f"method {name!r}"):
+                method.connect(self.student, self.teacher)
         self._student_taps = self._tap(student, "student_taps")
         self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
         self._setup(example)
@@ -116,19 +118,19 @@ class Pair(nn.Module, ABC):
     def _needed_teacher(self, wanted_by: str) -> nn.Module:
         if self.teacher is None:
             raise ValueError(
-                f"{wanted_by} needs a teacher, and the Distillation has none. Give one "
-                "(model.teacher), or leave out what needs it (model.methods)."
+                f"{wanted_by} needs a teacher, and there is none. Give one (model.teacher), or "
+                "leave out what needs it (model.methods)."
             )
         return self.teacher
 
     # -- taps and the dry pass ------------------------------------------------------------------
 
     def _tap(self, model: nn.Module, side: str) -> Taps:
-        taps: dict[str, Tap | str] = {
-            f"{name} {tap_name}": tap
-            for name, method in self.named_methods()
-            for tap_name, tap in getattr(method, side).items()
-        }
+        taps: dict[str, Tap | str] = {}
+        for name, method in self.named_methods():
+            with _told_of(f"method {name!r} on the {side.removesuffix('_taps')}"):
+                for tap_name, tap in getattr(method, side).items():
+                    taps[f"{name} {tap_name}"] = resolve(model, tap)
         if "frame" in landmarks(model) and (taps or side == "student_taps"):
             taps["frame"] = "frame"
         return Taps(model, taps, stop_early=side == "teacher_taps")
@@ -151,11 +153,9 @@ class Pair(nn.Module, ABC):
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
-            try:
+            with _told_of(f"method {name!r}"):
                 method.setup(self._step(name, images, None, (None, student), (None, teacher)))
                 method.weights_at(0)  # refuses negative ones
-            except ValueError as error:
-                raise ValueError(f"method {name!r}: {error}") from error
             method.to(device)
 
     def close(self) -> None:
@@ -309,6 +309,17 @@ class Pair(nn.Module, ABC):
         if self.teacher is not None:
             self.teacher.eval()
         return self
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """Within, an error begins with what it is about, such as a method by its name."""
+    try:
+        yield
+    except TapError as error:
+        raise TapError(f"{what}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:

@@ -25,7 +25,7 @@ def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str,
         except AttributeError as error:
             raise ValueError(
                 f"transfer {target!r} from {source!r}: {error}. Expected the paths of modules, the "
-                "student's and the teacher's; give such as `limbeck inspect` lists."
+                "student's and the teacher's; give paths that `limbeck inspect` lists."
             ) from None
         shapes = {name: tuple(value.shape) for name, value in ours.items()}
         differing = [

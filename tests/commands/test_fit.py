@@ -192,7 +192,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
         fit(tiny_recipes.plain(), words=(f"--{section}.{key}", 3))
     said = capsys.readouterr().err
     assert f"--{section}.{key}" in said
-    assert f"Nearest known: {nearest}" in said
+    assert f"Nearest known: --{nearest}" in said
     assert not RUN.exists()
 
 

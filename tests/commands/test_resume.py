@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from limbeck.cli import main
-from limbeck.commands.resume import BEST, LAST, differences
+from limbeck.commands.resume import BEST, LAST, differences, refuse_changed
 from limbeck.training.export import export
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
@@ -455,3 +455,12 @@ def test_a_moved_run_knows_its_best_score() -> None:
     words = ("--ckpt_path", "moved/checkpoints/last.ckpt")
     fit(recipe, folder=Path("moved"), words=words)
     assert Path("moved/checkpoints/best.ckpt").read_bytes() == best
+
+
+def test_a_teacher_of_other_classes_may_be_taken_where_a_run_goes_on() -> None:
+    begun = {"model": {"methods": {"kd": {"init_args": {"other_classes": False, "weight": 1.0}}}}}
+    now = {"model": {"methods": {"kd": {"init_args": {"other_classes": True, "weight": 1.0}}}}}
+    refuse_changed(Path("run"), begun, now)
+    now["model"]["methods"]["kd"]["init_args"]["weight"] = 2.0
+    with pytest.raises(ValueError, match=r"weight was 1\.0, is 2\.0\nResume"):
+        refuse_changed(Path("run"), begun, now)

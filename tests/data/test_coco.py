@@ -163,11 +163,11 @@ CAT = {"id": 3, "name": "cat"}
         ({"categories": [CAT, CAT]}, r"categories\[1\] has the id 3, which another one has"),
         (
             {"categories": [CAT, CAT | {"id": 4}]},
-            r"several classes are named \['cat'\]; rename all but one",
+            r"has several classes of the name cat; expected a name of its own for each\. Rename",
         ),
         ({"categories": [{"id": 3}]}, "category 3 lacks the key 'name'"),
         ({"categories": [CAT | {"name": 3}]}, "category 3 has the name 3, expected a text"),
-        ({"categories": []}, "has no classes; expected at least one"),
+        ({"categories": []}, "has no classes; expected one at least"),
     ],
 )
 def test_bad_images_and_categories_are_named(write, overrides, message):

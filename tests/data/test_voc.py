@@ -221,7 +221,7 @@ def test_a_list_may_have_been_written_elsewhere(devkit):
 
 
 def test_double_classes_are_refused(devkit):
-    with pytest.raises(ValueError, match=r"train\.txt: several classes are named \['cat'\]"):
+    with pytest.raises(ValueError, match=r"^classes: .* several classes of the name cat;"):
         VOC(devkit, "train", classes=["cat", "cat"])
 
 
@@ -235,9 +235,9 @@ def test_missing_files_are_named(devkit):
 
 
 def test_wrong_layouts_and_splits_say_what_there_is(devkit):
-    with pytest.raises(FileNotFoundError, match=r"did you mean .*VOC2007\?"):
+    with pytest.raises(FileNotFoundError, match=r"Did you mean .*VOC2007\?$"):
         VOC(devkit.parent, "train")
-    with pytest.raises(FileNotFoundError, match=r"test\.txt .* \['train', 'val'\]"):
+    with pytest.raises(FileNotFoundError, match=r"^split is 'test'.* are there: train, val\. Give"):
         VOC(devkit, "test")
 
 
@@ -289,5 +289,5 @@ def test_companion_files_are_left_out_and_counted(devkit, caplog):
     in_list, in_folder = caplog.messages
     assert "train.txt: left out 2 files or folders that are hidden" in in_list
     assert "Annotations: left out 1 files or folders" in in_folder
-    with pytest.raises(FileNotFoundError, match=r"the splits here are \['train', 'val'\]"):
+    with pytest.raises(FileNotFoundError, match=r"the lists that are there: train, val\."):
         VOC(devkit, "test")

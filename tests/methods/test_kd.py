@@ -1,5 +1,8 @@
+from collections import OrderedDict
+
 import pytest
 import torch
+from torch import nn
 
 from limbeck import Distillation
 from limbeck.methods import KD
@@ -79,15 +82,40 @@ def test_logits_anywhere():
     assert pair(*batch).total == named(*batch).total == default(*batch).total
 
 
+class OfHuggingFace(nn.Module):
+    """Gives a mapping that holds the logits, as the classifiers of Hugging Face do."""
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, pixel_values):
+        return OrderedDict(logits=self.classifier(pixel_values))
+
+
+def test_logits_within_a_mapping_are_found_on_either_side():
+    plain = small_models.resnet(), small_models.resnet()
+    batch = batches.pictures(), batches.labels()
+    expected = Distillation(*plain, [KD()]).eval()(*batch)["KD/logits"]
+    for ours, theirs in ((True, False), (False, True), (True, True)):
+        student = OfHuggingFace(plain[0]) if ours else plain[0]
+        teacher = OfHuggingFace(plain[1]) if theirs else plain[1]
+        losses = Distillation(student, teacher, [KD()]).eval()(*batch)
+        assert losses["KD/logits"] == expected
+        assert list(losses) == ["student/cross_entropy", "KD/logits"]
+
+
 def test_pairs_that_do_not_fit_are_refused():
     other = small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=7)
     with pytest.raises(
-        ValueError, match=r"'KD': KD: the student's.*\(1, 4\).*\(1, 7\).*same classes"
+        ValueError, match=r"'KD': KD compares logits.*\(1, 4\).*\(1, 7\).*same classes"
     ):
         Distillation(small_models.resnet(), other, [KD()])
-    with pytest.raises(ValueError, match=r"the student gives list where logits \(B, K\)"):
+    with pytest.raises(
+        ValueError, match=r"logits \(B, K\).*the student, a RetinaNet, gives a list\."
+    ):
         Distillation(small_models.retinanet(), small_models.retinanet(), [KD()])
-    with pytest.raises(ValueError, match=r"the student gives torch.Size\(\[1, 256, 8, 8\]\) where"):
+    with pytest.raises(ValueError, match=r"a ResNet, gives a Tensor \(1, 256, 8, 8\)"):
         Distillation(small_models.resnet(), small_models.resnet(), [KD(logits="C4")])
 
 
@@ -103,7 +131,9 @@ def test_teachers_of_other_classes_are_refused_unless_told_otherwise():
     teacher.classes = ("a", "b", "c", "d")
     Distillation(student, teacher, [KD()])  # the student has no names to compare
     student.classes = ["a", "c", "b", "d"]
-    with pytest.raises(ValueError, match=r"KD: .*class 2 is 'b' there, 'c' here.*other_classes"):
+    with pytest.raises(
+        ValueError, match=r"'KD': KD: .*class 2 is 'b' there, 'c' here.*other_classes"
+    ):
         Distillation(student, teacher, [KD()])
     Distillation(student, teacher, [KD(other_classes=True)])
     student.classes = list(teacher.classes)

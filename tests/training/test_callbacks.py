@@ -333,5 +333,5 @@ def test_the_average_is_what_is_evaluated_and_exported(
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, 1.5, -0.1])
 def test_a_decay_that_is_none_is_refused(decay: float) -> None:
-    with pytest.raises(ValueError, match="it has to lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"model.moving_average is .*above 0, and below 1"):
         MovingAverage(decay)

@@ -359,7 +359,7 @@ class Fewer(Shapes):
     [
         (
             lambda: module(train=Shapes("classification")),
-            "for classification, the validation set for det",
+            "data.train is for classification, and data.val for detection; expected",
         ),
         (
             lambda: module(augmentation=ClassificationAugmentation()),
@@ -370,14 +370,14 @@ class Fewer(Shapes):
             r"ShuffleDetAugmentation, .* such as limbeck\.data\.ClassificationAugmentation",
         ),
         (lambda: module(batch_size=0), "batch_size is 0"),
-        (lambda: module(eval_batch_size=0), "eval_batch_size 0"),
-        (lambda: module(workers=-1), "workers -1"),
-        (lambda: module(seed=-1), "seed -1"),
+        (lambda: module(eval_batch_size=0), "data.eval_batch_size is 0; expected"),
+        (lambda: module(workers=-1), "data.workers is -1; expected"),
+        (lambda: module(seed=-1), "data.seed is -1; expected"),
         (lambda: module(on_bad_sample="Skip"), "on_bad_sample is 'Skip'; expected"),
-        (lambda: DataModule(Shapes()).train_dataloader(), "no training set"),
+        (lambda: DataModule(Shapes()).train_dataloader(), "data.train is missing"),
         (
             lambda: module(val=Fewer()),
-            r"5 and 4, .* training set has \['cross'\], only the val.* \[\]",
+            r"5 classes and data\.val 4, which differ: only data\.train has cross\. Expected",
         ),
     ],
 )
@@ -388,7 +388,7 @@ def test_bad_arguments(make, message):
 
 def test_other_classes_are_refused(shared):
     folders = shared / "data/imagefolder"
-    with pytest.raises(ValueError, match=r"training set has \['dress', .* has \['airplane', "):
+    with pytest.raises(ValueError, match=r"data\.train has dress, .* data\.val has airplane, "):
         DataModule(ImageFolder(folders / "cifar10/val"), ImageFolder(folders / "clothing/train"))
 
 

@@ -333,7 +333,7 @@ def test_a_one_cycle_by_epochs_is_refused() -> None:
 
 
 def test_step_without_milestones_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"give learning_rate\.milestones, in epochs or"):
+    with pytest.raises(ValueError, match=r"give model\.learning_rate\.milestones, in epochs or"):
         LearningRate("step")
 
 
@@ -384,10 +384,13 @@ def test_a_learning_rate_s_numbers_have_ranges(name: str, value: object) -> None
 
 
 def test_a_warm_up_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    course(LearningRate("cosine", warm_up=4), total=4)
+    course(LearningRate("cosine", warm_up=3), total=4)
     assert not caplog.records
     course(LearningRate("cosine", warm_up=1000), total=4)
-    assert "warm_up is 1000 (steps), longer than the whole run of 4 steps" in caplog.text
+    assert (
+        "warm_up is 1000 (steps), and the whole run has 4 steps: the learning rate still rises"
+        in caplog.text
+    )
 
 
 def test_norms_with_fixed_statistics_have_affine_parameters_like_any_other() -> None:

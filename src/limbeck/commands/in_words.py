@@ -23,6 +23,12 @@ _RESTRICTED = re.compile(
 _GIVEN = re.compile(
     r"Expected a path but (.*) either not accessible|Got value: (.*)|Given value: (.*)"
 )
+# Keys of Lightning's whose types say more, or less, than what may be given.
+_OF_LIGHTNING: Mapping[str, str] = {
+    "seed_everything": "a whole number of 0 or more",
+    "trainer.precision": "one of 16, 32, 64, bf16, 16-mixed, bf16-mixed, 16-true, bf16-true, "
+    "32-true, 64-true, transformer-engine, transformer-engine-float16",
+}
 _WORDS: Mapping[str, str] = {
     "int": "a whole number",
     "float": "a number",
@@ -73,7 +79,7 @@ def _required(message: str) -> str | None:
         key = re.sub(r"^(fit|validate)\.", "", name)
         expected = EXPECTED.get(key, "a value")
         where = " in a recipe" if "." in key else ""
-        lines.append(f"{key} is missing: there is none. Expected {expected}. Give it{where}.")
+        lines.append(f"{key} is missing. Expected {expected}. Give it{where}.")
     return "\n".join(lines)
 
 
@@ -81,15 +87,34 @@ def _unknown_key(message: str, known: Collection[str]) -> str | None:
     found = _UNKNOWN_KEY.search(message)
     if found is None:
         return None
-    key = found[1] or found[2]
-    *outer, _ = key.split(".")
-    depth = len(outer)
-    parts = [name.split(".") for name in known]
-    there = sorted({n[depth] for n in parts if n[:depth] == outer and len(n) > depth})
+    outer, part, names = first_unknown(found[1] or found[2], known)
+    dashes = "--" if found[2] else ""
+    there = sorted(f"{'' if outer else dashes}{name}" for name in names)
     place = f"{'.'.join(outer)} takes" if outer else "There are"
     what = f"{place} {', '.join(there)}" if 0 < len(there) < 25 else "--help lists what there is"
+    key = ".".join([*outer, part])
     name = f"--{key}" if found[2] else repr(key)
     return f"{name} is not known. {what}. Correct it, or remove it."
+
+
+def first_unknown(key: str, known: Collection[str]) -> tuple[list[str], str, set[str]]:
+    """The first part of a dotted key that is not known.
+
+    Args:
+        key: The key.
+        known: All keys.
+
+    Returns:
+        The parts before it, the part, and the parts that could stand in its place.
+    """
+    split = [name.split(".") for name in known]
+    parts = key.split(".")
+    there: set[str] = set()
+    for depth, part in enumerate(parts):
+        there = {n[depth] for n in split if n[:depth] == parts[:depth] and len(n) > depth}
+        if part not in there:
+            return parts[:depth], part, there
+    return parts[:-1], parts[-1], there
 
 
 def _unknown_argument(message: str) -> str | None:
@@ -125,26 +150,30 @@ def _wrong_type(message: str) -> str | None:
     if not key or given is None:
         return None
     end = min(at for at in (inner.find("Got value"), inner.find("Given value type")) if at > 0)
-    expected = list(dict.fromkeys(types_in(inner[:end])))
+    expected = [_OF_LIGHTNING[key]] if key in _OF_LIGHTNING else types_in(inner[:end])
     if not expected:
         return None
     found = next(value for value in given.groups() if value is not None)
     return f"{key} is {found}; expected {' or '.join(expected)}. Give it such a value."
 
 
-def types_in(message: str) -> Iterator[str]:
+def types_in(message: str) -> list[str]:
     """The types that a message of jsonargparse says were expected, in words."""
+    words: list[str] = []
+    choices: list[str] = []
     for found in _TYPE.findall(message):
         if found.startswith("typing.Literal"):
-            choices = ast.literal_eval(found.removeprefix("typing.Literal"))
-            yield f"one of {', '.join(map(str, choices))}"
+            choices += map(str, ast.literal_eval(found.removeprefix("typing.Literal")))
         elif found.startswith("tuple with"):
-            yield f"a list of {found.rpartition(' ')[2]} values"
+            words.append(f"a list of {found.rpartition(' ')[2]} values")
         elif found == "dot import":
-            yield "the dotted path of a class or function"
+            words.append("the dotted path of a class or function")
         else:
             kind = found.split("'")[1].rpartition(".")[2]
-            yield _WORDS.get(kind, f"the class path and arguments of a {kind}")
+            words.append(_WORDS.get(kind, f"the class path and arguments of a {kind}"))
+    if choices:
+        words.insert(0, f"{'one of ' if len(choices) > 1 else ''}{', '.join(choices)}")
+    return list(dict.fromkeys(words))
 
 
 def key_in(message: str) -> str:
@@ -206,15 +235,26 @@ def key_of(stated: Any, value: str, name: str = "") -> str:
     """
     found = [
         key
-        for key, each in _entries(stated, "")
+        for key, each in entries(stated, "")
         if value in (str(each), written(each)) and name in ("", key.rpartition(".")[2])
     ]
     return found[0] if len(found) == 1 else ""
 
 
-def _entries(stated: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """All dotted keys of a recipe with their values."""
+def entries(stated: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All dotted keys of a recipe with their values; the items of a list have numbers.
+
+    Args:
+        stated: The values of all keys.
+        prefix: What stands before every key.
+
+    Yields:
+        Each key, such as ``trainer.callbacks[0].init_args.monitor``, and its value.
+    """
     for name, each in (stated if isinstance(stated, Mapping) else vars(stated)).items():
-        yield f"{prefix}{name}", each
-        if isinstance(each, Mapping) or hasattr(each, "as_dict"):
-            yield from _entries(each, f"{prefix}{name}.")
+        numbered = enumerate(each if isinstance(each, list) else ())
+        inner = {"": each} | {f"[{number}]": item for number, item in numbered}
+        for number, value in inner.items():
+            yield f"{prefix}{name}{number}", value
+            if isinstance(value, Mapping) or hasattr(value, "as_dict"):
+                yield from entries(value, f"{prefix}{name}{number}.")

@@ -10,9 +10,12 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
-from limbeck.commands.in_words import arguments_of, in_words
+from limbeck.commands.in_words import arguments_of, first_unknown, in_words
+from limbeck.commands.words import words_told
 
 log = logging.getLogger(__name__)
+
+_OF_THE_PARSER = (".help", "--help", "--print_shtab")
 
 
 class Explaining:
@@ -34,6 +37,10 @@ class VerbParser(Explaining, jsonargparse.ArgumentParser):
     """The parser of a verb's own arguments."""
 
 
+class WordParser(Explaining, ArgumentParser):
+    """A parser of a few words, which leaves all others to another parser."""
+
+
 def explain(message: str, parser: ArgumentParser) -> str:
     """Say a parser's message in limbeck's words, with the nearest known keys to an unknown one.
 
@@ -45,13 +52,15 @@ def explain(message: str, parser: ArgumentParser) -> str:
         What the user is told, with a second line where there are near keys.
     """
     known = known_keys(parser)
-    said = in_words(message, known)
+    said = words_told(message, parser) or in_words(message, known)
+    if isinstance(parser, VerbParser) and said.partition(" ")[0] in known:
+        said = f"--{said}"
     inner = re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message)
     if inner:
         return said + _nearest(inner[2], arguments_of(inner[1]))
     outer = re.search(r"does not accept option '([\w.]+)'|arguments: --([\w.]+)", message)
     if outer:
-        return said + _nearest(outer[1] or outer[2], known)
+        return said + _nearest(outer[1] or outer[2], known, "--" if outer[2] else "")
     name = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if name:
         return said + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
@@ -63,21 +72,16 @@ def known_keys(parser: ArgumentParser) -> set[str]:
     keys: set[str] = set()
     for action in parser._actions:
         options = {o for o in action.option_strings if re.fullmatch(r"--[\w.]+", o)}
-        keys |= {o.removeprefix("--") for o in options if not o.endswith((".help", "--help"))}
+        keys |= {o.removeprefix("--") for o in options if not o.endswith(_OF_THE_PARSER)}
         if isinstance(action.choices, dict):
             for subparser in action.choices.values():
                 keys |= known_keys(subparser)
     return keys
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def _nearest(key: str, known: Iterable[str], dashes: str = "") -> str:
     """A line with the keys that may be meant by the first part of a dotted key that is unknown."""
-    split = [name.split(".") for name in known]
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        there = {n[depth] for n in split if n[:depth] == parts[:depth] and len(n) > depth}
-        if part not in there:
-            near = difflib.get_close_matches(part, there, n=3, cutoff=0.5)
-            written = ", ".join(".".join([*parts[:depth], name]) for name in near)
-            return f"\nNearest known: {written}." if near else ""
-    return ""
+    outer, part, there = first_unknown(key, list(known))
+    near = difflib.get_close_matches(part, there, n=3, cutoff=0.5) if part not in there else []
+    written = ", ".join(dashes + ".".join([*outer, name]) for name in near)
+    return f"\nNearest known: {written}." if near else ""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from limbeck.commands.fit import train
 from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipes import find
 from limbeck.data import Shapes
 from limbeck.models import load_student
@@ -69,7 +69,9 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    auto_cli(quickstart, args=list(arguments[1:]), prog="limbeck quickstart", allow_abbrev=False)
+    parser = VerbParser(prog="limbeck quickstart", allow_abbrev=False)
+    parser.add_function_arguments(quickstart)
+    quickstart(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:

@@ -10,6 +10,7 @@ from jsonargparse import auto_cli
 from rich.syntax import Syntax
 
 from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.parsing import VerbParser
 from limbeck.terminal import Table, say
 
 
@@ -20,7 +21,8 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The verb, and the words that follow it.
     """
     verbs: dict[str, Any] = {"list": show_all, "show": show, "copy": copy}
-    auto_cli(verbs, args=list(arguments[1:]), prog="limbeck recipes", allow_abbrev=False)
+    options: dict[str, Any] = {"prog": "limbeck recipes", "allow_abbrev": False}
+    auto_cli(verbs, args=list(arguments[1:]), parser_class=VerbParser, **options)
 
 
 def folder() -> Path:

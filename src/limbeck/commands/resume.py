@@ -1,11 +1,12 @@
 """``limbeck fit --resume RUN``: a killed run goes on, with the recipe that it was begun with."""
 
 import hashlib
-from argparse import ArgumentParser
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck.commands.parsing import WordParser
 from limbeck.recipe import differences
 from limbeck.training.writing import outlived, write_whole
 
@@ -27,6 +28,8 @@ FREE = {
     "trainer.enable_progress_bar",
     "trainer.max_time",
 }
+# Whether a method takes a teacher of other classes: it decides what is refused, not what is learnt.
+_FREE_OF_METHODS = re.compile(r"model\.methods\..+\.init_args\.other_classes")
 _CHECKSUM = "# The sha256 of the lines below: "
 
 
@@ -56,7 +59,7 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Resumed | None]:
         FileNotFoundError: The folder holds no run.
         ValueError: The verb is another than ``fit``, or the recipe of the run is damaged.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = WordParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--from_best", action="store_true")
     given, (verb, *rest) = parser.parse_known_args(arguments)
@@ -126,7 +129,11 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
     Raises:
         ValueError: The recipes differ in a key that training depends on.
     """
-    found = [line for key, line in differences(begun, now) if key not in FREE]
+    found = [
+        line
+        for key, line in differences(begun, now)
+        if key not in FREE and not _FREE_OF_METHODS.fullmatch(key)
+    ]
     if found:
         lines = "\n  ".join(found)
         raise ValueError(

@@ -163,11 +163,7 @@ class AnnotatedImages(VisionDataset):
     ) -> None:
         if boxes_of not in (None, "stored", "upright"):
             raise ValueError(f"boxes_of is {boxes_of!r}; expected 'stored', 'upright' or None")
-        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
-        if twice:
-            raise ValueError(f"{source}: several classes are named {twice}; rename all but one")
-        if not classes:
-            raise ValueError(f"{source} has no classes; expected at least one: add it")
+        refuse_bad_classes(classes, source)
         if not images:
             raise ValueError(f"{source} lists no image; expected at least one: add some")
         _warn_of_boxes_outside(images, source, training)
@@ -267,4 +263,24 @@ def _warn_of_orientations(images: Sequence[AnnotatedImage], source: Path) -> Non
             len(unsettled),
             len(images),
             unsettled[0].path.name,
+        )
+
+
+def refuse_bad_classes(classes: Sequence[str], source: Path | str) -> None:
+    """Refuse classes that are none, or of which several have one name.
+
+    Args:
+        classes: The names of the classes.
+        source: The file or the argument that states them.
+
+    Raises:
+        ValueError: There are no classes, or a name comes twice.
+    """
+    if not classes:
+        raise ValueError(f"{source} has no classes; expected one at least. Add it.")
+    twice = sorted(name for name, count in Counter(classes).items() if count > 1)
+    if twice:
+        raise ValueError(
+            f"{source} has several classes of the name {', '.join(twice)}; expected a name of its "
+            "own for each. Rename or remove all but one."
         )

@@ -89,8 +89,8 @@ def _load(file: Path) -> dict[str, list[Any]]:
     voc = "; for XML files, one an image, use limbeck.data.VOC"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} is not a file; give a JSON file of instances, such as "
-            f"annotations/instances_val2017.json{voc if file.is_dir() else ''}"
+            f"{file} is not a file; expected annotations: a JSON file of instances, such as "
+            f"annotations/instances_val2017.json. Give that{voc if file.is_dir() else ''}."
         )
     try:
         content = json.loads(file.read_bytes())
@@ -235,7 +235,9 @@ def _within(path: Path, folder: Path) -> str:
 
 def _check_files(folder: Path, records: list[AnnotatedImage], file: Path) -> None:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; give the images of {file}")
+        raise FileNotFoundError(
+            f"{folder} is not a folder; expected the folder of the images of {file}. Give that."
+        )
     present = set(folder.iterdir())  # one listing is far quicker than a look at every file
     missing = [r.path for r in records if r.path not in present and not r.path.is_file()]
     if missing:

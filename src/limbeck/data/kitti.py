@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 
-from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import (
+    BOUND,
+    AnnotatedImage,
+    AnnotatedImages,
+    Objects,
+    refuse_bad_classes,
+)
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
 
@@ -63,13 +69,14 @@ class KITTI(AnnotatedImages):
         boxes_of: Frame | None = None,
         classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist"),
     ) -> None:
+        refuse_bad_classes(classes, f"classes: {list(classes)}")
         folder = Path(root)
         images, labels = folder / "training/image_2", folder / "training/label_2"
         for needed in (images, labels):
             if not needed.is_dir():
                 raise FileNotFoundError(
-                    f"{needed} is not a folder; give the root that holds training/image_2 and "
-                    "training/label_2, and perhaps ImageSets"
+                    f"{needed} is not a folder; expected a root that holds training/image_2 and "
+                    "training/label_2, and perhaps ImageSets. Give that."
                 )
         source, frames = _frames(folder, split)
         rows = {frame: _parse(labels / f"{frame}.txt") for frame in frames}
@@ -170,7 +177,8 @@ def _check_classes(classes: Sequence[str], found: set[str], root: str | Path) ->
         if name not in {*TYPES, *found} - {REGION}:
             raise ValueError(
                 f"{root} has no object of the class {name!r}; expected a type of KITTI, "
-                f"{', '.join(TYPES)}, or one of these files, {sorted(found - {REGION})}"
+                f"{', '.join(TYPES)}, or one of these files, "
+                f"{', '.join(sorted(found - {REGION}))}. Give one of them."
             )
 
 

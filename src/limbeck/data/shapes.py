@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from limbeck.data.base import Target, Task, VisionDataset
+from limbeck.ranges import COUNT, Range, refuse_outside
 
 Pixels = NDArray[np.float32]
 
@@ -22,6 +23,8 @@ NOISE = 0.08
 PLACES = 64  # places tried for an object before it is left out
 COLOURS = 16  # colours tried for an object
 MARGIN = 2  # pixels between two objects
+# An object is at most half as large as its image.
+_RANGES = {"count": COUNT, "size": Range(2 * SMALLEST), "seed": Range(0)}
 
 
 class Shapes(VisionDataset):
@@ -59,10 +62,7 @@ class Shapes(VisionDataset):
     ) -> None:
         if task not in ("detection", "classification"):
             raise ValueError(f"task is {task!r}; give 'detection' or 'classification'")
-        if size < 2 * SMALLEST:
-            raise ValueError(f"size is {size}; objects of {SMALLEST} px need {2 * SMALLEST} px")
-        if count < 1 or seed < 0:
-            raise ValueError(f"count is {count} and seed is {seed}; give at least 1 and 0")
+        refuse_outside(_RANGES, {"count": count, "size": size, "seed": seed})
         self.task = task
         self.classes = SHAPES
         self.size = size

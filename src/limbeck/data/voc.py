@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 
-from limbeck.data.annotated import BOUND, AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import (
+    BOUND,
+    AnnotatedImage,
+    AnnotatedImages,
+    Objects,
+    refuse_bad_classes,
+)
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
 
@@ -58,6 +64,8 @@ class VOC(AnnotatedImages):
         boxes_of: Frame | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
+        if classes is not None:
+            refuse_bad_classes(classes, f"classes: {list(classes)}")
         folder = Path(root)
         file, names = _read_split(folder, split)
         annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
@@ -102,7 +110,8 @@ class _Annotation:
         if unknown:
             raise ValueError(
                 f"{self.path} has an object of the class {unknown[0]!r}, which is not among the "
-                f"classes {list(classes)}; add it to them, or leave them to be found"
+                f"classes {list(classes)}. Expected every name to be one of them; add it, or leave "
+                "classes out, and they are found."
             )
         boxes = torch.tensor(self.corners, dtype=torch.float32).reshape(-1, 4)
         boxes[:, :2] -= 1
@@ -122,17 +131,20 @@ def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
     if missing:
         nested = [path.parent for path in sorted(folder.glob("*/*/Annotations"))]
         nested = nested or [path.parent for path in sorted(folder.glob("*/Annotations"))]
-        advice = f"; did you mean {nested[0]}?" if nested else ""
+        advice = f" Did you mean {nested[0]}?" if nested else ""
         for file in [*folder.glob("*.json"), *folder.glob("annotations/*.json")][:1]:
-            advice = f"; with {file} it looks like COCO's layout: use limbeck.data.COCO"
+            advice = f" With {file} it looks like COCO's layout: use limbeck.data.COCO."
         raise FileNotFoundError(
-            f"{missing[0]} is not a folder; give the root that holds Annotations, ImageSets/Main "
-            f"and JPEGImages, such as VOCdevkit/VOC2007{advice}"
+            f"{missing[0]} is not a folder; expected a root that holds Annotations, ImageSets/Main "
+            f"and JPEGImages, such as VOCdevkit/VOC2007. Give that.{advice}"
         )
     file = lists / f"{split}.txt"
     if not file.is_file():
         splits = sorted(path.stem for path in lists.iterdir() if path.name[0] != ".")
-        raise FileNotFoundError(f"{file} does not exist; the splits here are {splits}")
+        raise FileNotFoundError(
+            f"split is {split!r}, and {file} does not exist. Expected one of the lists that "
+            f"are there: {', '.join(splits) or 'none'}. Give one of them."
+        )
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -92,7 +92,7 @@ class Step:
         """The teacher's side; a ValueError where there is no teacher."""
         if self.teacher is None:
             raise ValueError(
-                "this method needs a teacher, and the Distillation has none. Give one "
+                "this method needs a teacher, and there is none. Give one "
                 "(model.teacher), or leave the method out (model.methods)."
             )
         return self.teacher

@@ -17,7 +17,9 @@ alpha here and ``student_weight`` 1 - alpha to :class:`limbeck.Distillation`.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.methods.base import Method, Step, class_difference
+from limbeck.losses import logits_of
+from limbeck.methods.base import Method, Side, Step, class_difference
+from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Weight
 
 
@@ -27,7 +29,8 @@ class KD(Method):
     Args:
         temperature: The temperature T, above 0.
         weight: The weight of the loss: a number or a schedule.
-        logits: The place of the logits (B, K) in both models. An empty string: their own output.
+        logits: The place of the logits (B, K) in both models. An empty string: their own output,
+            or what it holds as ``logits`` where it is a mapping, as of Hugging Face's classifiers.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
 
@@ -43,8 +46,7 @@ class KD(Method):
         other_classes: bool = False,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature is {temperature}; it has to be above 0")
+        refuse_outside({"temperature": POSITIVE}, {"temperature": temperature})
         self.temperature = temperature
         self.student_taps = {"logits": logits}
         self.teacher_taps = {"logits": logits}
@@ -59,31 +61,40 @@ class KD(Method):
             if difference is not None:
                 raise ValueError(
                     f"KD: the teacher's classes are not the student's: {difference} Both need the "
-                    "same classes in the same order. KD(other_classes=True) takes them as they are."
+                    "same classes in the same order. Give such a teacher, or set other_classes to "
+                    "true to take them as they are."
                 )
 
     def setup(self, step: Step) -> None:
         """Refuse a pair without logits, or whose class counts differ."""
-        student = step.student.features["logits"]
-        teacher = step.taught.features["logits"]
-        for side, logits in (("student", student), ("teacher", teacher)):
-            if not isinstance(logits, Tensor) or logits.dim() != 2:
-                found = getattr(logits, "shape", type(logits).__name__)
-                raise ValueError(
-                    f"KD: the {side} gives {found} where logits (B, K) are expected. Name their "
-                    "place with logits=..."
-                )
+        student, teacher = _logits("student", step.student), _logits("teacher", step.taught)
         if student.shape != teacher.shape:
             raise ValueError(
-                f"KD: the student's logits have shape {tuple(student.shape)}, the teacher's "
-                f"{tuple(teacher.shape)}. Both need the same classes in the same order."
+                f"KD compares logits, and the student's have the shape {tuple(student.shape)}, the "
+                f"teacher's {tuple(teacher.shape)}. Both need the same classes in the same order: "
+                "give a teacher of the student's classes, or leave KD out."
             )
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The part ``logits``: the loss L."""
-        student = step.student.features["logits"]  # (B, K)
-        teacher = step.taught.features["logits"]  # (B, K)
+        student = _logits("student", step.student)  # (B, K)
+        teacher = _logits("teacher", step.taught)  # (B, K)
         return {"logits": soft_divergence(student, teacher, self.temperature)}
+
+
+def _logits(name: str, side: Side) -> Tensor:
+    """The logits (B, K) of one side, also where a model returns a mapping that holds them."""
+    found = side.features["logits"]
+    logits = logits_of(found)
+    if logits is None:
+        shape = f" {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise ValueError(
+            f"KD compares the logits (B, K) of classifiers, and the {name}, a "
+            f"{type(side.model).__name__}, gives a {type(found).__name__}{shape}. Set KD's "
+            "argument logits to the place of the logits in both models; for detectors, give "
+            "a method that compares features."
+        )
+    return logits
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

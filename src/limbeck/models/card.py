@@ -100,7 +100,10 @@ def own_file(folder: Path, name: str) -> Path:
         ValueError: The file is a link that leads out of the folder.
     """
     if not all((folder / each).is_file() for each in (CARD, WEIGHTS)):
-        raise FileNotFoundError(f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it.")
+        raise FileNotFoundError(
+            f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it. Give a folder that "
+            "`limbeck fit` or limbeck.models.save_student has written."
+        )
     real = (folder / name).resolve()
     if real.parent != folder.resolve():
         raise ValueError(

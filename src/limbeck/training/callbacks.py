@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.pair import Pair
+from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
 from limbeck.terminal import say
 from limbeck.training.export import short
@@ -19,6 +20,8 @@ from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.wiring import balance, check
 
 log = logging.getLogger(__name__)
+
+_DECAY = Range(0, 1, open=True, open_above=True)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -217,8 +220,7 @@ class MovingAverage(L.Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise ValueError(f"moving_average is {decay}; it has to lie between 0 and 1")
+        refuse_outside({"moving_average": _DECAY}, {"moving_average": decay}, "model.")
         self.decay = decay
         self.steps = 0
         self.average: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,11 +29,19 @@ from limbeck.data.sampling import (
     sample_seed,
 )
 from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
+from limbeck.ranges import COUNT, Range, refuse_outside
 
 # A recipe may state the arguments of the first three without a class path.
 StatedAugmentation = (
     DetectionAugmentation | ShuffleDetAugmentation | ClassificationAugmentation | Augmentation
 )
+
+_RANGES = {
+    "batch_size": COUNT,
+    "eval_batch_size": COUNT,
+    "workers": Range(0),
+    "seed": Range(0),
+}
 
 
 class TrainingLoader(DataLoader[Any]):
@@ -168,13 +176,12 @@ class DataModule(LightningDataModule):
         _check_task(augmentation, val.task)
         if eval_batch_size is None:
             eval_batch_size = batch_size
-        if min(batch_size, eval_batch_size) < 1 or workers < 0 or seed < 0:
-            raise ValueError(
-                f"batch_size is {batch_size}, eval_batch_size {eval_batch_size}, workers "
-                f"{workers}, seed {seed}; expected at least 1, 1, 0 and 0"
-            )
+        counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        refuse_outside(_RANGES, {**counts, "workers": workers, "seed": seed}, "data.")
         if on_bad_sample not in ("error", "skip"):
-            raise ValueError(f"on_bad_sample is {on_bad_sample!r}; expected 'error' or 'skip'")
+            raise ValueError(
+                f"data.on_bad_sample is {on_bad_sample!r}; expected error or skip. Give one."
+            )
         self.val = val
         self.train = train
         self.batch_size = batch_size
@@ -293,7 +300,10 @@ class DataModule(LightningDataModule):
 
     def _needed_train(self) -> VisionDataset:
         if self.train is None:
-            raise ValueError("there is no training set; give the data module 'train' as well")
+            raise ValueError(
+                "data.train is missing: there is nothing to train on. Expected a dataset beside "
+                "data.val. Give it."
+            )
         return self.train
 
     def _transforms(
@@ -362,14 +372,27 @@ def _check_alike(val: VisionDataset, train: VisionDataset | None) -> None:
         return
     if train.task != val.task:
         raise ValueError(
-            f"the training set is for {train.task}, the validation set for {val.task}; use two "
-            "splits of one dataset"
+            f"data.train is for {train.task}, and data.val for {val.task}; expected two datasets "
+            "of one task. Give two splits of one dataset."
         )
     if train.classes != val.classes:
-        here = [name for name in train.classes if name not in val.classes]
-        there = [name for name in val.classes if name not in train.classes]
         raise ValueError(
-            f"training and validation set differ in classes, {len(train.classes)} and "
-            f"{len(val.classes)}, or in their order: only the training set has {here}, only the "
-            f"validation set has {there}; use two splits of one dataset, with all classes in each"
+            f"data.train has {len(train.classes)} classes and data.val {len(val.classes)}, which "
+            f"differ{_difference(train.classes, val.classes)}. Expected the same classes in the "
+            "same order. Give two splits of one dataset, with all classes in each."
         )
+
+
+def _difference(train: Sequence[str], val: Sequence[str]) -> str:
+    """Which classes only one of two sets has, as a part of a sentence."""
+    only = {
+        "data.train": [name for name in train if name not in val],
+        "data.val": [name for name in val if name not in train],
+    }
+    said = [
+        f"only {side} has {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+        for side, names in only.items()
+        if names
+    ]
+    orders = f"their order is {', '.join(train[:5])} there, {', '.join(val[:5])} here"
+    return f": {' and '.join(said) or orders}"

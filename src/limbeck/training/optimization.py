@@ -82,7 +82,9 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):
-            raise ValueError(f"model.optimizer.name is {self.name!r}; expected sgd or adamw")
+            raise ValueError(
+                f"model.optimizer.name is {self.name!r}; expected sgd or adamw. Give one of them."
+            )
         refuse_outside(_OPTIMIZER, vars(self), "model.optimizer.")
         if self.nesterov and self.name == "sgd" and not self.momentum:
             raise ValueError(
@@ -219,18 +221,20 @@ class LearningRate:
         refuse_outside(_LEARNING_RATE, vars(self), "model.learning_rate.")
         if not callable(self.shape) and self.shape not in get_args(ShapeName):
             raise ValueError(
-                f"learning_rate.shape is {self.shape!r}; expected {', '.join(get_args(ShapeName))} "
-                "or a callable"
+                f"model.learning_rate.shape is {self.shape!r}; expected "
+                f"{', '.join(get_args(ShapeName))} or a callable. Give one of them."
             )
         if self.shape == "step" and not self.milestones:
             raise ValueError(
-                "learning_rate.shape is 'step', but there are no milestones: give "
-                "learning_rate.milestones, in epochs or (learning_rate.unit) steps"
+                "model.learning_rate.shape is 'step', but there are no milestones. Expected one or "
+                "more; give model.learning_rate.milestones, in epochs or, with "
+                "model.learning_rate.unit: steps, in steps."
             )
         if self.shape == "one_cycle" and self.interval == "epoch":
             raise ValueError(
                 "model.learning_rate.interval is 'epoch', but a one_cycle moves every step: it "
-                "needs the interval 'step'. Leave it out, or choose another learning_rate.shape"
+                "needs the interval 'step'. Leave it out, or choose another "
+                "model.learning_rate.shape."
             )
 
     def build(
@@ -248,11 +252,12 @@ class LearningRate:
         """
         every = steps_per_epoch if self.interval == "epoch" else 1
         warm_up = self.warm_up * (total_steps if self.warm_up < 1 else every)
-        if warm_up > total_steps:
+        if warm_up >= total_steps:  # in a trial of a published recipe it can be meant
             log.warning(
-                "model.learning_rate.warm_up is %g (%ss), longer than the whole run of %d steps: "
-                "the learning rate does not reach its peak. Expected a warm-up that ends before "
-                "training; give a shorter one, or a share of the run below 1.",
+                "model.learning_rate.warm_up is %g (%ss), and the whole run has %d steps: the "
+                "learning rate still rises when training ends. Expected a warm-up that ends "
+                "before; unless this is a trial, give a shorter one, or a share of the run below "
+                "1.",
                 self.warm_up,
                 self.interval,
                 total_steps,

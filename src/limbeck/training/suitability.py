@@ -107,12 +107,16 @@ def other_classes(pair: Pair, data: DataModule, *, training: bool) -> list[str]:
     for name, method in pair.named_methods():
         if training and method.compares_classes:
             raise ValueError(
-                f"the teacher's classes are not those of the data: {difference} model.methods."
+                f"model.teacher has other classes than the data: {difference} model.methods."
                 f"{name} is a {type(method).__name__}, which compares them one by one. Give a "
                 "teacher of the same classes in the same order, or set model.methods."
                 f"{name}.init_args.other_classes to true to take them as they are."
             )
-    return [f"the teacher's classes are not those of the data: {difference}"]
+    return [
+        f"model.teacher has other classes than the data: {difference} Its score counts them as "
+        "those of the data by their numbers. Expected the same classes in the same order; give "
+        "such a teacher, unless its features are what the student learns from."
+    ]
 
 
 def idle_teacher(pair: Pair) -> list[str]:

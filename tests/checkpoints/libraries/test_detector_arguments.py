@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments
+from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments, comments
 
 
 def test_usual_values_are_those_of_the_detector_and_its_preset() -> None:
@@ -28,3 +28,12 @@ def test_what_is_given_goes_first_and_none_is_not_given() -> None:
 def test_a_backbone_that_no_other_library_has_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected one of .*resnet18.*no other library has it"):
         DetectorArguments("retinanet", {"backbone": "vgg16"})
+
+
+def test_what_no_library_has_words_for_stands_in_the_comments_of_both() -> None:
+    given = {"backbone": "resnet18", "preset": "detectron2", "last_norm": "trained"}
+    detector = DetectorArguments("retinanet", given)
+    for library in ("detectron2", "mmdetection"):
+        said = comments(detector, library, ["its classes"])
+        last = "# its classes\n# the last block of each stage has the norm 'trained'\n"
+        assert said.endswith(last)

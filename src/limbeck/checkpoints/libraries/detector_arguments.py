@@ -131,7 +131,9 @@ def comments(detector: DetectorArguments, library: PresetName, unsaid: Sequence[
     Returns:
         The lines, each a comment.
     """
-    numerics = differences(detector.preset, PRESETS[_KINDS[detector.arch]][library])
-    lines = ["Beside weights that limbeck converted. What cannot be said here:", *numerics, *unsaid]
+    lines = ["Beside weights that limbeck converted. What cannot be said here:"]
+    lines += [*differences(detector.preset, PRESETS[_KINDS[detector.arch]][library]), *unsaid]
+    last_norm = detector.of("last_norm", None)
+    lines += [f"the last block of each stage has the norm {last_norm!r}"] if last_norm else []
     lines = lines if len(lines) > 1 else ["Beside weights that limbeck converted."]
     return "".join(f"# {escaped(line)}\n" for line in lines)

@@ -190,10 +190,6 @@ def _unsaid(detector: DetectorArguments, classes: Sequence[str]) -> list[str]:
         unsaid.append('P6 is computed from P5: LastLevelP6P7(..., in_feature="p5")')
     if retinanet and not detector.relu_before_p7:
         unsaid.append("there is no ReLU between P6 and P7")
-    if detector.of("last_norm", None):
-        unsaid.append(
-            f"the last block of each stage has the norm {detector.of('last_norm', None)!r}"
-        )
     return unsaid
 
 

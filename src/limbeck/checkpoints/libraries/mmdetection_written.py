@@ -68,8 +68,6 @@ def mmdetection_config(
     config |= {"metainfo": {"classes": tuple(classes)}} if classes else {}
     unsaid = ["losses and the data of a training: this is for tests"]
     unsaid += _mm_sizes_unsaid(detector, model)
-    if detector.of("last_norm", None):
-        unsaid.append(f"the last block of each stage has the norm {arguments['last_norm']!r}")
     text = "".join(f"{k} = {pformat(v, width=96, sort_dicts=False)}\n" for k, v in config.items())
     return comments(detector, "mmdetection", unsaid) + text
 

@@ -37,7 +37,7 @@ class DenseStudent(Form):
             self.teacher_taps = places if settings.distils else {}
         elif settings.distils:
             raise ValueError(
-                "HEAD needs a teacher for AKD and CKD, and the Distillation has none. For the "
+                "HEAD needs a teacher for AKD and CKD, and there is none. For the "
                 "assist alone switch both off: akd and ckd null."
             )
         self.akd: AKD | None = None
