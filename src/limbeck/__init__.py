@@ -3,7 +3,7 @@
 ``Distillation(student, teacher, methods)`` is an ``nn.Module``; one call to it with a batch gives
 named losses. Everything else builds its three arguments, feeds it, or reports on it.
 
-This is a tour of all public names, which runs as it stands (a test runs it, but for the last line).
+This is a tour of all public names, which runs as it stands (a test runs it, but for two lines).
 Each name is imported when it is first used.
 
 **Models and data.** Images are RGB in [0, 1], boxes are xyxy in pixels, and labels count from 1.
@@ -104,6 +104,14 @@ torch.Size([8, 3, 3, 3])
 >>> loaders = DataModule(val=shapes, train=shapes, batch_size=2, workers=0)
 >>> trainer = Trainer(max_steps=100, use_distributed_sampler=False)
 >>> trainer.fit(module, loaders)  # doctest: +SKIP
+
+**Whether anything was gained** is told by ``compare``, which trains a plain student, distilled ones
+and their controls over several seeds, and writes a report. ``comparison`` has what it is made of.
+
+>>> recipe = {"data": {"val": {"class_path": "limbeck.data.Shapes"}}, "trainer": {"max_epochs": 9}}
+>>> taught = {"model": {"methods": {"fitnet": {"class_path": "limbeck.methods.FitNet"}}}}
+>>> mine = limbeck.comparison.Comparison("Mine", plain=(recipe,), rows={"FitNet": (taught,)})
+>>> findings = limbeck.compare(mine, "runs/mine")  # doctest: +SKIP
 '''
 
 import sys
@@ -115,6 +123,7 @@ if TYPE_CHECKING:
     from limbeck import (
         adapters,
         checkpoints,
+        comparison,
         data,
         methods,
         metrics,
@@ -123,6 +132,7 @@ if TYPE_CHECKING:
         schedules,
         training,
     )
+    from limbeck.comparison import compare
     from limbeck.distillation import Distillation
     from limbeck.landmarks import landmarks, norm_of, register_family
     from limbeck.losses import Losses
@@ -146,6 +156,8 @@ __all__ = [
     "balance",
     "check",
     "checkpoints",
+    "compare",
+    "comparison",
     "data",
     "landmarks",
     "load_student",
@@ -171,6 +183,7 @@ _MODULES = {
     "Taps": "taps",
     "balance": "wiring",
     "check": "wiring",
+    "compare": "comparison",
     "landmarks": "landmarks",
     "load_student": "models",
     "norm_of": "landmarks",

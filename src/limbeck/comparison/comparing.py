@@ -32,7 +32,11 @@ class WeakTeacherError(ValueError):
 
 
 def compare(
-    comparison: Comparison, output: Path, *, jobs: int | None = None, weak_teacher: bool = False
+    comparison: Comparison,
+    output: str | Path,
+    *,
+    jobs: int | None = None,
+    weak_teacher: bool = False,
 ) -> Findings:
     """Train what a comparison lacks, score all of it, and write the report.
 
@@ -50,6 +54,7 @@ def compare(
         WeakTeacherError: The teacher is weaker than the plain student.
         RunFailedError: A run has failed.
     """
+    output = Path(output)
     study = Study(comparison, output)
     keep(comparison, output)
     run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
