@@ -54,6 +54,7 @@ def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
 def in_its_own_process(rank: int, folder: Path, environment: dict[str, str], *words: str) -> None:
     """``limbeck`` as one of the processes that a launcher starts."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
     os.chdir(folder)
     os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     rank_zero_only.rank = rank  # Lightning reads it from there when it is imported

@@ -12,6 +12,7 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 
+from limbeck.commands.ending import ended_in_words
 from limbeck.commands.fit import train
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.recipes import find
@@ -65,7 +66,10 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    auto_cli(quickstart, args=list(arguments[1:]), prog="limbeck quickstart", allow_abbrev=False)
+    with ended_in_words("quickstart"):
+        auto_cli(
+            quickstart, args=list(arguments[1:]), prog="limbeck quickstart", allow_abbrev=False
+        )
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
@@ -119,10 +123,19 @@ def fit(recipes: Sequence[str], folder: Path, seed: int, overrides: Sequence[str
 
     Returns:
         The finished run.
+
+    Raises:
+        RuntimeError: Its student or its summary could not be written.
     """
     stated = [word for name in recipes for word in ("--config", str(find(name)))]
     where = [f"--trainer.default_root_dir={folder}", f"--seed_everything={seed}"]
     train(["fit", *stated, *where, *overrides])
+    missing = [name for name in ("student", "summary.json") if not (folder / name).exists()]
+    if missing:
+        raise RuntimeError(
+            f"{folder} lacks {', '.join(missing)}, without which the runs cannot be compared. "
+            "Expected a disk with room for four runs. Free space, and begin the quickstart anew."
+        )
     return Run.load(folder)
 
 

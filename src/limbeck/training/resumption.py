@@ -75,8 +75,11 @@ class LastCheckpoint(Checkpoint):
         """Note where the run begins: a resumed run stands in its checkpoint already."""
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
+            before: Any = trainer._signal_connector._original_handlers  # put back by Lightning
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._ask)  # Lightning puts back what was there before
+                # Whoever started this process may have asked it to ignore a signal, as `&` does.
+                ignored = before.get(number) is signal.SIG_IGN
+                signal.signal(number, signal.SIG_IGN if ignored else self._ask)
 
     def _ask(self, number: int, _: Any) -> None:
         if number == self._asked == signal.SIGINT:
