@@ -1,12 +1,13 @@
 """The files of checkpoints: written whole or not at all, and compared with their checksums."""
 
+import hashlib
 import logging
 import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.utilities.types import _PATH
@@ -40,8 +41,9 @@ class WholeCheckpoints(TorchCheckpointIO):
         partial = path.with_name(f"{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with partial.open("w+b") as file:
                 torch.save(checkpoint, file)
+                _seal(file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
@@ -94,9 +96,10 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def damage(path: Path) -> str:
-    """What is wrong with a checkpoint's file: it is a zip, with a checksum of each record.
+    """What is wrong with a checkpoint's file: it is a zip, whose comment is its checksum.
 
-    torch itself does not compare the checksums that it writes.
+    What an earlier version wrote has no comment; of that, each record is compared with the
+    checksum that the archive has of it.
 
     Args:
         path: The file.
@@ -106,20 +109,65 @@ def damage(path: Path) -> str:
     """
     try:
         check_archive(path)  # before anything is read of what it claims to hold
-        with zipfile.ZipFile(path) as archive:
-            for record in archive.infolist():
-                with archive.open(record) as file:
-                    while file.read(_CHUNK):
-                        pass
+        if not _is_sealed(path):
+            _read_records(path)
+        elif not _is_as_sealed(path):
+            return _DIFFERS
     except TooLargeError as error:
         return str(error)
     except zipfile.BadZipFile as error:
-        if "CRC" in str(error):
-            return "its contents differ from their checksum"
-        return "it was cut off, or is no checkpoint"
+        return _DIFFERS if "CRC" in str(error) else "it was cut off, or is no checkpoint"
     except Exception:  # whatever zipfile makes of bytes that are no zip
         return "it is no file that torch.save wrote"
     return ""
+
+
+_DIFFERS = "its contents differ from their checksum"
+_DIGITS = 64  # of a checksum
+_END = b"PK\x05\x06"  # how the last record of a zip begins, which has
+_END_SIZE = 22  # bytes before the comment, the last two of which are its length
+
+
+def _seal(file: BinaryIO) -> None:
+    """Give an archive that torch has just written the checksum of all its bytes as a comment."""
+    size = file.seek(-2, os.SEEK_END) + 2
+    file.write(_DIGITS.to_bytes(2, "little"))
+    checksum = _checksum(file, size)
+    file.seek(size)
+    file.write(checksum)
+
+
+def _is_sealed(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-_END_SIZE, os.SEEK_END)
+        end = file.read()
+    return not (end.startswith(_END) and end.endswith(b"\0\0"))
+
+
+def _is_as_sealed(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(-_DIGITS, os.SEEK_END)
+        return file.read() == _checksum(file, size)
+
+
+def _checksum(file: BinaryIO, size: int) -> bytes:
+    """The sha256 of the first bytes of a file, in hexadecimal digits."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size:
+        chunk = file.read(min(size, _CHUNK))
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest().encode()
+
+
+def _read_records(path: Path) -> None:
+    """Read all of an archive, which compares it with the checksums of its records."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            with archive.open(record) as file:
+                while file.read(_CHUNK):
+                    pass
 
 
 def _loaded(path: Path, map_location: Any, weights_only: bool) -> dict[str, Any]:
