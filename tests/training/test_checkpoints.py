@@ -6,11 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 import torch
 
-from limbeck.training.checkpoints import DamagedCheckpointError, WholeCheckpoints, damage
+from limbeck.training.checkpoints import (
+    BestCheckpoint,
+    DamagedCheckpointError,
+    WholeCheckpoints,
+    damage,
+)
+from limbeck.training.module import DistillationModule
 from limbeck.training.writing import UNWRITTEN
+from tests import tiny_models
+from tests.training import tiny_runs
 
 
 @contextmanager
@@ -45,6 +54,69 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     files.save_checkpoint({"tensor": tensor + 1}, path)
     assert torch.equal(torch.load(path)["tensor"], tensor + 1)
     assert path not in UNWRITTEN
+
+
+# -- the best one -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _unwritten() -> Iterator[None]:
+    UNWRITTEN.clear()
+    yield
+    UNWRITTEN.clear()
+
+
+class Scores(L.Callback):
+    """Makes validations come out as stated, on a disk that is full where the score is negative."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+        self.limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        score = self.scores.pop(0)
+        pl_module.log("score", abs(score))
+        soft = 10_000 if score < 0 else self.limit[0]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, self.limit[1]))
+
+
+@pytest.mark.usefixtures("_unwritten")
+@pytest.mark.parametrize(
+    ("scores", "kept", "said"),
+    [
+        ((1, -3, 2), 2, "after step 2, with score 3.000; it is of another one, with 2.000"),
+        ((1, -3, 4), 4, ""),
+        ((1, -3, -2), 1, "after step 2, with score 3.000; it is of another one, with 1.000"),
+        ((-3, -2, -4), None, "after step 3, with score 4.000; there is none"),
+    ],
+)
+def test_the_best_checkpoint_is_the_best_of_those_that_were_written(
+    scores: tuple[float, ...], kept: float | None, said: str, tmp_path: Path
+) -> None:
+    best = BestCheckpoint(
+        tmp_path,
+        "best",
+        monitor="score",
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    course = Scores(*scores)
+    module = DistillationModule(tiny_models.classifier(0), optimizer=tiny_runs.PLAIN_SGD)
+    data = tiny_runs.shapes("classification", train=8)
+    options = {"max_epochs": 3, "plugins": [WholeCheckpoints()], "num_sanity_val_steps": 0}
+    try:
+        tiny_runs.fit(module, data, tmp_path, best, course, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, course.limit)
+    path = tmp_path / "best.ckpt"
+    assert UNWRITTEN.get(path.resolve(), "").endswith(said)
+    assert bool(UNWRITTEN) == bool(said)
+    assert path.exists() == (kept is not None)
+    if kept is not None:
+        found = WholeCheckpoints().load_checkpoint(path)
+        assert found["global_step"] == [abs(score) for score in scores].index(kept) + 1
+        assert best.best_model_score == kept
 
 
 # -- damage -------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import lightning.pytorch as L
 import torch
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from limbeck.checkpoints.reading.bounds import TooLargeError, check_archive
 from limbeck.training.writing import UNWRITTEN, reason
@@ -82,8 +84,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's callback for the best checkpoint, which also survives that a run is moved.
 
-    Lightning's own forgets its best score where the folder of a run was moved or copied.
+    Lightning's own forgets its best score where the folder of a run was moved or copied, and takes
+    a checkpoint that could not be written for the best one, which then is never replaced.
     """
+
+    _missed: tuple[Tensor, int] | None = None  # a score whose weights were not written, its step
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score to be that of the file in this run's folder."""
@@ -93,6 +98,36 @@ class BestCheckpoint(ModelCheckpoint):
             here |= {"best_model_path": best, "kth_best_model_path": best}
             here |= {"best_k_models": {best: state_dict["best_model_score"]}}
         super().load_state_dict(state_dict | here)
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        before = {name: getattr(self, name) for name in _OF_THE_FILE if hasattr(self, name)}
+        before["best_k_models"] = dict(self.best_k_models)
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+        path = Path(self.best_model_path)
+        if trainer.strategy.broadcast(path in UNWRITTEN):  # the first process alone writes
+            if self._missed is None or self._beats(current, self._missed[0]):
+                self._missed = current, trainer.global_step
+            vars(self).update(before)
+        if self._missed is not None:
+            self._note_missed(path, *self._missed)
+
+    def _note_missed(self, path: Path, score: Tensor, step: int) -> None:
+        kept = self.best_model_score
+        if kept is not None and not self._beats(score, kept):
+            return
+        beside = "there is none" if kept is None else f"it is of another one, with {kept:.3f}"
+        UNWRITTEN[path] = (
+            f"no room for the weights of the best validation, after step {step}, with "
+            f"{self.monitor} {score:.3f}; {beside}"
+        )
+
+    def _beats(self, score: Tensor, other: Tensor) -> bool:
+        return bool(score < other if self.mode == "min" else score > other)
+
+
+_OF_THE_FILE = ("kth_best_model_path", "kth_value", "best_model_path", "best_model_score")
 
 
 def damage(path: Path) -> str:
