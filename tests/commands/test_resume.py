@@ -162,7 +162,8 @@ def often_validated(steps: int = 12) -> list[object]:
     recipe = tiny_recipes.plain(
         log_every_n_steps=1, val_check_interval=3, max_epochs=-1, max_steps=steps
     )
-    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    own = ("Means", "Kill")
+    recipe["trainer"]["callbacks"] = [{"class_path": f"tests.commands.killing.{n}"} for n in own]
     recipe["checkpoint_every"] = 2
     recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     recipe["model"]["moving_average"] = 0.9
