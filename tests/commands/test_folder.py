@@ -82,8 +82,7 @@ REFUSED = (
     "fit --config no_data.yaml --trainer.default_root_dir a/b/c",
     "fit --config late.yaml --trainer.default_root_dir a/b/c",
     "fit --config sound.yaml --trainer.default_root_dir a/b --ckpt_path none.ckpt",
-    "fit --config late.yaml --trainer.callbacks+=ModelCheckpoint "
-    "--trainer.callbacks.dirpath=a/b",
+    "fit --config late.yaml --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.dirpath=a/b",
     "fit --resume a/b",
     "validate --config no_data.yaml --detections a/b",
     "validate --config sound.yaml --detections a/b",

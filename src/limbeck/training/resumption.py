@@ -37,9 +37,9 @@ class LastCheckpoint(Checkpoint):
     It is written every ``every`` steps, after every epoch, every validation and the last step, and
     where the process is asked to end (SIGTERM, SIGINT), after the batch at hand. Where a validation
     is due after a batch, or an epoch ends, it is written after that validation and with the row of
-    that epoch, which a resumed run would leave out otherwise. Lightning's ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new
-    best, and its answer to SIGTERM stops a validation in the middle, and the processes of a run at
-    different places.
+    that epoch, which a resumed run would leave out otherwise. Lightning's ``ModelCheckpoint``
+    writes its ``last.ckpt`` only where it found a new best, and its answer to SIGTERM stops a
+    validation in the middle, and the processes of a run at different places.
 
     Args:
         path: The file, which is replaced.
