@@ -119,7 +119,7 @@ class BestCheckpoint(ModelCheckpoint):
             return
         beside = "there is none" if kept is None else f"it is of another one, with {kept:.3f}"
         UNWRITTEN[path] = (
-            f"no room for the weights of the best validation, after step {step}, with "
+            f"its weights could not be written when validation was best, after step {step}, with "
             f"{self.monitor} {score:.3f}; {beside}"
         )
 
