@@ -27,13 +27,14 @@ from tests.commands.test_folder import HOLD
 from tests.commands.tiny_recipes import RUN, fit
 
 STEPS = 12
+CALLBACKS = [{"class_path": f"tests.commands.killing.{name}"} for name in ("Means", "Kill")]
 
 
 def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
     """24 images, 12 steps; the student draws the regions that it learns from at random."""
     recipe = tiny_recipes.plain(log_every_n_steps=1, **trainer)
     recipe["checkpoint_every"] = 2
-    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    recipe["trainer"]["callbacks"] = CALLBACKS
     recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     arguments = {
         name: value
@@ -91,6 +92,11 @@ def losses(run: Path) -> list[dict[str, str]]:
     ]
 
 
+def epochs_of(run: Path) -> list[dict[str, str]]:
+    """What callbacks have logged over epochs."""
+    return [row for row in tiny_recipes.rows(run) if row["own/epoch"]]
+
+
 # The signal, and the step that the run can go on from.
 KILLS = {
     1: [("SIGKILL@1", 0), ("SIGKILL@5", 4), ("SIGKILL@6", 4), ("SIGTERM@9", 9)],
@@ -130,6 +136,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) 
     steps = losses(RUN)
     assert [int(row["step"]) for row in steps] == list(range(STEPS))
     assert steps == losses(Path("whole"))
+    assert epochs_of(RUN) == epochs_of(Path("whole"))
+    assert epochs_of(RUN)
     assert not list(RUN.rglob("*.part"))
     ours, theirs = (
         load_file(run / "student" / "student.safetensors") for run in (RUN, Path("whole"))
@@ -162,8 +170,7 @@ def often_validated(steps: int = 12) -> list[object]:
     recipe = tiny_recipes.plain(
         log_every_n_steps=1, val_check_interval=3, max_epochs=-1, max_steps=steps
     )
-    own = ("Means", "Kill")
-    recipe["trainer"]["callbacks"] = [{"class_path": f"tests.commands.killing.{n}"} for n in own]
+    recipe["trainer"]["callbacks"] = CALLBACKS
     recipe["checkpoint_every"] = 2
     recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     recipe["model"]["moving_average"] = 0.9
