@@ -147,3 +147,17 @@ def test_messages_hold_no_control_characters(capsys: pytest.CaptureFixture[str])
     cli.speak()
     logging.getLogger("limbeck").warning("class %s\nnext line", "\x1b[2J\rERROR \ud800")
     assert capsys.readouterr().err == "WARNING class \\x1b[2J\\rERROR \\ud800\nnext line\n"
+
+
+@pytest.mark.parametrize("verb", ["predict", "recipes"])
+def test_an_interrupt_ends_every_verb_with_a_sentence(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+    with pytest.raises(SystemExit) as end:
+        tiny_recipes.limbeck(verb)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "WARNING Ended by SIGINT.\n"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speak()
     try:
         run(words)
+    except KeyboardInterrupt:
+        logging.getLogger("limbeck").warning("Ended by SIGINT.")
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         ours = of_ours(error)
         if ours is None:

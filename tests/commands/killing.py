@@ -46,3 +46,24 @@ class Kill(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         if self.window == "validation":
             self.kill(trainer)
+
+
+class Means(L.Callback):
+    """Logs over epochs in every way that a callback has."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step + 1.0
+        pl_module.log("own/begun", step**2, on_epoch=True, on_step=False)
+        if batch_idx == 0:  # not again in the epoch that is resumed
+            pl_module.log("own/first", step / 3, on_epoch=True, on_step=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        step = trainer.global_step + 0.1
+        pl_module.log("own/mean", step, on_epoch=True, on_step=True, batch_size=trainer.global_step)
+        for name, reduction in {"sum": sum, "max": max, "min": "min"}.items():
+            pl_module.log(f"own/{name}", step, on_epoch=True, on_step=False, reduce_fx=reduction)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("own/epoch", float(trainer.current_epoch))

@@ -93,16 +93,32 @@ def test_what_is_missing_is_told_with_how_to_get_it(
     caplog.set_level(logging.ERROR, "limbeck")
     tell_unwritten(tmp_path)
     assert not caplog.text
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    unwritten[best] = "no room for the weights of the best validation"
+    assert "student is whole, and as training ended. There is nothing" in told(tmp_path, caplog)
     unwritten[tmp_path / "student"] = "No space left on device"
-    tell_unwritten(tmp_path)
-    assert f"{tmp_path / 'student'}: No space left on device" in caplog.text
-    assert "There is nothing to resume from" in caplog.text
-    last = tmp_path / "checkpoints" / "last.ckpt"
+    said = told(tmp_path, caplog)
+    assert f"{tmp_path / 'student'}: No space left on device" in said
+    assert "There is nothing to resume from: train it again" in said
+    last = best.with_name("last.ckpt")
     last.parent.mkdir()
     for path in (last, tmp_path / "config.yaml"):
         path.touch()
-    tell_unwritten(tmp_path)
-    assert f"--resume {tmp_path}` writes the student, without training a step" in caplog.text
+    said = told(tmp_path, caplog)
+    assert f"--resume {tmp_path}` writes student, without training a step" in said
     unwritten[last] = "No space left on device"
-    tell_unwritten(tmp_path)
-    assert "goes on from the step" in caplog.text
+    assert "Then `limbeck fit --resume" in told(tmp_path, caplog)
+    del unwritten[tmp_path / "student"]
+    assert "is whole, and as training ended. `limbeck fit --resume" in told(tmp_path, caplog)
+    assert "goes on from the step" in told(tmp_path, caplog)
+    del unwritten[last]
+    said = told(tmp_path, caplog)
+    assert "is whole, and as training ended. What is named above cannot be got back" in said
+    assert "--resume" not in said  # which would train and write nothing
+
+
+def told(root: Path, caplog: pytest.LogCaptureFixture) -> str:
+    """What is said of what is missing."""
+    caplog.clear()
+    tell_unwritten(root)
+    return caplog.text

@@ -1,4 +1,5 @@
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from limbeck.commands import quickstart as verb
 from limbeck.commands import recipes
 from limbeck.models import load_student
+from limbeck.training.resumption import AskedToEndError
 from tests.commands import tiny_recipes
 
 RUNS = ("teacher", "plain", "plain_equal_time", "distilled")
@@ -88,3 +90,30 @@ def test_a_folder_of_anything_else_stays_where_it_is() -> None:
         with pytest.raises(FileExistsError, match=r"which no quickstart has written"):
             verb.make_room(output)
     assert Path("photographs/a.jpg").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_quickstart_that_is_asked_to_end_does_so_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(_: object) -> None:
+        raise AskedToEndError(signal.SIGTERM)
+
+    monkeypatch.setattr(verb, "train", asked)
+    with pytest.raises(SystemExit) as end:
+        tiny_recipes.limbeck("quickstart", "--output", "out")
+    assert end.value.code == 143
+    assert "WARNING Ended by SIGTERM." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_could_not_be_kept_ends_the_quickstart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "train", lambda _: None)  # as if its disk were full
+    with pytest.raises(SystemExit) as end:
+        tiny_recipes.limbeck("quickstart", "--output", "out")
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "out/teacher lacks student, summary.json" in said
+    assert "Free space" in said

@@ -27,13 +27,14 @@ from tests.commands.test_folder import HOLD
 from tests.commands.tiny_recipes import RUN, fit
 
 STEPS = 12
+CALLBACKS = [{"class_path": f"tests.commands.killing.{name}"} for name in ("Means", "Kill")]
 
 
 def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
     """24 images, 12 steps; the student draws the regions that it learns from at random."""
     recipe = tiny_recipes.plain(log_every_n_steps=1, **trainer)
     recipe["checkpoint_every"] = 2
-    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    recipe["trainer"]["callbacks"] = CALLBACKS
     recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     arguments = {
         name: value
@@ -54,6 +55,7 @@ def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
 def in_its_own_process(rank: int, folder: Path, environment: dict[str, str], *words: str) -> None:
     """``limbeck`` as one of the processes that a launcher starts."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
     os.chdir(folder)
     os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     rank_zero_only.rank = rank  # Lightning reads it from there when it is imported
@@ -88,6 +90,11 @@ def losses(run: Path) -> list[dict[str, str]]:
         for row in tiny_recipes.rows(run)
         if row["train/total"]
     ]
+
+
+def epochs_of(run: Path) -> list[dict[str, str]]:
+    """What callbacks have logged over epochs."""
+    return [row for row in tiny_recipes.rows(run) if row["own/epoch"]]
 
 
 # The signal, and the step that the run can go on from.
@@ -129,6 +136,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runs: Runs, processes: int) 
     steps = losses(RUN)
     assert [int(row["step"]) for row in steps] == list(range(STEPS))
     assert steps == losses(Path("whole"))
+    assert epochs_of(RUN) == epochs_of(Path("whole"))
+    assert epochs_of(RUN)
     assert not list(RUN.rglob("*.part"))
     ours, theirs = (
         load_file(run / "student" / "student.safetensors") for run in (RUN, Path("whole"))
@@ -161,7 +170,7 @@ def often_validated(steps: int = 12) -> list[object]:
     recipe = tiny_recipes.plain(
         log_every_n_steps=1, val_check_interval=3, max_epochs=-1, max_steps=steps
     )
-    recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
+    recipe["trainer"]["callbacks"] = CALLBACKS
     recipe["checkpoint_every"] = 2
     recipe["data"] |= {"train": tiny_recipes.shapes(24, 1), "batch_size": 4}
     recipe["model"]["moving_average"] = 0.9

@@ -6,11 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 import torch
 
-from limbeck.training.checkpoints import DamagedCheckpointError, WholeCheckpoints, damage
+from limbeck.training.checkpoints import (
+    BestCheckpoint,
+    DamagedCheckpointError,
+    WholeCheckpoints,
+    damage,
+)
+from limbeck.training.module import DistillationModule
 from limbeck.training.writing import UNWRITTEN
+from tests import tiny_models
+from tests.training import tiny_runs
 
 
 @contextmanager
@@ -47,6 +56,69 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     assert path not in UNWRITTEN
 
 
+# -- the best one -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _unwritten() -> Iterator[None]:
+    UNWRITTEN.clear()
+    yield
+    UNWRITTEN.clear()
+
+
+class Scores(L.Callback):
+    """Makes validations come out as stated, on a disk that is full where the score is negative."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+        self.limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        score = self.scores.pop(0)
+        pl_module.log("score", abs(score))
+        soft = 10_000 if score < 0 else self.limit[0]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, self.limit[1]))
+
+
+@pytest.mark.usefixtures("_unwritten")
+@pytest.mark.parametrize(
+    ("scores", "kept", "said"),
+    [
+        ((1, -3, 2), 2, "after step 2, with score 3.000; it is of another one, with 2.000"),
+        ((1, -3, 4), 4, ""),
+        ((1, -3, -2), 1, "after step 2, with score 3.000; it is of another one, with 1.000"),
+        ((-3, -2, -4), None, "after step 3, with score 4.000; there is none"),
+    ],
+)
+def test_the_best_checkpoint_is_the_best_of_those_that_were_written(
+    scores: tuple[float, ...], kept: float | None, said: str, tmp_path: Path
+) -> None:
+    best = BestCheckpoint(
+        tmp_path,
+        "best",
+        monitor="score",
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    course = Scores(*scores)
+    module = DistillationModule(tiny_models.classifier(0), optimizer=tiny_runs.PLAIN_SGD)
+    data = tiny_runs.shapes("classification", train=8)
+    options = {"max_epochs": 3, "plugins": [WholeCheckpoints()], "num_sanity_val_steps": 0}
+    try:
+        tiny_runs.fit(module, data, tmp_path, best, course, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, course.limit)
+    path = tmp_path / "best.ckpt"
+    assert UNWRITTEN.get(path.resolve(), "").endswith(said)
+    assert bool(UNWRITTEN) == bool(said)
+    assert path.exists() == (kept is not None)
+    if kept is not None:
+        found = WholeCheckpoints().load_checkpoint(path)
+        assert found["global_step"] == [abs(score) for score in scores].index(kept) + 1
+        assert best.best_model_score == kept
+
+
 # -- damage -------------------------------------------------------------------------------------
 
 
@@ -58,26 +130,32 @@ def written(path: Path, **more: Any) -> bytes:
     return path.read_bytes()
 
 
-def test_a_cut_or_a_flipped_bit_is_seen_or_changes_nothing(tmp_path: Path) -> None:
-    path, dice, seen = tmp_path / "last.ckpt", random.Random(0), 0
+def test_every_cut_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path, dice = tmp_path / "last.ckpt", random.Random(0)
     whole = written(path)
-    sound = WholeCheckpoints().load_checkpoint(path)
-    for number in range(80):
-        damaged = bytearray(whole)
-        if number % 2:
-            del damaged[dice.randrange(len(whole)) :]
-        else:
-            damaged[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            found = WholeCheckpoints().load_checkpoint(path)
-        except DamagedCheckpointError:
-            seen += 1
-        else:
-            same = zip(found["state_dict"].values(), sound["state_dict"].values(), strict=True)
-            assert all(torch.equal(a, b) for a, b in same)
-            assert found["global_step"] == 3
-    assert seen > 60
+    assert not damage(path)
+    assert torch.load(path)["global_step"] == 3  # torch and zipfile take it as before
+    ends = [len(whole) - place for place in range(1, 90)]  # the checksum, and the directory's end
+    for place in (*ends, *(dice.randrange(len(whole)) for _ in range(60))):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << dice.randrange(8)
+        for damaged in (flipped, whole[:place]):
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt"):
+                WholeCheckpoints().load_checkpoint(path)
+
+
+def test_a_checkpoint_without_a_checksum_is_compared_record_by_record(tmp_path: Path) -> None:
+    """As earlier versions wrote it."""
+    path = tmp_path / "last.ckpt"
+    content = written(path)[:-64]
+    earlier = content[:-2] + b"\0\0"
+    path.write_bytes(earlier)
+    assert WholeCheckpoints().load_checkpoint(path)["global_step"] == 3
+    tensor = torch.full((20, 20), 3.0).numpy().tobytes()
+    assert tensor in earlier
+    path.write_bytes(earlier.replace(tensor, tensor[:-1] + b"\1"))
+    assert "differ from their checksum" in damage(path)
 
 
 def test_what_is_left_beside_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:

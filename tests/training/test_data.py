@@ -1,4 +1,8 @@
 import logging
+import multiprocessing
+import os
+import signal
+import subprocess
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -338,6 +342,22 @@ class Threads(Shapes):
     def __getitem__(self, index):
         image, _ = super().__getitem__(index)
         return image, torch.tensor(torch.get_num_threads())
+
+
+def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for() -> None:
+    loader = module(workers=2).train_dataloader()
+    batches = iter(loader)
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        for number in ("TERM", "INT"):  # as a scheduler or a terminal sends it to the whole group
+            subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+    assert len(list(batches)) == 4
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(10)
+        assert worker.exitcode == 0
 
 
 def test_workers_have_one_thread():

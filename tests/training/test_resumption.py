@@ -2,6 +2,7 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -163,6 +164,15 @@ def test_a_checkpoint_stands_after_the_validation_that_is_due(tmp_path: Path) ->
     assert cut.validated == [2, 2, 4]
 
 
+@pytest.fixture
+def _sigint() -> Iterator[None]:
+    """Python's usual answer to SIGINT: whoever runs the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint")
 def test_sigint_is_answered_as_sigterm_is(tmp_path: Path) -> None:
     class Ask(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
@@ -175,6 +185,24 @@ def test_sigint_is_answered_as_sigterm_is(tmp_path: Path) -> None:
     assert end.value.number == signal.SIGINT
     assert torch.load(last.path, weights_only=False)["global_step"] == 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("_sigint")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_was_ignored_before_the_run_stays_ignored(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    class Ask(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            os.kill(os.getpid(), number)
+
+    before, module = signal.signal(number, signal.SIG_IGN), taught()
+    try:
+        fit(module, tmp_path / "a", Ask(), LastCheckpoint(tmp_path / "last.ckpt"))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert module.pair.number == 4
 
 
 def test_a_second_sigint_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,11 +105,23 @@ def tell_unwritten(root: Path) -> None:
     if not UNWRITTEN:
         return
     lines = "\n  ".join(f"{path}: {why}" for path, why in UNWRITTEN.items())
-    last = root / LAST
-    if not (root / RECIPE).is_file() or not last.is_file():
-        how = "There is nothing to resume from: train it again, or take what is named above."
-    elif last in UNWRITTEN:
-        how = f"Then `limbeck fit --resume {root}` goes on from the step that {last} is of."
-    else:
-        how = f"Then `limbeck fit --resume {root}` writes the student, without training a step."
+    how = _how_to_get_it(root)
     log.error("Trained to the end, but not all could be written. Free space.\n  %s\n%s", lines, how)
+
+
+def _how_to_get_it(root: Path) -> str:
+    """What is left, and what brings the rest back."""
+    last, student, resume = root / LAST, root / "student", f"`limbeck fit --resume {root}`"
+    wanted = [path.name for path in (student, root / "summary.json") if path in UNWRITTEN]
+    whole = f"The student in {student} is whole, and as training ended."
+    if not (root / RECIPE).is_file() or not last.is_file():
+        nothing = "There is nothing to resume from"
+        if student in UNWRITTEN:
+            return f"{nothing}: train it again, or take what is named above."
+        return f"{whole} {nothing}."
+    if last in UNWRITTEN:
+        again = f"{resume} goes on from the step that {last} is of."
+        return f"Then {again}" if student in UNWRITTEN else f"{whole} {again}"
+    if wanted:
+        return f"Then {resume} writes {' and '.join(wanted)}, without training a step."
+    return f"{whole} What is named above cannot be got back without training again."

@@ -73,7 +73,8 @@ def held_alone(root: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: Another process trains there.
     """
-    path, made = root / LOCK, not root.exists()
+    path = root / LOCK
+    made = [folder for folder in (root, *root.absolute().parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
@@ -99,9 +100,9 @@ def held_alone(root: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is held
-            if made:
-                with suppress(OSError):
-                    root.rmdir()  # where the run was refused, and has left nothing
+            with suppress(OSError):  # one that is not empty
+                for folder in made:  # where the run was refused, and has left nothing
+                    folder.rmdir()
 
 
 def remove_parts(root: Path) -> None:

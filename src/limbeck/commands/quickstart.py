@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.commands.ending import ended_in_words
 from limbeck.commands.fit import train
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
@@ -71,7 +72,8 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = VerbParser(prog="limbeck quickstart", allow_abbrev=False)
     parser.add_function_arguments(quickstart)
-    quickstart(**parser.parse_args(arguments[1:]).as_dict())
+    with ended_in_words("quickstart"):
+        quickstart(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
@@ -141,10 +143,19 @@ def fit(recipes: Sequence[str], folder: Path, seed: int, overrides: Sequence[str
 
     Returns:
         The finished run.
+
+    Raises:
+        RuntimeError: Its student or its summary could not be written.
     """
     stated = [word for name in recipes for word in ("--config", str(find(name)))]
     where = [f"--trainer.default_root_dir={folder}", f"--seed_everything={seed}"]
     train(["fit", *stated, *where, *overrides])
+    missing = [name for name in ("student", "summary.json") if not (folder / name).exists()]
+    if missing:
+        raise RuntimeError(
+            f"{folder} lacks {', '.join(missing)}, without which the runs cannot be compared. "
+            "Expected a disk with room for four runs. Free space, and begin the quickstart anew."
+        )
     return Run.load(folder)
 
 

@@ -137,19 +137,18 @@ class Rows(CSVLogger):
         """Whether there is a file, or may be one."""
         return self._experiment is not None
 
-    @rank_zero_only
-    def log_ahead(self, trainer: L.Trainer) -> None:
-        """Log the row of the step at hand before its checkpoint, after which Lightning would do it.
+    def log_ahead(self, trainer: L.Trainer, step: int) -> None:
+        """Log a row before its checkpoint, after which Lightning would do it.
 
         A run that is killed between the two would lack the row for good.
+
+        Args:
+            trainer: The trainer, on every process: the means of an epoch are those of all.
+            step: The step of the row.
         """
-        connector = trainer._logger_connector
-        if not connector.should_update_logs:
-            return
-        row: Row = convert_tensors_to_scalars(dict(connector.metrics["log"]))
+        row: Row = convert_tensors_to_scalars(dict(trainer._logger_connector.metrics["log"]))
         if row:
             row.setdefault("epoch", trainer.current_epoch)
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped
             self.log_metrics(row, step)
             self._ahead = (step, set(row))
 

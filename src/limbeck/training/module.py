@@ -31,6 +31,7 @@ from limbeck.training.callbacks import (
 from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
+from limbeck.training.pending import PendingLogs
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
 from limbeck.training.scoring import (
     MetricName,
@@ -336,6 +337,7 @@ def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callba
         TeacherComparison(),
         ExportStudent(),
         SkippedSamples(),
+        PendingLogs(),
         RandomNumbers(),
     ]
 

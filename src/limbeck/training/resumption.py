@@ -36,10 +36,10 @@ class LastCheckpoint(Checkpoint):
 
     It is written every ``every`` steps, after every epoch, every validation and the last step, and
     where the process is asked to end (SIGTERM, SIGINT), after the batch at hand. Where a validation
-    is due after a batch, it is written after that validation, which a resumed run would leave out
-    otherwise. Lightning's ``ModelCheckpoint`` writes its ``last.ckpt`` only where it found a new
-    best, and its answer to SIGTERM stops a validation in the middle, and the processes of a run at
-    different places.
+    is due after a batch, or an epoch ends, it is written after that validation and with the row of
+    that epoch, which a resumed run would leave out otherwise. Lightning's ``ModelCheckpoint``
+    writes its ``last.ckpt`` only where it found a new best, and its answer to SIGTERM stops a
+    validation in the middle, and the processes of a run at different places.
 
     Args:
         path: The file, which is replaced.
@@ -56,18 +56,20 @@ class LastCheckpoint(Checkpoint):
         self.every = every
         self._step = 0
         self._asked = self._ends = 0  # signals
+        self._loops: dict[str, Any] | None = None  # where they stood as the run ended
+        self._closing = False
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def _save(self, trainer: L.Trainer, row: int | None = None) -> None:
+        """Save, unless nothing was trained since; ``row`` is the step of the row that is due."""
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if trainer.sanity_checking or trainer.fit_loop._should_accumulate():
             return  # nothing was trained, or gradients would be lost
         if trainer.global_step != self._step:
             self._step = trainer.global_step
-            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             for logger in trainer.loggers:  # what is logged up to here is not logged again
-                if isinstance(logger, Rows) and progress.completed < progress.processed:
-                    logger.log_ahead(trainer)
+                if isinstance(logger, Rows) and row is not None:
+                    logger.log_ahead(trainer, row)
                 logger.save()
             trainer.save_checkpoint(self.path)
 
@@ -75,8 +77,11 @@ class LastCheckpoint(Checkpoint):
         """Note where the run begins: a resumed run stands in its checkpoint already."""
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
+            before: Any = trainer._signal_connector._original_handlers  # put back by Lightning
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._ask)  # Lightning puts back what was there before
+                # Whoever started this process may have asked it to ignore a signal, as `&` does.
+                ignored = before.get(number) is signal.SIG_IGN
+                signal.signal(number, signal.SIG_IGN if ignored else self._ask)
 
     def _ask(self, number: int, _: Any) -> None:
         if number == self._asked == signal.SIGINT:
@@ -86,19 +91,37 @@ class LastCheckpoint(Checkpoint):
             os.write(2, _INTERRUPTED)  # a logger may be in the middle of a line
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save every so many steps, and after the last one before Lightning closes its epoch."""
-        if trainer.global_step == trainer.max_steps or trainer.should_stop:
-            due = True
-        elif last_of_epoch(trainer):
-            return  # what follows belongs to the epoch: validation, and another checkpoint
-        elif trainer.fit_loop._should_accumulate():
+        """Save every so many steps, and where it was asked to end."""
+        if self._closes_epoch(trainer) or trainer.fit_loop._should_accumulate():
             return
-        else:
-            if self._looks(trainer):
-                self._ends = self._is_asked(trainer)
-            due = bool(self._ends) or trainer.global_step % self.every == 0
+        if self._looks(trainer):
+            self._ends = self._is_asked(trainer)
+        due = bool(self._ends) or trainer.global_step % self.every == 0
         if due and not validation_follows(trainer):
-            self._save(trainer)
+            logs = trainer._logger_connector.should_update_logs
+            self._save(trainer, _rows_step(trainer) if logs else None)
+
+    def _closes_epoch(self, trainer: L.Trainer) -> bool:
+        """Whether an epoch ends with this step: its validation and its row come before the save.
+
+        Where the run ends within an epoch, it is noted where the loops stand: Lightning closes the
+        epoch all the same, and a longer run goes on within it.
+        """
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return False
+        if last_of_epoch(trainer):
+            return True
+        stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+        if ends := trainer.global_step == trainer.max_steps or stops:
+            self._loops = trainer._checkpoint_connector._get_loops_state_dict()
+        return ends
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say where the loops stood before Lightning closed the epoch."""
+        if self._closing and self._loops is not None:
+            checkpoint["loops"] = self._loops
 
     def on_train_batch_start(self, *_: Any) -> None:
         """End where the batch before is logged, and before another one is begun."""
@@ -117,13 +140,21 @@ class LastCheckpoint(Checkpoint):
         return int(highest)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless nothing was trained since."""
-        self._save(trainer)
+        """Save, unless the epoch ends here."""
+        if not self._closes_epoch(trainer):
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless validation has just done it; short epochs are not asked within."""
-        self._save(trainer)
+        """Save, with the row of the epoch; short epochs are not asked within."""
+        self._closing = True
+        self._save(trainer, _rows_step(trainer) - 1)
+        self._closing, self._loops = False, None
         self._ends = self._ends or self._is_asked(trainer)
+
+
+def _rows_step(trainer: L.Trainer) -> int:
+    """The step of the row that Lightning logs next; that of an epoch is one less."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 _INTERRUPTED = (
