@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -96,8 +97,8 @@ def check_yaml(text: str, origin: str) -> None:
         origin: Where it is from, for messages.
 
     Raises:
-        ValueError: It is too long, too deep, holds too many values, contains itself, or has a
-            number of too many digits; or it is no YAML.
+        ValueError: It is too long, too deep, holds too many values, contains itself, has a key
+            twice, or a number of too many digits; or it is no YAML.
     """
     if len(text) > MOST_YAML:
         raise ValueError(
@@ -119,9 +120,13 @@ class _UnboundedError(Exception):
 def _check_events(events: Iterable[Any]) -> None:
     values = [0]  # of each open collection, and of the document
     open_anchors: list[str | None] = []
+    keys = [_Keys()]  # of each open collection
     sizes: dict[str | None, int] = {}  # of what anchors stand for
     for event in events:
+        if isinstance(event, yaml.NodeEvent):
+            keys[-1].add(event)
         if isinstance(event, yaml.CollectionStartEvent):
+            keys.append(_Keys(event))
             values.append(1)
             open_anchors.append(event.anchor)
             sizes.pop(event.anchor, None)
@@ -132,6 +137,7 @@ def _check_events(events: Iterable[Any]) -> None:
                 )
             continue
         if isinstance(event, yaml.CollectionEndEvent):
+            keys.pop()
             size, anchor = values.pop(), open_anchors.pop()
         elif isinstance(event, yaml.ScalarEvent):
             _check_number(event)
@@ -153,6 +159,27 @@ def _check_events(events: Iterable[Any]) -> None:
                 f"holds more than {_MOST_VALUES:,} values, with all that its aliases repeat (up to "
                 f"line {_line(event)}). Write out what is meant."
             )
+
+
+class _Keys:
+    """The keys of an open collection: every other node of a mapping is one."""
+
+    def __init__(self, of: Any = None) -> None:
+        self.key_is_next = isinstance(of, yaml.MappingStartEvent)
+        self.toggles = self.key_is_next
+        self.lines: dict[str, int] = {}
+
+    def add(self, node: Any) -> None:
+        """Note the next node, and refuse it where it is a key that was there before."""
+        if self.key_is_next and isinstance(node, yaml.ScalarEvent) and node.value != "<<":
+            if node.value in self.lines:
+                raise _UnboundedError(
+                    f"has the key {shorten(node.value, 80)!r} twice, in line "
+                    f"{self.lines[node.value]} and in line {_line(node)}; expected it once. Leave "
+                    "one of them out."
+                )
+            self.lines[node.value] = _line(node)
+        self.key_is_next = self.toggles and not self.key_is_next
 
 
 def _line(event: Any) -> int:

@@ -8,21 +8,20 @@ and the checksum of the weights.
 import hashlib
 import importlib.metadata
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
+from limbeck.models.sizes import bounded_size
 from limbeck.models.state_dicts import load_strictly
 
 _LONGEST_HEADER = 1 << 24
@@ -212,31 +211,18 @@ def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
         ) from error
 
 
-@contextmanager
-def _bounded(tensors: Tensors) -> Iterator[None]:
+def _bounded(tensors: Tensors) -> AbstractContextManager[None]:
     """Refuse to build a model that is much larger than its weights, before it takes the memory.
 
     Constructors make some parts that they do not keep, such as a trunk's own head.
     """
     most = 120_000_000 + 4 * sum(tensor.numel() for tensor in tensors.values())
-    most_parameters = 5_000 + 4 * len(tensors)
-    thread, values, parameters = threading.get_ident(), 0, 0
-
-    def count(_: nn.Module, __: str, parameter: Any) -> None:
-        nonlocal values, parameters
-        if threading.get_ident() == thread and parameter is not None:
-            values, parameters = values + parameter.numel(), parameters + 1
-        if values > most or parameters > most_parameters:
-            raise ValueError(
-                f"its init_args make a network of more than {most} values or {most_parameters} "
-                f"tensors, expected the {len(tensors)} tensors of {WEIGHTS}. Save the student anew."
-            )
-
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
+    most_tensors = 5_000 + 4 * len(tensors)
+    refusal = ValueError(
+        f"its init_args make a network of more than {most} values or {most_tensors} tensors, "
+        f"expected the {len(tensors)} tensors of {WEIGHTS}. Save the student anew."
+    )
+    return bounded_size(most, most_tensors, refusal)
 
 
 def _kept_part(model: nn.Module, made: nn.Module) -> nn.Module:
