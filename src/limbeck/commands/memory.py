@@ -29,7 +29,7 @@ def refuse_oversized(stated: Any) -> Iterator[None]:
         RecipeError: A network does not fit into the memory.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    oversized = RecipeError()
+    oversized = RecipeError("the network is too large")
     try:
         with bounded_size(memory // 4, _MOST_TENSORS, oversized):
             yield

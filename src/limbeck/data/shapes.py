@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from limbeck.data.base import Target, Task, VisionDataset
+from limbeck.ranges import Range, refuse_outside
 
 Pixels = NDArray[np.float32]
 
@@ -22,6 +23,12 @@ NOISE = 0.08
 PLACES = 64  # places tried for an object before it is left out
 COLOURS = 16  # colours tried for an object
 MARGIN = 2  # pixels between two objects
+
+_RANGES = {
+    "size": Range(2 * SMALLEST, 8192),
+    "count": Range(1, 10**8),  # a sampler holds 8 bytes for each
+    "seed": Range(0, 2**63 - 1),
+}
 
 
 class Shapes(VisionDataset):
@@ -45,7 +52,7 @@ class Shapes(VisionDataset):
         seed: The number that tells such sets apart.
 
     Raises:
-        ValueError: ``task`` is unknown, or ``size``, ``count`` or ``seed`` is too small.
+        ValueError: ``task`` is unknown, or ``size``, ``count`` or ``seed`` is outside of its range.
 
     Example:
         >>> from limbeck.data import Shapes
@@ -59,10 +66,7 @@ class Shapes(VisionDataset):
     ) -> None:
         if task not in ("detection", "classification"):
             raise ValueError(f"task is {task!r}; give 'detection' or 'classification'")
-        if size < 2 * SMALLEST:
-            raise ValueError(f"size is {size}; objects of {SMALLEST} px need {2 * SMALLEST} px")
-        if count < 1 or seed < 0:
-            raise ValueError(f"count is {count} and seed is {seed}; give at least 1 and 0")
+        refuse_outside(_RANGES, {"size": size, "count": count, "seed": seed})
         self.task = task
         self.classes = SHAPES
         self.size = size
