@@ -9,6 +9,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel, plain_value
+from limbeck.models.detection.parts.transform import refuse_vanishing
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
 from limbeck.trunks import Layout
@@ -71,6 +72,7 @@ class Detector(LimbeckModel):
                 the trunk's name, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no
                 weights of the whole detector.
         """
+        self.transform.register_forward_pre_hook(refuse_vanishing)
         self.arguments = plain_value(dict(arguments))
         self.levels = levels
         self.num_classes = arguments["num_classes"]
