@@ -11,7 +11,8 @@ import yaml
 # Recipes and libraries' configurations have some kilobytes. PyYAML takes up to a thousand times the
 # size of a text, and a second for 100 kB.
 MOST_YAML = 2**20  # bytes
-MOST_TEXT = 2**26  # bytes of other text files: a million rows of a table
+MOST_TEXT = 2**26  # bytes of other text files, such as lists and annotations
+MOST_ROWS = 2**30  # bytes of rows that a long run has logged, and of many images' predictions
 _MOST_VALUES = 20_000  # with those that aliases and merges repeat; a recipe has hundreds
 _MOST_LEVELS = 100  # a recipe has ten; PyYAML and jsonargparse go down them recursively
 _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their square
@@ -19,12 +20,37 @@ _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their sq
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
+def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
+    """What a file holds, which is read no further than it may go.
+
+    Args:
+        path: The file.
+        most: The bytes that it may have.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        OSError: The file is missing, or cannot be read.
+        ValueError: It has more bytes.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(
+            f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"
+        )
+    return content
+
+
+def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT, *, strict: bool = True) -> str:
     """The text of a file, UTF-8 with or without a byte order mark.
 
     Args:
         path: The file.
         most: The bytes that it may have.
+        strict: Whether bytes that are no UTF-8 are refused. Otherwise each becomes U+FFFD, for
+            files of which the rest is of use.
 
     Returns:
         The text, with line ends as Python has them.
@@ -33,14 +59,9 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         OSError: The file is missing, or cannot be read.
         ValueError: It is no UTF-8, or has more bytes.
     """
-    with Path(path).open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(
-            f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"
-        )
+    content = read_bytes(path, most)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig", "strict" if strict else "replace")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no text in UTF-8: byte {error.start} is {content[error.start]:#04x}. It is "

@@ -131,15 +131,14 @@ def test_a_fault_is_named_with_its_file_and_key(
     ("text", "message"),
     [
         (b"", "is no JSON"),
-        (b"\xff\xfe{}", "is no JSON .*codec can't decode"),
-        (b"\xef\xbb\xbf{}", "is no JSON .*BOM"),
+        (b"\xff\xfe{}", "is no text in UTF-8: byte 0 is 0xff"),
         (b"null", "holds None, expected a mapping"),
         (b"[1]", r"holds \[1\], expected a mapping"),
         (b'"student"', "holds 'student', expected a mapping"),
         (b"[" * 100_000, "is nested too deep"),
         (b'{"format": ' + b"9" * 5000 + b"}", "is no JSON"),
         (b'{"format": NaN}', "has format nan, expected 1"),
-        (b'{"format": 1}' + b" " * (1 << 24), "has 16777229 bytes, expected at most 16777216"),
+        (b'{"format": 1}' + b" " * (1 << 24), "has more than 16,777,216 bytes"),
     ],
 )
 def test_what_is_no_card_is_refused(folder: Path, text: bytes, message: str) -> None:

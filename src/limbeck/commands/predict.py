@@ -23,6 +23,7 @@ from limbeck.models.card import read_card
 from limbeck.names import file_names, folded
 from limbeck.report import detection_picture
 from limbeck.report.style import is_replaceable
+from limbeck.texts import MOST_ROWS, read_text
 
 log = logging.getLogger(__name__)
 
@@ -307,7 +308,7 @@ def _is_replaceable(target: Path) -> bool:
     if target.name != RESULTS or not os.path.lexists(target):
         return is_replaceable(target, SOFTWARE)
     with suppress(OSError, ValueError, RecursionError):
-        content = json.loads(target.read_bytes())
+        content = json.loads(read_text(target, MOST_ROWS))
         is_ours = isinstance(content, dict) and all(map(_is_found, content.values()))
         return is_ours and not target.is_symlink()
     return False

@@ -26,7 +26,7 @@ MARGIN = 2  # pixels between two objects
 
 _RANGES = {
     "size": Range(2 * SMALLEST, 8192),
-    "count": Range(1, 10**8),  # a sampler holds 8 bytes for each
+    "count": Range(1, 10**9),  # a sampler holds 8 bytes for each
     "seed": Range(0, 2**63 - 1),
 }
 
