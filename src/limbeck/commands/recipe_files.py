@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
 from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
 
@@ -89,4 +89,4 @@ def _text_of_part(path: Any) -> str:
 
 
 # The parser reads every such file through this method, whichever key names it, and at any depth.
-jsonargparse.Path.read_text = _text_of_part  # type: ignore[method-assign]
+PartPath.read_text = _text_of_part  # type: ignore[assignment,method-assign]
