@@ -73,9 +73,7 @@ def read_metrics(path: Path) -> Run:
     try:
         rows = list(csv.DictReader(read_text(path, MOST_ROWS).splitlines()))
     except csv.Error as error:
-        raise ValueError(
-            f"{path} is no table ({error}); {_ADVICE}"
-        ) from None
+        raise ValueError(f"{path} is no table ({error}); {_ADVICE}") from None
     columns = list(rows[0]) if rows else []
     for needed in ("step", TOTAL):
         if needed not in columns:
