@@ -13,7 +13,7 @@ from typing import Any
 from limbeck.arguments import shown
 from limbeck.models.build import Build
 from limbeck.models.permitted import permitted
-from limbeck.texts import read_text
+from limbeck.texts import read_bytes
 
 FORMAT = 1
 WEIGHTS = "student.safetensors"
@@ -112,12 +112,12 @@ def own_file(folder: Path, name: str) -> Path:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    text = read_text(path, _MOST_BYTES)
+    content = read_bytes(path, _MOST_BYTES)
     try:
-        said = json.loads(text)
+        said = json.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError(f"{path} is nested too deep. Save the student anew.") from None
-    except ValueError as error:  # of the text, or of a number of 5000 digits
+    except ValueError as error:  # of the text, of its encoding, or of a number of 5000 digits
         raise ValueError(f"{path} is no JSON ({error}). Save the student anew.") from None
     if not isinstance(said, dict):
         raise ValueError(f"{path} holds {shown(said)}, expected a mapping. Save the student anew.")
