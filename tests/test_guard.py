@@ -155,3 +155,15 @@ def test_the_image_is_named() -> None:
         _, targets = batch(**labels([0]), image_id=number)
         with pytest.raises(ValueError, match=said):
             refuse_bad_targets(targets, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0), (0, 0)])
+def test_images_without_a_pixel_are_refused(height: int, width: int) -> None:
+    image = torch.rand(3, height, width)
+    message = r"is \((2, )?3, \d, \d\), without a pixel; expected .* Leave it out\.$"
+    with pytest.raises(ValueError, match=rf"^images\[1\] {message}"):
+        refuse_malformed([torch.rand(3, 4, 4), image], None, detects=False, raw=True)
+    with pytest.raises(ValueError, match=rf"^images {message}"):
+        refuse_malformed(torch.stack([image, image]), None, detects=False, raw=False)
+    with pytest.raises(ValueError, match=r"without a pixel; expected \(B, 3, H, W\)"):
+        models.Classifier(models.BasicBlocks(**tiny_models.BLOCKS), 3).eval()(image[None])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck import texts
-from limbeck.texts import check_yaml, load_yaml, read_text, read_yaml
+from limbeck.texts import check_yaml, load_yaml, read_bytes, read_text, read_yaml
 
 
 def test_text_is_utf_8_with_or_without_a_mark(tmp_path: Path) -> None:
@@ -108,3 +108,31 @@ def test_no_text_breaks_it(text: str) -> None:
         load_yaml(text, "a", texts.SAFE_LOADER)
     except ValueError as error:
         assert re.match("a (is|has|holds|contains) ", str(error))  # noqa: PT017 - or it is YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: 1\ndata: 2\nmodel: 3", r"the key 'model' twice, in line 1 and in line 3"),
+        ("a: {b: 1, c: [2], b: 3}", r"the key 'b' twice, in line 1 and in line 1"),
+        ("? [1, 2]\n: x\nk: 1\nk: 2", r"the key 'k' twice, in line 3 and in line 4"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^a has {message}; expected it once\. Leave one"):
+        check_yaml(text, "a")
+
+
+def test_the_same_key_elsewhere_or_as_a_value_is_none_that_comes_twice() -> None:
+    check_yaml("a: a\nb: {a: b, b: [a, a, {a: 1}, {a: 2}]}\nc: {<<: {}, d: 1, <<: {}}", "a")
+
+
+def test_text_of_which_the_rest_is_of_use_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\r\n\xf6b")
+    assert read_text(path, strict=False) == "a\n\ufffdb"
+    with pytest.raises(ValueError, match=r"a\.txt has more than 3 bytes"):
+        read_text(path, 3, strict=False)
+    with pytest.raises(ValueError, match=r"a\.txt has more than 3 bytes"):
+        read_bytes(path, 3)
+    assert read_bytes(path) == b"a\r\n\xf6b"

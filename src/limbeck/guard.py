@@ -202,6 +202,11 @@ def _rgb(images: Any) -> Iterator[tuple[str, Tensor]]:
 def _refuse_malformed_image(place: str, image: Any, raw: bool) -> None:
     dims, shape = (4, "(B, 3, H, W)") if place == "images" else (3, "(3, H, W)")
     known = isinstance(image, Tensor) and image.dim() == dims and image.shape[-3] == 3
+    if known and 0 in image.shape[-2:]:
+        raise ValueError(
+            f"{place} is {tuple(image.shape)}, without a pixel; expected RGB images, {shape}, of "
+            "one pixel at least. Leave it out."
+        )
     if known and image.is_floating_point():
         return
     if raw and not known:

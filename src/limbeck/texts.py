@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -10,7 +11,8 @@ import yaml
 # Recipes and libraries' configurations have some kilobytes. PyYAML takes up to a thousand times the
 # size of a text, and a second for 100 kB.
 MOST_YAML = 2**20  # bytes
-MOST_TEXT = 2**26  # bytes of other text files: a million rows of a table
+MOST_TEXT = 2**26  # bytes of other text files, such as lists and annotations
+MOST_ROWS = 2**30  # bytes of rows that a long run has logged, and of many images' predictions
 _MOST_VALUES = 20_000  # with those that aliases and merges repeat; a recipe has hundreds
 _MOST_LEVELS = 100  # a recipe has ten; PyYAML and jsonargparse go down them recursively
 _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their square
@@ -18,12 +20,37 @@ _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their sq
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
+def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
+    """What a file holds, which is read no further than it may go.
+
+    Args:
+        path: The file.
+        most: The bytes that it may have.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        OSError: The file is missing, or cannot be read.
+        ValueError: It has more bytes.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(
+            f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"
+        )
+    return content
+
+
+def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT, *, strict: bool = True) -> str:
     """The text of a file, UTF-8 with or without a byte order mark.
 
     Args:
         path: The file.
         most: The bytes that it may have.
+        strict: Whether bytes that are no UTF-8 are refused. Otherwise each becomes U+FFFD, for
+            files of which the rest is of use.
 
     Returns:
         The text, with line ends as Python has them.
@@ -32,14 +59,9 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         OSError: The file is missing, or cannot be read.
         ValueError: It is no UTF-8, or has more bytes.
     """
-    with Path(path).open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(
-            f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"
-        )
+    content = read_bytes(path, most)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig", "strict" if strict else "replace")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no text in UTF-8: byte {error.start} is {content[error.start]:#04x}. It is "
@@ -97,8 +119,8 @@ def check_yaml(text: str, origin: str) -> None:
         origin: Where it is from, for messages.
 
     Raises:
-        ValueError: It is too long, too deep, holds too many values, contains itself, or has a
-            number of too many digits; or it is no YAML.
+        ValueError: It is too long, too deep, holds too many values, contains itself, has a key
+            twice, or a number of too many digits; or it is no YAML.
     """
     if len(text) > MOST_YAML:
         raise ValueError(
@@ -120,9 +142,13 @@ class _UnboundedError(Exception):
 def _check_events(events: Iterable[Any]) -> None:
     values = [0]  # of each open collection, and of the document
     open_anchors: list[str | None] = []
+    keys = [_Keys()]  # of each open collection
     sizes: dict[str | None, int] = {}  # of what anchors stand for
     for event in events:
+        if isinstance(event, yaml.NodeEvent):
+            keys[-1].add(event)
         if isinstance(event, yaml.CollectionStartEvent):
+            keys.append(_Keys(event))
             values.append(1)
             open_anchors.append(event.anchor)
             sizes.pop(event.anchor, None)
@@ -133,6 +159,7 @@ def _check_events(events: Iterable[Any]) -> None:
                 )
             continue
         if isinstance(event, yaml.CollectionEndEvent):
+            keys.pop()
             size, anchor = values.pop(), open_anchors.pop()
         elif isinstance(event, yaml.ScalarEvent):
             _check_number(event)
@@ -154,6 +181,27 @@ def _check_events(events: Iterable[Any]) -> None:
                 f"holds more than {_MOST_VALUES:,} values, with all that its aliases repeat (up to "
                 f"line {_line(event)}). Write out what is meant."
             )
+
+
+class _Keys:
+    """The keys of an open collection: every other node of a mapping is one."""
+
+    def __init__(self, of: Any = None) -> None:
+        self.key_is_next = isinstance(of, yaml.MappingStartEvent)
+        self.toggles = self.key_is_next
+        self.lines: dict[str, int] = {}
+
+    def add(self, node: Any) -> None:
+        """Note the next node, and refuse it where it is a key that was there before."""
+        if self.key_is_next and isinstance(node, yaml.ScalarEvent) and node.value != "<<":
+            if node.value in self.lines:
+                raise _UnboundedError(
+                    f"has the key {shorten(node.value, 80)!r} twice, in line "
+                    f"{self.lines[node.value]} and in line {_line(node)}; expected it once. Leave "
+                    "one of them out."
+                )
+            self.lines[node.value] = _line(node)
+        self.key_is_next = self.toggles and not self.key_is_next
 
 
 def _line(event: Any) -> int:

@@ -16,7 +16,8 @@ from limbeck.data import (
     Shapes,
     ShuffleDetAugmentation,
 )
-from limbeck.models import Classifier, load_student, save_student
+from limbeck.models import BasicBlocks, Classifier, RetinaNet, load_student, save_student
+from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 
@@ -208,6 +209,24 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     said = capsys.readouterr().err
     assert "images/broken.png: not a readable image" in said
     assert "1 of 3 images were unreadable" in said
+
+
+def test_a_picture_of_which_resizing_leaves_nothing_is_named_and_the_others_are_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network = BasicBlocks(**tiny_models.BLOCKS)
+    student = RetinaNet(network, 1, levels=(2, 3), fpn_channels=8, head_depth=1, max_size=100)
+    save_student(student.eval(), SAVED, classes=["a"])
+    Path("images").mkdir()
+    for name, size in {"a.png": (150, 1), "b.png": (1, 150), "c.png": (1, 1)}.items():
+        PIL.Image.new("RGB", size).save(f"images/{name}")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("predict", SAVED, "images")
+    assert list(results()) == ["images/c.png"]
+    said = capsys.readouterr().err
+    assert "images/a.png: images[0] is (3, 1, 150), of which resizing leaves no pixel" in said
+    assert "sides of less than 100 : 1" in said
+    assert "2 of 3 images were unreadable" in said
 
 
 def photographs(folder: str = "pictures", suffix: str = "png") -> dict[Path, bytes]:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.commands.fit import stated_in
 from limbeck.commands.recipe_files import RecipeError, read_recipe
-from tests.commands.tiny_recipes import RUN, limbeck
+from tests.commands.tiny_recipes import RUN, limbeck, plain, write
 
 BAD: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (b"model: \xd6", "no text in UTF-8: "),
@@ -72,3 +73,53 @@ def test_inspect_asks_for_a_model_in_a_recipe(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         limbeck("inspect", "recipe.yaml")
     assert "neither model.student nor model.teacher" in capsys.readouterr().err
+
+
+PARTS = ("no UTF-8", "no YAML", "an alias of itself", "aliases of aliases", "very large")
+
+
+@pytest.mark.parametrize("key", ["model", "model.student", "model.teacher", "data.train"])
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_a_word_names_is_read_within_the_same_bounds(
+    key: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents, message = BAD[name]
+    Path("part.yaml").write_bytes(contents)
+    write(Path(), "recipe", plain())
+    with pytest.raises(SystemExit) as end:
+        limbeck("fit", "--config", "recipe.yaml", f"--{key}", "part.yaml")
+    assert end.value.code in (1, 2)
+    said = capsys.readouterr().err
+    assert re.search(rf"ERROR ({key}: )?[^ ]*part\.yaml {message}|part\.yaml .*{message}", said)
+    assert "Expected a part of a recipe (YAML)." in said
+    assert "Parser key" not in said
+
+
+@pytest.mark.parametrize("verb", [("fit", "--config"), ("anchors",)])
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_a_recipe_names_is_read_within_the_same_bounds(
+    verb: tuple[str, ...], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents, message = BAD[name]
+    Path("part.yaml").write_bytes(contents)
+    recipe = plain()
+    recipe["model"]["student"] = "part.yaml"
+    write(Path(), "recipe", recipe)
+    with pytest.raises(SystemExit):
+        limbeck(*verb, "recipe.yaml")
+    said = capsys.readouterr().err
+    assert re.search(rf"model\.student: [^ ]*part\.yaml .*({message})", said)
+
+
+def test_a_sound_part_is_taken() -> None:
+    recipe = plain()
+    write(Path(), "part", recipe["model"]["student"])
+    recipe["model"]["student"] = "part.yaml"
+    write(Path(), "recipe", recipe)
+    assert stated_in(["recipe.yaml"]).model.student.class_path == "limbeck.models.RetinaNet"
+
+
+def test_a_recipe_that_is_given_as_text_is_bounded_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        limbeck("fit", "--config", "{model: &a {student: *a}}")
+    assert "ERROR --config contains itself" in capsys.readouterr().err

@@ -127,6 +127,8 @@ def test_other_sizes_and_the_end():
     [
         ({"task": "segmentation"}, "task is 'segmentation'"),
         ({"size": 20}, "size is 20"),
+        ({"size": 10**6}, "size is 1000000"),
+        ({"count": 10**12}, "count is 1000000000000"),
         ({"count": 0}, "count is 0"),
         ({"seed": -1}, "seed is -1"),
     ],

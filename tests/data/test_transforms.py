@@ -358,3 +358,14 @@ def test_imagenet_evaluation_is_256_and_224():
 def test_bad_fields(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [(1, 199), (199, 1), (1, 40)])
+def test_an_image_of_which_the_long_side_leaves_nothing_is_refused(size) -> None:
+    image = tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8))
+    target = {"boxes": torch.zeros(0, 4), "area": torch.zeros(0)}
+    transform = DetectionAugmentation(short_sides=(20,), long_side=40).training()
+    with pytest.raises(ValueError, match=r"of which a long_side of 40 leaves no pixel"):
+        transform(image, target)
+    resized, _ = transform(image[:, :1, :39], target)
+    assert min(resized.shape) >= 1

@@ -300,3 +300,8 @@ def test_overlays_lie_over_the_images() -> None:
     assert [tuple(o.shape) for o in overlays] == [(128, 128), (96, 72)]
     assert all(set(o.unique().tolist()) == {0.0, 1.0} for o in overlays)
     assert pair.training
+
+
+def test_a_kernel_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"FineGrainedImitation's kernel_size is 1000000; expect"):
+        FineGrainedImitation(kernel_size=10**6)

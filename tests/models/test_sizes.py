@@ -1,6 +1,7 @@
 """Networks that are too large, and those that are not, while they are built."""
 
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -86,3 +87,26 @@ def test_networks_are_built_as_without_bounds(build: Build) -> None:
         found = build.make().state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+class TooLargeError(Exception):
+    """What the tests raise."""
+
+
+@pytest.mark.parametrize(("values", "tensors"), [(14, 100), (100, 2)])
+def test_what_is_larger_is_stopped_before_the_rest_is_built(values: int, tensors: int) -> None:
+    built: list[nn.Module] = []
+    with pytest.raises(TooLargeError), bounded_size(values, tensors, TooLargeError()):
+        built.extend(nn.Linear(2, 4) for _ in range(3))  # 8 values and 4 each
+    assert len(built) == 1
+    nn.Linear(10, 10)  # the bound ends with its block
+
+
+def test_what_fits_and_what_other_threads_build_is_left_alone() -> None:
+    made: list[nn.Module] = []
+    with bounded_size(12, 2, TooLargeError()):
+        made.append(nn.Linear(2, 4))
+        thread = threading.Thread(target=lambda: made.append(nn.Linear(100, 100)))
+        thread.start()
+        thread.join()
+    assert len(made) == 2

@@ -73,6 +73,30 @@ def test_another_file_is_refused_by_name(tmp_path, content, missing):
         plot_losses({"run": path}, tmp_path / "out.png")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"epoch,step,train/total\n0,0,\xf6\n", "is no text in UTF-8: byte 27 is 0xf6"),
+        (b"epoch,step,train/total\n0,0,low\n", "has a cell that is no number"),
+        (b"epoch,step,train/total\n0,0," + b"1" * 200_000, "is no table .field larger"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"metrics.csv {message}"):
+        read_metrics(path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "3"])
+def test_a_summary_without_a_headline_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,train/total\n0,0,1.0\n")
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(ValueError, match=r"summary\.json names no headline"):
+        plot_losses({"run": path}, tmp_path / "out.png")
+
+
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="runs is empty"):
         plot_losses({}, tmp_path / "out.png")

@@ -22,6 +22,7 @@ from limbeck.commands import checks
 from limbeck.commands.building import REFUSALS, RecipeParser, said_of_building
 from limbeck.commands.ending import ended_in_words, tell_unwritten
 from limbeck.commands.folder import held_alone, refuse_owned, refuse_unwritable, remove_parts
+from limbeck.commands.memory import refuse_oversized
 from limbeck.commands.recipe_files import RecipeFile
 from limbeck.commands.resume import (
     LAST,
@@ -111,7 +112,7 @@ class LimbeckCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build what the recipe states; what cannot be built is told by its key."""
         stated = self.config[self.subcommand] if self.subcommand else self.config
-        with said_of_building(stated):
+        with said_of_building(stated), refuse_oversized(stated):
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:

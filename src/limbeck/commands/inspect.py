@@ -18,6 +18,7 @@ from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
+from limbeck.commands.memory import refuse_oversized
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.overlays import draw_overlays
 from limbeck.commands.parsing import VerbParser
@@ -164,7 +165,7 @@ def models_in(recipe: Path) -> dict[str, nn.Module]:
     for side in sides:
         parser.add_argument(f"--model.{side}", type=nn.Module)
     parsed = parser.parse_object({"model": sides})
-    with said_of_building(parsed):
+    with said_of_building(parsed), refuse_oversized(parsed):
         built = parser.instantiate_classes(parsed).model
     return {side: built[side] for side in sides}
 

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
-from limbeck.commands.in_words import arguments_of, first_unknown, in_words
+from limbeck.commands.in_words import arguments_of, first_unknown, in_words, key_in
+from limbeck.commands.recipe_files import RecipeError
 from limbeck.commands.words import words_told
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Explaining:
             outer: Any = super()
             outer.error(message, ex)
         parser: Any = self
-        log.error("%s", explain(message, parser))
+        log.error("%s", _of_a_part(message, ex) or explain(message, parser))
         raise SystemExit(2) from ex
 
 
@@ -39,6 +40,14 @@ class VerbParser(Explaining, jsonargparse.ArgumentParser):
 
 class WordParser(Explaining, ArgumentParser):
     """A parser of a few words, which leaves all others to another parser."""
+
+
+def _of_a_part(message: str, error: BaseException | None) -> str | None:
+    """What is said of a file that a key names in the place of a value, with that key."""
+    while error is not None and not isinstance(error, RecipeError):
+        error = error.__cause__
+    key = key_in(message)
+    return f"{key}: {error}" if error and key else None
 
 
 def explain(message: str, parser: ArgumentParser) -> str:

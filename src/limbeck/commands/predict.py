@@ -18,13 +18,14 @@ from limbeck.commands.parsing import VerbParser
 from limbeck.data.augmentation import Transform, from_recipe, to_float
 from limbeck.data.base import BadSampleError, Task, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut
-from limbeck.frame import takes_list
+from limbeck.frame import explained_size, takes_list
 from limbeck.models import load_student
 from limbeck.models.card import read_card
 from limbeck.names import file_names, folded
 from limbeck.ranges import SHARE, refuse_outside
 from limbeck.report import detection_picture
 from limbeck.report.style import is_replaceable
+from limbeck.texts import MOST_ROWS, read_text
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +91,21 @@ def predict(
         try:
             with open_image(path) as opened:
                 image = to_rgb(ImageOps.exif_transpose(opened))
-        except BadSampleError as error:
+            pixels = transform(image)
+            with explained_size("student", model, [pixels]):
+                found: Any = (
+                    detect(model, pixels, threshold)
+                    if takes_list(model)
+                    else classify(model, pixels, classes)
+                )
+        except (BadSampleError, ValueError) as error:  # which the reader or the model refuses
             unreadable += 1
-            log.error("%s", error)
+            log.error("%s", error if isinstance(error, BadSampleError) else f"{path}: {error}")
             continue
-        pixels = transform(image)
-        if takes_list(model):
-            found = detect(model, pixels, threshold)
+        if isinstance(found, dict):
             detection_picture(pixels, found, classes, pictures[path], SOFTWARE)
-            predictions[str(path)] = written_detections(found, classes)
-        else:
-            predictions[str(path)] = classify(model, pixels, classes)
+            found = written_detections(found, classes)
+        predictions[str(path)] = found
     target = output / RESULTS
     write_whole(target, json.dumps(predictions, indent=2) + "\n")
     log.info("%d images: %s", len(predictions), target)
@@ -305,7 +310,7 @@ def _is_replaceable(target: Path) -> bool:
     if target.name != RESULTS or not os.path.lexists(target):
         return is_replaceable(target, SOFTWARE)
     with suppress(OSError, ValueError, RecursionError):
-        content = json.loads(target.read_bytes())
+        content = json.loads(read_text(target, MOST_ROWS))
         is_ours = isinstance(content, dict) and all(map(_is_found, content.values()))
         return is_ours and not target.is_symlink()
     return False

@@ -28,6 +28,7 @@ from limbeck.report import (
     plot_losses,
 )
 from limbeck.terminal import say
+from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Run:
     @classmethod
     def load(cls, folder: Path) -> "Run":
         """Read the summary that a run has left in its folder."""
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads(read_text(folder / "summary.json"))
         timing = summary["training_seconds"]
         return cls(folder, summary["scores"]["student"], timing["wall"], timing["cpu"])
 

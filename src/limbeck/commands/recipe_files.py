@@ -1,11 +1,16 @@
 """The one place where a recipe's file is read, with sentences about one that is none."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
-from limbeck.texts import read_yaml
+from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
+
+_ADVICE = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
 
 
 class RecipeError(ValueError):
@@ -18,8 +23,11 @@ class RecipeFile(ActionConfigFile):
     def __call__(
         self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
     ) -> None:
-        """Check the file, and lay the recipe over what was given before."""
-        if not str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
+        """Check the recipe, and lay it over what was given before."""
+        if str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
+            with _in_words("--config"):
+                check_yaml(str(values), "--config")
+        else:
             read_recipe(Path(values))
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
@@ -36,18 +44,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         RecipeError: The file cannot be read, is no YAML, or states something else than a recipe.
     """
-    advice = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
-    try:
-        if not path.is_file():
-            found = "is not a file" if path.exists() else "does not exist"
-            raise RecipeError(f"{path} {found}. {advice} Correct the path.")
-        stated = read_yaml(path)
-    except RecipeError:
-        raise
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}. {advice}") from None
-    except ValueError as error:
-        raise RecipeError(f"{error} {advice} Correct it.") from None
+    with _in_words(path):
+        stated = load_yaml(_text_of(path), str(path), SAFE_LOADER)
     if stated is None:
         return {}
     if not isinstance(stated, dict):
@@ -61,3 +59,34 @@ def read_recipe(path: Path) -> dict[str, Any]:
                 f"{path}: {section} is {stated[section]!r}; expected a mapping. Correct it."
             )
     return stated
+
+
+def _text_of(path: Path) -> str:
+    if not path.is_file():
+        found = "is not a file" if path.exists() else "does not exist"
+        raise RecipeError(f"{path} {found}. {_ADVICE} Correct the path.")
+    return read_text(path, MOST_YAML)
+
+
+@contextmanager
+def _in_words(origin: object, advice: str = _ADVICE) -> Iterator[None]:
+    try:
+        yield
+    except RecipeError:
+        raise
+    except OSError as error:
+        raise RecipeError(f"{origin} cannot be read: {error.strerror}. {advice}") from None
+    except ValueError as error:
+        raise RecipeError(f"{error} {advice} Correct it.") from None
+
+
+def _text_of_part(path: Any) -> str:
+    """The text of a file that a recipe or the command line names in the place of a value."""
+    with _in_words(path, "Expected a part of a recipe (YAML)."):
+        text = _text_of(Path(path.absolute))
+        check_yaml(text, str(path))
+    return text
+
+
+# The parser reads every such file through this method, whichever key names it, and at any depth.
+PartPath.read_text = _text_of_part  # type: ignore[assignment,method-assign]

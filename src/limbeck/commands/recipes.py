@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.terminal import Table, say
+from limbeck.texts import read_text
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -65,9 +66,7 @@ def show_all() -> None:
 
 def _purpose(path: Path) -> str:
     """The second comment of a recipe, which says what it does; the first is how it is run."""
-    comments = [
-        line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#")
-    ]
+    comments = [line[1:].strip() for line in read_text(path).splitlines() if line.startswith("#")]
     return comments[1] if len(comments) > 1 else ""
 
 
@@ -77,7 +76,7 @@ def show(name: str) -> None:
     Args:
         name: The recipe's name, as `limbeck recipes list` gives it.
     """
-    yaml = Syntax("", "yaml", background_color="default").highlight(find(name).read_text("utf-8"))
+    yaml = Syntax("", "yaml", background_color="default").highlight(read_text(find(name)))
     say(yaml, soft_wrap=True, end="")  # soft: no line is cut or padded
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from limbeck.commands.parsing import WordParser
 from limbeck.recipe import differences
+from limbeck.texts import MOST_YAML, read_bytes
 from limbeck.training.writing import outlived, write_whole
 
 RECIPE = "config.yaml"
@@ -96,9 +97,9 @@ def refuse_damaged(recipe: Path) -> None:
         recipe: The file. One that an earlier version wrote has no checksum, and is taken as it is.
 
     Raises:
-        ValueError: It is no text, is empty, or differs from its checksum.
+        ValueError: It is no text, is empty or very large, or differs from its checksum.
     """
-    head, _, text = recipe.read_bytes().partition(b"\n")
+    head, _, text = read_bytes(recipe, MOST_YAML).partition(b"\n")
     stated = head.removeprefix(_CHECKSUM.encode())
     differs = stated != head and stated.decode("ascii", "replace") != _sha256(text)
     try:

@@ -16,6 +16,7 @@ from limbeck.data.annotated import (
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
+from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
     lists = folder / "ImageSets"
     file = lists / f"{split}.txt"
     if file.is_file():
-        frames = file.read_text(encoding="utf-8-sig", errors="replace").split()
+        frames = read_text(file, strict=False).split()
         return file, without_companions(frames, file)
     listed = sorted(path.stem for path in lists.glob("*.txt") if path.name[0] != ".")
     halves = {"train": slice(0, None, 2), "val": slice(1, None, 2), "trainval": slice(None)}
@@ -146,7 +147,7 @@ def _parse(path: Path) -> list[_Row]:
             "frame off the list"
         )
     rows = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path, strict=False).splitlines()
     for number, line in enumerate(lines, 1):
         if columns := line.split():
             try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from limbeck.data.base import Target, Task, VisionDataset
-from limbeck.ranges import COUNT, Range, refuse_outside
+from limbeck.ranges import Range, refuse_outside
 
 Pixels = NDArray[np.float32]
 
@@ -23,8 +23,12 @@ NOISE = 0.08
 PLACES = 64  # places tried for an object before it is left out
 COLOURS = 16  # colours tried for an object
 MARGIN = 2  # pixels between two objects
-# An object is at most half as large as its image.
-_RANGES = {"count": COUNT, "size": Range(2 * SMALLEST), "seed": Range(0)}
+
+_RANGES = {
+    "size": Range(2 * SMALLEST, 8192),  # an object is at most half as large as its image
+    "count": Range(1, 10**9),  # a sampler holds 8 bytes for each
+    "seed": Range(0, 2**63 - 1),
+}
 
 
 class Shapes(VisionDataset):
@@ -48,7 +52,7 @@ class Shapes(VisionDataset):
         seed: The number that tells such sets apart.
 
     Raises:
-        ValueError: ``task`` is unknown, or ``size``, ``count`` or ``seed`` is too small.
+        ValueError: ``task`` is unknown, or ``size``, ``count`` or ``seed`` is outside of its range.
 
     Example:
         >>> from limbeck.data import Shapes
@@ -62,7 +66,7 @@ class Shapes(VisionDataset):
     ) -> None:
         if task not in ("detection", "classification"):
             raise ValueError(f"task is {task!r}; give 'detection' or 'classification'")
-        refuse_outside(_RANGES, {"count": count, "size": size, "seed": seed})
+        refuse_outside(_RANGES, {"size": size, "count": count, "seed": seed})
         self.task = task
         self.classes = SHAPES
         self.size = size

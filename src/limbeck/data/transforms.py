@@ -284,9 +284,20 @@ class _Resize(nn.Module):
         self.resize = resize
 
     def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
+        self._refuse_vanishing(image)
         resized, moved = self.resize(image, target)
         factor = resized.shape[-2:].numel() / image.shape[-2:].numel()
         return resized, {**moved, "area": moved["area"] * factor}
+
+    def _refuse_vanishing(self, image: Tensor) -> None:
+        long_side = getattr(self.resize, "max_size", None)
+        height, width = image.shape[-2:]
+        if long_side is not None and min(height, width) * long_side <= max(height, width):
+            raise ValueError(
+                f"an image has {height} x {width} px (height x width), of which a long_side of "
+                f"{long_side} leaves no pixel; expected sides of less than {long_side} : 1. Leave "
+                "it out, or raise long_side."
+            )
 
 
 class OneSize(nn.Module):

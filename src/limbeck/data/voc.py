@@ -16,6 +16,7 @@ from limbeck.data.annotated import (
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
+from limbeck.texts import read_bytes, read_text
 
 PASCAL = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -145,10 +146,7 @@ def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
             f"split is {split!r}, and {file} does not exist. Expected one of the lists that "
             f"are there: {', '.join(splits) or 'none'}. Give one of them."
         )
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: {error}; expected UTF-8, one image a line: save it so") from None
+    lines = read_text(file).splitlines()
     return file, without_companions([line.strip() for line in lines if line.strip()], file)
 
 
@@ -172,7 +170,7 @@ def _parse(path: Path) -> _Annotation:
             "ending); add it, or take the image off the list in ImageSets/Main"
         )
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(read_bytes(path))
         if root.tag != "annotation":
             raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
         size = _number(root, "size/height", "0"), _number(root, "size/width", "0")

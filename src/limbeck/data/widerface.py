@@ -12,6 +12,7 @@ from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 from limbeck.data.files import without_companions
 from limbeck.data.matlab import Value, read_matlab
 from limbeck.data.orientation import Frame
+from limbeck.texts import read_text
 
 Rows = NDArray[np.int64]  # one for each face of an image
 
@@ -145,7 +146,7 @@ def _read_text(path: Path) -> dict[str, Rows]:
     An image has a line with its name, one with the number of its faces, and one for each face, or
     one of zeros where it has none.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path, strict=False).splitlines()
     faces: dict[str, Rows] = {}
     start = 0
     while start < len(lines):

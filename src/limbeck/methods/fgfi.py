@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from limbeck import adapters
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
 LevelRule = Literal["own_best", "overall_best", "canonical"]
@@ -60,8 +61,8 @@ class FineGrainedImitation(Method):
             Default (None): such a pair is refused.
 
     Raises:
-        ValueError: There is no place, or ``factor``, ``level_rule`` or ``activation`` is none of
-            these.
+        ValueError: There is no place, ``kernel_size`` is outside of its range, or ``factor``,
+            ``level_rule`` or ``activation`` is none of these.
         TypeError: ``places`` is one string.
     """
 
@@ -76,6 +77,7 @@ class FineGrainedImitation(Method):
         resize: Literal["area", "bilinear"] | None = None,
     ) -> None:
         super().__init__()
+        refuse_outside({"kernel_size": Range(1, 31)}, locals(), "FineGrainedImitation's ")
         if not 0 <= factor <= 1 or level_rule not in get_args(LevelRule):
             raise ValueError(
                 f"factor={factor}, level_rule={level_rule!r}: expected a factor from 0 to 1 and a "

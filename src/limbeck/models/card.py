@@ -13,6 +13,7 @@ from typing import Any
 from limbeck.arguments import shown
 from limbeck.models.build import Build
 from limbeck.models.permitted import permitted
+from limbeck.texts import read_bytes
 
 FORMAT = 1
 WEIGHTS = "student.safetensors"
@@ -114,14 +115,9 @@ def own_file(folder: Path, name: str) -> Path:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise ValueError(
-            f"{path} has {size} bytes, expected at most {_MOST_BYTES}. Save the student anew, with "
-            "less metadata."
-        )
+    content = read_bytes(path, _MOST_BYTES)
     try:
-        said = json.loads(path.read_bytes().decode("utf-8"))
+        said = json.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError(f"{path} is nested too deep. Save the student anew.") from None
     except ValueError as error:  # of the text, of its encoding, or of a number of 5000 digits

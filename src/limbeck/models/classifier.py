@@ -131,9 +131,15 @@ class Classifier(LimbeckModel):
 
         Raises:
             TypeError: The images are integers.
+            ValueError: The images have no pixel.
         """
         if not images.is_floating_point():
             raise TypeError(f"images are {images.dtype}: expected float in [0, 1]. Divide by 255.")
+        if 0 in images.shape[-2:]:
+            raise ValueError(
+                f"images are {tuple(images.shape)}, without a pixel; expected (B, 3, H, W) of one "
+                "pixel at least. Leave them out."
+            )
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 

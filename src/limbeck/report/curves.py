@@ -14,9 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from limbeck.report.style import COLOURS, GREY, INK, PALE, as_drawn, save
+from limbeck.texts import MOST_ROWS, read_text
 
 TOTAL, WEIGHTED, SCORE = "train/total", "train/weighted/", "val/"
 PANELS_A_ROW = 3
+_ADVICE = "give the file as limbeck wrote it"
 SMOOTHED = 1 / 20  # of a run's points are averaged into one of the line
 
 Values = NDArray[np.float64]
@@ -66,10 +68,12 @@ def read_metrics(path: Path) -> Run:
         The steps and the values of each column, by the column's name.
 
     Raises:
-        ValueError: The file lacks ``step`` or ``train/total``.
+        ValueError: The file is no table of numbers in UTF-8, or lacks ``step`` or ``train/total``.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        rows = list(csv.DictReader(read_text(path, MOST_ROWS).splitlines()))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table ({error}); {_ADVICE}") from None
     columns = list(rows[0]) if rows else []
     for needed in ("step", TOTAL):
         if needed not in columns:
@@ -77,7 +81,10 @@ def read_metrics(path: Path) -> Run:
                 f"{path} has no column {needed!r}, only {columns}; expected the metrics.csv "
                 "that Lightning's CSVLogger writes while limbeck trains"
             )
-    return {column: _curve(rows, column) for column in columns if column != "step"}
+    try:
+        return {column: _curve(rows, column) for column in columns if column != "step"}
+    except (TypeError, ValueError) as error:  # a row that is torn, or a word
+        raise ValueError(f"{path} has a cell that is no number ({error}); {_ADVICE}") from None
 
 
 def _curve(rows: Iterable[Mapping[str, str]], column: str) -> tuple[Values, Values]:
@@ -90,11 +97,16 @@ def _curve(rows: Iterable[Mapping[str, str]], column: str) -> tuple[Values, Valu
 def _headlines(paths: Iterable[Path]) -> list[str]:
     """The columns of the scores that finished runs are judged by."""
     summaries = (path.with_name("summary.json") for path in paths)
-    return [
-        SCORE + json.loads(summary.read_text(encoding="utf-8"))["headline"]
-        for summary in summaries
-        if summary.is_file()
-    ]
+    return [_headline(summary) for summary in summaries if summary.is_file()]
+
+
+def _headline(summary: Path) -> str:
+    try:
+        return f"{SCORE}{json.loads(read_text(summary))['headline']}"
+    except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{summary} names no headline ({error!r}); {_ADVICE}, or move the file away"
+        ) from None
 
 
 def _panels(runs: Iterable[Run], headlines: Iterable[str]) -> list[str]:

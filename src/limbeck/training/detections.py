@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.names import escaped, file_names
+from limbeck.texts import read_text
 from limbeck.training.writing import outlived
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,9 @@ def _holds(path: Path, text: re.Pattern[str]) -> bool:
     """Whether a path is a file, and no link to one elsewhere, whose text is of this kind."""
     if path.is_symlink() or not path.is_file():
         return False
-    return text.fullmatch(path.read_text("utf-8", errors="replace")) is not None
+    with suppress(ValueError):  # a file that is so large is none of ours
+        return text.fullmatch(read_text(path, strict=False)) is not None
+    return False
 
 
 def _say_renamed(names: Mapping[str, str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from limbeck.texts import MOST_ROWS, read_text
 from limbeck.training.writing import outlived, write_whole
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def rows_of(path: Path) -> list[Row]:
     """
     if not path.is_file():
         return []
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    text = read_text(path, MOST_ROWS, strict=False)
     lines = text[: text.rfind("\n") + 1].splitlines()
     try:
         reader = csv.DictReader(lines)

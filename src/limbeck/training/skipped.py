@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.data.base import BadSampleError, VisionDataset
 from limbeck.names import escaped
+from limbeck.texts import read_text
 from limbeck.training.data import DataModule
 from limbeck.training.writing import outlived, write_whole
 
@@ -82,5 +83,5 @@ def add_lines(path: Path, lines: list[str]) -> None:
         path: The file, which is made where it is missing.
         lines: The lines to append.
     """
-    there = path.read_bytes().decode("utf-8", "replace").splitlines() if path.is_file() else []
+    there = read_text(path, strict=False).splitlines() if path.is_file() else []
     write_whole(path, "\n".join(dict.fromkeys([*there, *lines])) + "\n")

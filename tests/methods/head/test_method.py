@@ -337,3 +337,11 @@ def test_refusals_without_a_teacher() -> None:
         Distillation(tiny(RetinaNet, "torchvision"), None, [TFHEAD(fcos=1.0)])
     with pytest.raises(ValueError, match="TFHEAD: the student FasterRCNN"):
         Distillation(teacher(), None, [TFHEAD()])
+
+
+@pytest.mark.parametrize("method", [HEAD, TFHEAD])
+@pytest.mark.parametrize("name", ["proposals", "samples", "box_head_channels"])
+def test_sizes_that_no_memory_holds_are_refused(method, name) -> None:
+    for value in (0, 10**6):
+        with pytest.raises(ValueError, match=rf"^{method.__name__}'s {name} is {value}; expected"):
+            method(**{name: value})

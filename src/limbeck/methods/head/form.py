@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from limbeck.methods.base import Step
 from limbeck.methods.head.ckd import Adapter
 from limbeck.methods.head.places import NamedTaps
+from limbeck.ranges import Range
 from limbeck.schedules import Weight
+
+# Beyond these there is more than memory holds; published are 1000 regions, and a width of 1024.
+SIZES = {
+    "proposals": Range(1, 100_000),
+    "samples": Range(1, 100_000),
+    "box_head_channels": Range(1, 8192),
+}
 
 
 @dataclass(frozen=True)

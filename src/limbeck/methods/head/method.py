@@ -5,10 +5,11 @@ from torch import Tensor, nn
 from limbeck.methods.base import Method, Step
 from limbeck.methods.head.ckd import Adapter
 from limbeck.methods.head.dense_student import DenseStudent
-from limbeck.methods.head.form import Form, Settings
+from limbeck.methods.head.form import SIZES, Form, Settings
 from limbeck.methods.head.mirror import TwoStageStudent
 from limbeck.methods.head.places import is_two_stage
 from limbeck.methods.head.regions import PROPOSALS, SAMPLES
+from limbeck.ranges import refuse_outside
 from limbeck.schedules import WarmUp, Weight
 
 WARM_UP = WarmUp(2.0, 2000)
@@ -36,6 +37,9 @@ class HEAD(Method):
 
     Attributes:
         form: What HEAD is for this pair; it is there after :meth:`connect`.
+
+    Raises:
+        ValueError: A number is outside of its range.
     """
 
     form: Form
@@ -52,6 +56,7 @@ class HEAD(Method):
         box_head_channels: int | None = None,
     ) -> None:
         super().__init__()
+        refuse_outside(SIZES, locals(), "HEAD's ")
         self.settings = Settings(
             akd, ckd, assist, adapter, transfer, proposals, samples, box_head_channels
         )

@@ -6,8 +6,10 @@ from limbeck.methods.base import Method, Step
 from limbeck.methods.head.assist import ASSIST_PARTS, WIDTH, Assist, new_assist
 from limbeck.methods.head.ckd import CKD
 from limbeck.methods.head.fcos import FCOS_PARTS, FCOSAssist, Towers, new_fcos_assist
+from limbeck.methods.head.form import SIZES
 from limbeck.methods.head.places import anchors_per_cell, dense_places
 from limbeck.methods.head.regions import PROPOSALS, SAMPLES, labelled, regions
+from limbeck.ranges import refuse_outside
 from limbeck.schedules import EarlyStop, Product, WarmUp, Weight, as_schedule
 
 LEARNT, TAUGHT = WarmUp(1.0, 2000), WarmUp(1.3, 2000)
@@ -37,7 +39,7 @@ class TFHEAD(Method):
         towers: The adapter of the dense head's tower for what the FCOS assist teaches.
 
     Raises:
-        ValueError: There is no assist at all.
+        ValueError: There is no assist at all, or a number is outside of its range.
     """
 
     rcnn: Assist
@@ -57,6 +59,7 @@ class TFHEAD(Method):
         box_head_channels: int = WIDTH,
     ) -> None:
         super().__init__()
+        refuse_outside(SIZES, locals(), "TFHEAD's ")
         if rcnn is None and fcos is None:
             raise ValueError("TFHEAD has no assist: give rcnn or fcos a weight, or both.")
         self.proposals = proposals

@@ -10,6 +10,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
+from limbeck.models.detection.parts.transform import refuse_vanishing
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
 from limbeck.trunks import Layout
@@ -72,6 +73,7 @@ class Detector(LimbeckModel):
                 the trunk's name, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no
                 weights of the whole detector.
         """
+        self.transform.register_forward_pre_hook(refuse_vanishing)
         self.arguments = plain_value(dict(arguments))
         self.levels = levels
         self.num_classes = arguments["num_classes"]

@@ -14,6 +14,7 @@ from limbeck.ranges import COUNT, POSITIVE, SHARE, SIDE, Range, refuse_outside, 
 _CHANNELS = Range(1, 2048)
 _RANGES = {
     "num_classes": Range(1, 20_000),
+    "levels": Range(0, 16),
     "width": Range(0, 4, open=True),
     "stem_channels": _CHANNELS,
     "fpn_channels": Range(1, 1024),

@@ -44,3 +44,13 @@ def test_images_are_resized_in_evaluation_only(kind, preset) -> None:
     model.train()(photographs((96, 128)), targets(1))
     model.eval()(photographs((96, 128)))
     assert seen == [(96, 128), (64, 64)]  # 48 x 64, padded to 32
+
+
+@every_detector
+@every_preset
+@pytest.mark.parametrize("size", [(1, 10_000), (10_000, 1), (0, 5), (5, 0)])
+def test_images_of_which_nothing_is_left_are_refused(kind, preset, size) -> None:
+    detector = tiny(kind, preset, max_size=100).eval()
+    with pytest.raises(ValueError, match=r"^images\[1\] is .* resizing leaves no pixel; expected"):
+        detector([torch.rand(3, 8, 8), torch.rand(3, *size)])
+    assert len(detector([torch.rand(3, 1, 1), torch.rand(3, 1, 90)])) == 2

@@ -174,3 +174,8 @@ def test_a_student_comes_back_and_gives_its_weights(tmp_path: Path) -> None:
 def test_arguments_that_do_not_suit_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**arguments)
+
+
+def test_levels_that_no_image_has_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"levels is \[3, 1000000\]; expected numbers, each 0"):
+        SSD("resnet18", 3, levels=(3, 10**6))

@@ -1,7 +1,7 @@
 """Resizing and batching of images as detectron2 and mmdetection do it."""
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,27 @@ from limbeck.models.precision import in_full_precision
 from limbeck.presets import Preset
 
 Targets = list[dict[str, Tensor]]
+
+
+def refuse_vanishing(transform: GeneralizedRCNNTransform, arguments: tuple[Any, ...]) -> None:
+    """Refuse images without a pixel, or of which resizing leaves none: a hook before a transform.
+
+    Args:
+        transform: The transform.
+        arguments: Its arguments, of which the first are the images, (3, H, W) each.
+
+    Raises:
+        ValueError: An image has no pixel, or is too long for its width, or too wide for its height.
+    """
+    keeps_aspect = transform.fixed_size is None and not transform.training
+    for number, image in enumerate(arguments[0]):
+        short, long = sorted(image.shape[-2:])
+        if short == 0 or (keeps_aspect and long >= short * transform.max_size):
+            most = f", and sides of less than {transform.max_size:g} : 1" if keeps_aspect else ""
+            raise ValueError(
+                f"images[{number}] is {tuple(image.shape)}, of which resizing leaves no pixel; "
+                f"expected (3, H, W) with one pixel at least{most}. Leave it out, or crop it."
+            )
 
 
 class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
