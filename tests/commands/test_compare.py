@@ -193,7 +193,7 @@ def test_a_run_that_fails_is_named_with_what_it_said(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = tiny_recipes.plain(max_epochs=1)
-    plain["data"]["train"]["init_args"]["count"] = 1  # less than a batch
+    plain["model"]["student"]["init_args"]["weights"] = "no/such.pth"
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("compare", write(runs, plain=plain, seeds=[0]), "--weak_teacher")
     said = capsys.readouterr().err

@@ -21,6 +21,10 @@ LOST = (
     "another process of this run has ended, or cannot be reached: this one ends, too. `limbeck fit "
     "--resume` goes on from the last checkpoint, with as many processes as before."
 )
+_GOES_ON = {
+    "fit": ": `limbeck fit --resume` goes on from the last checkpoint.",
+    "compare": ": the same command goes on where the runs are.",
+}
 _OF_OTHERS = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
 
 
@@ -91,8 +95,7 @@ def ended_by(number: int, verb: str) -> SystemExit:
     Returns:
         What ends the process, with the exit code that shells give for the signal.
     """
-    on = ": `limbeck fit --resume` goes on from the last checkpoint." if verb == "fit" else "."
-    log.warning("Ended by %s%s", signal.Signals(number).name, on)
+    log.warning("Ended by %s%s", signal.Signals(number).name, _GOES_ON.get(verb, "."))
     return SystemExit(128 + number)
 
 

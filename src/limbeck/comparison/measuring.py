@@ -16,7 +16,7 @@ from limbeck.comparison.rows import TEACHER, TWICE, Row, controls_of
 from limbeck.comparison.scores import Scores
 from limbeck.metrics.predictions import Predictions
 from limbeck.models import load_student
-from limbeck.recipe import differences, laid_over
+from limbeck.recipe import differences, laid_over, value_at
 from limbeck.report import Cost, measure_cost, measure_latencies
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
 from limbeck.report.intervals import paired_difference, rule, undertrained, verdict
@@ -145,19 +145,27 @@ def _shares(rows: Sequence[Compared], scores: Scores) -> dict[str, float]:
 
 def _costs(runs: Finished) -> dict[str, Cost]:
     """What one image costs each model, of the size that most images have."""
+    # Rows of one network cost the same, whatever taught it.
+    networks = {row.name: value_at(laid_over(row.recipes), "model.student") for row in runs.rows}
+    alike = {
+        name: next(first for first, other in networks.items() if other == network)
+        for name, network in networks.items()
+    }
     models = {
-        name: load_student(jobs[0].folder / "student", trust=True)
-        for name, jobs in runs.jobs.items()
+        name: load_student(runs.jobs[name][0].folder / "student", trust=True)
+        for name in dict.fromkeys(alike.values())
     }
     if runs.teacher is not None:
         models[TEACHER] = model_of(runs.teacher.scoring["model"]["teacher"])
+        alike[TEACHER] = TEACHER
     sizes = Predictions.load(runs.jobs[runs.rows[0].name][0].predictions).sizes
     height, width = Counter(map(tuple, sizes.tolist())).most_common(1)[0][0]
     latencies = measure_latencies(models, (height, width))
-    return {
+    costs = {
         name: replace(measure_cost(model, (height, width)), latency_ms=latencies[name])
         for name, model in models.items()
     }
+    return {name: costs[first] for name, first in alike.items()}
 
 
 def _cautions(runs: Finished, scores: Scores) -> list[str]:
