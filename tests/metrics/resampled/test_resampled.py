@@ -218,6 +218,22 @@ def with_a_stray_face() -> Predictions:
     )
 
 
+def test_of_two_objects_that_overlap_as_much_coco_takes_the_last() -> None:
+    left, middle, right = ([x, 0.0, x + 10, 10.0] for x in (0.0, 2.0, 4.0))
+    predictions = Predictions(
+        "detection",
+        CLASSES,
+        torch.full((1, 2), 20),
+        [found(middle, left, scores=[0.9, 0.8])],  # the left object is left for the second box
+        [truth(left, right)],
+    )
+    once = np.ones((1, 1), dtype=np.int64)
+    metric = COCOAveragePrecision(CLASSES)
+    (expected,) = Repeated(metric, predictions).headlines(once)
+    assert resampled(metric, predictions).headlines(once) == pytest.approx(expected, abs=ROUNDING)
+    assert expected > 0.4
+
+
 def test_coco_counts_100_boxes_of_a_class_in_an_image() -> None:
     boxes = [[float(x), 0.0, x + 10.0, 10.0] for x in range(0, 1500, 10)]
     scores = [0.2 if x % 2 else 0.8 for x in range(150)]
