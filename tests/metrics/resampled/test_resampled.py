@@ -234,6 +234,21 @@ def test_of_two_objects_that_overlap_as_much_coco_takes_the_last() -> None:
     assert expected > 0.4
 
 
+def test_boxes_beyond_the_largest_area_do_not_count_for_coco() -> None:
+    box, huge = [0.0, 0, 10, 10], [0.0, 0, 2e5, 2e5]
+    predictions = Predictions(
+        "detection",
+        CLASSES,
+        torch.full((1, 2), 20),
+        [found(huge, box, scores=[0.9, 0.8])],
+        [truth(box)],
+    )
+    once = np.ones((1, 1), dtype=np.int64)
+    metric = COCOAveragePrecision(CLASSES)
+    assert resampled(metric, predictions).headlines(once) == pytest.approx(1)
+    assert Repeated(metric, predictions).headlines(once) == pytest.approx(1)
+
+
 def test_coco_counts_100_boxes_of_a_class_in_an_image() -> None:
     boxes = [[float(x), 0.0, x + 10.0, 10.0] for x in range(0, 1500, 10)]
     scores = [0.2 if x % 2 else 0.8 for x in range(150)]
