@@ -12,6 +12,7 @@ from limbeck.metrics.predictions import Predictions
 
 CLASSES = ("car", "cat", "face")
 IMAGES = 36
+ROUNDING = 2e-7  # of the metrics' float32
 More = Callable[[Generator, int], dict[str, Tensor]]
 
 
