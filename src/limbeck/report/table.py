@@ -105,6 +105,7 @@ def _line(cells: Sequence[str], aligns: Sequence[str]) -> str:
 
 
 def shown_score(value: float | None) -> str:
+    """A score with three decimals, or a dash where it is not known."""
     # COCO's metric gives -1 for what cannot be measured, VOC's NaN.
     return MISSING if value is None or math.isnan(value) or value == -1 else f"{value:.3f}"
 
@@ -117,6 +118,7 @@ def aligned(values: Sequence[float | None]) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as hours, minutes and seconds, or a dash where they are not known."""
     if seconds is None:
         return MISSING
     minutes, rest = divmod(round(seconds), 60)

@@ -119,14 +119,21 @@ def _findings(rows: list[Compared], headline: str, hostile: bool) -> Findings:
         contrasts,
         "A row beats a control where both 95 % intervals lie above 0, and does not beat it where "
         "both lie below a tenth of the spread; otherwise, the comparison is inconclusive.",
-        [HOSTILE[4]] if hostile else ["The plain student is under-trained: twice the steps gain 0.02."],
+        [HOSTILE[4]]
+        if hostile
+        else ["The plain student is under-trained: twice the steps gain 0.02."],
         {"limbeck": "0.1.0", "data": "sha256:" + 64 * "0", "weights of the teacher": "Apache-2.0"}
         | ({HOSTILE[2]: HOSTILE[3]} if hostile else {}),
     )
 
 
 def _run(
-    folder: Path, dataset: VisionDataset, classes: Sequence[str], quality: float, seed: int, kind: Kind
+    folder: Path,
+    dataset: VisionDataset,
+    classes: Sequence[str],
+    quality: float,
+    seed: int,
+    kind: Kind,
 ) -> Trained:
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(1000 * seed + round(100 * quality))
@@ -150,7 +157,9 @@ def _run(
     )
 
 
-def _boxes(target: dict[str, Tensor], classes: int, quality: float, random: torch.Generator) -> dict:
+def _boxes(
+    target: dict[str, Tensor], classes: int, quality: float, random: torch.Generator
+) -> dict:
     """The true boxes, moved and partly lost, and some where nothing is."""
     boxes, labels = target["boxes"].as_subclass(Tensor), target["labels"]
     kept = torch.rand(len(boxes), generator=random) < 0.4 + 0.6 * quality

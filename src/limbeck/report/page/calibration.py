@@ -111,7 +111,7 @@ def best_threshold(judged: Judged) -> Threshold | None:
 
 
 def _kept(judged: Judged) -> tuple[Floats, Floats, Floats]:
-    """By falling threshold: the score, and the numbers of right and of all detections from it on."""
+    """By falling threshold: the score, and how many from it on are right, and are there at all."""
     order = np.argsort(-judged.scores, kind="stable")
     found = np.cumsum(judged.right[order]).astype(np.float64)
     return judged.scores[order], found, np.arange(1.0, len(order) + 1)

@@ -73,7 +73,7 @@ def _scores(predictions: Predictions) -> Floats:
     precision = evaluator.eval["precision"][..., -1]
     counted = np.ma.masked_equal(precision, -1)
     by_class, by_size = counted[..., 0].mean(axis=(0, 1)), counted.mean(axis=(0, 1, 2))[1:]
-    return np.ma.concatenate([by_class, by_size]).filled(np.nan)  # type: ignore[no-any-return]
+    return np.concatenate([by_class.filled(np.nan), by_size.filled(np.nan)])
 
 
 def _accuracies(predictions: Predictions) -> Floats:

@@ -113,7 +113,8 @@ def _found_columns(found: Sequence[Any]) -> Floats:
 def _neither(target: Any) -> NDArray[np.int64]:
     flags = [target[field].numpy() != 0 for field in _NEITHER if field in target]
     none = np.zeros(len(target["labels"]), dtype=bool)
-    return np.logical_or.reduce([none, *flags]).astype(np.int64)
+    neither: NDArray[np.int64] = np.logical_or.reduce([none, *flags]).astype(np.int64)
+    return neither
 
 
 def _image_of_each(items: Sequence[Any]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -15,7 +16,7 @@ from limbeck.report.style import GREY, INK, as_drawn
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 LABEL_ROOM = 0.075  # of the height of a chart, between two labels
-_RING = {"markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.3}
+_RING: dict[str, Any] = {"markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.3}
 MOST_LABEL = 26  # characters of a row's name beside its mark
 
 
@@ -65,10 +66,11 @@ def _label(axes: Axes, place: float, text: str) -> None:
 
 def draw_seeds(findings: Findings) -> Chart:
     """The headline of each row: a ring for each seed, and a dot for their mean."""
-    rows = [row for row in findings.rows if headline_of(row, findings) is not None]
+    scored = [(row, headline_of(row, findings)) for row in findings.rows]
+    rows = [(row, middle) for row, middle in scored if middle is not None]
     figure, axes = axes_of(0.75 + 0.42 * len(rows))
-    for place, row in enumerate(rows):
-        mark, middle = MARKS[row.kind], headline_of(row, findings)
+    for place, (row, middle) in enumerate(rows):
+        mark = MARKS[row.kind]
         scores = [r.scores[findings.headline] for r in row.runs if findings.headline in r.scores]
         axes.plot([min(scores), max(scores)], [place] * 2, color=mark.colour, linewidth=1.2)
         axes.plot(scores, [place] * len(scores), mark.marker, color=mark.colour, **_RING)
@@ -76,7 +78,7 @@ def draw_seeds(findings: Findings) -> Chart:
         _label(axes, place, _cut(row.name))
     _lie_down(axes, len(rows))
     axes.set_xlabel(as_drawn(findings.headline))
-    caption = " ".join(f"{row.name}: {headline_of(row, findings):.4f}." for row in rows)
+    caption = " ".join(f"{row.name}: {middle:.4f}." for row, middle in rows)
     return chart("seeds", f"{findings.headline} of each seed", caption, figure)
 
 
@@ -98,11 +100,11 @@ def draw_latency(findings: Findings) -> Chart | None:
         return None
     figure, axes = axes_of(max(3.2, 0.3 * len(points)), 5.0)
     most = max(latency for _, latency, _ in points)
-    for row, latency, _ in points:
+    for row, latency, score in points:
         mark = MARKS[row.kind]
         scores = [run.scores[findings.headline] for run in row.runs]
         axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, alpha=0.3)
-        axes.plot([latency], [headline_of(row, findings)], mark.marker, color=mark.colour, ms=8)
+        axes.plot([latency], [score], mark.marker, color=mark.colour, ms=8)
     axes.set_xlim(0, 1.75 * most)
     axes.margins(y=0.1)
     _label_points(axes, points)

@@ -10,6 +10,8 @@ from limbeck.report.page.rows import headline_of
 from limbeck.report.page.shown import Detail, Shown
 from limbeck.report.table import MISSING, aligned, duration, shown_score
 
+MINUS = "\N{MINUS SIGN}"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -83,7 +85,9 @@ def contrast_sheet(findings: Findings) -> Sheet:
     return Sheet("contrasts", "Paired differences", *_turned(columns))
 
 
-def breakdown_sheet(name: str, title: str, shown: Breakdown, details: Mapping[Kind, Detail]) -> Sheet:
+def breakdown_sheet(
+    name: str, title: str, shown: Breakdown, details: Mapping[Kind, Detail]
+) -> Sheet:
     """A score by class or by size, with the difference that distillation makes."""
     columns = {
         name: [Cell(escaped(each)) for each in shown.names],
@@ -94,7 +98,9 @@ def breakdown_sheet(name: str, title: str, shown: Breakdown, details: Mapping[Ki
     }
     if {"plain", "distilled"} <= details.keys():
         ours, plain = (shown.values[details[kind].name] for kind in ("distilled", "plain"))
-        columns[f"{escaped(details['distilled'].name)} − {escaped(details['plain'].name)}"] = [
+        columns[
+            f"{escaped(details['distilled'].name)} {MINUS} {escaped(details['plain'].name)}"
+        ] = [
             _signed(None if a is None or b is None else a - b)
             for a, b in zip(ours, plain, strict=True)
         ]
@@ -139,7 +145,9 @@ def confusion_sheet(details: Mapping[Kind, Detail], classes: Sequence[str]) -> S
             kinds.append(kind)
             texts = (escaped(detail.name), names[truth], names[taken])
             rows.append([*map(Cell, texts), Cell(f"{count:,}", count)])
-    return Sheet("pairs", "Most frequent confusions", ["row", "is", "taken for", "images"], rows, kinds)
+    return Sheet(
+        "pairs", "Most frequent confusions", ["row", "is", "taken for", "images"], rows, kinds
+    )
 
 
 def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
@@ -149,7 +157,10 @@ def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
         curves = shown.curves.get(row.name)
         for term in curves.weighted if curves else ():
             assert curves is not None
-            ends = [line[1][-1] if line else None for line in (curves.raw.get(term), curves.weighted[term])]
+            ends = [
+                line[1][-1] if line else None
+                for line in (curves.raw.get(term), curves.weighted[term])
+            ]
             share = curves.shares.get(term)
             cells = [Cell(MISSING if end is None else f"{end:.4g}", end) for end in ends]
             rows.append([Cell(escaped(row.name)), Cell(escaped(term)), *cells, _percent(share)])
@@ -178,11 +189,11 @@ def _signed(value: float | None) -> Cell:
 
 def signed(value: float) -> str:
     """A difference with its sign, three decimals."""
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", MINUS)
 
 
 def _percent(value: float | None) -> Cell:
-    return Cell(MISSING if value is None else f"{value:.0%}".replace("-", "−"), value)
+    return Cell(MISSING if value is None else f"{value:.0%}".replace("-", MINUS), value)
 
 
 def _numbers(values: Sequence[float | None]) -> list[Cell]:
@@ -205,7 +216,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _range(row: Compared, findings: Findings) -> str:
     scores = [run.scores[findings.headline] for run in row.runs if findings.headline in run.scores]
-    return f"{min(scores):.3f} – {max(scores):.3f}" if len(scores) > 1 else MISSING
+    return f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else MISSING
 
 
 def _interval(interval: Interval | None) -> str:

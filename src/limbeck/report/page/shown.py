@@ -117,9 +117,7 @@ def _load(path: Path, data: Images) -> Predictions:
     return predictions
 
 
-def _detail(
-    name: str, seed: int | None, predictions: Predictions
-) -> tuple[Detail, Judged | None]:
+def _detail(name: str, seed: int | None, predictions: Predictions) -> tuple[Detail, Judged | None]:
     if predictions.task == "classification":
         calibration = calibrate_classes(predictions)
         return Detail(name, seed, calibration, confusion=confuse(predictions)), None
