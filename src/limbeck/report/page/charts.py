@@ -9,7 +9,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -71,7 +70,7 @@ class Chart:
     name: str
     title: str
     caption: str
-    svg: Markup
+    svg: str
     width: int
 
 
@@ -108,7 +107,7 @@ def chart(name: str, title: str, caption: str, figure: Figure) -> Chart:
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
     text = ElementTree.tostring(root, encoding="unicode")
-    return Chart(name, title, caption, Markup(_themed(text)), width)
+    return Chart(name, title, caption, _themed(text), width)
 
 
 def _clean(root: ElementTree.Element, name: str) -> int:
