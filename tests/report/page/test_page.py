@@ -6,6 +6,7 @@ import pytest
 from limbeck.report.page import write_report
 
 
+@pytest.mark.slow
 def test_the_same_bytes_each_time(detection, tmp_path):
     for name in ("first", "second"):
         write_report(detection.findings, detection.data, tmp_path / name)
@@ -17,6 +18,7 @@ def test_the_same_bytes_each_time(detection, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [{"teacher"}, {"plain"}, {"plain", "distilled"}])
 def test_a_report_of_some_rows_alone(detection, tmp_path, kinds):
     rows = [row for row in detection.findings.rows if row.kind in kinds]

@@ -146,7 +146,8 @@ def _describe(root: ElementTree.Element, name: str, title: str, caption: str) ->
 def _themed(svg: str) -> str:
     """Let colours and letters be those of the page."""
     svg = re.sub(r"(?<=[: ])#[0-9a-f]{6}\b(?=[;\"])", lambda m: _variable(m[0]), svg)
-    return re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--font)", svg)
+    # Before 3.11, matplotlib writes all that belongs to a font as one.
+    return re.sub(r"(font: [^;\"]*?[\d.]+px|font-family:) [^;\"]*", r"\1 var(--font)", svg)
 
 
 def _variable(colour: str) -> str:

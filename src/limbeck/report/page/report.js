@@ -128,7 +128,7 @@ function guessesPanel(card, model) {
     line.append(named(data.classes[label]), element("span", "number", share.toFixed(2)));
     list.append(line);
   }
-  panel.append(list, caption(model, card));
+  panel.append(caption(model, card), list);
   return panel;
 }
 
@@ -149,7 +149,7 @@ function drawCard(card) {
   const sign = card.gain > 0 ? "+" : card.gain < 0 ? "−" : "";
   const head = element("h3", "", `Image ${card.index}, ${data.order} `);
   head.append(element("strong", "number", sign + Math.abs(card.gain).toFixed(3)));
-  const panels = element("div", "panels");
+  const panels = element("div", `panels ${data.task}`);
   const models = data.models.map((model) =>
     data.task === "detection" ? boxesPanel(card, model) : guessesPanel(card, model));
   panels.append(truthPanel(card), ...models);
