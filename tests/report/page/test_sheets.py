@@ -62,7 +62,7 @@ def test_the_gain_by_class(detection):
 
 def test_details_of_detectors(detection):
     shown = gather(detection.findings, detection.data)
-    assert "kd: AP50 lost" in error_sheet(shown.details).heads
+    assert "AP50 lost: kd" in error_sheet(shown.details).heads
     assert "best threshold" in calibration_sheet(shown.details).heads
     losses = [cells(loss_sheet(detection.findings, shown), k) for k in range(3)]
     assert [loss["term"] for loss in losses] == ["student/loss", "student/loss", "kd/logits"]

@@ -114,8 +114,8 @@ def error_sheet(details: Mapping[Kind, Detail]) -> Sheet:
     for detail in details.values():
         name = escaped(detail.name)
         columns += [
-            (f"{name}: AP50 lost", [_score(error.lost) for error in detail.errors]),
-            (f"{name}: number", [Cell(f"{e.count:,}", e.count) for e in detail.errors]),
+            (f"AP50 lost: {name}", [_score(error.lost) for error in detail.errors]),
+            (f"number: {name}", [Cell(f"{e.count:,}", e.count) for e in detail.errors]),
         ]
     return Sheet("errors", "Kinds of errors", *_turned(columns))
 
