@@ -24,7 +24,7 @@ def test_images_are_sorted_by_what_distillation_changed():
     made = choose({"plain": plain, "distilled": distilled}, {})
     assert [card.index for card in made.cards] == [1, 2, 0]
     assert [card.gain for card in made.cards] == pytest.approx([0.4, 0.1, -0.1], abs=1e-4)
-    assert made.order == "distilled minus plain"
+    assert (made.order, made.helped, made.hurt) == ("distilled minus plain", 2, 1)
     assert made.cards[0].found["distilled"][0] == (0, 0.9)
 
 

@@ -16,6 +16,7 @@ def test_all_sections(detection):
         "By the size of objects",
         "Kinds of errors",
         "Calibration",
+        "AP while training",
         "Terms of the losses",
         "Images",
         "Recipes and commands",

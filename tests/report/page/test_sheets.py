@@ -7,6 +7,7 @@ from limbeck.report.page.sheets import (
     contrast_sheet,
     error_sheet,
     loss_sheet,
+    progress_sheet,
     score_sheet,
 )
 from limbeck.report.page.shown import gather
@@ -64,6 +65,9 @@ def test_details_of_detectors(detection):
     shown = gather(detection.findings, detection.data)
     assert "AP50 lost: kd" in error_sheet(shown.details).heads
     assert "best threshold" in calibration_sheet(shown.details).heads
+    progress = cells(progress_sheet(detection.findings, shown), 1)
+    assert (progress["row"], progress["seed"], progress["best"]) == ("kd", "0", "0.743")
+    assert progress["step of the best"] == progress["last step"] == "1,980"
     losses = [cells(loss_sheet(detection.findings, shown), k) for k in range(3)]
     assert [loss["term"] for loss in losses] == ["student/loss", "student/loss", "kd/logits"]
     assert losses[2]["share of the gradient"] == "50%"

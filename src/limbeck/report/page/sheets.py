@@ -149,6 +149,25 @@ def confusion_sheet(details: Mapping[Kind, Detail], classes: Sequence[str]) -> S
     )
 
 
+def progress_sheet(findings: Findings, shown: Shown) -> Sheet:
+    """How far the first run of each row came on the images held out while it was trained."""
+    best_of = max if findings.higher_is_better else min
+    rows, kinds = [], []
+    for row in findings.rows:
+        if row.name not in shown.curves or not shown.curves[row.name].score[0]:
+            continue
+        curves = shown.curves[row.name]
+        steps, values = curves.score
+        best, at = best_of(values), steps[values.index(best_of(values))]
+        cells = [Cell(escaped(row.name)), Cell(str(curves.seed), curves.seed)]
+        cells += [_score(values[-1]), _score(best), Cell(f"{at:,.0f}", at)]
+        cells.append(Cell(f"{steps[-1]:,.0f}", steps[-1]))
+        rows.append(cells)
+        kinds.append(row.kind)
+    heads = ["row", "seed", "at the end", "best", "step of the best", "last step"]
+    return Sheet("progress", f"{escaped(findings.headline)} while training", heads, rows, kinds)
+
+
 def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
     """The terms of each row's loss at the end of training, and their shares of the gradient."""
     rows, kinds = [], []
