@@ -24,7 +24,7 @@ LEAST_CHANGE = 1e-6  # of a score that counts as a change
 MOST_GUESSES = 5  # classes of an image that are shown with their probabilities
 LONGEST_SIDE = 320  # pixels of a picture
 
-Shown = Sequence[tuple[float, ...]]
+Entries = Sequence[tuple[float, ...]]
 
 
 class Images(Protocol):
@@ -72,8 +72,8 @@ class Card:
     height: int
     width: int
     classes: Sequence[int]
-    truth: Shown
-    found: Mapping[Kind, Shown]
+    truth: Entries
+    found: Mapping[Kind, Entries]
 
 
 @dataclass(frozen=True)
