@@ -7,6 +7,7 @@ program's steps are added up without taking them, and the archive's directory is
 
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ _USES = {
 }
 # What ends a zip archive (PKWARE's APPNOTE.TXT, 4.3.14 to 4.3.16): torch writes all three of them.
 # limbeck's own checkpoints end with a comment, their checksum, in which there is no other end.
-_SEALED = re.compile(rb"PK\5\6.{16}" + (64).to_bytes(2, "little") + rb"[0-9a-f]{64}", re.DOTALL)
+_SEALED = re.compile(rb"PK\x05\x06.{16}@\x00[0-9a-f]{64}", re.DOTALL)
 _SEAL = 64  # bytes
 _END_64, _LOCATOR, _END = map(struct.Struct, ("<4sQ2H2L4Q", "<4sLQL", "<4s4H2LH"))
 _FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
