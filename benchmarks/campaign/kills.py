@@ -97,7 +97,8 @@ def _rows(run: Path) -> list[dict[str, str]]:
 def _summary(run: Path) -> dict[str, Any]:
     path = run / "summary.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    found.pop("training_seconds", None)
+    for measured in ("training_seconds", "peak_memory_mib"):
+        found.pop(measured, None)
     return found
 
 

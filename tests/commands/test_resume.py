@@ -183,7 +183,7 @@ def left_by(run: Path) -> dict[str, object]:
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=False)
     (state,) = (s for name, s in best["callbacks"].items() if "BestCheckpoint" in name)
     summary = json.loads((run / "summary.json").read_text())
-    del summary["training_seconds"]
+    del summary["training_seconds"], summary["peak_memory_mib"]
     weights = {n: v.tolist() for n, v in best["state_dict"].items() if isinstance(v, torch.Tensor)}
     return {
         "rows": (run / "metrics.csv").read_bytes(),

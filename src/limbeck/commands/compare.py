@@ -11,11 +11,12 @@ from limbeck.commands.recipes import find
 from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
 from limbeck.comparison.comparing import planned
-from limbeck.comparison.job import Job
 from limbeck.comparison.progress import duration
+from limbeck.comparison.rows import PLAIN
 from limbeck.comparison.running import written
 from limbeck.comparison.stated import read_comparison
 from limbeck.comparison.study import Study
+from limbeck.comparison.timing import TRIAL, step_seconds
 from limbeck.ranges import COUNT, refuse_outside
 from limbeck.terminal import Table, say
 
@@ -90,29 +91,25 @@ def show_plan(study: Study, jobs: int) -> None:
         jobs: The number of runs at once.
     """
     plan = planned(study)
-    paces = {job.name: pace for job, _ in plan if (pace := _pace(job)) is not None}
+    plain = {row.name: PLAIN for row in study.rows() if row.kind == "control"}
+    left = [job for job, _ in plan if job.state in ("missing", "begun")]
+    paces = step_seconds([job for job, _ in plan], plain) if left else {}
     table = Table("run", "state", "steps", "expected", title=study.comparison.title)
-    seconds, unknown = 0.0, 0
+    total, unknown = 0.0, 0
     for job, steps in plan:
-        left = steps if job.state in ("missing", "begun") else 0
-        expected = "unknown" if left else "-"
-        if left and job.name in paces:
-            seconds += left * paces[job.name]
-            expected = duration(left * paces[job.name])
-        unknown += expected == "unknown"
+        expected = "-"
+        if job in left and job.name in paces:
+            seconds = steps * paces[job.name]
+            total, expected = total + seconds, duration(seconds)
+        elif job in left:
+            unknown, expected = unknown + 1, "unknown"
         table.add_row(job.title, job.state, f"{steps:,}", expected)
     say(table)
-    say(f"{len(plan)} runs, {seconds / 3600 / jobs:.1f} hours left where the pace is known.")
+    say(
+        f"{len(left)} of {len(plan)} runs are left, {total / 3600 / jobs:.1f} hours of training "
+        f"with --jobs {jobs}, as long as {TRIAL} steps of each took, or runs that are finished. "
+        "Controls at equal time come on top where they are not listed: how long they are is known "
+        "once the first run of their row is finished."
+    )
     if unknown:
-        say(
-            f"Of {unknown} runs nobody knows the pace yet: it is known once the first run of a row "
-            "is finished. Controls at equal time follow from it, too."
-        )
-
-
-def _pace(job: Job) -> float | None:
-    """The seconds of a step, of a run that was trained."""
-    if job.recipe is None or job.state not in ("trained", "finished"):
-        return None
-    summary = job.summary()
-    return float(summary["training_seconds"]["wall"]) / max(1, int(summary["steps"]))
+        say(f"Of {unknown} runs nobody can tell yet: their teacher is still to be trained.")

@@ -14,6 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
 from limbeck.comparison.measuring import better
+from limbeck.comparison.parts import data_of
+from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
 from limbeck.comparison.reporting import keep, report
 from limbeck.comparison.rows import PLAIN, Row
@@ -57,7 +59,10 @@ def compare(
     output = Path(output)
     study = Study(comparison, output)
     keep(comparison, output)
-    run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
+    rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
+    trained = study.jobs(rows)
+    if data_of(trained[0].scoring).task == "detection":
+        draw(trained, output)
     return report([output])
 
 

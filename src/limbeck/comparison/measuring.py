@@ -115,13 +115,15 @@ def _compared(runs: Finished, scores: Scores) -> list[Compared]:
 
 
 def _trained(job: Job, scores: Scores) -> Trained:
+    summary = job.summary()
     return Trained(
         seed=job.seed,
         folder=job.folder,
         predictions=job.predictions,
         scores=scores.of(job),
-        steps=job.summary()["steps"],
+        steps=summary["steps"],
         seconds=job.seconds(),
+        peak_memory_mib=summary.get("peak_memory_mib"),
     )
 
 

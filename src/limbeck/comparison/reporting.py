@@ -10,6 +10,7 @@ from limbeck.comparison.comparison import Comparison, Controls
 from limbeck.comparison.identity import FREE
 from limbeck.comparison.job import Job, scoring_of, student_in
 from limbeck.comparison.measuring import Finished, measure
+from limbeck.comparison.pictures import drawn
 from limbeck.comparison.rows import TEACHER, Row
 from limbeck.comparison.running import Runs
 from limbeck.comparison.scores import Scores
@@ -60,14 +61,16 @@ def report(folders: Sequence[Path], output: Path | None = None) -> Findings:
         ValueError: None of the runs is plain.
     """
     output = output or folder_for(folders)
+    pictures: dict[str, Path] = {}
     if _holds_comparison(folders):
         study = Study(kept(folders[0]), folders[0])
         finished = study.finished(study.rows())
+        pictures = drawn([of_row[0] for of_row in finished.jobs.values()], folders[0])
     else:
         finished = _finished(folders, output)
     scores = Scores(finished.jobs[finished.rows[0].name][0].scoring)
     findings = measure(finished, scores)
-    write_report(findings, scores.images, output)
+    write_report(findings, scores.images, output, pictures)
     return findings
 
 

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.data.augmentation import to_recipe
@@ -126,7 +129,7 @@ def export(module: Any, folder: Path) -> None:
 
 
 def write_summary(trainer: L.Trainer, module: Any) -> None:
-    """Write ``summary.json``: scores of student and teacher, steps, seconds and device of training.
+    """Write ``summary.json``: scores of student and teacher, steps, and what training took.
 
     Args:
         trainer: The trainer of the run, in whose folder the file is written.
@@ -139,10 +142,19 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
         "device": trainer.strategy.root_device.type,
+        "peak_memory_mib": peak_memory(trainer.strategy.root_device),
     }
     path = Path(trainer.default_root_dir) / "summary.json"
     with outlived(path):
         write_whole(path, json.dumps(summary, indent=2) + "\n")
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that training took so far, in MiB: of a GPU, otherwise of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kB elsewhere
 
 
 def short(scores: dict[str, float]) -> str:
