@@ -118,36 +118,19 @@ def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tup
 def _longer(
     comparison: Comparison, base: Row, name: str, factor: float, as_long_as: str | None = None
 ) -> Row:
-    longer = lasting(laid_over(base.recipes), factor, comparison.length)
-    if not longer:
+    stated = laid_over(base.recipes)
+    keys = comparison.length or [key for key in LENGTHS if _lasting(value_at(stated, key))]
+    if not keys:
         raise ValueError(
             "the recipe of the plain student states neither trainer.max_epochs nor "
             "trainer.max_steps, so it cannot be trained for longer. State one, or name the keys "
             "that say how long a run is in `length`."
         )
+    longer: Recipe = laid_over([stating(k, _scaled(k, value_at(stated, k), factor)) for k in keys])
     return Row(name, "control", (*base.recipes, longer), as_long_as, factor)
 
 
-def lasting(stated: Recipe, factor: float, keys: Sequence[str] = ()) -> Recipe:
-    """What is laid over a recipe that is to be trained for longer, or for less long.
-
-    Args:
-        stated: The recipe.
-        factor: How many times as long it is to be trained.
-        keys: The keys that say how long a run is. Default: those of ``LENGTHS`` that it states.
-
-    Returns:
-        These keys with their numbers times the factor, rounded up. It is empty where the recipe
-        does not say how long a run is.
-
-    Raises:
-        ValueError: A key is no whole number above 0, nor a list of them.
-    """
-    keys = keys or [key for key in LENGTHS if _lasts(value_at(stated, key))]
-    return laid_over([stating(k, _scaled(k, value_at(stated, k), factor)) for k in keys])
-
-
-def _lasts(value: Any) -> bool:
+def _lasting(value: Any) -> bool:
     return bool(value) if isinstance(value, list) else isinstance(value, int) and value > 0
 
 
