@@ -10,12 +10,14 @@ from torch import Tensor
 from limbeck import NotAliveError
 from limbeck.methods import KD, FitNet, Method, Step
 from limbeck.metrics import COCOAveragePrecision
+from limbeck.report.curves import read_metrics
 from limbeck.schedules import EarlyStop, LateStart, WarmUp, Weight
 from limbeck.training.callbacks import (
     BalanceReport,
     MovingAverage,
     NonFiniteLossError,
 )
+from limbeck.training.logs import Rows
 from limbeck.training.module import DistillationModule
 from limbeck.training.resumption import LastCheckpoint
 from tests import observation, tiny_models
@@ -121,6 +123,20 @@ def test_the_balance_is_shown_after_the_first_steps_with_advice(
     assert [term["name"] for term in kept["terms"]] == ["student/cross_entropy", "method/logits"]
     assert kept["terms"][0]["level"] is None
     assert kept["terms"][1]["level"] > 0
+
+
+def test_the_shares_of_the_gradient_are_logged(tmp_path: Path) -> None:
+    module = taught()
+    (report,) = (c for c in module.companions if isinstance(c, BalanceReport))
+    report.after = 2
+    rows = Rows(str(tmp_path), name="", version="")
+    fit(module, tmp_path, logger=[rows], log_every_n_steps=1)
+    logged = read_metrics(tmp_path / "metrics.csv")
+    shares = {name: curve for name, curve in logged.items() if name.startswith("train/gradient/")}
+    assert list(shares) == ["train/gradient/method/logits", "train/gradient/student/cross_entropy"]
+    assert [steps.tolist() for steps, _ in shares.values()] == [[2], [2]]
+    assert sum(values.item() for _, values in shares.values()) == pytest.approx(1)
+    assert logged["train/total"][0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

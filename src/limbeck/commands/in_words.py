@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from limbeck.commands.class_paths import EXPECTED, wrong_class_path
+from limbeck.commands.class_paths import expected_for, wrong_class_path
 from limbeck.ranges import written
 
 _REQUIRED = re.compile(r"the following arguments are required: ([\w., ]+)")
@@ -77,7 +77,7 @@ def _required(message: str) -> str | None:
     lines = []
     for name in names:
         key = re.sub(r"^(fit|validate)\.", "", name)
-        expected = EXPECTED.get(key, "a value")
+        expected = expected_for(key, "a value")
         where = " in a recipe" if "." in key else ""
         lines.append(f"{key} is missing. Expected {expected}. Give it{where}.")
     return "\n".join(lines)

@@ -112,5 +112,5 @@ def _built(types: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     for name, kind in types.items():
         optional = values[name] is None
         parser.add_argument(f"--{name}", type=kind | None if optional else kind)
-    built: dict[str, Any] = parser.instantiate_classes(parser.parse_object(values)).as_dict()
+    built: dict[str, Any] = parser.instantiate(parser.parse_object(values)).as_dict()
     return built

@@ -63,7 +63,7 @@ class Aliveness(L.Callback):
 
 
 class BalanceReport(L.Callback):
-    """Prints the size and the gradient share of every loss term after the first steps.
+    """Prints and logs how the terms of the loss share the gradient after the first steps.
 
     The same is written to ``balance.json`` in the run's folder.
 
@@ -90,6 +90,9 @@ class BalanceReport(L.Callback):
         self.reported = True
         with trainer.precision_plugin.train_step_context():
             found = balance(module.pair, *batch)
+        shares = {f"train/gradient/{term.name}": term.share for term in found.terms}
+        for logger in trainer.loggers:
+            logger.log_metrics(shares, step=trainer.global_step)
         _show(f"Balance of the loss terms after {trainer.global_step} steps", found)
         for line in found.advice():
             log.warning(line)

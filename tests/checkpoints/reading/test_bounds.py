@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from limbeck.checkpoints import read_file
 from limbeck.checkpoints.reading.bounds import TooLargeError, check_archive, check_program
+from limbeck.training.checkpoints import WholeCheckpoints
 
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save's old format begins
 HEAD = LEGACY + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
@@ -183,6 +184,18 @@ def test_an_archive_that_states_another_end_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(TooLargeError, match="directory of its records is not where its end says"):
         check_archive(path)
+
+
+def test_a_comment_is_refused_unless_it_is_a_checkpoints_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"w": torch.zeros(3)}, path)
+    check_archive(path)
+    content = path.read_bytes()
+    other = content[:-66] + struct.pack("<H", 22) + content[-88:-66]  # an end within the comment
+    for changed in (content[:-1] + b"!", other):
+        path.write_bytes(changed)
+        with pytest.raises((TooLargeError, zipfile.BadZipFile)):
+            check_archive(path)
 
 
 def test_headers_of_safetensors_are_bounded(tmp_path: Path) -> None:

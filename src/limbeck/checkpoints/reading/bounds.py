@@ -7,6 +7,7 @@ program's steps are added up without taking them, and the archive's directory is
 
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -58,6 +59,9 @@ _USES = {
     "FROZENSET",
 }
 # What ends a zip archive (PKWARE's APPNOTE.TXT, 4.3.14 to 4.3.16): torch writes all three of them.
+# limbeck's own checkpoints end with a comment, their checksum, in which there is no other end.
+_SEALED = re.compile(rb"PK\x05\x06.{16}@\x00[0-9a-f]{64}", re.DOTALL)
+_SEAL = 64  # bytes
 _END_64, _LOCATOR, _END = map(struct.Struct, ("<4sQ2H2L4Q", "<4sLQL", "<4s4H2LH"))
 _FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
@@ -293,8 +297,10 @@ def _refuse_other_directory(path: Path, size: int) -> None:
     Python reads the one before the archive's end, and torch the one whose place that end states.
     """
     with path.open("rb") as file:
+        file.seek(max(0, size - _END.size - _SEAL))
+        size -= _SEAL if _SEALED.fullmatch(file.read()) else 0
         file.seek(max(0, size - _END_64.size - _LOCATOR.size - _END.size))
-        tail = file.read()
+        tail = file.read(_END_64.size + _LOCATOR.size + _END.size)
     before, last = tail[: -_END.size], tail[-_END.size :]
     mark, *_, length, start, _ = _END.unpack(last)
     end, is_plain = size - _END.size, mark == b"PK\5\6"  # and no comment follows it

@@ -17,7 +17,7 @@ from limbeck.metrics.kitti import RECALLS, AtLevel, KITTIAveragePrecision, point
 from limbeck.metrics.predictions import Predictions
 from limbeck.metrics.resampled.base import Resampled, Weights, cumulated
 
-MOST_CELLS = 2**24  # thresholds times boxes that are judged at once
+MOST_CELLS = 2**22  # thresholds times boxes that are judged at once
 
 
 @dataclass(frozen=True)

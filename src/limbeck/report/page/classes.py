@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from limbeck.metrics.predictions import Predictions
 from limbeck.report.findings import Compared
-from limbeck.report.page.detection import SIZES, Floats, evaluate
+from limbeck.report.page.detection import SIZES, Floats, areas, evaluate
 
 SIZE_NAMES = ("small (below 32² px)", "medium", "large (above 96² px)")
 _BOUNDS = (32.0**2, 96.0**2)
@@ -91,15 +91,9 @@ def _counts(predictions: Predictions) -> tuple[list[int], list[int]]:
     if predictions.task == "classification":
         return torch.stack(list(predictions.truth)).bincount(minlength=count).tolist(), []
     labels = torch.cat([target["labels"] for target in predictions.truth])
-    areas = torch.cat(
-        [
-            target["area"]
-            if "area" in target
-            else (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(dim=1)
-            for target in predictions.truth
-        ]
+    sizes = torch.bucketize(
+        torch.cat([areas(target) for target in predictions.truth]), torch.tensor(_BOUNDS)
     )
-    sizes = torch.bucketize(areas, torch.tensor(_BOUNDS))
     by_class = labels.bincount(minlength=count + 1)[1:]
     return by_class.tolist(), sizes.bincount(minlength=len(SIZES)).tolist()
 

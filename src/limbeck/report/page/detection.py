@@ -6,8 +6,10 @@ from typing import Any
 
 import hotcoco
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import box_area
 
 from limbeck.metrics.predictions import Predictions
 
@@ -82,19 +84,22 @@ def judge(evaluator: hotcoco.COCOeval, predictions: Predictions) -> Judged:
     )
 
 
+def areas(target: Any) -> Tensor:
+    """The areas of the objects of an image, (M,): of their boxes where the dataset states none."""
+    of_boxes = box_area(target["boxes"])
+    stated = target.get("area", of_boxes)
+    return torch.where(stated > 0, stated, of_boxes)
+
+
 def _truth_columns(targets: Sequence[Any]) -> dict[str, Any]:
     boxes = np.concatenate([_corners_to_sides(target["boxes"]) for target in targets])
-    areas = [
-        target.get("area", boxes_area(target["boxes"])).numpy().astype(np.float64)
-        for target in targets
-    ]
-    area = np.concatenate(areas)
+    area = np.concatenate([areas(target).numpy() for target in targets])
     return {
         "image_ids": _image_of_each(targets),
         "category_ids": np.concatenate([target["labels"].numpy() for target in targets]),
         "boxes": boxes,
         "ids": np.arange(1, len(boxes) + 1),
-        "area": np.where(area > 0, area, boxes[:, 2] * boxes[:, 3]),
+        "area": area.astype(np.float64),
         "iscrowd": np.concatenate([_neither(target) for target in targets]),
     }
 
@@ -124,8 +129,3 @@ def _image_of_each(items: Sequence[Any]) -> NDArray[np.int64]:
 def _corners_to_sides(boxes: Tensor) -> Floats:
     corners = boxes.numpy().astype(np.float64).reshape(-1, 4)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-
-
-def boxes_area(boxes: Tensor) -> Tensor:
-    """The areas (N,) of boxes (N, 4), xyxy."""
-    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)

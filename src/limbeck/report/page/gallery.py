@@ -20,10 +20,11 @@ MOST_CARDS = 96
 MOST_BYTES = 2_800_000  # of all pictures, as they stand in the page
 MOST_BOXES = 40  # of one model on one image: those of the highest scores
 LOWEST_SCORE = 0.05
+LEAST_CHANGE = 1e-6  # of a score that counts as a change
 MOST_GUESSES = 5  # classes of an image that are shown with their probabilities
 LONGEST_SIDE = 320  # pixels of a picture
 
-Shown = Sequence[tuple[float, ...]]
+Entries = Sequence[tuple[float, ...]]
 
 
 class Images(Protocol):
@@ -71,8 +72,8 @@ class Card:
     height: int
     width: int
     classes: Sequence[int]
-    truth: Shown
-    found: Mapping[Kind, Shown]
+    truth: Entries
+    found: Mapping[Kind, Entries]
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,16 @@ class Gallery:
         order: By what the gallery is sorted: the difference of two models, or one's score.
         cards: The images, the greatest gain first.
         images: The number of all images that they are from.
+        helped: The number of images whose score distillation raised. None: nothing is compared.
+        hurt: The number of images whose score distillation lowered. None: nothing is compared.
     """
 
     score: str
     order: str
     cards: Sequence[Card]
     images: int
+    helped: int | None = None
+    hurt: int | None = None
 
 
 def choose(predictions: Mapping[Kind, Predictions], judged: Mapping[Kind, Judged]) -> Gallery:
@@ -105,8 +110,10 @@ def choose(predictions: Mapping[Kind, Predictions], judged: Mapping[Kind, Judged
     """
     first = next(iter(predictions.values()))
     scores = {kind: _scores(found, judged.get(kind)) for kind, found in predictions.items()}
+    helped = hurt = None
     if {"plain", "distilled"} <= scores.keys():
         gains, order = scores["distilled"] - scores["plain"], "distilled minus plain"
+        helped, hurt = int((gains > LEAST_CHANGE).sum()), int((gains < -LEAST_CHANGE).sum())
     else:
         last = list(scores)[-1]
         gains, order = scores[last], last
@@ -130,7 +137,7 @@ def choose(predictions: Mapping[Kind, Predictions], judged: Mapping[Kind, Judged
     if first.task == "classification":
         what = "probability of the true class"
     cards.sort(key=lambda card: (-card.gain, card.index))
-    return Gallery(what, order, cards, len(first))
+    return Gallery(what, order, cards, len(first), helped, hurt)
 
 
 def pictures(cards: Sequence[Card], data: Images) -> dict[int, str]:

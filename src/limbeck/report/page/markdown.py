@@ -13,6 +13,7 @@ from limbeck.report.page.sheets import (
     contrast_sheet,
     error_sheet,
     loss_sheet,
+    progress_sheet,
     score_sheet,
     signed,
 )
@@ -57,6 +58,7 @@ def sheets_of(findings: Findings, shown: Shown) -> list[Sheet]:
         ),
         confusion_sheet(details, shown.classes) if classification else error_sheet(details),
         calibration_sheet(details),
+        progress_sheet(findings, shown),
         loss_sheet(findings, shown),
     ]
     return [sheet for sheet in sheets if sheet.rows]
@@ -96,7 +98,9 @@ def _gallery(shown: Shown) -> Iterator[str]:
         f"The images with the greatest and the smallest score ({gallery.order}): the "
         f"{gallery.score}. report.html shows {len(cards)} of the {gallery.images} images."
     )
-    chosen = list(dict.fromkeys(range(len(cards))))
+    if gallery.helped is not None:
+        yield f"{gallery.helped} are better than with the plain student, {gallery.hurt} are worse."
+    chosen = list(range(len(cards)))
     if len(cards) > 2 * MOST_IMAGES:
         chosen = chosen[:MOST_IMAGES] + chosen[-MOST_IMAGES:]
     kinds = list(shown.details)

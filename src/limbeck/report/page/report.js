@@ -22,7 +22,7 @@ function named(name) {
 
 // --- Tables ---
 
-function valueOf(row, column) {
+function cellValue(row, column) {
   const cell = row.cells[column];
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
   const text = cell.textContent.trim();
@@ -40,7 +40,7 @@ function sortBy(head) {
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const body = table.tBodies[0];
-  const rows = [...body.rows].map((row) => [valueOf(row, head.cellIndex), row]);
+  const rows = [...body.rows].map((row) => [cellValue(row, head.cellIndex), row]);
   rows.sort(([a], [b]) => {
     if (a === null || b === null) return (a === null) - (b === null); // what is not known, last
     return descending ? compare(b, a) : compare(a, b);

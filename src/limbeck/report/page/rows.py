@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import get_args
 
 from limbeck.report.findings import Compared, Findings, Kind
 from limbeck.report.style import COLOURS, GREY
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 DETAILED: tuple[Kind, ...] = ("teacher", "plain", "distilled")
 
 

@@ -26,6 +26,9 @@ class Cell:
     value: float | None = None
 
 
+Column = tuple[str, list[Cell]]  # the head and the cells
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table whose first column names its rows.
@@ -54,34 +57,35 @@ def score_sheet(findings: Findings) -> Sheet:
     """Each row with its score, its costs, its seeds and the share of the teacher's lead."""
     rows = list(findings.rows)
     costs = [row.cost for row in rows]
-    columns = {
-        "row": [Cell(escaped(row.name)) for row in rows],
-        escaped(findings.headline): [_score(headline_of(row, findings)) for row in rows],
-        "over seeds": [Cell(_range(row, findings)) for row in rows],
-        "lead closed": [_percent(row.share_of_lead) for row in rows],
-        "seeds": [Cell(str(len(row.runs)), len(row.runs)) for row in rows],
-        "params (M)": _numbers([c.parameters / 1e6 if c else None for c in costs]),
-        "GFLOPs": _numbers([c.gflops if c else None for c in costs]),
-        "latency (ms)": _numbers([c.latency_ms if c else None for c in costs]),
-        "memory (MiB)": _numbers([_mean(run.peak_memory_mib for run in row.runs) for row in rows]),
-        "training": [_duration(_mean(run.seconds for run in row.runs)) for row in rows],
-        "steps": [_steps(row) for row in rows],
-    }
+    memory = [_mean(run.peak_memory_mib for run in row.runs) for row in rows]
+    columns = [
+        ("row", [Cell(escaped(row.name)) for row in rows]),
+        (escaped(findings.headline), [_score(headline_of(row, findings)) for row in rows]),
+        ("over seeds", [Cell(_range(row, findings)) for row in rows]),
+        ("lead closed", [_percent(row.share_of_lead) for row in rows]),
+        ("seeds", [Cell(str(len(row.runs)), len(row.runs)) for row in rows]),
+        ("params (M)", _numbers([c.parameters / 1e6 if c else None for c in costs])),
+        ("GFLOPs", _numbers([c.gflops if c else None for c in costs])),
+        ("latency (ms)", _numbers([c.latency_ms if c else None for c in costs])),
+        ("memory (MiB)", _numbers(memory)),
+        ("training", [_duration(_mean(run.seconds for run in row.runs)) for row in rows]),
+        ("steps", [_steps(row) for row in rows]),
+    ]
     return Sheet("scores", "Scores and costs", *_turned(columns), [row.kind for row in rows])
 
 
 def contrast_sheet(findings: Findings) -> Sheet:
     """Each distilled row against each control, with both intervals."""
     contrasts = findings.contrasts
-    columns = {
-        "row": [Cell(escaped(c.row)) for c in contrasts],
-        "against": [Cell(escaped(c.control)) for c in contrasts],
-        "difference": [_signed(c.mean) for c in contrasts],
-        "95 % over images": [Cell(_interval(c.over_images)) for c in contrasts],
-        "95 % over seeds": [Cell(_interval(c.over_seeds)) for c in contrasts],
-        "each seed": [Cell(_by_seed(c.by_seed)) for c in contrasts],
-        "verdict": [Cell(c.verdict) for c in contrasts],
-    }
+    columns = [
+        ("row", [Cell(escaped(c.row)) for c in contrasts]),
+        ("against", [Cell(escaped(c.control)) for c in contrasts]),
+        ("difference", [_signed(c.mean) for c in contrasts]),
+        ("95 % over images", [Cell(_interval(c.over_images)) for c in contrasts]),
+        ("95 % over seeds", [Cell(_interval(c.over_seeds)) for c in contrasts]),
+        ("each seed", [Cell(_by_seed(c.by_seed)) for c in contrasts]),
+        ("verdict", [Cell(c.verdict) for c in contrasts]),
+    ]
     return Sheet("contrasts", "Paired differences", *_turned(columns))
 
 
@@ -89,32 +93,30 @@ def breakdown_sheet(
     name: str, title: str, shown: Breakdown, details: Mapping[Kind, Detail]
 ) -> Sheet:
     """A score by class or by size, with the difference that distillation makes."""
-    columns = {
-        name: [Cell(escaped(each)) for each in shown.names],
-        "images" if shown.score == "accuracy" else "objects": [
-            Cell(f"{count:,}", count) for count in shown.counts
-        ],
-        **{escaped(row): list(map(_score, values)) for row, values in shown.values.items()},
-    }
+    counted = "images" if shown.score == "accuracy" else "objects"
+    columns = [
+        (name, [Cell(escaped(each)) for each in shown.names]),
+        (counted, [Cell(f"{count:,}", count) for count in shown.counts]),
+        *((escaped(row), list(map(_score, values))) for row, values in shown.values.items()),
+    ]
     if {"plain", "distilled"} <= details.keys():
-        ours, plain = (shown.values[details[kind].name] for kind in ("distilled", "plain"))
-        columns[
-            f"{escaped(details['distilled'].name)} {MINUS} {escaped(details['plain'].name)}"
-        ] = [
-            _signed(None if a is None or b is None else a - b)
-            for a, b in zip(ours, plain, strict=True)
-        ]
+        ours, plain = (details[kind].name for kind in ("distilled", "plain"))
+        pairs = zip(shown.values[ours], shown.values[plain], strict=True)
+        gains = [None if a is None or b is None else a - b for a, b in pairs]
+        columns.append((f"{escaped(ours)} {MINUS} {escaped(plain)}", list(map(_signed, gains))))
     return Sheet(f"by-{name}", title, *_turned(columns))
 
 
 def error_sheet(details: Mapping[Kind, Detail]) -> Sheet:
     """What each kind of error costs each model, and how often it happens."""
     errors = next(iter(details.values())).errors
-    columns = {"kind of error": [Cell(error.name) for error in errors]}
+    columns = [("kind of error", [Cell(error.name) for error in errors])]
     for detail in details.values():
         name = escaped(detail.name)
-        columns[f"{name}: AP50 lost"] = [_score(error.lost) for error in detail.errors]
-        columns[f"{name}: number"] = [Cell(f"{e.count:,}", e.count) for e in detail.errors]
+        columns += [
+            (f"AP50 lost: {name}", [_score(error.lost) for error in detail.errors]),
+            (f"number: {name}", [Cell(f"{e.count:,}", e.count) for e in detail.errors]),
+        ]
     return Sheet("errors", "Kinds of errors", *_turned(columns))
 
 
@@ -122,17 +124,14 @@ def calibration_sheet(details: Mapping[Kind, Detail]) -> Sheet:
     """The calibration error of each model and, for detectors, the best threshold."""
     shown = list(details.values())
     best = [detail.threshold for detail in shown]
-    columns = {
-        "row": [Cell(escaped(detail.name)) for detail in shown],
-        "calibration error": [_score(detail.calibration.error) for detail in shown],
-    }
-    if any(best):
-        columns |= {
-            "best threshold": [_score(b.score if b else None) for b in best],
-            "F1 there": [_score(b.f1 if b else None) for b in best],
-            "precision": [_score(b.precision if b else None) for b in best],
-            "recall": [_score(b.recall if b else None) for b in best],
-        }
+    columns = [
+        ("row", [Cell(escaped(detail.name)) for detail in shown]),
+        ("calibration error", [_score(detail.calibration.error) for detail in shown]),
+        ("best threshold", [_score(b.score if b else None) for b in best]),
+        ("F1 there", [_score(b.f1 if b else None) for b in best]),
+        ("precision", [_score(b.precision if b else None) for b in best]),
+        ("recall", [_score(b.recall if b else None) for b in best]),
+    ]
     return Sheet("calibration", "Calibration", *_turned(columns), list(details))
 
 
@@ -148,6 +147,25 @@ def confusion_sheet(details: Mapping[Kind, Detail], classes: Sequence[str]) -> S
     return Sheet(
         "pairs", "Most frequent confusions", ["row", "is", "taken for", "images"], rows, kinds
     )
+
+
+def progress_sheet(findings: Findings, shown: Shown) -> Sheet:
+    """How far the first run of each row came on the images held out while it was trained."""
+    best_of = max if findings.higher_is_better else min
+    rows, kinds = [], []
+    for row in findings.rows:
+        if row.name not in shown.curves or not shown.curves[row.name].score[0]:
+            continue
+        curves = shown.curves[row.name]
+        steps, values = curves.score
+        best, at = best_of(values), steps[values.index(best_of(values))]
+        cells = [Cell(escaped(row.name)), Cell(str(curves.seed), curves.seed)]
+        cells += [_score(values[-1]), _score(best), Cell(f"{at:,.0f}", at)]
+        cells.append(Cell(f"{steps[-1]:,.0f}", steps[-1]))
+        rows.append(cells)
+        kinds.append(row.kind)
+    heads = ["row", "seed", "at the end", "best", "step of the best", "last step"]
+    return Sheet("progress", f"{escaped(findings.headline)} while training", heads, rows, kinds)
 
 
 def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
@@ -169,14 +187,15 @@ def loss_sheet(findings: Findings, shown: Shown) -> Sheet:
     return Sheet("losses", "Terms of the losses", heads, rows, kinds)
 
 
-def _turned(columns: Mapping[str, Sequence[Cell]]) -> tuple[list[str], list[list[Cell]]]:
+def _turned(columns: Sequence[Column]) -> tuple[list[str], list[list[Cell]]]:
     """The heads and the rows; a column that says nothing of any row is left out."""
-    told = {
-        head: cells
-        for head, cells in columns.items()
-        if not cells or any(cell.text != MISSING for cell in cells)
-    }
-    return list(told), [list(cells) for cells in zip(*told.values(), strict=True)]
+    told = [
+        (head, cells)
+        for place, (head, cells) in enumerate(columns)
+        if place == 0 or not cells or any(cell.text != MISSING for cell in cells)
+    ]
+    rows = zip(*(cells for _, cells in told), strict=True)
+    return [head for head, _ in told], [list(row) for row in rows]
 
 
 def _score(value: float | None) -> Cell:

@@ -1,0 +1,98 @@
+"""Which runs a comparison has, where they lie, and how the times of its rows are measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck.comparison import Comparison
+from limbeck.comparison.job import Job
+from limbeck.comparison.study import Study
+
+RECIPE = {
+    "model": {"student": {"class_path": "a"}},
+    "data": {"val": {"class_path": "V"}},
+    "trainer": {"max_epochs": 3},
+}
+KD = {"model": {"teacher": {"class_path": "t"}, "methods": {"kd": {}}}}
+
+
+def study(tmp_path: Path, **more: Any) -> Study:
+    stated = {"title": "t", "plain": (RECIPE,), "rows": {"KD": (KD,)}, "seeds": (0, 1), **more}
+    return Study(Comparison(**stated), tmp_path / "out")
+
+
+def jobs(of: Study) -> dict[str, Job]:
+    return {job.title: job for job in of.jobs(of.rows())}
+
+
+def finish(job: Job, cpu: float, steps: int = 10) -> None:
+    """Leave what a finished run leaves of its times."""
+    (job.folder / "student").mkdir(parents=True)
+    (job.folder / "student/student.json").touch()
+    summary = {"steps": steps, "device": "cpu", "training_seconds": {"wall": 1, "cpu": cpu}}
+    job.summary_path.write_text(json.dumps(summary))
+
+
+def test_a_run_states_its_seed_and_its_folder(tmp_path: Path) -> None:
+    job = jobs(study(tmp_path))["KD, seed 1"]
+    assert job.recipe is not None
+    assert job.recipe["seed_everything"] == 1
+    assert job.recipe["trainer"]["default_root_dir"] == str(job.folder)
+    assert job.folder.parent == tmp_path / "out" / "runs"
+    assert job.folder.name.startswith("kd_1_")
+
+
+def test_the_times_are_measured_on_the_first_seed_and_kept(tmp_path: Path) -> None:
+    runs = study(tmp_path)
+    assert runs.time_ratios() == {}
+    finish(jobs(runs)["plain, seed 0"], cpu=2.0)
+    finish(jobs(runs)["KD, seed 0"], cpu=3.008)
+    assert runs.time_ratios() == {"KD": 1.5}
+    control = jobs(runs)["plain, time of KD, seed 0"]
+    assert control.recipe is not None
+    assert control.recipe["trainer"]["max_epochs"] == 5  # 3 * 1.5, rounded up
+    finished = jobs(runs)["KD, seed 0"].summary_path
+    finished.write_text(finished.read_text().replace("3.008", "4.0"))
+    assert study(tmp_path).time_ratios() == {"KD": 1.5}, "as it was written down"
+
+
+def test_a_stated_time_is_not_measured(tmp_path: Path) -> None:
+    assert study(tmp_path, time_ratios={"KD": 2.0}).time_ratios() == {"KD": 2.0}
+
+
+def test_a_control_that_is_as_long_as_another_one_is_the_same_run(tmp_path: Path) -> None:
+    runs = study(tmp_path, time_ratios={"KD": 2.0})
+    equal, twice = (
+        jobs(runs)[f"plain, {name}, seed 0"] for name in ("time of KD", "twice as long")
+    )
+    equal.folder.mkdir(parents=True)
+    assert jobs(runs)["plain, twice as long, seed 0"].folder == equal.folder
+    assert equal.folder.name.split("_")[-1] == twice.folder.name.split("_")[-1]
+
+
+def test_a_teacher_that_is_trained_first_teaches_all(tmp_path: Path) -> None:
+    runs = study(tmp_path, teacher_recipe=(RECIPE, {"trainer": {"max_epochs": 9}}))
+    training = runs.teacher_training
+    assert training is not None
+    assert training.title == "teacher, seed 0"
+    taught = jobs(runs)["KD, seed 0"].recipe
+    assert taught is not None
+    folder = taught["model"]["teacher"]["init_args"]["folder"]
+    assert folder == str(training.folder / "student")
+    before = jobs(runs)["KD, seed 0"].folder
+    (training.folder / "student").mkdir(parents=True)
+    (training.folder / "student/student.json").write_text("{}")
+    assert jobs(runs)["KD, seed 0"].folder == before, "it goes by the teacher's own identity"
+
+
+def test_a_row_without_a_teacher_needs_none_scored(tmp_path: Path) -> None:
+    assert study(tmp_path).teacher_scoring() is not None
+    assert study(tmp_path, rows={"own": ({"model": {"methods": {}}},)}).teacher_scoring() is None
+
+
+def test_without_a_finished_run_there_is_nothing_to_report(tmp_path: Path) -> None:
+    runs = study(tmp_path)
+    with pytest.raises(ValueError, match="no run of the plain student is finished"):
+        runs.finished(runs.rows())

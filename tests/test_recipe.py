@@ -1,0 +1,37 @@
+"""Recipes as nested mappings: laid over each other, looked up, compared."""
+
+from limbeck.recipe import differences, laid_over, stating, value_at
+
+BELOW = {"model": {"student": {"class_path": "a", "init_args": {"x": 1, "y": 2}}, "rate": 1}}
+
+
+def test_the_later_recipe_wins_key_by_key() -> None:
+    above = {"model": {"student": {"init_args": {"y": 3}}, "rate": None}, "trainer": {}}
+    assert laid_over([BELOW, above]) == {
+        "model": {"student": {"class_path": "a", "init_args": {"x": 1, "y": 3}}, "rate": None},
+        "trainer": {},
+    }
+    assert BELOW["model"]["rate"] == 1  # what is laid over stays as it is
+
+
+def test_arguments_of_another_class_are_taken_alone() -> None:
+    other = {"model": {"student": {"class_path": "b", "init_args": {"z": 1}}}}
+    assert value_at(laid_over([BELOW, other]), "model.student.init_args") == {"z": 1}
+    same = {"model": {"student": {"class_path": "a", "init_args": {"z": 1}}}}
+    found = value_at(laid_over([BELOW, same]), "model.student.init_args")
+    assert found == {"x": 1, "y": 2, "z": 1}
+
+
+def test_a_value_at_a_dotted_key() -> None:
+    assert value_at(BELOW, "model.student.init_args.y") == 2
+    assert value_at(BELOW, "model.student.class_path.y") is None
+    assert value_at(BELOW, "trainer.max_epochs") is None
+    assert value_at(stating("a.b.c", 5), "a.b.c") == 5
+
+
+def test_differences_name_the_key_and_both_values() -> None:
+    above = {"model": {"student": {"init_args": {"y": 3}}, "methods": {"kd": "K" * 100}}}
+    found = dict(differences(BELOW, laid_over([BELOW, above])))
+    assert found["model.student.init_args.y"] == "model.student.init_args.y was 2, is 3"
+    assert found["model.methods"].startswith("model.methods was nothing, is {'kd': 'KKK")
+    assert found["model.methods"].endswith("...")

@@ -1,0 +1,46 @@
+"""``--predictions`` keeps what both models predict on every validation image."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.metrics import COCOAveragePrecision, TopKAccuracy
+from limbeck.metrics.predictions import Predictions
+from tests.commands import tiny_recipes
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def summary() -> dict[str, float]:
+    scores: dict[str, float] = json.loads((tiny_recipes.RUN / "summary.json").read_text())["scores"]
+    return scores["student"]  # type: ignore[return-value]
+
+
+def test_detections_give_the_scores_of_the_run() -> None:
+    tiny_recipes.fit(tiny_recipes.plain(max_epochs=1), words=("--predictions", "found"))
+    kept = Predictions.load(Path("found/student.safetensors"))
+    assert len(kept) == 8
+    assert kept.sizes.tolist() == [[64, 64]] * 8
+    assert not Path("found/teacher.safetensors").exists()
+    scores = kept.measured(COCOAveragePrecision(kept.classes)).compute()
+    assert scores["AP"].item() == pytest.approx(summary()["AP"], abs=1e-6)
+
+
+def test_logits_of_student_and_teacher_are_kept() -> None:
+    plain = tiny_recipes.classifier()
+    teacher = {"model": {"teacher": plain["model"]["student"]}}
+    method = {"class_path": "limbeck.methods.KD", "init_args": {}}
+    taught = teacher["model"] | {"methods": {"kd": method}}
+    tiny_recipes.fit(plain, {"model": taught}, words=("--predictions", "found"))
+    student, theirs = (
+        Predictions.load(Path(f"found/{side}.safetensors")) for side in ("student", "teacher")
+    )
+    assert torch.equal(torch.stack(list(student.truth)), torch.stack(list(theirs.truth)))
+    top1 = student.measured(TopKAccuracy(5)).compute()["top1"].item()
+    assert top1 == pytest.approx(summary()["top1"], abs=1e-6)
+    assert not torch.equal(student.found[0], theirs.found[0])
