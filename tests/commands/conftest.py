@@ -8,8 +8,7 @@ import pytest
 import rich
 from rich.console import Console
 
-from limbeck.comparison import running
-from tests.commands import starting, tiny_recipes
+from tests.commands import tiny_recipes
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,3 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(rich, "_console", Console(width=200))
-
-
-@pytest.fixture
-def started_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that a verb starts do not import everything anew."""
-    monkeypatch.setattr(running, "start", starting.start)

@@ -11,13 +11,17 @@ import pytest
 import yaml
 
 from limbeck.cli import main
+from limbeck.comparison import running
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
-from tests.commands.starting import start
+from tests.commands.processes import start
 
 OUTPUT = Path("runs/mine")
 
-pytestmark = pytest.mark.usefixtures("started_quickly")
+
+@pytest.fixture(autouse=True)
+def started_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "start", start)
 
 
 def write(runs: Runs, **more: Any) -> Path:

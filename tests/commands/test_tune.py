@@ -7,11 +7,14 @@ import pytest
 import yaml
 
 from limbeck.comparison import running
-from tests.commands import starting, tiny_recipes
-
-pytestmark = pytest.mark.usefixtures("started_quickly")
+from tests.commands import processes, tiny_recipes
 
 RUNS = Path("runs/tune/kd")
+
+
+@pytest.fixture(autouse=True)
+def started_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "start", processes.start)
 
 
 def write(weight: Any = 0.5, epochs: int = 4, method: str = "KD") -> tuple[object, ...]:
@@ -79,8 +82,8 @@ def test_a_weight_with_which_losses_become_infinite_is_left_out(
         stated = yaml.safe_load(Path(words[2]).read_text()) if words[0] == "fit" else {}
         if stated and stated["model"]["methods"]["m"]["init_args"]["weight"] != 0.5:
             log_path.write_text("ERROR m/logits became NaN or infinite between steps 0 and 10.\n")
-            return starting.start(["no such verb"], log_path, variables)
-        return starting.start(words, log_path, variables)
+            return processes.start(["no such verb"], log_path, variables)
+        return processes.start(words, log_path, variables)
 
     monkeypatch.setattr(running, "start", diverge)
     tiny_recipes.limbeck(*write(), "--share", 0.5)

@@ -51,6 +51,7 @@ class Runs:
         self._lock = Lock()
 
     def __enter__(self) -> "Runs":
+        self.logs.mkdir(parents=True, exist_ok=True)
         self.progress.bar.start()
         return self
 

@@ -1,4 +1,4 @@
-"""Processes of ``limbeck`` that do not import everything anew, for verbs that start others."""
+"""The runs of a comparison in processes that do not import everything anew."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def in_its_own_process(log_path: Path, folder: Path, variables: dict[str, str], 
 
 
 class Started:
-    """What runs need of ``subprocess.Popen``."""
+    """What a comparison needs of ``subprocess.Popen``."""
 
     def __init__(self, process: BaseProcess) -> None:
         self.process = process
