@@ -133,9 +133,15 @@ def tune(tuning: Tuning, effect: Effect, output: Path) -> Tuned:
         runs.finish([first])
         level = effect.level(stated, _levels(first))
         on_grid = grid(level, tuning.candidates)
-        log.info("%s: the balance report's advice is %.2g", tuning.argument.key, level)
         scores = Scores(first.scoring)
         left = list(dict.fromkeys([stated, *on_grid]))  # where scores are equal, the first stays
+        log.info(
+            "%s: the balance report's advice is %.2g; %d numbers are tried on %.3g of the schedule",
+            tuning.argument.key,
+            level,
+            len(left),
+            shares[0],
+        )
         for share in shares:
             jobs = {each: _job(tuning, each, share, output, digests) for each in left}
             runs.expect(list(jobs.values()))
