@@ -83,8 +83,8 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert said == (
-        "ERROR no verb 'fitt'. There are: fit, validate, compare, report, predict, convert, "
-        "inspect, anchors, recipes, quickstart.\n"
+        "ERROR no verb 'fitt'. There are: fit, validate, compare, report, tune, predict, "
+        "convert, inspect, anchors, recipes, quickstart.\n"
     )
 
 

@@ -1,3 +1,4 @@
+import json
 import logging
 from pathlib import Path
 
@@ -117,6 +118,11 @@ def test_the_balance_is_shown_after_the_first_steps_with_advice(
     warned = [record.getMessage() for record in caplog.records if "gradient" in record.getMessage()]
     assert len(warned) == (0 if advice is None else 1)
     assert all("method/logits" in line and advice in line for line in warned)
+    kept = json.loads((tmp_path / "balance.json").read_text())
+    assert kept["step"] == 20
+    assert [term["name"] for term in kept["terms"]] == ["student/cross_entropy", "method/logits"]
+    assert kept["terms"][0]["level"] is None
+    assert kept["terms"][1]["level"] > 0
 
 
 def test_the_shares_of_the_gradient_are_logged(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, VisionDataset
+from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import KD, FitNet
@@ -119,6 +119,17 @@ def test_images_that_are_trained_on_and_validated_with_are_told_of(tmp_path: Pat
     (said,) = shared_images(DataModule(Shapes(count=3, seed=1), Shapes(count=8, seed=1)))
     assert "3 of the 3 for validation" in said
     assert not shared_images(DataModule(Shapes(count=3, seed=0), Shapes(count=8, seed=1)))
+
+
+def test_both_sides_of_a_split_share_nothing() -> None:
+    several = Concatenated([Shapes(count=6, seed=1), Shapes(count=6, seed=2)])
+    sides = {side: Split(several, side, share=0.5) for side in ("training", "held_out")}
+    assert not shared_images(DataModule(sides["held_out"], sides["training"]))
+    (said,) = shared_images(DataModule(sides["held_out"], several))
+    assert "6 of the 6 for validation" in said
+    inside = annotated(BOX, crowd=True)
+    with pytest.raises(ValueError, match=r"data.train.init_args.dataset has training: false"):
+        unfit_training_set(data_of(Split(inside)))
 
 
 def test_a_batch_above_the_set_is_told_of() -> None:

@@ -38,6 +38,11 @@ VERBS = (
         "one page that can be mailed, of a comparison or of finished runs",
         "limbeck.commands.report",
     ),
+    Verb(
+        "tune",
+        "choose the weight of a method on a part of the training images",
+        "limbeck.commands.tune",
+    ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
         "convert",

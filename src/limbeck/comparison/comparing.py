@@ -1,15 +1,11 @@
 """The order in which a comparison is run, and where it stops."""
 
 import logging
-import signal
 import statistics
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
@@ -19,7 +15,7 @@ from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
 from limbeck.comparison.reporting import keep, report
 from limbeck.comparison.rows import PLAIN, Row
-from limbeck.comparison.running import RunFailedError, Runs
+from limbeck.comparison.running import RunFailedError, Runs, ended_together
 from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
 from limbeck.report.findings import Findings
@@ -86,7 +82,7 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     """
     first = [row for row in study.rows() if row.as_long_as is None]
     teacher = study.teacher_scoring()
-    with Runs(study.output / "logs", jobs) as runs, _ended_together(runs):
+    with Runs(study.output / "logs", jobs) as runs, ended_together(runs):
         runs.expect(study.jobs(first))
         for job in filter(None, (study.teacher_training, teacher)):
             runs.finish([job])
@@ -136,23 +132,3 @@ def planned(study: Study) -> list[tuple[Job, int]]:
     jobs = [*training, *study.jobs(study.rows())]
     by_row = {job.name: steps(job) for job in jobs}
     return [(job, by_row[job.name]) for job in jobs]
-
-
-@contextmanager
-def _ended_together(runs: Runs) -> Iterator[None]:
-    """Hand signals that ask this process to end on to its runs, which keep what they trained."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        runs.end(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
-
-    asked = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in asked}
-    try:
-        for number in asked:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, end)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

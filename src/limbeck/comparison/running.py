@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from types import FrameType
 
 import torch
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.comparison.job import Job
 from limbeck.comparison.progress import StepsBar
@@ -48,6 +51,7 @@ class Runs:
         self._lock = Lock()
 
     def __enter__(self) -> "Runs":
+        self.logs.mkdir(parents=True, exist_ok=True)
         self.progress.bar.start()
         return self
 
@@ -128,6 +132,33 @@ class Runs:
                 f"said is in {log_path}. What was trained is kept: mend the cause, and give the "
                 "same command again."
             )
+
+
+@contextmanager
+def ended_together(runs: Runs) -> Iterator[None]:
+    """Hand signals that ask this process to end on to its runs, which keep what they trained.
+
+    Args:
+        runs: The runs.
+
+    Yields:
+        Nothing.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        runs.end(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
+
+    asked = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in asked}
+    try:
+        for number in asked:
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start(words: Command, log_path: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
 from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
+from limbeck.data.split import Split
 from limbeck.data.transforms import (
     ClassificationAugmentation,
     DetectionAugmentation,
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFolder",
     "Shapes",
     "ShuffleDetAugmentation",
+    "Split",
     "VisionDataset",
     "WIDERFace",
 ]

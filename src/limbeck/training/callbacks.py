@@ -1,6 +1,9 @@
 """The callbacks of every training run: proofs that it is alive, guards, and averages."""
 
+import json
 import logging
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -17,10 +20,12 @@ from limbeck.terminal import say
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
-from limbeck.wiring import balance, check
+from limbeck.training.writing import outlived, write_whole
+from limbeck.wiring import Balance, balance, check
 
 log = logging.getLogger(__name__)
 
+BALANCE = "balance.json"  # in the folder of a run
 _DECAY = Range(0, 1, open=True, open_above=True)
 
 
@@ -60,6 +65,8 @@ class Aliveness(L.Callback):
 class BalanceReport(L.Callback):
     """Prints and logs how the terms of the loss share the gradient after the first steps.
 
+    The same is written to ``balance.json`` in the run's folder.
+
     Where a term sets in late, it waits for that term's own first steps: an adapter that nothing has
     trained yet passes hardly any gradient to the student, and would ask for a weight that is
     hundreds of times too big.
@@ -89,6 +96,8 @@ class BalanceReport(L.Callback):
         _show(f"Balance of the loss terms after {trainer.global_step} steps", found)
         for line in found.advice():
             log.warning(line)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            _keep(found, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Say whether the report was made."""
@@ -97,6 +106,14 @@ class BalanceReport(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a resumed run from reporting again."""
         self.reported = state_dict["reported"]
+
+
+@rank_zero_only
+def _keep(found: Balance, trainer: L.Trainer) -> None:
+    kept = {"step": trainer.global_step, "terms": [asdict(term) for term in found.terms]}
+    path = Path(trainer.default_root_dir, BALANCE)
+    with outlived(path):
+        write_whole(path, json.dumps(kept, indent=2) + "\n")
 
 
 def _late(pair: Pair, number: int) -> bool:

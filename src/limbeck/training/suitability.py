@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torchmetrics import Metric
 
-from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, VisionDataset
+from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages
 from limbeck.data.base import BadSampleError
 from limbeck.data.voc import PASCAL
@@ -186,11 +186,10 @@ def _refuse_no_boxes(key: str, dataset: AnnotatedImages) -> None:
 
 def shared_images(data: DataModule) -> list[str]:
     """Say that images of the validation set are in the training set, too."""
-    ours, theirs = (
-        [name for _, dataset in _parts(data, side) for name in _names(dataset)]
-        for side in ("train", "val")
-    )
-    common = set(ours).intersection(theirs)
+    if data.train is None:
+        return []
+    ours, theirs = ({name for _, name in _names(dataset)} for dataset in (data.train, data.val))
+    common = ours & theirs
     if not common:
         return []
     return [
@@ -239,18 +238,20 @@ def missing_fields(data: DataModule, metric: Metric) -> list[str]:
 
 
 def _parts(data: DataModule, side: str) -> Iterator[tuple[str, VisionDataset]]:
-    """The datasets of one side by their keys, those inside a ``Concatenated`` one by one."""
+    """The datasets of one side by their keys, those inside other datasets one by one."""
     dataset = data.train if side == "train" else data.val
     if dataset is not None:
         yield from _inside(f"data.{side}", dataset)
 
 
 def _inside(key: str, dataset: VisionDataset) -> Iterator[tuple[str, VisionDataset]]:
-    if not isinstance(dataset, Concatenated):
+    if isinstance(dataset, Split):
+        yield from _inside(f"{key}.init_args.dataset", dataset.dataset)
+    elif isinstance(dataset, Concatenated):
+        for number, part in enumerate(dataset.datasets):
+            yield from _inside(f"{key}.init_args.datasets[{number}]", part)
+    else:
         yield key, dataset
-        return
-    for number, part in enumerate(dataset.datasets):
-        yield from _inside(f"{key}.init_args.datasets[{number}]", part)
 
 
 def _joined(dataset: AnnotatedImages, field: str) -> torch.Tensor:
@@ -267,19 +268,28 @@ def _image_of(dataset: AnnotatedImages, row: int) -> AnnotatedImage:
     raise IndexError(row)
 
 
-def _names(dataset: VisionDataset) -> Iterator[str]:
-    """What identifies each image: its file, or how it is drawn."""
+def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
+    """The position of each image, and what identifies it: its file, or how it is drawn."""
     real = cache(os.path.realpath)  # of folders, which are few
-    if isinstance(dataset, AnnotatedImages):
-        for image in dataset.images:
-            yield f"{real(image.path.parent)}/{image.path.name}"
+    if isinstance(dataset, Split):
+        names = dict(_names(dataset.dataset))
+        yield from ((i, names[j]) for i, j in enumerate(dataset.indices) if j in names)
+    elif isinstance(dataset, Concatenated):
+        begin = 0
+        for part in dataset.datasets:
+            yield from ((begin + i, name) for i, name in _names(part))
+            begin += len(part)
+    elif isinstance(dataset, AnnotatedImages):
+        for number, image in enumerate(dataset.images):
+            yield number, f"{real(image.path.parent)}/{image.path.name}"
     elif isinstance(dataset, ImageFolder):
-        for path, _ in dataset.samples:
+        for number, (path, _) in enumerate(dataset.samples):
             folder, name = os.path.split(path)
-            yield f"{real(folder)}/{name}"
+            yield number, f"{real(folder)}/{name}"
     elif isinstance(dataset, Shapes):
         for number in range(min(len(dataset), FIRST)):
-            yield f"image {number} of Shapes of the seed {dataset.seed} and {dataset.size} px"
+            drawn = f"Shapes of the seed {dataset.seed} and {dataset.size} px"
+            yield number, f"image {number} of {drawn}"
 
 
 def _fields(dataset: VisionDataset) -> set[str]:
