@@ -1,60 +1,22 @@
 """``limbeck compare`` and ``limbeck report``, end to end, on networks that train in a second."""
 
 import json
-import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from limbeck.cli import main
 from limbeck.comparison import running
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
+from tests.commands.processes import start
 
 OUTPUT = Path("runs/mine")
-PROCESSES = multiprocessing.get_context("forkserver")
-
-
-def in_its_own_process(log_path: Path, folder: Path, variables: dict[str, str], words: Any) -> None:
-    """``limbeck`` with these words, in a process that does not import everything anew."""
-    os.setsid()
-    torch.set_num_threads(1)
-    os.chdir(folder)
-    os.environ.update(variables)
-    with log_path.open("ab") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    running.start = start  # type: ignore[assignment]
-    main(words)
-
-
-class Started:
-    """What a comparison needs of ``subprocess.Popen``."""
-
-    def __init__(self, process: BaseProcess) -> None:
-        self.process = process
-
-    def wait(self) -> int | None:
-        self.process.join()
-        return self.process.exitcode
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid or 0, number)
-
-
-def start(words: Sequence[str], log_path: Path, variables: Mapping[str, str]) -> Started:
-    arguments = (log_path.absolute(), Path.cwd(), dict(variables), list(words))
-    process = PROCESSES.Process(target=in_its_own_process, args=arguments)
-    process.start()
-    return Started(process)
 
 
 @pytest.fixture(autouse=True)
