@@ -84,7 +84,8 @@ def refuse_bad_recipes(study: Study) -> None:
     Args:
         study: The comparison.
     """
-    for job in {job.name: job for job, _ in planned(study)}.values():
+    jobs = [study.teacher_training, *study.jobs(study.rows())]
+    for job in {job.name: job for job in jobs if job is not None}.values():
         path = study.output / "logs" / f"{job.folder.name}.yaml"
         stated_in([str(written(path, job.recipe or {}))])
 
