@@ -7,7 +7,7 @@ from limbeck.commands.ending import ended_in_words
 from limbeck.commands.fit import stated_in
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
-from limbeck.commands.recipes import find
+from limbeck.commands.recipes import find, folder
 from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
 from limbeck.comparison.comparing import planned
@@ -54,14 +54,15 @@ def compare_file(
     command again.
 
     Args:
-        comparison: The file of the comparison (.yaml), see docs/comparing.md.
+        comparison: The file of the comparison (.yaml), see docs/comparing.md, or the name of one
+            that comes with limbeck, such as `shapes`.
         output: The folder for the runs and the report. Default: `runs/` and the file's name.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
         dry_run: Whether to print the runs and the expected hours, and train nothing.
         weak_teacher: Whether to go on where the teacher is weaker than the plain student.
     """
     refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
-    stated = read_comparison(comparison, find)
+    stated = read_comparison(file_of(comparison), find)
     output = output or Path("runs", comparison.stem)
     refuse_unwritable_target(output, "--output", folder=True)
     study = Study(stated, output)
@@ -72,13 +73,20 @@ def compare_file(
     show(compare(stated, output, jobs=jobs, weak_teacher=weak_teacher), output)
 
 
+def file_of(comparison: Path) -> Path:
+    """The file of a comparison, or of the one of this name that comes with limbeck."""
+    ours = folder().with_name("comparisons") / f"{comparison}.yaml"
+    return ours if ours.is_file() and not comparison.is_file() else comparison
+
+
 def refuse_bad_recipes(study: Study) -> None:
     """Check every recipe before anything is trained, as `limbeck fit` would check it.
 
     Args:
         study: The comparison.
     """
-    for job in {job.name: job for job, _ in planned(study)}.values():
+    jobs = [study.teacher_training, *study.jobs(study.rows())]
+    for job in {job.name: job for job in jobs if job is not None}.values():
         path = study.output / "logs" / f"{job.folder.name}.yaml"
         stated_in([str(written(path, job.recipe or {}))])
 

@@ -25,6 +25,7 @@ _GOES_ON = {
     "fit": ": `limbeck fit --resume` goes on from the last checkpoint.",
     "tune": ": the same command goes on where the runs are.",
     "compare": ": the same command goes on where the runs are.",
+    "quickstart": ": the same command goes on where the runs are.",
 }
 _OF_OTHERS = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
 

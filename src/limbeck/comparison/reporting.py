@@ -32,7 +32,16 @@ def keep(comparison: Comparison, output: Path) -> None:
         output: Its folder, which is made where it is missing.
     """
     output.mkdir(parents=True, exist_ok=True)
-    (output / KEPT).write_text(json.dumps(asdict(comparison), indent=1, default=str) + "\n")
+    (output / KEPT).write_text(_as_json(comparison))
+
+
+def keeps(output: Path, comparison: Comparison) -> bool:
+    """Whether :func:`keep` wrote this comparison into a folder, and no other one since."""
+    return (output / KEPT).is_file() and read_text(output / KEPT) == _as_json(comparison)
+
+
+def _as_json(comparison: Comparison) -> str:
+    return json.dumps(asdict(comparison), indent=1, default=str) + "\n"
 
 
 def kept(output: Path) -> Comparison:

@@ -1,0 +1,119 @@
+"""The tables of docs/results.md, from the reports that lie in docs/results.
+
+    python benchmarks/results.py [NAME ...]
+
+Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
+scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
+all reports that are there. No table of a comparison is typed by hand.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from limbeck.names import in_markdown
+from limbeck.report.cost import Cost
+from limbeck.report.findings import Compared, Contrast, Findings, Trained
+from limbeck.report.page.markdown import table
+from limbeck.report.page.sheets import Sheet, contrast_sheet, score_sheet
+from limbeck.report.page.verdict import sentence
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def findings_in(report: Path) -> Findings:
+    """Read the findings of a ``report.json``, with what was measured on its machine."""
+    content = json.loads(report.read_text(encoding="utf-8"))
+    stated = content["findings"]
+    rows = [_row(row, content["measured"][row["name"]]) for row in stated["rows"]]
+    contrasts = [Contrast(**contrast) for contrast in stated["contrasts"]]
+    return Findings(**stated | {"rows": rows, "contrasts": contrasts})
+
+
+def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
+    runs = [
+        Trained(**run | times) for run, times in zip(row["runs"], measured["runs"], strict=True)
+    ]
+    cost = row["cost"] and Cost(**row["cost"], latency_ms=measured["latency_ms"])
+    return Compared(**row | {"runs": runs, "cost": cost})
+
+
+def section(name: str, findings: Findings) -> str:
+    """What stands in docs/results.md of one comparison."""
+    return "\n\n".join(_blocks(name, findings)) + "\n"
+
+
+def _blocks(name: str, findings: Findings) -> Iterator[str]:
+    yield f"### {in_markdown(findings.title)}"
+    whole = f"[the whole report](results/{name}/report.md)"
+    yield f"`limbeck compare comparisons/{name}.yaml`: {whole}."
+    for row in findings.rows:
+        if row.kind == "distilled":
+            yield f"**{in_markdown(row.name)}** {in_markdown(sentence(row, findings))}."
+    for caution in findings.cautions:
+        yield f"Caution: {in_markdown(caution)}"
+    for sheet in (score_sheet(findings), contrast_sheet(findings)):
+        yield _table(sheet)
+    yield f"The rule: {in_markdown(findings.rule)}"
+
+
+def _table(sheet: Sheet) -> str:
+    return table(sheet.heads, [[cell.text for cell in row] for row in sheet.rows])
+
+
+def put(text: str, name: str, between: str) -> str:
+    """Put a section between its marks.
+
+    Args:
+        text: The page.
+        name: The name of the comparison.
+        between: The section.
+
+    Returns:
+        The page with it.
+
+    Raises:
+        ValueError: The page has no such marks.
+    """
+    marks = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    before, begun, rest = text.partition(marks[0])
+    _, ended, after = rest.partition(marks[1])
+    if not (begun and ended):
+        raise ValueError(
+            f"the page lacks the lines {marks[0].strip()} and {marks[1].strip()}, one after the "
+            "other. Put them where the tables are to stand."
+        )
+    return before + marks[0] + between + marks[1] + after
+
+
+def write(docs: Path, names: list[str]) -> list[str]:
+    """Write the sections of some comparisons into ``results.md``.
+
+    Args:
+        docs: The folder of ``results.md`` and of ``results``.
+        names: The names of the comparisons; none: all whose report is there.
+
+    Returns:
+        The names of those that were written.
+    """
+    page = docs / "results.md"
+    text = page.read_text(encoding="utf-8")
+    there = sorted(path.parent.name for path in docs.glob("results/*/report.json"))
+    for name in names or there:
+        text = put(text, name, section(name, findings_in(docs / "results" / name / "report.json")))
+    page.write_text(text, encoding="utf-8")
+    return names or there
+
+
+def main() -> None:
+    """Write, and say what was written."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a folder of docs/results")
+    written = write(DOCS, parser.parse_args().names)
+    print(f"{DOCS / 'results.md'}: {', '.join(written) or 'there is no report in docs/results'}")
+
+
+if __name__ == "__main__":
+    main()
