@@ -148,7 +148,12 @@ def test_a_class_goes_by_the_shortest_name_that_means_it() -> None:
 def test_plain_values_are_those_that_json_gives_back() -> None:
     blocks = BasicBlocks((1, 2), (8, 16))
     assert plain_value({"network": blocks, "mean": (0.5, None)}) == {
-        "network": {"depths": [1, 2], "widths": [8, 16], "stem_stride": 4},
+        "network": {
+            "depths": [1, 2],
+            "widths": [8, 16],
+            "stem_stride": 4,
+            "shortcuts": "projected",
+        },
         "mean": [0.5, None],
     }
     with pytest.raises(TypeError):

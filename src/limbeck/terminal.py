@@ -8,6 +8,7 @@ from typing import Any
 
 import rich
 import rich.table
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from limbeck.names import shown
@@ -35,6 +36,19 @@ class Table(rich.table.Table):
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row of these cells."""
         super().add_row(*map(_plain, cells), **options)
+
+
+def progress_bar(*columns: str) -> Progress:
+    """A bar that vanishes when it stops, on the console that :func:`say` prints on.
+
+    Args:
+        *columns: What stands before and after the bar, as formats of rich's ``TextColumn``.
+
+    Returns:
+        The bar, between the first column and the others.
+    """
+    first, *others = (TextColumn(text, markup=False) for text in columns)
+    return Progress(first, BarColumn(), *others, console=rich.get_console(), transient=True)
 
 
 def say(*what: object, **options: Any) -> None:

@@ -49,13 +49,13 @@ IMPOSSIBLE = [
     ("model.learning_rate.warm_up", -5, "model.learning_rate.warm_up is -5.0; expected"),
     ("model.student_weight", -1.0, "model.student_weight is -1.0; expected"),
     ("model.teacher", tiny_recipes.detector(), "model.teacher is given, but there are no model.me"),
-    ("model.transfer", {"head": "head"}, "transfer is {'head': 'head'}. Give a teacher"),
+    ("model.transfer", {"head": "head"}, "transfer needs a teacher, and there is none. Give one"),
     (f"{STUDENT}.min_size", -64, f"{STUDENT}.min_size is -64; expected a number: 1 or more"),
     (f"{STUDENT}.std", [0.0, 0.0, 0.0], f"{STUDENT}.std is [0, 0, 0]; expected numbers"),
     (
         f"{STUDENT}.backbone",
         {"depths": [1, 1], "widths": [8, 8, 16]},
-        f"{STUDENT}.backbone: depths=[1, 1] and widths=[8, 8, 16]: expected as many",
+        f"{STUDENT}.backbone.depths=[1, 1] and widths=[8, 8, 16]: expected as many",
     ),
     (
         "data.augmentation",

@@ -37,7 +37,7 @@ TYPES = [
     (
         "model.student.init_args.backbone={depth: [1], widths: [8]}",
         "init_args.backbone: the argument 'depth' is not accepted by limbeck.models.BasicBlocks "
-        "(found [1]). Expected one of depths, widths, stem_stride.",
+        "(found [1]). Expected one of depths, widths, stem_stride, shortcuts.",
     ),
     (
         "trainer.callbacks=[{class_path: lightning.pytorch.callbacks.Timerr}]",

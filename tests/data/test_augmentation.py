@@ -135,7 +135,7 @@ def test_nothing_but_augmentations_of_limbeck_is_built_without_trust(
         ({"class_path": "limbeck.data.Augmentation"}, "expected a mapping with a class_path"),
         ({"class_path": "limbeck.data.Augmentation", "init_args": {}}, "not built: Can't instant"),
         ({"init_args": {"size": 10**9}}, r"\.size has the number 1000000000, expected"),
-        ({"init_args": {"size": 5000}}, r"\.size has the number 5000, expected a number up to 409"),
+        ({"init_args": {"size": 9000}}, r"\.size has the number 9000, expected a number up to 819"),
         ({"init_args": {"size": "many"}}, r"\.size is 'many', expected int"),
         ({"init_args": {"scale": [0.5]}}, r"\.scale is \[0\.5\], expected tuple\[float, float\]"),
         ({"init_args": {"command": "ls"}}, "has 'command', which ClassificationAugmentation doe"),

@@ -74,7 +74,7 @@ def test_yaml_with_an_unknown_name_is_refused(name: str, value: str) -> None:
 def test_a_model_knows_its_arguments_less_the_weights() -> None:
     model = RetinaNet(BasicBlocks((1, 1, 1), (8, 16, 32)), 3, levels=(3, 4), fpn_channels=16)
     given = model.build.init_args
-    assert given["backbone"] == BLOCKS | {"stem_stride": 4}
+    assert given["backbone"] == BLOCKS | {"stem_stride": 4, "shortcuts": "projected"}
     assert given["levels"] == [3, 4]
     assert "weights" not in given
     again = model.build.make()

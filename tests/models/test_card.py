@@ -19,7 +19,7 @@ from limbeck.models import (
 from limbeck.models.card import read_card
 from tests.canary import nothing_happens
 
-BLOCKS = {"depths": [1], "widths": [8], "stem_stride": 4}
+BLOCKS = {"depths": [1], "widths": [8], "stem_stride": 4, "shortcuts": "projected"}
 
 
 @pytest.fixture

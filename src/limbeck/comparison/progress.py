@@ -4,12 +4,10 @@ import logging
 import time
 from collections.abc import Sequence
 
-from rich import get_console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from limbeck.comparison.job import Job
 from limbeck.comparison.parts import steps_of
 from limbeck.names import shown
+from limbeck.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +24,7 @@ class StepsBar:
         self._steps: dict[str, int] = {}  # of a run, by the name of its row
         self._began = time.monotonic()
         self._at_first = 0
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-        self.bar = Progress(*columns, console=get_console(), transient=True)
+        self.bar = progress_bar("{task.description}", "{task.fields[left]}")
         self._task = self.bar.add_task("", total=None, left="")
 
     def expect(self, jobs: Sequence[Job]) -> None:
