@@ -155,7 +155,7 @@ def test_a_run_that_fails_is_named_with_what_it_said(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = tiny_recipes.plain(max_epochs=1)
-    plain["model"]["student"]["init_args"]["weights"] = "no/such.pth"
+    plain["model"]["optimizer"]["lr_factors"] = {"no.such.part": 0.1}
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("compare", write(runs, plain=plain, seeds=[0]), "--weak_teacher")
     said = capsys.readouterr().err

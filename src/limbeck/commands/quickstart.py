@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 NAME = "shapes"
 WRITTEN = {
-    *("runs", "logs", KEPT, "digests.json", "times.json"),
+    *("runs", "logs", "pictures", KEPT, "digests.json", "times.json"),
     *("report.html", "report.md", "report.json"),
 }
 
