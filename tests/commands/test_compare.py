@@ -137,7 +137,7 @@ def test_a_killed_comparison_ends_with_the_same_report(runs: Runs, tmp_path: Pat
 
 
 def _scored() -> int:
-    return len(list((OUTPUT / "runs").glob("*/predictions/*.safetensors")))
+    return len(list((OUTPUT / "runs").glob("*/predictions/**/*.safetensors")))
 
 
 @pytest.mark.slow

@@ -96,3 +96,24 @@ def test_without_a_finished_run_there_is_nothing_to_report(tmp_path: Path) -> No
     runs = study(tmp_path)
     with pytest.raises(ValueError, match="no run of the plain student is finished"):
         runs.finished(runs.rows())
+
+
+def test_what_was_predicted_on_other_images_is_not_taken_over(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "1.png").write_bytes(b"one")
+    on_others = {"class_path": "V", "init_args": {"root": str(images)}}
+
+    def states(**more: Any) -> set[str]:
+        return {job.state for job in jobs(study(tmp_path, **more)).values()}
+
+    for job in jobs(study(tmp_path)).values():
+        finish(job, cpu=1.0)
+        job.predictions.parent.mkdir(parents=True)
+        job.predictions.touch()
+    known = {"time_ratios": {"KD": 1.0}}  # or the run for equal time is missing
+    assert states(**known) == {"finished"}
+    assert states(scored_on=on_others, **known) == {"trained"}
+    of_others = jobs(study(tmp_path, scored_on=on_others))["KD, seed 0"].predictions
+    (images / "2.png").write_bytes(b"two")
+    assert jobs(study(tmp_path, scored_on=on_others))["KD, seed 0"].predictions != of_others

@@ -24,6 +24,9 @@ class Job:
         folder: Its folder, whose name ends in the run's identity.
         scoring: The recipe that its model is scored with.
         side: Which of that recipe's models is scored, ``student`` or ``teacher``.
+        scored: The digest of the images and the metric that it is scored with, which names the
+            folder of what it predicts: predictions on other images are never taken over. "": the
+            folder of the run says it already.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Job:
     folder: Path
     scoring: Recipe
     side: str = "student"
+    scored: str = ""
 
     @property
     def title(self) -> str:
@@ -41,7 +45,7 @@ class Job:
     @property
     def predictions(self) -> Path:
         """The file of what its model predicts, the last one that is written."""
-        return self.folder / "predictions" / f"{self.side}.safetensors"
+        return self.folder / "predictions" / self.scored / f"{self.side}.safetensors"
 
     @property
     def state(self) -> str:

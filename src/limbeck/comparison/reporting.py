@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.comparison.comparison import Comparison, Controls
-from limbeck.comparison.identity import FREE
+from limbeck.comparison.identity import FREE, Digests, identity
 from limbeck.comparison.job import Job, scoring_of, student_in
 from limbeck.comparison.measuring import Finished, measure
 from limbeck.comparison.pictures import drawn
@@ -104,21 +104,29 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
     for folder, recipe in recipes.items():
         by_recipe.setdefault(json.dumps(_shared(recipe), sort_keys=True), []).append(folder)
     rows, jobs = [], {}
+    digests = Digests(output / "digests.json")
     for group in by_recipe.values():
         row = Row(_name(group), _kind(recipes[group[0]]), (_shared(recipes[group[0]]),))
         rows.append(row)
-        scoring = {folder: scoring_of(plain, student_in(folder)) for folder in group}
-        jobs[row.name] = [
-            Job(row.name, int(recipes[f].get("seed_everything") or 0), recipes[f], f, scoring[f])
-            for f in group
-        ]
+        jobs[row.name] = [_job(row.name, recipes[run], run, plain, digests) for run in group]
     rows.sort(key=lambda row: row.kind != "plain")
-    teacher = _teacher(plain, list(recipes.values()), output)
+    teacher = _teacher(plain, list(recipes.values()), output, digests)
     with Runs(output / "logs", jobs=1) as runs:
         runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
     caution = "Scores are of the validation data, by which recipes may have been chosen."
     title = f"{len(folders)} runs"
     return Finished(title, rows, jobs, next(iter(teacher), None), 0.005, [caution])
+
+
+def _job(name: str, recipe: Recipe, run: Path, plain: Recipe, digests: Digests) -> Job:
+    scoring = scoring_of(plain, student_in(run))
+    seed, scored = int(recipe.get("seed_everything") or 0), _scored_with(scoring, digests)
+    return Job(name, seed, recipe, run, scoring, scored=scored)
+
+
+def _scored_with(scoring: Recipe, digests: Digests) -> str:
+    """The digest of models, images and metric: a run may be trained anew in the same folder."""
+    return identity(scoring, 0, digests, digests.cache.parent / "runs")
 
 
 def _recipe_of(run: Path) -> Recipe:
@@ -160,10 +168,13 @@ def _name(group: Sequence[Path]) -> str:
     return first.name if len(group) == 1 else f"{first.name} and {len(group) - 1} more"
 
 
-def _teacher(plain: Recipe, recipes: Sequence[Recipe], output: Path) -> list[Job]:
+def _teacher(
+    plain: Recipe, recipes: Sequence[Recipe], output: Path, digests: Digests
+) -> list[Job]:
     stated = next((t for r in recipes if (t := value_at(r, "model.teacher"))), None)
     if stated is None:
         return []
     scoring = scoring_of(plain, plain["model"]["student"])
     scoring["model"]["teacher"] = stated
-    return [Job(TEACHER, None, None, output / TEACHER, scoring, side="teacher")]
+    scored = _scored_with(scoring, digests)
+    return [Job(TEACHER, None, None, output / TEACHER, scoring, side="teacher", scored=scored)]

@@ -36,6 +36,7 @@ class Study:
         self.digests = Digests(output / "digests.json")
         self.comparison = comparison
         self.teacher_training: Job | None = None
+        self._scored_with = identity(self._scored(None), 0, self.digests, self.runs)
         if comparison.teacher_recipe is not None:
             recipe = laid_over(comparison.teacher_recipe)
             self.teacher_training = self._job(TEACHER, recipe, comparison.seeds[0])
@@ -149,7 +150,8 @@ class Study:
         own = {"seed_everything": seed, "trainer": {"default_root_dir": str(folder)}}
         quiet = {"trainer": {"enable_progress_bar": False}}
         scoring = self._scored(student_in(folder))
-        return Job(name, seed, laid_over([recipe, own, quiet]), folder, scoring)
+        whole = laid_over([recipe, own, quiet])
+        return Job(name, seed, whole, folder, scoring, scored=self._scored_with)
 
     def _scored(self, student: Any) -> Recipe:
         plain = laid_over(self.comparison.plain)
