@@ -137,3 +137,11 @@ def test_controls_can_be_switched_off() -> None:
 def test_what_makes_no_comparison_is_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         comparison(**more)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "teacher", "plain, twice as long", "plain, time of KD", "transfer alone of a"]
+)
+def test_a_row_has_no_name_of_another_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"rows names '{name}'"):
+        rows_of(comparison(rows={name: (OTHERS,)}), {})

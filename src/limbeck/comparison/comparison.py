@@ -50,7 +50,7 @@ class Comparison:
         notes: What the report is to say besides, such as the licences of weights, by its name.
 
     Raises:
-        ValueError: There is no row or no seed, a name is taken, or a number is out of its range.
+        ValueError: There is no row or no seed, or a number is out of its range.
     """
 
     title: str

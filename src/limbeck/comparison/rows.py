@@ -1,7 +1,7 @@
 """The rows of a comparison: the plain student, the distilled ones, and their controls."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from limbeck.recipe import Recipe, Recipes, laid_over, stating, value_at
 from limbeck.report.findings import Kind
 
 PLAIN, TEACHER, TWICE = "plain", "teacher", "plain, twice as long"
+ALONE = "transfer alone"
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "model.learning_rate.milestones")
 
 
@@ -43,7 +44,11 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
     Returns:
         The plain student, the distilled ones, and the controls. A control at equal time is among
         them once its ratio is known.
+
+    Raises:
+        ValueError: A distilled row has the name of another one, or nobody knows how long a run is.
     """
+    _refuse_taken(comparison.rows)
     plain = Row(PLAIN, "plain", comparison.plain)
     distilled = [
         Row(name, "distilled", (*comparison.plain, *own, *_taught(comparison, own)))
@@ -91,6 +96,17 @@ def controls_of(row: Row, rows: Sequence[Row]) -> list[Row]:
     ]
 
 
+def _refuse_taken(names: Iterable[str]) -> None:
+    """Refuse names of distilled rows that the teacher, the plain student or a control has."""
+    for name in names:
+        if name in (PLAIN, TEACHER) or name.startswith((f"{PLAIN}, ", ALONE)):
+            raise ValueError(
+                f"rows names {name!r}, which is the name of the teacher, of the plain student or "
+                f"of a control. Expected none of {PLAIN!r}, {TEACHER!r} and names that begin with "
+                f"'{PLAIN}, ' or {ALONE!r}. Choose another name."
+            )
+
+
 def _taught(comparison: Comparison, own: Recipes) -> Recipes:
     """The comparison's teacher for a row that names one; its own does not shine through."""
     if comparison.teacher is None or value_at(laid_over(own), "model.teacher") is None:
@@ -109,7 +125,7 @@ def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tup
         same = next((known for other, known in seen if other == transfer), None)
         if same is None:
             model = {"teacher": value_at(stated, "model.teacher"), "transfer": transfer}
-            name = "transfer alone" if not seen else f"transfer alone of {row.name}"
+            name = ALONE if not seen else f"{ALONE} of {row.name}"
             same = Row(name, "control", (*comparison.plain, {"model": model}))
             seen.append((transfer, same))
         yield row.name, same
