@@ -145,3 +145,12 @@ def test_what_makes_no_comparison_is_refused(more: dict[str, Any], message: str)
 def test_a_row_has_no_name_of_another_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"rows names '{name}'"):
         rows_of(comparison(rows={name: (OTHERS,)}), {})
+
+
+def test_weights_of_another_teacher_are_another_transfer() -> None:
+    theirs, ours = MOVED, {"model": {**MOVED["model"], "teacher": TEACHER}}
+    rows = rows_of(comparison(rows={"A": (theirs,), "B": (ours,)}), {})
+    alone = laid_over(named(rows)["transfer alone of B"].recipes)
+    assert value_at(alone, "model.teacher") == TEACHER
+    of_b = controls_of(named(rows)["B"], rows)
+    assert [row.name for row in of_b] == ["plain", "transfer alone of B"]

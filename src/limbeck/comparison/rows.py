@@ -81,7 +81,7 @@ def controls_of(row: Row, rows: Sequence[Row]) -> list[Row]:
     Returns:
         The plain student at equal steps and at equal time, and the transfer alone at both.
     """
-    transfer = value_at(laid_over(row.recipes), "model.transfer")
+    transferred = _transferred(row)
     return [
         each
         for each in rows
@@ -91,7 +91,7 @@ def controls_of(row: Row, rows: Sequence[Row]) -> list[Row]:
             each.kind == "control"
             and each.as_long_as is None
             and each.name != TWICE
-            and value_at(laid_over(each.recipes), "model.transfer") == transfer
+            and _transferred(each) == transferred
         )
     ]
 
@@ -116,19 +116,23 @@ def _taught(comparison: Comparison, own: Recipes) -> Recipes:
 
 def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     """By the name of a distilled row, the row that only transfers what it does."""
-    seen: list[tuple[Any, Row]] = []
+    seen: list[tuple[Recipe, Row]] = []
     for row in distilled:
-        stated = laid_over(row.recipes)
-        transfer = value_at(stated, "model.transfer")
-        if not transfer:
+        model = _transferred(row)
+        if not model["transfer"]:
             continue
-        same = next((known for other, known in seen if other == transfer), None)
+        same = next((known for other, known in seen if other == model), None)
         if same is None:
-            model = {"teacher": value_at(stated, "model.teacher"), "transfer": transfer}
             name = ALONE if not seen else f"{ALONE} of {row.name}"
             same = Row(name, "control", (*comparison.plain, {"model": model}))
-            seen.append((transfer, same))
+            seen.append((model, same))
         yield row.name, same
+
+
+def _transferred(row: Row) -> Recipe:
+    """Which weights a row begins with, and of whom."""
+    stated = laid_over(row.recipes)
+    return {key: value_at(stated, f"model.{key}") for key in ("teacher", "transfer")}
 
 
 def _longer(
