@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.comparison.job import Job, slug
+from limbeck.comparison.job import Job
 from limbeck.comparison.running import start, written
+from limbeck.names import file_names
 from limbeck.recipe import value_at
 
 FOLDER = "pictures"
@@ -18,8 +19,7 @@ def draw(jobs: Sequence[Job], output: Path) -> None:
         output: The folder of the comparison.
     """
     for job in {job.name: job for job in reversed(jobs)}.values():
-        for method in value_at(job.recipe or {}, "model.methods") or {}:
-            path = output / FOLDER / f"{slug(job.name)}_{slug(method)}.png"
+        for method, path in _paths(job, output).items():
             log_path, going = path.with_suffix(".log"), path.with_suffix(".log.part")
             if log_path.exists():  # a method that has nothing to draw leaves this alone
                 continue
@@ -39,10 +39,16 @@ def drawn(jobs: Sequence[Job], output: Path) -> dict[str, Path]:
     Returns:
         The files by what they show.
     """
-    found = {}
-    for job in jobs:
-        for method in value_at(job.recipe or {}, "model.methods") or {}:
-            path = output / FOLDER / f"{slug(job.name)}_{slug(method)}.png"
-            if path.is_file():
-                found[f"What {method} of {job.name} sees in training images"] = path
-    return found
+    return {
+        f"What {method} of {job.name} sees in training images": path
+        for job in jobs
+        for method, path in _paths(job, output).items()
+        if path.is_file()
+    }
+
+
+def _paths(job: Job, output: Path) -> dict[str, Path]:
+    """The picture of each method of a run; one of a changed recipe is another run."""
+    methods = value_at(job.recipe or {}, "model.methods") or {}
+    names = file_names({method: f"{job.folder.name}_{method}.png" for method in methods})
+    return {method: output / FOLDER / name for method, name in names.items()}
