@@ -1,6 +1,7 @@
 """Which runs a comparison has, where they lie, and how the times of its rows are measured."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from limbeck.comparison import Comparison
 from limbeck.comparison.job import Job
+from limbeck.comparison.reporting import keep, kept
 from limbeck.comparison.study import Study
 
 RECIPE = {
@@ -117,3 +119,24 @@ def test_what_was_predicted_on_other_images_is_not_taken_over(tmp_path: Path) ->
     of_others = jobs(study(tmp_path, scored_on=on_others))["KD, seed 0"].predictions
     (images / "2.png").write_bytes(b"two")
     assert jobs(study(tmp_path, scored_on=on_others))["KD, seed 0"].predictions != of_others
+
+
+def test_what_a_comparison_remembers_is_there_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = study(tmp_path)
+    keep(runs.comparison, runs.output)
+    runs.digests.save()
+    finish(jobs(runs)["plain, seed 0"], cpu=2.0)
+    finish(jobs(runs)["KD, seed 0"], cpu=3.0)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    for write in (runs.time_ratios, runs.digests.save, lambda: keep(runs.comparison, runs.output)):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert kept(runs.output).rows.keys() == {"KD"}
+    monkeypatch.undo()
+    assert study(tmp_path).time_ratios() == {"KD": 1.5}

@@ -10,6 +10,7 @@ from typing import Any
 import limbeck
 from limbeck.recipe import Recipe
 from limbeck.texts import read_text
+from limbeck.training.writing import write_whole
 
 # Keys that what is trained does not depend on.
 FREE = ("checkpoint_every", "config", "detections", "predictions", "seed_everything")
@@ -49,8 +50,7 @@ class Digests:
 
     def save(self) -> None:
         """Write the file that remembers."""
-        self.cache.parent.mkdir(parents=True, exist_ok=True)
-        self.cache.write_text(json.dumps(self.known))
+        write_whole(self.cache, json.dumps(self.known))
 
     def _of_file(self, path: Path) -> str:
         stat = path.stat()

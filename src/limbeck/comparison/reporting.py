@@ -19,6 +19,7 @@ from limbeck.recipe import Recipe, value_at
 from limbeck.report.findings import Findings, Kind
 from limbeck.report.page import write_report
 from limbeck.texts import read_text, read_yaml
+from limbeck.training.writing import write_whole
 
 KEPT = "comparison.json"
 _OWN = ("default_root_dir", "enable_progress_bar", "callbacks", "logger", "plugins")
@@ -31,8 +32,7 @@ def keep(comparison: Comparison, output: Path) -> None:
         comparison: The comparison.
         output: Its folder, which is made where it is missing.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    (output / KEPT).write_text(_as_json(comparison))
+    write_whole(output / KEPT, _as_json(comparison))
 
 
 def keeps(output: Path, comparison: Comparison) -> bool:
@@ -168,9 +168,7 @@ def _name(group: Sequence[Path]) -> str:
     return first.name if len(group) == 1 else f"{first.name} and {len(group) - 1} more"
 
 
-def _teacher(
-    plain: Recipe, recipes: Sequence[Recipe], output: Path, digests: Digests
-) -> list[Job]:
+def _teacher(plain: Recipe, recipes: Sequence[Recipe], output: Path, digests: Digests) -> list[Job]:
     stated = next((t for r in recipes if (t := value_at(r, "model.teacher"))), None)
     if stated is None:
         return []

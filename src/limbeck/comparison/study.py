@@ -14,6 +14,7 @@ from limbeck.comparison.measuring import Finished
 from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
+from limbeck.training.writing import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,7 @@ class Study:
             trained = ("trained", "finished")
             if key not in known and job.state in trained and plain.state in trained:
                 known[key] = round(_step_seconds(job) / _step_seconds(plain), 2)
-                self.output.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(known, indent=2) + "\n")
+                write_whole(path, json.dumps(known, indent=2) + "\n")
             if key in known:
                 found[row.name] = known[key]
         return found
