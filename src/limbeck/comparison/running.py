@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock
 from types import FrameType
 
@@ -47,8 +48,11 @@ class Runs:
         self.jobs = jobs
         self.progress = StepsBar()
         self._going: dict[int, subprocess.Popen[bytes]] = {}
-        self._ended = False
+        self._ended = self._failed = False
         self._lock = Lock()
+        self._places: SimpleQueue[int] = SimpleQueue()  # of runs at once, each with its device
+        for place in range(jobs):
+            self._places.put(place)
 
     def __enter__(self) -> "Runs":
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -77,9 +81,10 @@ class Runs:
                 end, no others were begun.
         """
         self.progress.expect(jobs)
+        self._failed = False
         missing = list({job.folder: job for job in jobs if job.state != "finished"}.values())
         with ThreadPoolExecutor(self.jobs) as pool:
-            going = {pool.submit(self._finish, number, job) for number, job in enumerate(missing)}
+            going = {pool.submit(self._finish, job) for job in missing}
             try:
                 while going:
                     self.progress.show()
@@ -98,16 +103,32 @@ class Runs:
             for process in self._going.values():
                 process.send_signal(asked)
 
-    def _finish(self, number: int, job: Job) -> None:
-        _wait_until_free(job)
+    def _finish(self, job: Job) -> None:
+        place = self._places.get()
+        try:
+            self._train_and_score(job, place)
+        finally:
+            self._places.put(place)
+
+    def _train_and_score(self, job: Job, place: int) -> None:
+        self._wait_until_free(job)
         if job.state in ("missing", "begun"):
-            self._run(job, self._training(job, job.recipe), number)
+            self._run(job, self._training(job, job.recipe), place)
         if job.state == "trained":
             recipe = written(job.folder / "scoring.yaml", job.scoring)
             folder = ("--predictions", str(job.predictions.parent))
-            self._run(job, ["validate", "--config", str(recipe), *folder], number)
-        if not self._ended:
+            self._run(job, ["validate", "--config", str(recipe), *folder], place)
+        if job.state == "finished":
             self.progress.tell(job)
+
+    def _wait_until_free(self, job: Job) -> None:
+        """Wait for a run that a killed comparison has left running, and that goes on by itself."""
+        said = False
+        while not self._ended and _is_held(job.folder / ".lock"):
+            if not said:
+                log.info("%s is being trained by another process, which is waited for.", job.title)
+                said = True
+            time.sleep(_POLL)
 
     def _training(self, job: Job, recipe: Recipe | None) -> Command:
         if job.state == "begun":
@@ -115,17 +136,19 @@ class Runs:
         path = written(self.logs / f"{job.folder.name}.yaml", recipe or {})
         return ["fit", "--config", str(path)]
 
-    def _run(self, job: Job, words: Command, number: int) -> None:
+    def _run(self, job: Job, words: Command, place: int) -> None:
         log_path = self.logs / f"{job.folder.name}.log"
         with self._lock:
-            if self._ended:
+            if self._ended or self._failed:
                 return
-            process = start(words, log_path, _own_variables(number, self.jobs))
+            process = start(words, log_path, _own_variables(place, self.jobs))
             self._going[id(job)] = process
         code = process.wait()
         with self._lock:
             del self._going[id(job)]
         if code != 0 and not self._ended:
+            # Before this thread takes up another run, as the one that waits for it may come later.
+            self._failed = True
             said = read_text(log_path).rstrip().splitlines()[-_TAIL:]
             raise RunFailedError(
                 f"{job.title} has failed (exit {code}):\n  " + "\n  ".join(said) + f"\nAll that it "
@@ -183,7 +206,7 @@ def start(words: Command, log_path: Path, variables: Mapping[str, str]) -> subpr
         )
 
 
-def _own_variables(number: int, jobs: int) -> dict[str, str]:
+def _own_variables(place: int, jobs: int) -> dict[str, str]:
     """What the environment of one of several runs at once has: its share of cores, its device."""
     if jobs == 1:
         return {}
@@ -191,7 +214,7 @@ def _own_variables(number: int, jobs: int) -> dict[str, str]:
     own = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     if devices := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices))))
-        own["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % devices]
+        own["CUDA_VISIBLE_DEVICES"] = visible.split(",")[place % devices]
     return own
 
 
@@ -208,16 +231,6 @@ def written(path: Path, recipe: Recipe) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
-
-
-def _wait_until_free(job: Job) -> None:
-    """Wait for a run that a killed comparison has left running, and that goes on by itself."""
-    said = False
-    while _is_held(job.folder / ".lock"):
-        if not said:
-            log.info("%s is being trained by another process, which is waited for.", job.title)
-            said = True
-        time.sleep(_POLL)
 
 
 def _is_held(path: Path) -> bool:

@@ -1,0 +1,94 @@
+"""The order of several runs at once: which device each has, and what ends them."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from limbeck.comparison import running
+from limbeck.comparison.job import Job
+from limbeck.comparison.running import RunFailedError, Runs
+
+Started = list[tuple[str, str]]  # the name of a run, and its device
+
+
+class Process:
+    """A run that leaves what a scored one leaves, once it is let go on, or fails."""
+
+    def __init__(self, job: Path | None, gate: threading.Event | None) -> None:
+        self.job, self.gate = job, gate
+
+    def wait(self) -> int:
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        if self.job is None:
+            return 1
+        (self.job / "predictions").mkdir(parents=True)
+        (self.job / "predictions/student.safetensors").touch()
+        return 0
+
+
+def jobs(tmp_path: Path, count: int) -> list[Job]:
+    """Runs that are trained already."""
+    return [Job(str(n), None, None, tmp_path / "runs" / str(n), {}) for n in range(count)]
+
+
+def starting(
+    monkeypatch: pytest.MonkeyPatch, gates: Mapping[str, threading.Event], failing: str = ""
+) -> Started:
+    """Start processes that are none, on two devices; those with a gate wait for it."""
+    started: Started = []
+
+    def start(words: Sequence[str], log_path: Path, variables: Mapping[str, str]) -> Process:
+        name = log_path.stem
+        log_path.touch()
+        started.append((name, variables.get("CUDA_VISIBLE_DEVICES", "")))
+        if name == "3" and "0" in gates:
+            gates["0"].set()
+        folder = None if name == failing else Path(words[2]).parent
+        return Process(folder, gates.get(name))
+
+    monkeypatch.setattr(running, "start", start)
+    monkeypatch.setattr(running.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return started
+
+
+def test_a_run_has_the_device_of_the_one_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = starting(monkeypatch, {"0": threading.Event()})  # as long as all others
+    with Runs(tmp_path / "logs", jobs=2) as runs:
+        runs.finish(jobs(tmp_path, 4))
+    (of_long,) = (device for name, device in started if name == "0")
+    assert {device for name, device in started if name != "0"} == {"0", "1"} - {of_long}
+
+
+def test_nothing_is_begun_after_a_run_that_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = starting(monkeypatch, {}, failing="0")
+    made = jobs(tmp_path, 50)
+    with Runs(tmp_path / "logs", jobs=1) as runs:
+        with pytest.raises(RunFailedError, match=r"0 has failed \(exit 1\)"):
+            runs.finish(made)
+        assert [name for name, _ in started] == ["0"]
+        runs.finish(made[1:3])
+    assert [name for name, _ in started] == ["0", "1", "2"], "other runs are not concerned"
+
+
+def test_who_waits_for_another_process_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_POLL", 0.01)
+    started = starting(monkeypatch, {})
+    with Runs(tmp_path / "logs", jobs=1) as runs:
+
+        def is_held(_: Path) -> bool:
+            runs.end()
+            return True
+
+        monkeypatch.setattr(running, "_is_held", is_held)
+        runs.finish(jobs(tmp_path, 1))
+    assert started == []
