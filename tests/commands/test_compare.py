@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -172,6 +173,19 @@ def test_a_report_of_runs_that_fit_has_left(runs: Runs) -> None:
         "plain": "plain",
         "taught": "distilled",
     }
+
+
+@pytest.mark.slow
+def test_runs_in_folders_of_one_name_are_two_rows(runs: Runs) -> None:
+    theirs = Path("theirs", runs.teacher.name)
+    shutil.copytree(runs.teacher, theirs)
+    recipe = theirs / "config.yaml"
+    changed = yaml.safe_load(recipe.read_text())
+    changed["trainer"]["gradient_clip_val"] = 5.0
+    recipe.write_text(yaml.safe_dump(changed))
+    tiny_recipes.limbeck("report", runs.teacher, theirs, "--output", "report")
+    rows = found(Path("report"))["findings"]["rows"]
+    assert [row["name"] for row in rows] == [str(runs.teacher.resolve()), str(theirs.resolve())]
 
 
 def test_runs_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The report of runs that are there: those of a comparison, or what `limbeck fit` has left."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -105,8 +106,8 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
         by_recipe.setdefault(json.dumps(_shared(recipe), sort_keys=True), []).append(folder)
     rows, jobs = [], {}
     digests = Digests(output / "digests.json")
-    for group in by_recipe.values():
-        row = Row(_name(group), _kind(recipes[group[0]]), (_shared(recipes[group[0]]),))
+    for group, name in zip(by_recipe.values(), _names(list(by_recipe.values())), strict=True):
+        row = Row(name, _kind(recipes[group[0]]), (_shared(recipes[group[0]]),))
         rows.append(row)
         jobs[row.name] = [_job(row.name, recipes[run], run, plain, digests) for run in group]
     rows.sort(key=lambda row: row.kind != "plain")
@@ -162,10 +163,15 @@ def _kind(recipe: Recipe) -> Kind:
     return "control" if value_at(recipe, "model.transfer") else "plain"
 
 
-def _name(group: Sequence[Path]) -> str:
-    """What a row is called: its runs' folder, without what tells its seeds apart."""
-    first = group[0]
-    return first.name if len(group) == 1 else f"{first.name} and {len(group) - 1} more"
+def _names(groups: Sequence[Sequence[Path]]) -> list[str]:
+    """What each row is called: the folder of its first run, or its path where others are alike."""
+    firsts = [group[0].resolve() for group in groups]
+    alike = Counter([TEACHER, *(first.name for first in firsts)])
+    names = [str(first) if alike[first.name] > 1 else first.name for first in firsts]
+    return [
+        name if len(group) == 1 else f"{name} and {len(group) - 1} more"
+        for name, group in zip(names, groups, strict=True)
+    ]
 
 
 def _teacher(plain: Recipe, recipes: Sequence[Recipe], output: Path, digests: Digests) -> list[Job]:
