@@ -1,5 +1,6 @@
 """The file of what a run's models predict on every validation image."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class PredictionFiles(L.Callback):
         for side, rows in self.kept.items():
             sizes, found, truth = zip(*rows, strict=True)
             predictions = Predictions(data.task, data.classes, torch.stack(sizes), found, truth)
-            partial = self.folder / f"{side}.safetensors.part"
+            # One that a killed comparison has left may still write the same.
+            partial = self.folder / f"{side}.{os.getpid()}.part"
             predictions.save(partial)
             partial.replace(self.folder / f"{side}.safetensors")
 
