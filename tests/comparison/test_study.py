@@ -9,6 +9,7 @@ import pytest
 
 from limbeck.comparison import Comparison
 from limbeck.comparison.job import Job
+from limbeck.comparison.measuring import Finished, unequal_steps
 from limbeck.comparison.reporting import keep, kept
 from limbeck.comparison.study import Study
 
@@ -140,3 +141,16 @@ def test_what_a_comparison_remembers_is_there_whole_or_as_it_was(
     assert kept(runs.output).rows.keys() == {"KD"}
     monkeypatch.undo()
     assert study(tmp_path).time_ratios() == {"KD": 1.5}
+
+
+def test_a_row_of_more_steps_has_a_control_of_equal_time_and_says_so(tmp_path: Path) -> None:
+    runs = study(tmp_path)
+    finish(jobs(runs)["plain, seed 0"], cpu=2.0, steps=10)
+    finish(jobs(runs)["KD, seed 0"], cpu=6.0, steps=20)
+    control = jobs(runs)["plain, time of KD, seed 0"].recipe
+    assert control is not None
+    assert control["trainer"]["max_epochs"] == 9, "the row took three times as long"
+    rows = runs.rows()[:2]
+    done = {row.name: [jobs(runs)[f"{row.name}, seed 0"]] for row in rows}
+    (said,) = unequal_steps(Finished("t", rows, done, None, 0.005))
+    assert said.startswith("KD is trained for 20 steps and the plain student for 10")

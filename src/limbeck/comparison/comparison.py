@@ -44,8 +44,8 @@ class Comparison:
         controls: Which controls there are.
         smallest_gain: The smallest gain in the headline score that is worth having, which decides
             between a miss and an open question.
-        time_ratios: How many times as long a step of a row takes as one of the plain student, by
-            the row's name, for a comparison that is to come out as elsewhere. Rows that are not
+        time_ratios: How many times as long a row takes to train as the plain student, by the
+            row's name, for a comparison that is to come out as elsewhere. Rows that are not
             named are measured.
         notes: What the report is to say besides, such as the licences of weights, by its name.
 

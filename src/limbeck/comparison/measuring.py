@@ -180,6 +180,7 @@ def _cautions(runs: Finished, scores: Scores) -> list[str]:
             f"There {few}: how much training runs differ among themselves is hardly known. Give "
             "three seeds or more."
         )
+    found += unequal_steps(runs)
     if TWICE in runs.jobs:
         sentence = undertrained(
             scores.sampled(plain),
@@ -194,6 +195,25 @@ def _cautions(runs: Finished, scores: Scores) -> list[str]:
                 "The teacher is no better than the plain student: there is little to learn from it."
             )
     return found
+
+
+def unequal_steps(runs: Finished) -> list[str]:
+    """Say which distilled rows are trained for other numbers of steps than the plain student.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A sentence for each such row.
+    """
+    steps = {row.name: runs.jobs[row.name][0].summary()["steps"] for row in runs.rows}
+    plain = steps[runs.rows[0].name]
+    return [
+        f"{row.name} is trained for {steps[row.name]:,} steps and the plain student for {plain:,}, "
+        "so that the two are not compared at equal steps."
+        for row in runs.rows
+        if row.kind == "distilled" and steps[row.name] != plain
+    ]
 
 
 def better(one: float, other: float, scores: Scores) -> bool:

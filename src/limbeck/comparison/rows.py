@@ -38,8 +38,8 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
 
     Args:
         comparison: The comparison.
-        ratios: How many times as long a step takes as one of the plain student, by the names of
-            distilled rows, as far as that is known. A step after a transfer is a plain one.
+        ratios: How many times as long a distilled row takes to train as the plain student, by its
+            name, as far as that is known. A step after a transfer takes as long as a plain one.
 
     Returns:
         The plain student, the distilled ones, and the controls. A control at equal time is among

@@ -71,7 +71,7 @@ class Study:
         return Job(TEACHER, None, None, folder, scoring, side="teacher")
 
     def time_ratios(self) -> dict[str, float]:
-        """How many times as long a step of each row takes as one of the plain student.
+        """How many times as long each row takes to train as the plain student.
 
         It is measured once, of the first seed's runs, and written down: training again what stops
         at another step because a machine was busy would be another comparison.
@@ -92,7 +92,7 @@ class Study:
             key = f"{job.folder.name} to {plain.folder.name}"
             trained = ("trained", "finished")
             if key not in known and job.state in trained and plain.state in trained:
-                known[key] = round(_step_seconds(job) / _step_seconds(plain), 2)
+                known[key] = round(job.seconds() / plain.seconds(), 2)
                 write_whole(path, json.dumps(known, indent=2) + "\n")
             if key in known:
                 found[row.name] = known[key]
@@ -156,7 +156,3 @@ class Study:
     def _scored(self, student: Any) -> Recipe:
         plain = laid_over(self.comparison.plain)
         return scoring_of(plain, student, self.comparison.scored_on)
-
-
-def _step_seconds(job: Job) -> float:
-    return job.seconds() / float(job.summary()["steps"])
