@@ -67,6 +67,23 @@ def test_a_teacher_that_is_yet_to_be_trained_goes_by_its_name(tmp_path: Path) ->
     assert identity(stated, 0, digests, runs) == before
 
 
+def test_what_a_comparison_writes_is_no_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data)
+    out = Path("runs/compared")
+
+    stated = {"data": {"root": "."}}
+
+    def known() -> str:
+        return identity(stated, 0, Digests(out / "digests.json"), out / "runs")
+
+    before = known()
+    (out / "runs").mkdir(parents=True)
+    (out / "runs/summary.json").touch()
+    assert known() == before
+    Path("a/1.png").write_bytes(b"1ne")
+    assert known() != before
+
+
 def test_a_word_is_no_file_even_where_a_folder_is_called_so(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

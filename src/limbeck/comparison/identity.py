@@ -35,15 +35,20 @@ class Digests:
         """The digest of a file's contents, or of all files in a folder with their names.
 
         Args:
-            path: The file or the folder.
+            path: The file or the folder. Where it holds the folder of the file that remembers, as
+                ``.`` may, that one is left out: it grows while runs are trained.
 
         Returns:
             Hexadecimal digits.
         """
         if path.is_file():
             return self._of_file(path)
-        found = hashlib.sha256()
+        found, own = hashlib.sha256(), self.cache.parent.resolve()
+        inside = own.relative_to(path.resolve()) if own.is_relative_to(path.resolve()) else None
+        left_out = path / inside if inside is not None and inside.parts else None
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            if left_out in file.parents:
+                continue
             line = f"{file.relative_to(path).as_posix()}\0{self._of_file(file)}\n"
             found.update(line.encode(errors="surrogateescape"))
         return found.hexdigest()
