@@ -37,3 +37,17 @@ def test_detection_with_images_without_boxes(tmp_path: Path) -> None:
     assert torch.equal(read.found[0]["boxes"], box)
     scores = read.measured(COCOAveragePrecision(["a", "b"])).compute()
     assert round(scores["AP"].item(), 3) == 1.0
+
+
+def test_what_has_no_row_for_each_object_is_left_out(tmp_path: Path) -> None:
+    found, truth = [], []
+    for count, size in ((2, 8), (3, 9)):
+        of_all = {"boxes": torch.rand(count, 4), "labels": torch.ones(count, dtype=torch.long)}
+        found.append(of_all | {"scores": torch.rand(count)})
+        own = {"image_id": torch.tensor([count]), "masks": torch.zeros(count, size, size)}
+        truth.append(of_all | own | ({"weather": torch.zeros(2)} if count == 2 else {}))
+    sizes = torch.full((2, 2), 16)
+    Predictions("detection", ("a",), sizes, found, truth).save(tmp_path / "p.safetensors")
+    read = Predictions.load(tmp_path / "p.safetensors")
+    assert read.truth[0].keys() == {"boxes", "labels"}
+    assert torch.equal(read.truth[1]["boxes"], truth[1]["boxes"])

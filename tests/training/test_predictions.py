@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from limbeck.metrics import COCOAveragePrecision, TopKAccuracy
 from limbeck.metrics.predictions import Predictions
+from limbeck.training.predictions import PredictionFiles
 from tests.commands import tiny_recipes
 
 
@@ -44,3 +47,18 @@ def test_logits_of_student_and_teacher_are_kept() -> None:
     top1 = student.measured(TopKAccuracy(5)).compute()["top1"].item()
     assert top1 == pytest.approx(summary()["top1"], abs=1e-6)
     assert not torch.equal(student.found[0], theirs.found[0])
+
+
+def test_images_may_be_named_by_texts(tmp_path: Path) -> None:
+    target = {"boxes": torch.rand(1, 4), "labels": torch.tensor([1]), "image_id": "a/1.png"}
+    found = {**target, "scores": torch.tensor([0.5])}
+    del found["image_id"]
+    module = SimpleNamespace(data=SimpleNamespace(task="detection", classes=("a",)))
+    trainer = SimpleNamespace(world_size=1)
+    files: Any = PredictionFiles(tmp_path / "found")
+    files.on_validation_start(trainer, module)
+    batch = ([torch.zeros(3, 8, 8)], [target])
+    files.on_validation_batch_end(trainer, module, {"student": [found]}, batch, 0)
+    files.on_validation_epoch_end(trainer, module)
+    (path,) = (tmp_path / "found").iterdir()
+    assert Predictions.load(path).truth[0]["labels"].tolist() == [1]

@@ -29,7 +29,7 @@ class Predictions:
         found: Of each image, for classification the logits (K,); for detection ``boxes`` (M, 4),
             xyxy in pixels of that image, ``scores`` (M,) and ``labels`` (M,).
         truth: Of each image, for classification the index of its class, a scalar; for detection
-            the target, with all that the dataset says of each object.
+            the target, with all tensors that the dataset gives a row of for each object.
     """
 
     task: Task
@@ -94,10 +94,18 @@ def _joined(items: Sequence[Any]) -> dict[str, Tensor]:
     if isinstance(items[0], Tensor):
         return {"": torch.stack(list(items))}
     counts = torch.tensor([len(item["labels"]) for item in items])
-    fields = {name for item in items for name, value in item.items() if value.ndim > 0}
-    return {_COUNTS: counts} | {
-        name: torch.cat([item[name] for item in items]) for name in sorted(fields)
-    }
+    fields = [n for n in sorted(items[0]) if all(_is_of_objects(i, n, items[0]) for i in items)]
+    return {_COUNTS: counts} | {name: torch.cat([item[name] for item in items]) for name in fields}
+
+
+def _is_of_objects(item: Boxes, name: str, first: Boxes) -> bool:
+    """Whether a field has a row for each object, as long as in the first image: no ``image_id``."""
+    return (
+        name in item
+        and item[name].ndim > 0
+        and len(item[name]) == len(item["labels"])
+        and item[name].shape[1:] == first[name].shape[1:]
+    )
 
 
 def _parted(joined: Mapping[str, Tensor]) -> Iterator[Any]:

@@ -69,4 +69,5 @@ def _on_cpu(items: Any) -> Sequence[Any]:
     """A batch as a list with what each image has, in float32 where it is a fraction."""
     if isinstance(items, Tensor):
         return list((items.float() if items.is_floating_point() else items).cpu())
-    return [{name: value.cpu() for name, value in item.items()} for item in items]
+    # A user's own dataset may name its images by texts.
+    return [{n: v.cpu() for n, v in item.items() if isinstance(v, Tensor)} for item in items]
