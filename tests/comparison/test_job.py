@@ -69,7 +69,13 @@ def test_scoring_takes_data_and_metric_of_the_plain_student_and_nothing_else() -
             "metric": "voc",
         },
         "data": {"val": {"class_path": "Test"}, "workers": 1},
-        "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "logger": False},
+        "trainer": {
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "logger": False,
+            "devices": 1,  # or all GPUs of the machine, each of which would see a part
+            "num_nodes": 1,
+        },
     }
     assert scoring_of(PLAIN, {})["data"]["val"] == {"class_path": "V"}
 

@@ -114,7 +114,8 @@ def scoring_of(plain: Recipe, student: Any, scored_on: Recipe | None = None) -> 
     trainer = plain.get("trainer") or {}
     own = {key: trainer[key] for key in _OF_TRAINER if key in trainer}
     quiet = {"enable_progress_bar": False, "logger": False}
-    return {"model": model, "data": data, "trainer": own | quiet}
+    alone = {"devices": 1, "num_nodes": 1}  # of several, none would see all images
+    return {"model": model, "data": data, "trainer": own | quiet | alone}
 
 
 def slug(name: str) -> str:
