@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.comparison import running
 from limbeck.comparison.job import Job
-from limbeck.comparison.running import RunFailedError, Runs
+from limbeck.comparison.running import RunFailedError, Runs, ended_together
 
 Started = list[tuple[str, str]]  # the name of a run, and its device
 
@@ -92,3 +92,19 @@ def test_who_waits_for_another_process_can_be_ended(
         monkeypatch.setattr(running, "_is_held", is_held)
         runs.finish(jobs(tmp_path, 1))
     assert started == []
+
+
+def test_a_comparison_may_run_in_any_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting(monkeypatch, {})
+    made = jobs(tmp_path, 1)
+
+    def compared() -> None:
+        with Runs(tmp_path / "logs", jobs=1) as runs, ended_together(runs):
+            runs.finish(made)
+
+    thread = threading.Thread(target=compared)
+    thread.start()
+    thread.join(30)
+    assert made[0].state == "finished"

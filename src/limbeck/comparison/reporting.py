@@ -13,7 +13,7 @@ from limbeck.comparison.job import Job, scoring_of, student_in
 from limbeck.comparison.measuring import Finished, measure
 from limbeck.comparison.pictures import drawn
 from limbeck.comparison.rows import TEACHER, Row
-from limbeck.comparison.running import Runs
+from limbeck.comparison.running import Runs, ended_together
 from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
 from limbeck.recipe import Recipe, value_at
@@ -112,7 +112,7 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
         jobs[row.name] = [_job(row.name, recipes[run], run, plain, digests) for run in group]
     rows.sort(key=lambda row: row.kind != "plain")
     teacher = _teacher(plain, list(recipes.values()), output, digests)
-    with Runs(output / "logs", jobs=1) as runs:
+    with Runs(output / "logs", jobs=1) as runs, ended_together(runs):
         runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
     caution = "Scores are of the validation data, by which recipes may have been chosen."
     title = f"{len(folders)} runs"

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock
+from threading import RLock, current_thread, main_thread
 from types import FrameType
 
 import torch
@@ -49,7 +49,7 @@ class Runs:
         self.progress = StepsBar()
         self._going: dict[int, subprocess.Popen[bytes]] = {}
         self._ended = self._failed = False
-        self._lock = Lock()
+        self._lock = RLock()  # end() may be asked again while it is at it
         self._places: SimpleQueue[int] = SimpleQueue()  # of runs at once, each with its device
         for place in range(jobs):
             self._places.put(place)
@@ -161,6 +161,8 @@ class Runs:
 def ended_together(runs: Runs) -> Iterator[None]:
     """Hand signals that ask this process to end on to its runs, which keep what they trained.
 
+    Signals come to the main thread alone; in another one there are none to hand on.
+
     Args:
         runs: The runs.
 
@@ -172,7 +174,7 @@ def ended_together(runs: Runs) -> Iterator[None]:
         runs.end(number)
         raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
 
-    asked = (signal.SIGINT, signal.SIGTERM)
+    asked = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
     before = {number: signal.getsignal(number) for number in asked}
     try:
         for number in asked:
