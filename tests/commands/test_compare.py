@@ -164,9 +164,16 @@ def test_a_run_that_fails_is_named_with_what_it_said(
     assert "What was trained is kept" in said
 
 
+@pytest.fixture
+def copied(runs: Runs, tmp_path: Path) -> Runs:
+    """The two runs, in whose folders a report may keep what their students predict."""
+    shutil.copytree(runs.root, tmp_path / "copied")
+    return Runs(tmp_path / "copied")
+
+
 @pytest.mark.slow
-def test_a_report_of_runs_that_fit_has_left(runs: Runs) -> None:
-    tiny_recipes.limbeck("report", runs.teacher, runs.taught, "--output", "report")
+def test_a_report_of_runs_that_fit_has_left(copied: Runs) -> None:
+    tiny_recipes.limbeck("report", copied.teacher, copied.taught, "--output", "report")
     report = found(Path("report"))["findings"]
     assert {row["name"]: row["kind"] for row in report["rows"]} == {
         "teacher": "teacher",
@@ -176,16 +183,16 @@ def test_a_report_of_runs_that_fit_has_left(runs: Runs) -> None:
 
 
 @pytest.mark.slow
-def test_runs_in_folders_of_one_name_are_two_rows(runs: Runs) -> None:
-    theirs = Path("theirs", runs.teacher.name)
-    shutil.copytree(runs.teacher, theirs)
+def test_runs_in_folders_of_one_name_are_two_rows(copied: Runs) -> None:
+    theirs = Path("theirs", copied.teacher.name)
+    shutil.copytree(copied.teacher, theirs)
     recipe = theirs / "config.yaml"
     changed = yaml.safe_load(recipe.read_text())
     changed["trainer"]["gradient_clip_val"] = 5.0
     recipe.write_text(yaml.safe_dump(changed))
-    tiny_recipes.limbeck("report", runs.teacher, theirs, "--output", "report")
+    tiny_recipes.limbeck("report", copied.teacher, theirs, "--output", "report")
     rows = found(Path("report"))["findings"]["rows"]
-    assert [row["name"] for row in rows] == [str(runs.teacher.resolve()), str(theirs.resolve())]
+    assert [row["name"] for row in rows] == [str(copied.teacher.resolve()), str(theirs.resolve())]
 
 
 def test_runs_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
