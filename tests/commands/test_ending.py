@@ -105,7 +105,7 @@ def test_what_is_missing_is_told_with_how_to_get_it(
     for path in (last, tmp_path / "config.yaml"):
         path.touch()
     said = told(tmp_path, caplog)
-    assert f"--resume {tmp_path}` writes student, without training a step" in said
+    assert f"--resume {tmp_path}` writes the student, without training a step" in said
     unwritten[last] = "No space left on device"
     assert "Then `limbeck fit --resume" in told(tmp_path, caplog)
     del unwritten[tmp_path / "student"]

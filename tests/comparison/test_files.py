@@ -54,6 +54,7 @@ def test_a_comparison_can_be_planned(
     (tmp_path / "checkout").mkdir()
     monkeypatch.chdir(tmp_path / "checkout")
     monkeypatch.setattr(Digests, "of", lambda _, path: str(path))  # contents are not looked at
+    monkeypatch.setattr("limbeck.commands.compare.step_seconds", lambda *_: {})  # nothing is timed
     tiny_recipes.limbeck("compare", FOLDER / f"{name}.yaml", "--dry-run")
     comparison = read_comparison(FOLDER / f"{name}.yaml", find)
     # The plain student, twice as long too, and the rows.

@@ -117,7 +117,8 @@ def tell_unwritten(root: Path) -> None:
 def _how_to_get_it(root: Path) -> str:
     """What is left, and what brings the rest back."""
     last, student, resume = root / LAST, root / "student", f"`limbeck fit --resume {root}`"
-    wanted = [path.name for path in (student, root / "summary.json") if path in UNWRITTEN]
+    called = {student: "the student", root / "summary.json": "summary.json"}
+    wanted = [name for path, name in called.items() if path in UNWRITTEN]
     whole = f"The student in {student} is whole, and as training ended."
     if not (root / RECIPE).is_file() or not last.is_file():
         nothing = "There is nothing to resume from"
