@@ -1,5 +1,4 @@
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -345,11 +344,10 @@ class Threads(Shapes):
 
 
 def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for() -> None:
-    others = set(multiprocessing.active_children())
     loader = module(workers=2).train_dataloader()
     batches = iter(loader)
     next(batches)
-    workers = [worker for worker in multiprocessing.active_children() if worker not in others]
+    workers = loader._iterator._workers  # active_children() also has those of other tests
     assert len(workers) == 2
     for worker in workers:
         for number in ("TERM", "INT"):  # as a scheduler or a terminal sends it to the whole group
