@@ -1,8 +1,4 @@
 import logging
-import os
-import signal
-import subprocess
-import sys
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -28,8 +24,6 @@ from limbeck.training.data import DataModule
 from limbeck.training.module import DistillationModule
 from tests import tiny_models
 from tests.training import tiny_runs
-
-ROOT = Path(__file__).parents[2]
 
 
 def module(count=10, *, train=None, val=None, task="detection", **options):
@@ -344,28 +338,6 @@ class Threads(Shapes):
     def __getitem__(self, index):
         image, _ = super().__getitem__(index)
         return image, torch.tensor(torch.get_num_threads())
-
-
-def workers_are_asked_to_end() -> None:
-    loader = module(workers=2).train_dataloader()
-    batches = iter(loader)
-    next(batches)
-    workers = loader._iterator._workers  # active_children() also has those of other tests
-    assert len(workers) == 2
-    for worker in workers:
-        for number in ("TERM", "INT"):  # as a scheduler or a terminal sends it to the whole group
-            subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
-    assert len(list(batches)) == 4
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGTERM)
-        worker.join(10)
-        assert worker.exitcode == 0
-
-
-def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for() -> None:
-    # In a program of its own, as signals and threads of other tests stay in this one.
-    program = "from tests.training import test_data; test_data.workers_are_asked_to_end()"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=300, cwd=ROOT)
 
 
 def test_workers_have_one_thread():

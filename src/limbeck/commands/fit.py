@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 from torchmetrics import Metric
@@ -28,9 +28,9 @@ from limbeck.commands.resume import (
     LAST,
     RECIPE,
     Resumed,
+    RunRecipe,
     refuse_changed,
     run_to_resume,
-    write_recipe,
 )
 from limbeck.models import Build
 from limbeck.terminal import Table, say
@@ -218,41 +218,6 @@ class Stated(LimbeckCLI):
 
     def instantiate_classes(self) -> None:
         """Build nothing: models may lack weights and anchors yet, and their data be elsewhere."""
-
-
-class RunRecipe(SaveConfigCallback):
-    """Writes ``config.yaml``, the recipe of a run.
-
-    It is removed again where a run ends before its first step. Only new runs write it: whoever
-    resumes or measures a run leaves its recipe as it is.
-    """
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write it into the run's folder, without the checkpoint that the run began from."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        recipe = self.config.clone()
-        recipe.ckpt_path = None
-        text = self.parser.dump(recipe, skip_none=False)
-        write_recipe(Path(trainer.default_root_dir, RECIPE), text)
-
-    @rank_zero_only
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Try once more where it could not be written, as a run cannot be resumed without it."""
-        if Path(trainer.default_root_dir, RECIPE) in UNWRITTEN:
-            self.save_config(trainer, pl_module, "fit")
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Leave the folder free for another attempt where nothing was trained."""
-        root = Path(trainer.default_root_dir)
-        if (
-            trainer.is_global_zero
-            and not trainer.global_step
-            and not (root / "checkpoints").exists()
-        ):
-            (root / RECIPE).unlink(missing_ok=True)
 
 
 class ProgressBar(RichProgressBar):

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning.pytorch as L
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
+
 from limbeck.commands.parsing import WordParser
 from limbeck.recipe import differences
 from limbeck.texts import MOST_YAML, read_bytes
-from limbeck.training.writing import outlived, write_whole
+from limbeck.training.writing import UNWRITTEN, outlived, write_whole
 
 RECIPE = "config.yaml"
 LAST = Path("checkpoints", "last.ckpt")
@@ -44,6 +48,41 @@ class Resumed(NamedTuple):
 
     root: Path
     checkpoint: Path
+
+
+class RunRecipe(SaveConfigCallback):
+    """Writes ``config.yaml``, the recipe of a run.
+
+    It is removed again where a run ends before its first step. Only new runs write it: whoever
+    resumes or measures a run leaves its recipe as it is.
+    """
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write it into the run's folder, without the checkpoint that the run began from."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        recipe = self.config.clone()
+        recipe.ckpt_path = None
+        text = self.parser.dump(recipe, skip_none=False)
+        write_recipe(Path(trainer.default_root_dir, RECIPE), text)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Try once more where it could not be written, as a run cannot be resumed without it."""
+        if Path(trainer.default_root_dir, RECIPE) in UNWRITTEN:
+            self.save_config(trainer, pl_module, "fit")
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the folder free for another attempt where nothing was trained."""
+        root = Path(trainer.default_root_dir)
+        if (
+            trainer.is_global_zero
+            and not trainer.global_step
+            and not (root / "checkpoints").exists()
+        ):
+            (root / RECIPE).unlink(missing_ok=True)
 
 
 def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Resumed | None]:

@@ -23,14 +23,12 @@ class Row:
         kind: What it is.
         recipes: Its recipe, without the seed.
         as_long_as: The row whose time it is trained for. None: it is as long as it says.
-        factor: How many times as long as its recipe says it is trained.
     """
 
     name: str
     kind: Kind
     recipes: Recipes
     as_long_as: str | None = None
-    factor: float = 1.0
 
 
 def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
@@ -147,7 +145,7 @@ def _longer(
             "that say how long a run is in `length`."
         )
     longer: Recipe = laid_over([stating(k, _scaled(k, value_at(stated, k), factor)) for k in keys])
-    return Row(name, "control", (*base.recipes, longer), as_long_as, factor)
+    return Row(name, "control", (*base.recipes, longer), as_long_as)
 
 
 def _lasting(value: Any) -> bool:

@@ -22,7 +22,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from limbeck.comparison.job import Job
 from limbeck.comparison.progress import StepsBar
 from limbeck.recipe import Recipe
-from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +148,7 @@ class Runs:
         if code != 0 and not self._ended:
             # Before this thread takes up another run, as the one that waits for it may come later.
             self._failed = True
-            said = read_text(log_path).rstrip().splitlines()[-_TAIL:]
+            said = log_path.read_text(errors="replace").rstrip().splitlines()[-_TAIL:]
             raise RunFailedError(
                 f"{job.title} has failed (exit {code}):\n  " + "\n  ".join(said) + f"\nAll that it "
                 f"said is in {log_path}. What was trained is kept: mend the cause, and give the "
@@ -236,11 +235,11 @@ def written(path: Path, recipe: Recipe) -> Path:
 
 
 def _is_held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("r+b") as file:
-        try:
+    try:
+        with path.open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except FileNotFoundError:  # its owner removes it when it ends
+        return False
+    except OSError:
+        return True
     return False

@@ -1,7 +1,6 @@
 """A comparison at work: which runs it needs, what is there of them, and what comes next."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,6 @@ from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
 from limbeck.training.writing import write_whole
-
-log = logging.getLogger(__name__)
 
 
 class Study:

@@ -1,9 +1,5 @@
 """The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -33,6 +29,7 @@ from limbeck.data.sampling import (
 )
 from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
 from limbeck.ranges import COUNT, Range, refuse_outside
+from limbeck.training.workers import belong_to_parent
 
 # A recipe may state the arguments of the first three without a class path.
 StatedAugmentation = (
@@ -344,32 +341,6 @@ class DataModule(LightningDataModule):
                 height, width = 0, 0  # it is skipped when it is drawn
             groups.append(int(width > height))
         return groups
-
-
-def belong_to_parent(_: int) -> None:
-    """Make a loading worker end with the process that it is for, and not before.
-
-    A terminal, a scheduler or ``timeout`` sends a signal to all processes of a run, and that one
-    still needs its batches: it ends after the batch at hand, and its workers with it. Where it was
-    killed, they end without a word about the batch that it did not take.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _told_unless_left
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_asked, daemon=True).start()
-
-
-def _end_when_asked() -> None:
-    """End at a SIGTERM of the process that this one is for, and leave those of others to it."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
-
-
-def _told_unless_left(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, trace)
 
 
 def _flags(dataset: VisionDataset) -> Tensor:
