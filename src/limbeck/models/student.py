@@ -23,6 +23,7 @@ from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
 from limbeck.models.sizes import BoundedOperations, bounded_size
 from limbeck.models.state_dicts import load_strictly
+from limbeck.whole import written_whole
 
 _LONGEST_HEADER = 1 << 24
 
@@ -91,12 +92,10 @@ def save_student(
     state = _kept_part(model, made).state_dict()
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / f"{WEIGHTS}.part")
-    card = _card(model, build, classes, _sha256(folder / f"{WEIGHTS}.part"), metadata or {})
-    (folder / f"{CARD}.part").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    for name in (WEIGHTS, CARD):
-        (folder / f"{name}.part").replace(folder / name)
+    with written_whole(folder / CARD) as card, written_whole(folder / WEIGHTS) as weights:
+        save_file(tensors, weights)
+        said = _card(model, build, classes, _sha256(weights), metadata or {})
+        card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
