@@ -213,7 +213,8 @@ def model_of(checkpoint: Checkpoint) -> nn.Module:
 
 def _decoded(path: Path) -> Tensor:
     with open_image(path) as opened:
-        return to_dtype(to_rgb(opened), torch.float32, scale=True)
+        image: Tensor = to_dtype(to_rgb(opened), torch.float32, scale=True)
+    return image
 
 
 def compare(source: nn.Module, target: nn.Module, image: Tensor, title: str) -> Table:
