@@ -360,9 +360,6 @@ def keep(folder: Path, content: bytes) -> None:
             struct.pack("<Q", 2**24 + 1) + b"{}",
             r"cannot be read \(its header should be 16777217 bytes long",
         ),
-            struct.pack("<Q", 2**24 + 1) + b"{}",
-            r"cannot be read \(its header should be 16777217 bytes long",
-        ),
         (
             struct.pack("<Q", 59) + b'{"w":{"dtype":"F32","shape":[9999],"data_offsets":[0,4]}}  ',
             "student.safetensors cannot be read",
