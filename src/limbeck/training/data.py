@@ -15,9 +15,9 @@ from limbeck.data import (
     ShuffleDetAugmentation,
     VisionDataset,
 )
-from limbeck.data.augmentation import Transform, to_float
+from limbeck.data.augmentation import Transform, unchanged
 from limbeck.data.base import BadSampleError, Task
-from limbeck.data.loading import AugmentedBatches
+from limbeck.data.loading import AugmentedBatches, scaled
 from limbeck.data.sampling import (
     CALIBRATION,
     Place,
@@ -130,8 +130,8 @@ class DataModule(LightningDataModule):
         workers: The number of processes that load each of the two sets; with 0 the main process
             loads.
         augmentation: What happens to the images: one of :mod:`limbeck.data`, or any other
-            :class:`limbeck.data.Augmentation`, by its class path in a recipe. Default (None): they
-            only become float32 in [0, 1].
+            :class:`limbeck.data.Augmentation`, by its class path in a recipe. Default (None):
+            nothing.
         group_by_aspect_ratio: Whether to keep upright and lying images in separate batches, which
             saves padding.
         seed: The number that decides order and augmentation of the training set.
@@ -290,13 +290,28 @@ class DataModule(LightningDataModule):
         """
         images, targets = batch
         detects = self.task == "detection"
-        refuse_malformed(images, targets, detects=detects, raw=False)
+        refuse_malformed(images, targets, detects=detects, raw=False, scaled=False)
         if detects:
             training = self.trainer is not None and self.trainer.training
             refuse_bad_targets(targets, len(self.classes), training=training)
         else:
             refuse_bad_indices(targets, (len(images), len(self.classes)))
         return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Scale images that are uint8 to [0, 1], on the device.
+
+        Args:
+            batch: The images and their targets, of any of the loaders.
+            dataloader_idx: The number of the loader, of which there is one.
+
+        Returns:
+            The batch with float32 images, or with those of a trainer's own precision.
+        """
+        images = scaled(batch.images)
+        if self.trainer is not None:
+            images = self.trainer.precision_plugin.convert_input(images)
+        return batch._replace(images=images)
 
     def _needed_train(self) -> VisionDataset:
         if self.train is None:
@@ -312,7 +327,7 @@ class DataModule(LightningDataModule):
         """The transform of samples, and that of whole batches, if there is one."""
         stated = self.augmentation
         if stated is None:
-            return to_float(), None
+            return unchanged, None
         if kind == "evaluation":
             return stated.evaluation(), None
         return stated.training(), stated.training_batch()
