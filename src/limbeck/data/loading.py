@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
-from torchvision.transforms.v2.functional import to_dtype
 
 from limbeck.data.base import BadSampleError, Target, VisionDataset
 from limbeck.data.sampling import BATCH_TRANSFORM, Draw, sample_seed
@@ -156,22 +155,23 @@ def scaled(images: Images) -> Images:
         and contiguous. The arithmetic is that of ``v2.ToDtype(torch.float32, scale=True)``.
     """
     if isinstance(images, Tensor):
-        # Bytes are put in order first, as there are fewer of them.
-        contiguous = images.contiguous()
         if images.dtype is not torch.uint8:
-            return contiguous
-        floats: Tensor = to_dtype(contiguous, torch.float32, scale=True)
-        return floats
+            return images.contiguous()
+        floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+        return floats.mul_(1 / 255)
     return [scaled(image) for image in images]
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Draw the random numbers of the CPU from a seed, for a while."""
-    with torch.random.fork_rng(devices=[]):
+    state = torch.default_generator.get_state()
+    try:
         # torch.manual_seed would reseed the accelerators too, where there are no workers
         torch.default_generator.manual_seed(seed)
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
