@@ -1,11 +1,16 @@
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from limbeck import Distillation
@@ -49,6 +54,48 @@ def losses_of(
 
 
 # -- training -----------------------------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Counts in each step how often a number is read from a tensor, for which a GPU is waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[int]()
+        self.step = 0
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.counts[self.step] += 1
+        return function(*args, **kwargs or {})
+
+
+def test_nothing_is_read_from_the_device_between_logged_steps(tmp_path: Path) -> None:
+    waits = Waits()
+
+    class Note(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            waits.step += 1
+
+        def on_train_epoch_end(self, *_: Any) -> None:
+            waits.step = -1
+
+    models = tiny_models.classifier(), tiny_models.classifier()
+    module = DistillationModule(*models, {"kd": KD()}, optimizer=tiny_runs.PLAIN_SGD)
+    data = tiny_runs.shapes("classification", train=8 * 7)
+    with waits:
+        trainer = tiny_runs.fit(
+            module,
+            data,
+            tmp_path,
+            Note(),
+            RichProgressBar(),
+            enable_progress_bar=True,
+            logger=CSVLogger(tmp_path),
+            log_every_n_steps=3,
+        )
+    assert set(range(1, 8)) & waits.counts.keys() == {3, 6}
+    assert trainer.progress_bar_metrics.keys() == {"train/task", "train/distillation"}
 
 
 def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
