@@ -200,8 +200,8 @@ class DistillationModule(L.LightningModule):
 
     def _is_logged(self) -> bool:
         """Whether the trainer logs the step at hand."""
-        every: int | None = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return bool(every) and (self.pair.number + 1) % every == 0
+        every: int = self.trainer.log_every_n_steps or 0  # type: ignore[attr-defined]
+        return every > 0 and (self.pair.number + 1) % every == 0
 
     def _over_processes(self, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total and the terms, averaged in one message in the steps that are logged."""
