@@ -193,7 +193,7 @@ class DistillationModule(L.LightningModule):
         if any(not name.startswith("student/") for name in losses):
             shown["train/distillation"] = total - student
         self.log_dict({**raw, **weighted, "train/total": total, **shown}, batch_size=batch_size)
-        if self._is_logged():
+        if self._is_logged() or self.pair.number == 0:
             # What is logged with prog_bar=True is read from the device in every step.
             bar = {name: float(value) for name, value in shown.items()}
             self.trainer.progress_bar_metrics.update(bar)
