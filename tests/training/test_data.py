@@ -229,6 +229,18 @@ def test_classification_batches():
     assert targets.tolist() == [data.val[4][1].item()]
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_images_are_bytes_until_they_are_on_the_device(task):
+    data = module(task=task, augmentation=None, workers=1)
+    batch = next(iter(data.train_dataloader()))
+    images, targets = data.on_after_batch_transfer(batch, 0)
+    assert {image.dtype for image in batch.images} == {torch.uint8}
+    assert {image.dtype for image in images} == {torch.float32}
+    for image, stored in zip(images, batch.images, strict=True):
+        torch.testing.assert_close(image, stored / 255)
+    assert targets is batch.targets
+
+
 class Tall(Shapes):
     """The upper half of every third image is missing."""
 
