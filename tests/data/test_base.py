@@ -156,6 +156,93 @@ def test_damage_is_a_bad_sample_or_none(tmp_path_factory, data, changes, end):
         assert str(path) in str(error)  # noqa: PT017 - damage may go unnoticed
 
 
+def jpeg(mode="RGB", size=(45, 37), **options):
+    """The bytes of a JPEG with soft and noisy parts."""
+    rng = np.random.default_rng(1)
+    small = PIL.Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize(size)
+    noisy = (np.asarray(small) + rng.normal(0, 9, (size[1], size[0], 3))).clip(0, 255)
+    stream = io.BytesIO()
+    PIL.Image.fromarray(noisy.astype(np.uint8)).convert(mode).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+JPEGS = {
+    "4:4:4": jpeg(subsampling=0),
+    "4:2:2": jpeg(subsampling=1),
+    "4:2:0": jpeg(subsampling=2),
+    "of one pixel": jpeg(size=(1, 1)),
+    "progressive": jpeg(progressive=True, quality=60),
+    "with restarts": jpeg(restart_marker_blocks=2),
+    "RGB": jpeg(keep_rgb=True),
+    "grey": jpeg("L"),
+    "CMYK": jpeg("CMYK"),
+    "with a tail": jpeg() + b"garbage",
+    "without its end": jpeg()[:-2],
+    "cut off": jpeg()[:700],
+    "cut off, progressive": jpeg(progressive=True)[:700],
+    "cut off in its header": jpeg()[:300],
+}
+
+
+def outcome(path):
+    """The pixels, or the error."""
+    try:
+        with open_image(path) as file:
+            return to_rgb(file).tolist()
+    except BadSampleError as error:
+        return str(error)
+
+
+def same_outcome(path, content):
+    """Whether a JPEG gives the same as where Pillow alone decodes it."""
+    path.write_bytes(content)
+    found = outcome(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limbeck.data.base._jpeg", lambda _: None)
+        return outcome(path) == found
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpegs_are_decoded_to_the_bits_of_pillow(tmp_path, kind):
+    assert same_outcome(tmp_path / "photo.jpg", JPEGS[kind])
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about what it could still make sense of
+@settings(max_examples=100, derandomize=True)
+@given(
+    kind=st.sampled_from(["4:2:0", "progressive"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_damaged_jpegs_give_what_pillow_gives(tmp_path_factory, kind, changes):
+    content = bytearray(JPEGS[kind])
+    for where, value in changes:
+        content[int(where * (len(content) - 1))] = value
+    with small_limit():
+        assert same_outcome(tmp_path_factory.getbasetemp() / "photo.jpg", content)
+
+
+def test_photographs_are_decoded_to_the_bits_of_pillow(shared, tmp_path):
+    for path in sorted((shared / "data/coco/val").glob("*.jpg"))[:5]:
+        assert same_outcome(tmp_path / "photo.jpg", path.read_bytes())
+
+
+def test_pillow_decodes_where_torchvision_cannot(tmp_path, monkeypatch):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEGS["4:2:0"])
+    expected = outcome(path)
+    monkeypatch.setattr("limbeck.data.base.torch.ops", object())  # as of a later version
+    assert outcome(path) == expected
+
+
+def test_jpegs_that_are_long_for_their_pixels_are_not_read_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEGS["4:2:0"])
+    expected = outcome(path)
+    monkeypatch.setattr("limbeck.data.base._AT_ONCE", 100)
+    monkeypatch.setattr("limbeck.data.base.torch.frombuffer", None)
+    assert outcome(path) == expected
+
+
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 601)])
 def test_an_image_of_extreme_sides_is_refused_by_name(
     size: tuple[int, int], tmp_path: Path
