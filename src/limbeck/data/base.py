@@ -25,8 +25,6 @@ _PLAIN_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # whose content says too lit
 # A file of a megabyte can claim any size. 50 megapixels (8192 x 6144, as telephones take them) are
 # 0.2 GB to decode, and 1.4 GB where they become floats; images of the datasets have a tenth.
 MOST_PIXELS = 3 * 2**24
-_RGB = 3  # of torchvision's ImageReadMode
-_AT_ONCE = 2**26  # bytes of a JPEG that are read as one; Pillow goes through longer files
 
 
 class VisionDataset(Dataset[tuple[tv_tensors.Image, Target]], ABC):
@@ -183,27 +181,7 @@ def to_rgb(image: PIL.Image.Image) -> tv_tensors.Image:
         image = image.convert("RGBA")  # Pillow warns where a palette has transparency
     if image.mode != "RGB":
         image = image.convert("RGB")
-    decoded = _jpeg(image)
-    return tv_tensors.Image(pil_to_tensor(image) if decoded is None else decoded)
-
-
-def _jpeg(image: PIL.Image.Image) -> Tensor | None:
-    """The pixels of a JPEG that is not decoded yet, uint8 (3, H, W), or None: Pillow decodes it.
-
-    Both decoders are libjpeg-turbo and give the same bits, of which torchvision's makes fewer
-    copies. What it refuses is left to Pillow, which may take it, and whose errors are known; so is
-    everything where torchvision lacks the operator, as later versions will.
-    """
-    file = getattr(image, "fp", None)
-    if image.format != "JPEG" or file is None or file.seek(0, os.SEEK_END) > _AT_ONCE:
-        return None
-    file.seek(0)
-    data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    try:
-        pixels: Tensor = torch.ops.image.decode_jpeg(data, _RGB, False)  # its EXIF is left alone
-    except (RuntimeError, AttributeError):  # the latter where there is no such operator
-        return None
-    return pixels
+    return tv_tensors.Image(pil_to_tensor(image))
 
 
 def _from_16_bits(image: PIL.Image.Image) -> Tensor:
