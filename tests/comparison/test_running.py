@@ -101,7 +101,7 @@ def test_a_comparison_may_run_in_any_thread(
     made = jobs(tmp_path, 1)
 
     def compared() -> None:
-        with Runs(tmp_path / "logs", jobs=1) as runs, ended_together(runs):
+        with Runs(tmp_path / "logs", jobs=1) as runs, ended_together(runs.end):
             runs.finish(made)
 
     thread = threading.Thread(target=compared)

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, is_replaceable, save
+from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, described, is_replaceable, save
 
 
 def luminance(colour: str) -> float:
@@ -54,3 +54,12 @@ def test_a_name_is_no_formula_and_no_page() -> None:
     assert as_drawn("traffic light") == "traffic light"
     assert as_drawn("$a$\n") == r"\$a\$%0A"
     assert len(as_drawn("x" * 5000)) < 100
+
+
+def test_a_png_says_what_is_seen(tmp_path: Path) -> None:
+    save(Figure(), tmp_path / "a.png", description="What is seen, and where: “here”.")
+    assert described(tmp_path / "a.png") == "What is seen, and where: “here”."
+    save(Figure(), tmp_path / "b.png")
+    (tmp_path / "c.png").write_text("no picture")
+    assert described(tmp_path / "b.png") == described(tmp_path / "c.png") == ""
+    save(Figure(), tmp_path / "d.svg", description="SVG has no such place.")

@@ -10,7 +10,6 @@ import torch
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
 from limbeck.comparison.measuring import better
-from limbeck.comparison.parts import data_of
 from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
 from limbeck.comparison.reporting import keep, report
@@ -56,9 +55,7 @@ def compare(
     study = Study(comparison, output)
     keep(comparison, output)
     rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
-    trained = study.jobs(rows)
-    if data_of(trained[0].scoring).task == "detection":
-        draw(trained, output)
+    draw(study.jobs(rows), output)
     return report([output])
 
 
@@ -82,7 +79,7 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     """
     first = [row for row in study.rows() if row.as_long_as is None]
     teacher = study.teacher_scoring()
-    with Runs(study.output / "logs", jobs) as runs, ended_together(runs):
+    with Runs(study.output / "logs", jobs) as runs, ended_together(runs.end):
         runs.expect(study.jobs(first))
         for job in filter(None, (study.teacher_training, teacher)):
             runs.finish([job])

@@ -34,8 +34,8 @@ def test_the_imitation_mask_is_drawn(
     ("recipes", "method", "message"),
     [
         (("plain", "taught"), "fitnet", "FitNet has nothing that could be drawn"),
-        (("plain", "taught"), "near", "these recipes have fitnet, for detection"),
-        (("plain",), "near", "these recipes have no methods, for detection"),
+        (("plain", "taught"), "near", "these recipes have fitnet. Name one"),
+        (("plain",), "near", "these recipes have no methods. Name one"),
     ],
 )
 def test_what_cannot_be_drawn(
