@@ -9,6 +9,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+# Before the libraries that write float | int, which Python would take for Lightning's int | float:
+# a number of batches, 8, would be read as 8.0.
+import lightning.pytorch  # noqa: F401
 import timm
 import torch
 import torchvision
@@ -19,8 +22,8 @@ from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
 from limbeck.commands.memory import refuse_oversized
-from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.method_picture import draw_method
+from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
@@ -79,7 +82,7 @@ def inspect(
     With --method, what that method of a run shows of the first training images is drawn: for
     FineGrainedImitation its masks, level by level; for HEAD and TFHEAD the regions that the assist
     looks at; for MGD its flow matrices, which takes a --checkpoint. All recipes of the run are
-    given then, as `limbeck fit` gets them, or the config.yaml in its folder.
+    given then, as `limbeck fit` gets them.
 
     Args:
         target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
