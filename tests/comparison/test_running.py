@@ -1,5 +1,6 @@
 """The order of several runs at once: which device each has, and what ends them."""
 
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,3 +109,26 @@ def test_a_comparison_may_run_in_any_thread(
     thread.start()
     thread.join(30)
     assert made[0].state == "finished"
+
+
+def test_a_process_that_is_waited_for_does_not_outlive_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a trial, or the drawing of a picture."""
+    got: list[int] = []
+
+    class Interrupted:
+        """A process during which Ctrl-C is pressed, and that ends when it is told so."""
+
+        def wait(self) -> int:
+            if not got:
+                signal.raise_signal(signal.SIGINT)
+            return 130
+
+        def send_signal(self, number: int) -> None:
+            got.append(number)
+
+    monkeypatch.setattr(running, "start", lambda *_: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        running.waited_for(["inspect"], tmp_path / "log")
+    assert got == [signal.SIGINT]

@@ -4,7 +4,15 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, described, is_replaceable, save
+from limbeck.report.style import (
+    COLOURS,
+    DARK_COLOURS,
+    INK,
+    as_drawn,
+    described,
+    is_replaceable,
+    save,
+)
 
 
 def luminance(colour: str) -> float:

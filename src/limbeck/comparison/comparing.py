@@ -54,9 +54,14 @@ def compare(
     output = Path(output)
     study = Study(comparison, output)
     keep(comparison, output)
-    rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
+    rows = run(study, jobs=jobs or usual_jobs(), weak_teacher=weak_teacher)
     draw(study.jobs(rows), output)
     return report([output])
+
+
+def usual_jobs() -> int:
+    """The number of runs at once where nobody says another: one for each GPU, otherwise one."""
+    return max(1, torch.cuda.device_count())
 
 
 def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:
@@ -105,6 +110,9 @@ def refuse_weak(teacher: Job, plain: Sequence[Job]) -> None:
         WeakTeacherError: It is so.
     """
     scores = Scores(teacher.scoring)
+    plain = scores.defined(plain)
+    if not plain or not scores.defined([teacher]):  # the report says why
+        return
     (taught,), alone = scores.headlines([teacher]), statistics.mean(scores.headlines(plain))
     log.info("%s: %.3f of the teacher, %.3f of the plain student", scores.headline, taught, alone)
     if not better(taught, alone, scores):

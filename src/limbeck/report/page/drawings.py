@@ -10,7 +10,7 @@ from limbeck.report.findings import Compared, Contrast, Findings, Kind
 from limbeck.report.page.calibration import Calibration
 from limbeck.report.page.charts import PAPER, Chart, axes_of, chart
 from limbeck.report.page.curves import Curves, Line
-from limbeck.report.page.rows import MARKS, headline_of
+from limbeck.report.page.rows import MARKS, headline_of, headlines_of
 from limbeck.report.page.shown import Detail, Shown
 from limbeck.report.style import GREY, INK, as_drawn
 
@@ -71,7 +71,7 @@ def draw_seeds(findings: Findings) -> Chart:
     figure, axes = axes_of(0.75 + 0.42 * len(rows))
     for place, (row, middle) in enumerate(rows):
         mark = MARKS[row.kind]
-        scores = [r.scores[findings.headline] for r in row.runs if findings.headline in r.scores]
+        scores = headlines_of(row, findings)
         axes.plot([min(scores), max(scores)], [place] * 2, color=mark.colour, linewidth=1.2)
         axes.plot(scores, [place] * len(scores), mark.marker, color=mark.colour, **_RING)
         axes.plot([middle], [place], mark.marker, color=mark.colour, markersize=8)
@@ -102,7 +102,7 @@ def draw_latency(findings: Findings) -> Chart | None:
     most = max(latency for _, latency, _ in points)
     for row, latency, score in points:
         mark = MARKS[row.kind]
-        scores = [run.scores[findings.headline] for run in row.runs]
+        scores = headlines_of(row, findings)
         axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, alpha=0.3)
         axes.plot([latency], [score], mark.marker, color=mark.colour, ms=8)
     axes.set_xlim(0, 1.75 * most)
