@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from limbeck.report.style import (
@@ -13,17 +12,7 @@ from limbeck.report.style import (
     is_replaceable,
     save,
 )
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance, as the Web Content Accessibility Guidelines define it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(first: str, second: str) -> float:
-    darker, lighter = sorted([luminance(first), luminance(second)])
-    return (lighter + 0.05) / (darker + 0.05)
+from tests.report.contrast import contrast
 
 
 def test_letters_can_be_read() -> None:

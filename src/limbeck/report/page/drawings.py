@@ -43,6 +43,7 @@ def _draw_contrast(axes: Axes, place: int, contrast: Contrast) -> None:
     colour = MARKS["distilled"].colour
     low, high = contrast.over_images
     axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.35)
+    axes.plot([low, high], [place, place], "|", color=colour, markersize=9, markeredgewidth=1.6)
     if contrast.over_seeds is not None:
         axes.plot(contrast.over_seeds, [place + 0.2] * 2, color=INK, linewidth=1.4, marker="|")
     seeds = list(contrast.by_seed.values())
@@ -103,7 +104,7 @@ def draw_latency(findings: Findings) -> Chart | None:
     for row, latency, score in points:
         mark = MARKS[row.kind]
         scores = headlines_of(row, findings)
-        axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, alpha=0.3)
+        axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, **_RING)
         axes.plot([latency], [score], mark.marker, color=mark.colour, ms=8)
     axes.set_xlim(0, 1.75 * most)
     axes.margins(y=0.1)
@@ -225,7 +226,10 @@ def draw_training(findings: Findings, shown: Shown) -> list[Chart]:
 
 
 def _over_time(scores: Mapping[str, Line], findings: Findings) -> Iterator[tuple[str, Line]]:
-    """The lines over minutes of training, as all steps of a run take about the same time."""
+    """The lines over minutes of training, of which each step has the mean time of its run.
+
+    The log of a run has no times, so that a resumed one is the same as one that was never ended.
+    """
     for row in findings.rows:
         if row.name in scores and row.runs[0].seconds and row.runs[0].steps:
             pace = row.runs[0].seconds / row.runs[0].steps / 60
