@@ -4,12 +4,14 @@ from matplotlib.image import imread
 
 from limbeck.report import matrix_grid
 
+NAMES = ("student", "teacher", "likeness")
+
 
 def test_values_are_colours_and_chosen_cells_have_a_dot(tmp_path):
     values = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
     chosen = torch.tensor([[1, 1]])
     out = tmp_path / "made" / "flow.png"
-    matrix_grid({"C4": (values, chosen)}, "student", "teacher", out, description="A flow.")
+    matrix_grid({"C4": (values, chosen)}, NAMES, out, description="A flow.")
     picture = torch.from_numpy(imread(out)[..., :3].copy())
     red, blue = picture[..., 0], picture[..., 2]
     # The colour bar has these colours at its ends, too, which are far smaller than the cells.
@@ -26,7 +28,7 @@ def test_any_number_of_matrices_of_any_size(tmp_path):
         f"$P{place}$": (torch.zeros(size), torch.zeros(1, 2, dtype=torch.int64))
         for place, size in enumerate(sizes)
     }
-    matrix_grid(matrices, "student", "teacher", tmp_path / "flow.svg")
+    matrix_grid(matrices, NAMES, tmp_path / "flow.svg")
     assert (tmp_path / "flow.svg").read_text().startswith("<?xml")
     with pytest.raises(ValueError, match="there is no matrix to draw"):
-        matrix_grid({}, "student", "teacher", tmp_path / "flow.svg")
+        matrix_grid({}, NAMES, tmp_path / "flow.svg")

@@ -56,10 +56,11 @@ def draw_method(
         kind = type(module.pair.methods[method]).__name__
         raise ValueError(f"--method {method}: {kind} has nothing that could be drawn.")
     numbers = list(_numbers(shown))
-    caption = " ".join([shown.caption, *(f"{line}." for line in numbers)])
+    caption = f"{shown.caption} In numbers: {'; '.join(numbers)}."
     if isinstance(shown, Matrices):
         matrices = {name: (m.values, m.chosen) for name, m in shown.matrices.items()}
-        matrix_grid(matrices, shown.rows, shown.columns, picture, SOFTWARE, caption)
+        axes = shown.rows, shown.columns, shown.values
+        matrix_grid(matrices, axes, picture, SOFTWARE, caption)
     else:
         _draw_over_images(shown, batch[:images], targets[:images], data, picture, caption)
     for line in numbers:
@@ -85,8 +86,8 @@ def _numbers(shown: Picture) -> Iterator[str]:
     if isinstance(shown, Matrices):
         for name, matrix in shown.matrices.items():
             rows, columns = matrix.chosen.T
-            chosen, mean = matrix.values[rows, columns].mean(), matrix.values.mean()
-            yield f"{name}: {chosen:.2f} in the mean of the dots, {mean:.2f} of all pairs"
+            chosen, every = matrix.values[rows, columns].mean(), matrix.values.mean()
+            yield f"{name}: {_short(chosen)} in the mean of the dots, {_short(every)} of all pairs"
         return
     for name, of_images in shown.columns.items():
         count = len(of_images)
@@ -97,3 +98,8 @@ def _numbers(shown: Picture) -> Iterator[str]:
         else:
             boxes = sum(len(each["boxes"]) for each in of_images if not isinstance(each, Tensor))
             yield f"{name}: {boxes / count:.1f} an image, mean of {count} images"
+
+
+def _short(value: Tensor) -> str:
+    """A number with two decimals, without a sign where these are 0."""
+    return f"{round(value.item(), 2) + 0.0:.2f}"

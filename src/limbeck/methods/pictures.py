@@ -44,12 +44,14 @@ class Matrices:
         caption: What is seen, in sentences.
         rows: What a row is.
         columns: What a column is.
+        values: What a value is.
         matrices: The matrices by their titles.
     """
 
     caption: str
     rows: str
     columns: str
+    values: str
     matrices: Mapping[str, Matrix]
 
 

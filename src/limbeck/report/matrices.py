@@ -17,8 +17,7 @@ _COLOURS = LinearSegmentedColormap.from_list("signed", [COLOURS[1], "#FFFFFF", C
 
 def matrix_grid(
     matrices: Mapping[str, tuple[Tensor, Tensor]],
-    rows: str,
-    columns: str,
+    names: tuple[str, str, str],
     out: Path,
     software: str | None = None,
     description: str | None = None,
@@ -28,8 +27,7 @@ def matrix_grid(
     Args:
         matrices: By the title of each matrix, its values from -1 (orange) to 1 (blue), (R, C), and
             the row and the column of each chosen cell, (N, 2).
-        rows: What a row is.
-        columns: What a column is.
+        names: What a row, a column and a value is.
         out: The picture to write. Its suffix decides the format.
         software: The program that a PNG says it is from. None: matplotlib.
         description: What a PNG says about what is seen. None: nothing.
@@ -53,12 +51,13 @@ def matrix_grid(
         )
         y, x = chosen.cpu().T.tolist()
         cell = 72 * SIDE * 0.8 / max(height, width)  # in points
-        axis.scatter(x, y, s=min(20.0, max(1.2, 0.5 * cell)) ** 2, color=INK, linewidths=0)
+        axis.scatter(x, y, s=min(20.0, max(1.6, 0.6 * cell)) ** 2, color=INK, linewidths=0)
         axis.set_title(as_drawn(title), fontsize=11, color=INK)
-        axis.set(xlabel=as_drawn(columns), ylabel=as_drawn(rows))
+        axis.set(xlabel=as_drawn(names[1]), ylabel=as_drawn(names[0]))
         axis.tick_params(length=0, labelsize=8)
         axis.locator_params(integer=True, nbins=6)
     bar = figure.colorbar(image, ax=axes.tolist(), shrink=0.8, aspect=30)
     bar.outline.set_visible(False)
+    bar.set_label(as_drawn(names[2]))
     bar.ax.tick_params(length=0, labelsize=8)
     save(figure, out, software=software, description=description)

@@ -261,6 +261,7 @@ class MGD(Method):
             f"{self.found_on:,} images.",
             "student channel",
             "teacher channel",
+            "cosine similarity",
             flows,
         )
 

@@ -42,7 +42,7 @@ def draw_differences(findings: Findings) -> Chart | None:
 def _draw_contrast(axes: Axes, place: int, contrast: Contrast) -> None:
     colour = MARKS["distilled"].colour
     low, high = contrast.over_images
-    axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.35)
+    axes.plot([low, high], [place, place], color=colour, lw=6, alpha=0.35, solid_capstyle="butt")
     axes.plot([low, high], [place, place], "|", color=colour, markersize=9, markeredgewidth=1.6)
     if contrast.over_seeds is not None:
         axes.plot(contrast.over_seeds, [place + 0.2] * 2, color=INK, linewidth=1.4, marker="|")
