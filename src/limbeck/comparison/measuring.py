@@ -213,17 +213,16 @@ def _undefined(runs: Finished, scores: Scores) -> Iterator[str]:
     """Say of which runs the headline is not defined, and why."""
     teacher = [runs.teacher] if runs.teacher is not None else []
     jobs = [*teacher, *(job for of_row in runs.jobs.values() for job in of_row)]
-    missing = [job.title for job in jobs if job not in scores.defined(jobs)]
+    missing = [job for job in jobs if not math.isfinite(scores.of(job)[scores.headline])]
     if missing:
-        none = ", ".join(
-            name
-            for name, score in scores.of(next(j for j in jobs if j.title == missing[0])).items()
-            if not math.isfinite(score) and name != scores.headline
-        )
+        first = scores.of(missing[0])
+        parts = [name for name, score in first.items() if not math.isfinite(score)]
+        parts.remove(scores.headline)
         yield (
-            f"The {scores.headline} of {', '.join(missing)} is not defined on these images, since "
-            f"{none or 'it'} is not: so it is with VOC's by area where a model finds a class of "
-            "which there is no object. They are left out of means, differences and verdicts."
+            f"The {scores.headline} of {', '.join(job.title for job in missing)} is not defined on "
+            f"these images, since {', '.join(parts) or 'it'} is not: so it is with VOC's by area "
+            "where a model finds a class of which there is no object. They are left out of means, "
+            "differences and verdicts."
         )
 
 
