@@ -92,6 +92,7 @@ retinanets = partial(
 
 CASES: dict[type[Method], Case] = {
     methods.KD: classifiers(methods.KD),
+    methods.DKD: classifiers(methods.DKD),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,

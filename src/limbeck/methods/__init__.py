@@ -4,6 +4,7 @@ Every method exported here joins the tests that all of them must pass.
 """
 
 from limbeck.methods.base import Calibration, Method, Side, Step
+from limbeck.methods.dkd import DKD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
@@ -11,6 +12,7 @@ from limbeck.methods.kd import KD
 from limbeck.methods.mgd import MGD
 
 __all__ = [
+    "DKD",
     "HEAD",
     "KD",
     "MGD",
