@@ -6,7 +6,7 @@ from limbeck.methods.logits import standardised
 from tests import small_models
 from tests.methods.modern import case_of
 
-METHODS = [methods.KD, methods.DKD]
+METHODS = [methods.DIST, methods.DKD, methods.KD]
 
 
 @pytest.mark.parametrize("method", METHODS)

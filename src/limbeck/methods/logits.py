@@ -7,7 +7,7 @@ from limbeck.losses import logits_of
 from limbeck.methods.base import Method, Side, Step, class_difference
 from limbeck.ranges import POSITIVE, refuse_outside
 
-_ROUNDING = 1e-6  # what is no more than this share of the values themselves is no variation
+ROUNDING = 1e-6  # what is no more than this share of the values themselves is no variation
 
 
 class LogitMethod(Method):
@@ -101,6 +101,6 @@ def standardised(logits: Tensor) -> Tensor:
     """
     logits = logits.float()
     deviation, mean = torch.std_mean(logits, dim=1, keepdim=True)  # (B, 1)
-    constant = deviation <= _ROUNDING * logits.abs().amax(dim=1, keepdim=True)
+    constant = deviation <= ROUNDING * logits.abs().amax(dim=1, keepdim=True)
     scale = deviation.masked_fill(constant, 1.0) + 1e-7
     return ((logits - mean) / scale).masked_fill(constant, 0.0)
