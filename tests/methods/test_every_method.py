@@ -91,12 +91,26 @@ retinanets = partial(
 )
 
 CASES: dict[type[Method], Case] = {
+    methods.AT: classifiers(methods.AT),
     methods.KD: classifiers(methods.KD),
+    # P7 is one position at 128 px, where there is nothing to compare.
+    methods.CWD: retinanets(lambda: methods.CWD(["P3", "P4", "P5", "P6"])),
+    methods.DIST: classifiers(
+        methods.DIST,
+        # Its correlations over images are of a process: equal only where the images are.
+        equal_halves=True,
+    ),
     methods.DKD: classifiers(methods.DKD),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,
         # Its normaliser counts the positions of a process: equal only where the images are.
+        equal_halves=True,
+    ),
+    methods.PKD: classifiers(
+        lambda: methods.PKD(["C2"], adapter="conv"),
+        # Its loss is (n - 1) / n times what it would be of infinitely many values: n is 2048 here.
+        batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
         equal_halves=True,
     ),
     methods.MGD: classifiers(
