@@ -62,7 +62,7 @@ def test_teachers_and_students_that_are_sure_have_finite_gradients(gap):
 
 
 def test_together_they_are_the_divergence_of_kd():
-    """Section 3.1: KD = TCKD + (1 - p_y) NCKD, for each image."""
+    """KD = TCKD + (1 - p_y) NCKD, for each image."""
     student, teacher = torch.randn(1, 7) * 3, torch.randn(1, 7) * 3
     tckd, nckd = decoupled(student, teacher, torch.tensor([4]), 2.0)
     rest = 1 - (teacher / 2.0).softmax(1)[0, 4]

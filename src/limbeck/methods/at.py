@@ -1,7 +1,7 @@
 """Attention transfer.
 
-Zagoruyko, Komodakis: Paying More Attention to Attention. ICLR 2017, arXiv:1612.03928, section 3.1,
-activation-based. Where a map X (B, C, H, W) is active says what its network looks at. With
+Zagoruyko, Komodakis: Paying More Attention to Attention. ICLR 2017, arXiv:1612.03928, the
+activation-based form. Where a map X (B, C, H, W) is active says what its network looks at. With
 N = H * W,
 
     Q(X) = (mean over channels of X^2), flattened to N, divided by its norm

@@ -2,8 +2,7 @@
 
 Shu, Liu, Gao, Yan, Shen: Channel-wise Knowledge Distillation for Dense Prediction. ICCV 2021,
 arXiv:2011.13256. Each channel of a map says where something is. The softmax over its N = H * W
-positions makes a distribution of that, and the student learns the teacher's (equations 3 and 4):
-with a temperature tau, the teacher's map T and the student's S, brought to the C_T channels of T by
+positions makes a distribution of that, and the student learns the teacher's: with a temperature tau, the teacher's map T and the student's S, brought to the C_T channels of T by
 a 1x1 convolution where it has others,
 
     p[b, c, :] = softmax over positions of T[b, c, :] / tau,    q likewise of S
@@ -62,7 +61,7 @@ class CWD(MapMethod):
 
 
 def channel_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The mean over images and channels of tau^2 * KL(p || q), equation 4.
+    """The mean over images and channels of tau^2 * KL(p || q).
 
     Args:
         student: The student's map S, (B, C, H, W).

@@ -10,7 +10,7 @@ relations alone, by Pearson's correlation of student and teacher
 
 which a shift and a scale of either do not change. With a temperature T, the teacher's logits v, the
 student's z, p = softmax(v / T) and q = softmax(z / T), both (B, K), the loss is
-beta * inter + gamma * intra (equation 11), where
+beta * inter + gamma * intra, where
 
     inter = T^2 * (1 - mean over images of rho(q_b, p_b))         between the classes of an image
     intra = T^2 * (1 - mean over classes of rho(q_:k, p_:k))      between the images, for a class

@@ -2,7 +2,7 @@
 
 Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation. CVPR 2022, arXiv:2203.08679.
 
-The divergence of KD is the sum of two (section 3.1): how sure the teacher is of the true class, and
+The divergence of KD is the sum of two: how sure the teacher is of the true class, and
 how it divides the rest among the other classes. The second one's weight is the less the surer the
 teacher is; here it has a weight of its own. With temperature T, the teacher's logits v and the
 student's z, the label y, and
@@ -10,7 +10,7 @@ student's z, the label y, and
     p = softmax(v / T),    q = softmax(z / T)                              over all K classes
     p^ = softmax of v / T, q^ = softmax of z / T                           over those that are not y
 
-the loss (equation 7) is alpha * TCKD + beta * NCKD, where
+the loss is alpha * TCKD + beta * NCKD, where
 
     TCKD = T^2 * KL((p_y, 1 - p_y) || (q_y, 1 - q_y))                      the target class
     NCKD = T^2 * KL(p^ || q^)                                              the other classes
@@ -94,7 +94,7 @@ class DKD(LogitMethod):
 def decoupled(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """TCKD and NCKD, section 3.1.
+    """TCKD and NCKD.
 
     Args:
         student: The student's logits z, (B, K), K above 1.

@@ -85,7 +85,7 @@ def standardised(logits: Tensor) -> Tensor:
     """Logits with a mean of 0 and a standard deviation of 1 in each image.
 
     Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation. CVPR 2024,
-    arXiv:2403.01427, algorithm 1:
+    arXiv:2403.01427:
 
         Z(x) = (x - mean x) / (std x + 1e-7)
 

@@ -3,7 +3,7 @@
 Cao, Zhang, Gao, Cheng, Cheng, Zhang: PKD: General Distillation Framework for Object Detectors via
 Pearson Correlation Coefficient. NeurIPS 2022, arXiv:2207.02039. Maps of two kinds of detectors
 differ in size, and a few channels and levels of the teacher are much larger than all others. So
-each channel c is standardised over the batch and all positions, n = B * H * W values (equation 3):
+each channel c is standardised over the batch and all positions, n = B * H * W values:
 
     z(X) = (X - mean_c) / (std_c + 1e-6),    std unbiased
     L    = 1/2 * mean over all elements of (z(S) - z(T))^2  =  (n - 1) / n * (1 - r)
@@ -96,7 +96,7 @@ class PKD(MapMethod):
 
 
 def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the mean squared difference of standardised maps, equation 3.
+    """Half the mean squared difference of standardised maps.
 
     Args:
         student: The student's map S, (B, C, H, W), in float32.
