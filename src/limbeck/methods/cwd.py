@@ -2,8 +2,9 @@
 
 Shu, Liu, Gao, Yan, Shen: Channel-wise Knowledge Distillation for Dense Prediction. ICCV 2021,
 arXiv:2011.13256. Each channel of a map says where something is. The softmax over its N = H * W
-positions makes a distribution of that, and the student learns the teacher's: with a temperature tau, the teacher's map T and the student's S, brought to the C_T channels of T by
-a 1x1 convolution where it has others,
+positions makes a distribution of that, and the student learns the teacher's. With a temperature
+tau, the teacher's map T and the student's S, brought to the C_T channels of T by a 1x1 convolution
+where it has others,
 
     p[b, c, :] = softmax over positions of T[b, c, :] / tau,    q likewise of S
     L          = tau^2 / (B * C_T) * sum over b, c of KL(p[b, c, :] || q[b, c, :])
