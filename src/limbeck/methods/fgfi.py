@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
@@ -199,7 +198,7 @@ class FineGrainedImitation(Method):
                 "or say how the teacher's map is brought to the student's size: resize=area or "
                 "bilinear."
             )
-        return F.interpolate(teacher, student.shape[2:], mode=self.resize)
+        return adapters.resized(teacher, student.shape[2:], self.resize)
 
 
 def imitation_masks(
