@@ -127,7 +127,7 @@ class _Device(TorchDispatchMode):
         target = kwargs.get("device")
         to_away = from_away if target is None else torch.device(target) == AWAY
         if from_away or to_away:
-            for kind in _kinds(func, args, tensors, from_away, to_away):
+            for kind in _kinds(func, args, kwargs, tensors, from_away, to_away):
                 self.counts.of[Asked(kind, func._schema.name, _owner())] += 1
         if target is not None:
             kwargs["device"] = HOST
@@ -144,7 +144,7 @@ class _Device(TorchDispatchMode):
 
 
 def _kinds(
-    func: Any, args: Any, tensors: list[Tensor], from_away: bool, to_away: bool
+    func: Any, args: Any, kwargs: Any, tensors: list[Tensor], from_away: bool, to_away: bool
 ) -> Iterator[str]:
     """What the host waits for in an operation, and whether it starts one on the device."""
     name = func._schema.name
@@ -153,27 +153,32 @@ def _kinds(
     if name in ("aten::_to_copy", "aten::copy_") and from_away != to_away:
         yield COPY if to_away else WAIT
         return
-    if name in _READING or (name == "aten::repeat_interleave" and not _states_size(func, args)):
+    if _waits(name, args, kwargs):
         yield WAIT
-    elif name in _MASKED and _by_mask(name, args):
-        yield WAIT
-    # A host tensor of several values in the middle of tensors of the device is moved there.
-    elif any(t.numel() > 1 for t in tensors if not isinstance(t, Away)):
+    # A host tensor of several values in the middle of tensors of the device is moved there, and so
+    # is the number that is put at some indices.
+    several = any(t.numel() > 1 for t in tensors if not isinstance(t, Away))
+    if several or ("index_put" in name and not isinstance(args[2], Away) and not _fills(args)):
         yield COPY
-    writes = not _is_view(func) and name not in _SILENT
-    if writes and name != "aten::_local_scalar_dense":
+    if not _is_view(func) and name not in _SILENT and name != "aten::_local_scalar_dense":
         yield LAUNCH
 
 
-def _states_size(func: Any, args: Any) -> bool:
-    return func._overloadname != "Tensor"
+def _waits(name: str, args: Any, kwargs: Any) -> bool:
+    if name == "aten::repeat_interleave":
+        return kwargs.get("output_size") is None
+    return name in _READING or (name in _MASKED and bool(_masks(args)) and not _fills(args))
 
 
-def _by_mask(name: str, args: Any) -> bool:
-    """Whether a boolean mask has to be turned into indices."""
-    masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-    filled = "put" in name and args[2].numel() == 1 and not isinstance(args[2], Away)
-    return bool(masks) and not filled
+def _masks(args: Any) -> list[Tensor]:
+    return [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+
+
+def _fills(args: Any) -> bool:
+    """Whether one number of the host is put where one mask is: such a mask needs no indices."""
+    value = args[2] if len(args) > 2 else None
+    on_host = isinstance(value, Tensor) and not isinstance(value, Away)
+    return on_host and value.numel() == 1 and len(args[1]) == len(_masks(args)) == 1
 
 
 def _is_view(func: Any) -> bool:
@@ -212,6 +217,8 @@ class _Lists(TorchFunctionMode):
             return args[0].cpu().tolist()
         if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], Away):
             args = (args[0], _index(args[1]), *args[2:])
+            if func is Tensor.__setitem__ and not isinstance(args[2], Tensor):
+                args = _with_number(*args)
         return func(*args, **kwargs)
 
 
@@ -225,3 +232,11 @@ def _index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(map(_index, index))
     return torch.tensor(index).to(AWAY) if isinstance(index, list) else index
+
+
+def _with_number(tensor: Tensor, index: Any, number: Any) -> tuple[Any, ...]:
+    """The arguments of an assignment by tensors: for a GPU, the number stays on the host."""
+    by_tensor = any(
+        isinstance(i, Tensor) for i in (index if isinstance(index, tuple) else (index,))
+    )
+    return tensor, index, torch.tensor(number, dtype=tensor.dtype) if by_tensor else number

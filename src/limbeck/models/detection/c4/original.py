@@ -90,14 +90,14 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
     def match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
         """Which object every anchor has to predict; those across the image's border are ignored."""
         truth = target["boxes"]
-        matched = torch.full((len(anchors),), IGNORED, device=anchors.device)
         within = (anchors[:, :2] >= 0) & (anchors[:, 2:] <= target[PADDED_SIZE].flip(0))
-        inside = torch.where(within.all(dim=1))[0]
-        if len(truth) and len(inside):
-            matched[inside] = self.proposal_matcher(iou(truth, anchors[inside]))
+        inside = within.all(dim=1)
+        if len(truth):
+            # An anchor outside is no box's best, and is ignored in the end.
+            matched = self.proposal_matcher(iou(truth, anchors).masked_fill(~inside, -1.0))
         else:
-            matched[inside] = NEGATIVE
-        return matched
+            matched = torch.full((len(anchors),), NEGATIVE, device=anchors.device)
+        return matched.masked_fill(~inside, IGNORED)
 
     def compute_loss(
         self,

@@ -1,6 +1,7 @@
 """Resizing and batching of images as detectron2 and mmdetection do it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -37,7 +38,68 @@ def refuse_vanishing(transform: GeneralizedRCNNTransform, arguments: tuple[Any, 
             )
 
 
-class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
+class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's transform, with its constants as buffers.
+
+    torchvision brings them to the device for every image, for which a GPU is waited for.
+
+    Args:
+        min_size: The shorter side of a resized image, in pixels.
+        max_size: The bound of its longer side, in pixels.
+        mean: The mean of each input channel, RGB in [0, 1].
+        std: The standard deviation of each input channel.
+        size_divisible: What the sides of a padded batch are multiples of, in pixels.
+        fixed_size: The (width, height) to which images are resized. None: their aspect is kept.
+
+    Attributes:
+        mean: The mean of each input channel, (3, 1, 1).
+        std: The standard deviation of each input channel, (3, 1, 1).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        min_size: int,
+        max_size: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size_divisible: int = 32,
+        fixed_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(
+            min_size,
+            max_size,
+            list(mean),
+            list(std),
+            size_divisible,
+            fixed_size,
+            _skip_resize=True,  # in training mode
+        )
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    @classmethod
+    def of(cls, stock: GeneralizedRCNNTransform) -> "Transform":
+        """This transform with the sizes, the means and the deviations of torchvision's own."""
+        return Transform(
+            stock.min_size[0],
+            stock.max_size,
+            stock.image_mean,
+            stock.image_std,
+            stock.size_divisible,
+            stock.fixed_size,
+        )
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Normalise an image (3, H, W) by the mean and the deviation of each channel."""
+        if not image.is_floating_point():
+            raise TypeError(f"images are {image.dtype}: expected float in [0, 1]. Divide by 255.")
+        return (image - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+
+
+class ReferenceTransform(Transform):
     """torchvision's transform with sizes rounded to the nearest pixel.
 
     Images are resized in evaluation mode alone. Both libraries resize 8-bit images before they
@@ -55,7 +117,7 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
     def __init__(
         self, preset: Preset, min_size: int, max_size: float, mean: list[float], std: list[float]
     ) -> None:
-        super().__init__(min_size, max_size, mean, std, _skip_resize=True)
+        super().__init__(min_size, max_size, mean, std)
         self.preset = preset
 
     @classmethod
@@ -102,7 +164,12 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
         """
         batch, targets = super().forward(images, targets)
         if targets is not None and self.preset.ignore_padding:
-            for target, size in zip(targets, batch.image_sizes, strict=True):
-                padded = [math.ceil(s / self.size_divisible) * self.size_divisible for s in size]
-                target[PADDED_SIZE] = torch.tensor(padded, device=batch.tensors.device)
+            sizes = [[self._padded(side) for side in size] for size in batch.image_sizes]
+            # One copy for the batch: each of them makes the host wait for the device.
+            padded = torch.tensor(sizes, device=batch.tensors.device)
+            for target, size in zip(targets, padded, strict=True):
+                target[PADDED_SIZE] = size
         return batch, targets
+
+    def _padded(self, side: int) -> int:
+        return math.ceil(side / self.size_divisible) * self.size_divisible
