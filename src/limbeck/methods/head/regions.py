@@ -133,8 +133,8 @@ def samples_of(
     sides = [side for match in matched for side in (match >= 0, match < 0)]
     candidates = indices_of_rows(pad_sequence(sides, batch_first=True))
     return [
-        _drawn(*pair, match, *candidates[2 * i : 2 * i + 2], count)
-        for i, (pair, match) in enumerate(zip(pairs, matched, strict=True))
+        _drawn(found, target, matched[i], candidates[2 * i], candidates[2 * i + 1], count)
+        for i, (found, target) in enumerate(pairs)
     ]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torchvision.models import detection
@@ -140,7 +140,15 @@ class Detector(LimbeckModel):
 
 
 class TwoStageDetector(Detector, detection.FasterRCNN):  # type: ignore[misc]  # untyped
-    """torchvision's ``FasterRCNN``, which looks at the targets of a batch at once in training."""
+    """torchvision's ``FasterRCNN``, which looks at the targets of a batch at once in training.
+
+    Attributes:
+        rpn: The region proposal network.
+        roi_heads: What samples, scores and suppresses regions.
+    """
+
+    rpn: nn.Module
+    roi_heads: nn.Module
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Losses by their names in training mode, otherwise the detections of each image.
@@ -160,7 +168,7 @@ class TwoStageDetector(Detector, detection.FasterRCNN):  # type: ignore[misc]  #
             return super().forward(images, targets)
         targets = self.refuse_bad_batch(images, targets)
         batch, targets = self.transform(images, targets)
-        maps: Any = self.backbone(batch.tensors)  # type: ignore[operator]  # a module
+        maps: Any = cast(nn.Module, self.backbone)(batch.tensors)
         if isinstance(maps, Tensor):
             maps = {"0": maps}
         proposals, losses = self.rpn(batch, maps, targets)

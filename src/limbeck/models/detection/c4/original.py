@@ -94,7 +94,8 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
         inside = within.all(dim=1)
         if len(truth):
             # An anchor outside is no box's best, and is ignored in the end.
-            matched = self.proposal_matcher(iou(truth, anchors).masked_fill(~inside, -1.0))
+            overlaps = iou(truth, anchors).masked_fill(~inside, -1.0)
+            matched: Tensor = self.proposal_matcher(overlaps)
         else:
             matched = torch.full((len(anchors),), NEGATIVE, device=anchors.device)
         return matched.masked_fill(~inside, IGNORED)

@@ -71,6 +71,6 @@ def box_coder(preset: Preset, weights: Weights) -> BoxCoder:
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The centres' x and y, the widths and the heights of boxes (N, 4), each (N, 1)."""
-    x1, y1, x2, y2 = boxes.split(1, dim=1)
+    x1, y1, x2, y2 = torch.split(boxes, 1, dim=1)
     width, height = x2 - x1, y2 - y1
     return x1 + 0.5 * width, y1 + 0.5 * height, width, height

@@ -24,7 +24,7 @@ def indices_of_rows(masks: Tensor) -> list[Tensor]:
     # nonzero would wait again, for the total; the k-th chosen element is where the count reaches k.
     places = torch.arange(1, sum(counts) + 1, device=masks.device)
     found = torch.searchsorted(masks.flatten().cumsum(0), places) % masks.shape[1]
-    return list(found.split(counts))
+    return list(torch.split(found, counts))
 
 
 def suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:

@@ -172,4 +172,5 @@ class ReferenceTransform(Transform):
         return batch, targets
 
     def _padded(self, side: int) -> int:
-        return math.ceil(side / self.size_divisible) * self.size_divisible
+        divisor: int = self.size_divisible
+        return math.ceil(side / divisor) * divisor

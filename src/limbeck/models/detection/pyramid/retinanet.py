@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -16,7 +16,7 @@ from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone,
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
-from limbeck.models.detection.parts.matcher import match_anchors, matcher
+from limbeck.models.detection.parts.matcher import Matcher, match_anchors, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
@@ -50,6 +50,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             :class:`limbeck.models.build.LimbeckModel`.
         backbone: The trunk and the feature pyramid over it.
         preset: The numerics of the library whose outputs and losses this detector gives.
+        head: What predicts the classes and the boxes of all anchors.
+        anchor_generator: What makes the anchors of the maps.
+        proposal_matcher: What gives anchors their ground truth.
         loss_normaliser: The running mean of positive anchors, with the preset ``detectron2`` alone.
         score_thresh: The score that a detection has to exceed.
         topk_candidates: The greatest number of detections of each level that enter NMS.
@@ -136,6 +139,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
     }
     backbone: Backbone
     preset: RetinaNetPreset
+    head: nn.Module
+    anchor_generator: nn.Module
+    proposal_matcher: Matcher
     loss_normaliser: Tensor  # with detectron2's preset alone
     score_thresh: float
     topk_candidates: int
