@@ -9,13 +9,17 @@ from the host's ordinary memory waits in the same way. The step is the second on
 forward and backward: constants that are made once are there. Whose operation it is goes by the
 Python function that asked for it, where torch, ``torchvision.ops`` and torchvision's box coder and
 matcher are looked through.
+
+Imitation's masks are counted at 800 x 1344 pixels, too, on the 268,569 anchors of a Faster R-CNN's
+pyramid, as for a device whose memory is not known.
 """
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +27,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
 from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
+from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     SSD,
     BasicBlocks,
@@ -49,6 +55,10 @@ FASTER: dict[str, Any] = {"fpn_channels": 32, "box_head_channels": 16}
 TABLE = """\
 | student | method | waits | copies | of both, limbeck's own | beyond the plain step | launches |
 |---|---|---|---|---|---|---|"""
+
+MASKS = """\
+| imitation masks of 16 images, 800 x 1344 | waits | copies | launches |
+|---|---|---|---|"""
 
 Build = Callable[[], nn.Module]
 
@@ -156,7 +166,7 @@ def step(pair: Distillation) -> tuple[Counts, float]:
     with counted() as counts:
         pair = pair.to(AWAY)
         images, targets = moved(images), moved(targets)
-        pair(images, targets).total.backward()
+        pair(images, targets)  # after which constants are there
         counts.of.clear()
         total = pair(images, targets).total
         total.backward()
@@ -182,6 +192,33 @@ def line(name: str, method: str, counts: Counts, plain: int) -> str:
         counts.total(LAUNCH),
     ]
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def masks(boxes: int) -> Counts:
+    """What the imitation masks of a batch ask for, on the pyramid of a Faster R-CNN."""
+    extent, levels = (800, 1344), range(2, 7)
+    model = FasterRCNN(SMALL, CLASSES, **FASTER)
+    grids = [(math.ceil(extent[0] / 2**k), math.ceil(extent[1] / 2**k)) for k in levels]
+    maps = [torch.zeros(1, 1, *grid) for grid in grids]
+    images = ImageList(torch.zeros(1, 3, *extent), [extent])
+    (anchors,) = model.rpn.anchor_generator(images, maps)
+    corner = torch.rand(IMAGES, boxes, 2) * 600
+    truth = torch.cat([corner, corner + 16 + torch.rand(IMAGES, boxes, 2) * 300], dim=2)
+    counts_at_levels = [3 * height * width for height, width in grids]
+    with counted() as counts:
+        of_levels = list(torch.split(anchors.to(AWAY), counts_at_levels))
+        away = list(truth.to(AWAY).unbind())
+        counts.of.clear()
+        masks_of_images(of_levels, grids, away)
+        return Counts(counts.of.copy())
+
+
+def mask_lines() -> Iterator[str]:
+    """One line for each number of boxes in an image."""
+    for boxes in (7, 20, 60):
+        counts = masks(boxes)
+        cells = (f"{boxes} boxes each", *(counts.total(kind) for kind in (WAIT, COPY, LAUNCH)))
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -210,6 +247,10 @@ def main() -> None:
                 for asked, number in counts.of.most_common():
                     if asked.kind != LAUNCH:
                         print(f"    {number:4} {asked.kind} {asked.operator} of {asked.owner}")
+    if not options.rows:
+        found = [MASKS, *mask_lines()]
+        print("", *found, sep="\n")
+        text += ["", *found]
     if options.write:
         write("benchmarks/host_waits.py", "\n".join(text))
 
