@@ -25,6 +25,7 @@ from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, PADDED_SIZE
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, Detections, RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
+from limbeck.models.detection.parts.selection import both_sides
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.presets import FasterRCNNPreset
 
@@ -168,7 +169,7 @@ class FGFIRoIHeads(RoIHeads):
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """The indices of the regions to train on, for each image."""
-        return [_drawn(of_image) for of_image in labels]
+        return [_drawn(*sides) for sides in zip(*both_sides(labels), strict=True)]
 
     def postprocess_detections(
         self,
@@ -196,16 +197,15 @@ class FGFIRoIHeads(RoIHeads):
         return boxes[kept], scores[kept], label[kept]
 
 
-def _drawn(labels: Tensor) -> Tensor:
-    """The indices of 256 regions to train on, a quarter of them positive at most.
+def _drawn(positive: Tensor, negative: Tensor) -> Tensor:
+    """256 of the regions to train on, a quarter of them positive at most.
 
     Negatives are drawn with replacement. Where there are none, positives are drawn in that way;
     where there are neither, no region is drawn.
     """
-    positive, negative = torch.where(labels > 0)[0], torch.where(labels == 0)[0]
     if not len(negative):
         return _repeatedly(positive, _REGIONS)
-    shuffled = torch.randperm(len(positive), device=labels.device)
+    shuffled = torch.randperm(len(positive), device=positive.device)
     chosen = positive[shuffled[:_POSITIVES]]
     return torch.cat([chosen, _repeatedly(negative, _REGIONS - len(chosen))])
 

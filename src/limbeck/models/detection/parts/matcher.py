@@ -71,7 +71,7 @@ def matcher(preset: Preset, high: float, low: float, least: float) -> Matcher:
     return Matcher(high, low, allow_low_quality_matches=True)
 
 
-def match_anchors(matcher: Matcher, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
+def match_anchors(matcher: _utils.Matcher, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
     """Match every anchor of one image to an object, to the background, or to nothing.
 
     Args:

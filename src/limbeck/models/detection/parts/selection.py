@@ -6,6 +6,7 @@ until all is done that it asked for. Here a batch is asked once.
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import batched_nms, nms
 
 
@@ -50,6 +51,21 @@ def suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) 
     return kept
 
 
+def both_sides(labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The positives and the negatives of each image, by one wait for the device.
+
+    Args:
+        labels: The label of each element of each image, (N,): from 1 for an object, 0 for the
+            background, below 0 for neither.
+
+    Returns:
+        The indices of the positives of each image, ascending, and those of the negatives.
+    """
+    masks = [mask for each in labels for mask in (each >= 1, each == 0)]
+    rows = indices_of_rows(pad_sequence(masks, batch_first=True))
+    return rows[::2], rows[1::2]
+
+
 class BalancedSampler:
     """torchvision's ``BalancedPositiveNegativeSampler``, which gives indices in place of masks.
 
@@ -73,19 +89,12 @@ class BalancedSampler:
         Returns:
             The indices of the positives of each image, ascending, and those of the negatives.
         """
-        masks = _in_rows([mask for each in labels for mask in (each >= 1, each == 0)])
-        candidates = indices_of_rows(masks)
         positives, negatives = [], []
-        for positive, negative in zip(candidates[::2], candidates[1::2], strict=True):
+        for positive, negative in zip(*both_sides(labels), strict=True):
             wanted = min(len(positive), int(self.count * self.share))
             positives.append(_drawn(positive, wanted))
             negatives.append(_drawn(negative, min(len(negative), self.count - wanted)))
         return positives, negatives
-
-
-def _in_rows(masks: list[Tensor]) -> Tensor:
-    """Masks of several lengths as the rows of one."""
-    return torch.nn.utils.rnn.pad_sequence(masks, batch_first=True)
 
 
 def _drawn(candidates: Tensor, count: int) -> Tensor:
