@@ -13,8 +13,35 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import host_waits
 from counting import AWAY, COPY, LAUNCH, WAIT, counted
 
-# (waits, copies) of a step of 16 images.
-EXPECTED: dict[str, dict[str, tuple[int, int]]] = {}
+# (waits, copies) of a step of 16 images. One wait for each is the suppression of proposals, or a
+# loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD).
+DENSE = {"plain": (2, 0), "FitNet": (2, 0), "MGD": (2, 0), "imitation": (3, 0)}
+DENSE |= {"HEAD": (22, 0), "TF-HEAD": (40, 3)}
+STAGED = {
+    "plain": (22, 0),
+    "FitNet": (22, 0),
+    "MGD": (22, 0),
+    "imitation": (23, 0),
+    "HEAD": (23, 0),
+}
+C4 = {"plain": (22, 0), "FitNet": (22, 0), "imitation": (23, 0)}
+GRID = {"plain": (1, 0), "FitNet": (1, 0), "imitation": (2, 0)}
+EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
+    "Classifier": dict.fromkeys(("plain", "KD", "FitNet", "MGD"), (0, 0)),
+    "RetinaNet, torchvision": DENSE,
+    "RetinaNet, detectron2": DENSE,
+    # The padded sizes of the images are copied.
+    "RetinaNet, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in DENSE.items()},
+    "FasterRCNN, torchvision": STAGED,
+    "FasterRCNN, detectron2": STAGED,
+    "FasterRCNN, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in STAGED.items()},
+    "FasterRCNNC4, torchvision": C4,
+    "FasterRCNNC4, detectron2": C4,
+    "FasterRCNNC4, fgfi": {m: (waits, copies + 2) for m, (waits, copies) in C4.items()},
+    "SSD": {"plain": (21, 0), "FitNet": (21, 0), "MGD": (21, 0), "imitation": (22, 0)},
+    "ShuffleDet": GRID,
+    "YOLOv2": GRID,
+}
 
 
 def asked(what: Callable[[Tensor], object]) -> tuple[int, int, int]:
@@ -80,7 +107,14 @@ def test_a_counted_step_computes_the_step(name: str) -> None:
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
-QUICK = ("Classifier",)
+@pytest.mark.parametrize("boxes", [2, 7])
+def test_masks_of_a_batch_take_few_launches_and_no_wait(boxes: int) -> None:
+    counts = host_waits.masks(boxes)
+    assert counts.total(WAIT, COPY) == 0
+    assert counts.total(LAUNCH) == 60
+
+
+QUICK = ("Classifier", "YOLOv2")
 
 
 @pytest.mark.parametrize(
