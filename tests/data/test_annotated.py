@@ -6,10 +6,10 @@ import PIL.Image
 import pytest
 import torch
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
+from limbeck.data.table import AnnotatedImage, Objects
 
 BOXES = [[2.0, 3.0, 8.0, 9.0], [-4.0, 5.0, 6.0, 30.0], [1.0, 1.0, 1.5, 9.0], [0.0, 0.0, 9.0, 9.0]]
-FIELDS = ("boxes", "labels", "area", "iscrowd")
 
 
 def objects(crowds: tuple[int, ...] = (3,)) -> Objects:
@@ -58,7 +58,7 @@ def test_training_keeps_images_without_boxes_where_asked(
 ) -> None:
     path = tmp_path / "image.png"
     PIL.Image.new("RGB", (7, 20)).save(path)
-    none = Objects(*(getattr(objects(), name)[:0] for name in FIELDS))
+    none = objects().rows(slice(0))
     images = [AnnotatedImage(path, i, (20, 7), o) for i, o in enumerate([objects(), none])]
     data = AnnotatedImages(
         tuple("abcd"), images, source=tmp_path, training=True, keep_images_without_boxes=keep

@@ -8,8 +8,9 @@ import PIL.ImageOps
 import pytest
 import torch
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.orientation import Frame, is_unsettled
+from limbeck.data.table import AnnotatedImage, Objects
 
 ORIENTATIONS = range(1, 9)
 SUFFIXES = ("jpg", "png", "webp", "tif")

@@ -9,13 +9,12 @@ import torch
 
 from limbeck.data.annotated import (
     BOUND,
-    AnnotatedImage,
     AnnotatedImages,
-    Objects,
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
+from limbeck.data.table import AnnotatedImage, ImageTable, Objects
 from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ to be turned or mirrored. Viewers, browsers and most annotation tools show the p
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import PIL.Image
 
@@ -17,6 +17,11 @@ _TAG = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
 _REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some formats at the end
 _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
+_PNG, _PIXELS = b"\x89PNG", b"IDAT"
+_JPEG = b"\xff\xd8"
+_SCAN, _APP1 = b"\xda", b"\xe1"  # markers of a JPEG's segments: its pixels, and EXIF
+_SEGMENTS = {bytes([m]) for m in (*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xF0), 0xFE)}
+_MOST_SEGMENTS = 200  # before the pixels; a dozen is usual
 
 
 def is_sideways(image: PIL.Image.Image) -> bool:
@@ -68,8 +73,32 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
 def _may_have_exif(path: Path) -> bool:
     """Whether a file has a mark of EXIF near its beginning or end; most have none."""
     with path.open("rb") as file:
+        segments = _segments(file)
+        if segments is not None:
+            return _APP1 in segments
+        file.seek(0)
         start = file.read(_REACH)
         length = file.seek(0, 2)
         file.seek(max(len(start), length - _REACH))
-        found = (start + file.read(_REACH)).lower()
+        found = start + file.read(_REACH)
+    if found.startswith(_PNG) and _PIXELS in found:  # among which there is none
+        found = found[: found.find(_PIXELS)] + found[found.rfind(_PIXELS) :]
+    found = found.lower()
     return any(mark in found for mark in _MARKS)
+
+
+def _segments(file: BinaryIO) -> set[bytes] | None:
+    """The markers of the segments before a JPEG's pixels; None where it is no plain JPEG."""
+    if file.read(2) != _JPEG:
+        return None
+    found: set[bytes] = set()
+    for _ in range(_MOST_SEGMENTS):
+        head = file.read(4)
+        length = int.from_bytes(head[2:], "big")  # with its own two bytes
+        if head[:1] != b"\xff" or head[1:2] not in _SEGMENTS or length < 2:
+            return None
+        if head[1:2] == _SCAN:
+            return found
+        found.add(head[1:2])
+        file.seek(length - 2, 1)
+    return None

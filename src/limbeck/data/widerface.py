@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.files import without_companions
 from limbeck.data.matlab import Value, read_matlab
 from limbeck.data.orientation import Frame
+from limbeck.data.table import AnnotatedImage, ImageTable, Objects
 from limbeck.texts import read_text
 
 Rows = NDArray[np.int64]  # one for each face of an image
