@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from limbeck.data import VOC, Concatenated, Shapes
 from limbeck.data.annotated import AnnotatedImages
-from limbeck.data.table import AnnotatedImage, Objects
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes, shape_iou
+from limbeck.data.table import AnnotatedImage, Objects
 
 
 def plain_iou(first, second):

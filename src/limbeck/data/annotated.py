@@ -71,7 +71,7 @@ class AnnotatedImages(VisionDataset):
         refuse_bad_classes(classes, source)
         if not len(images):
             raise ValueError(f"{source} lists no image; expected at least one: add some")
-        table = images if isinstance(images, ImageTable) else ImageTable.of(images)
+        table = images if isinstance(images, ImageTable) else ImageTable.joined(images)
         _warn_of_boxes_outside(table, source, training)
         kept = table
         if training:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from limbeck.data.annotated import BOUND, AnnotatedImages
 from limbeck.data.files import without_companions
-from limbeck.data.json_lists import load_lists
+from limbeck.data.json_lists import Gather, load_lists
 from limbeck.data.orientation import Frame
 from limbeck.data.table import ImageTable, Objects, Texts
 
@@ -160,10 +161,8 @@ def _unusual_rows(entries: Sequence[Any]) -> _Rows:
     """The rows of any entries, NaN where one cannot be read."""
     ids, numbers = np.zeros((len(entries), 2), np.int64), np.full((len(entries), 6), np.nan)
     for number, entry in enumerate(entries):
-        try:
+        with suppress(ValueError):  # it is said when the images and the categories are known
             ids[number], numbers[number] = _row(entry, "")
-        except ValueError:  # it is said when the images and the categories are known
-            pass
     return _Rows(ids, numbers)
 
 
@@ -184,7 +183,7 @@ def _refuse(file: Path, number: int, category_ids: tuple[int, ...]) -> None:
 def _places(
     ids: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each wanted id stands among different ones, and whether it does, int64 and bool (M,)."""
+    """Where each wanted id stands among different ones, and whether it does; (M,) each."""
     if not len(ids):
         return np.zeros_like(wanted), np.zeros(len(wanted), np.bool_)
     order = np.argsort(ids)
@@ -225,7 +224,8 @@ def _load(file: Path) -> dict[str, Any]:
             f"annotations/instances_val2017.json. Give that{voc if file.is_dir() else ''}."
         )
     try:
-        content = load_lists(file, {"images": list, "annotations": _Rows.of, "categories": list})
+        gather: dict[str, Gather] = {"images": list, "annotations": _Rows.of, "categories": list}
+        content = load_lists(file, gather, unread="segmentation")
     except (ValueError, RecursionError) as error:  # no JSON, or not the encoding it claims
         raise ValueError(
             f"{file}: not a JSON file ({error}); expected UTF-8, and the whole of it: correct it, "
@@ -350,7 +350,8 @@ def _check_files(folder: Path, images: Sequence[_Image], file: Path) -> None:
         raise FileNotFoundError(
             f"{folder} is not a folder; expected the folder of the images of {file}. Give that."
         )
-    present = set(os.listdir(folder))  # one listing is far quicker than a look at every file
+    with os.scandir(folder) as entries:  # one listing is far quicker than a look at every file
+        present = {entry.name for entry in entries}
     named = (image.name for image in images)
     missing = [name for name in named if name not in present and not (folder / name).is_file()]
     if missing:

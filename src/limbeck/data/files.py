@@ -61,9 +61,10 @@ class LeftOut:
 
     def keeps(self, path: PurePath) -> bool:
         """Whether a path is no companion file; otherwise it is counted."""
-        if is_companion(path):
+        companion = is_companion(path)
+        if companion:
             self.companions.append(path)
-        return not is_companion(path)
+        return not companion
 
     def keeps_image(self, path: PurePath) -> bool:
         """Whether a path is an image and no companion file; otherwise it is counted."""

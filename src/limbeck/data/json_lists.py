@@ -1,13 +1,14 @@
 """JSON files of long lists, of which one entry at a time is in memory.
 
-COCO's annotations of 118,000 images have half a gigabyte, most of it outlines of objects, which
-take a multiple of that as Python objects.
+COCO's annotations of 118,000 images have half a gigabyte, most of it outlines of objects. As Python
+objects these take a multiple of that, and most of the time.
 """
 
 import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +18,23 @@ _PIECE = 2**20  # bytes that are read at once, or more where a value is longer
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 
+# A list of lists of numbers by the grammar of JSON. No quantifier gives back what it has taken, as
+# no other way to read such a text exists. An integer of more digits is left to Python's own limit.
+_S = r"[ \t\n\r]*+"
+_NUMBER = r"-?+(?!0[0-9])[0-9]{1,300}+(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
+_NUMBERS = rf"\[{_S}{_NUMBER}(?:{_S},{_S}{_NUMBER})*+{_S}\]"
+_LISTS = rf"\[{_S}{_NUMBERS}(?:{_S},{_S}{_NUMBERS})*+{_S}\]"
 
-def load_lists(path: Path, gather: Mapping[str, Gather]) -> Any:
+
+def load_lists(path: Path, gather: Mapping[str, Gather], unread: str | None = None) -> Any:
     """What ``json.loads`` gives for a file, with something else in the place of some lists.
 
     Args:
         path: The file.
         gather: What is made of a list that stands at a key of the outermost object, by the key: a
             function of an iterator over the list's entries. It is not called for other values.
+        unread: A key, in any object, whose values are not needed: lists of lists of numbers that
+            stand there are checked, and are None. Default (None): there is no such key.
 
     Returns:
         What the file holds.
@@ -34,8 +44,16 @@ def load_lists(path: Path, gather: Mapping[str, Gather]) -> Any:
         ValueError: It is no JSON, or not in the encoding that its first bytes claim.
         RecursionError: It has lists in lists, or objects in objects, beyond Python's limit.
     """
+    if unread is not None:
+        pattern = re.compile(rf'("{re.escape(unread)}"{_S}:{_S}){_LISTS}')
+        with suppress(ValueError):  # whose place in the whole text is to be said
+            return _load(path, gather, lambda piece: pattern.sub(r"\1null", piece))
+    return _load(path, gather, lambda piece: piece)
+
+
+def _load(path: Path, gather: Mapping[str, Gather], shorten: Callable[[str], str]) -> Any:
     with path.open("rb") as file:
-        text = _Text(file)
+        text = _Text(file, shorten)
         value = text.object(gather) if text.next() == "{" else text.only()
         if text.next():
             raise text.error("Extra data", text.at)
@@ -45,16 +63,20 @@ def load_lists(path: Path, gather: Mapping[str, Gather]) -> Any:
 class _Text:
     """A text of JSON, of which one piece after the other is in memory.
 
+    Args:
+        file: The file.
+        shorten: Leaves out of a piece what is not needed; what is not whole in it has to stay.
+
     Attributes:
         at: The place in the piece up to which it has been read.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, shorten: Callable[[str], str]) -> None:
+        self._file, self._shorten = file, shorten
         first = file.read(_PIECE)
         self._decoder = codecs.getincrementaldecoder(json.detect_encoding(first))("surrogatepass")
         self._bytes, self._whole = 0, False
-        self._piece, self.at = self._decoded(first), 0
+        self._piece, self.at = shorten(self._decoded(first)), 0
         self._characters, self._lines, self._column = 0, 0, 0  # of the pieces before
 
     def next(self) -> str:
@@ -159,7 +181,7 @@ class _Text:
             return False
         self._lines, self._column = self._lines_before(self.at)
         self._characters += self.at
-        self._piece, self.at = self._piece[self.at :] + further, 0
+        self._piece, self.at = self._shorten(self._piece[self.at :] + further), 0
         return True
 
     def _decoded(self, content: bytes) -> str:

@@ -5,7 +5,7 @@ to be turned or mirrored. Viewers, browsers and most annotation tools show the p
 """
 
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import PIL.Image
 
@@ -19,9 +19,9 @@ _REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some forma
 _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
 _PNG, _PIXELS = b"\x89PNG", b"IDAT"
 _JPEG = b"\xff\xd8"
-_SCAN, _APP1 = b"\xda", b"\xe1"  # markers of a JPEG's segments: its pixels, and EXIF
-_SEGMENTS = {bytes([m]) for m in (*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xF0), 0xFE)}
-_MOST_SEGMENTS = 200  # before the pixels; a dozen is usual
+_SCAN, _APP1 = 0xDA, 0xE1  # markers of a JPEG's segments: its pixels, and EXIF
+_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}  # those that have a length
+_HEAD = 1 << 14  # bytes, in which the pixels of most JPEGs begin
 
 
 def is_sideways(image: PIL.Image.Image) -> bool:
@@ -72,8 +72,8 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
 
 def _may_have_exif(path: Path) -> bool:
     """Whether a file has a mark of EXIF near its beginning or end; most have none."""
-    with path.open("rb") as file:
-        segments = _segments(file)
+    with path.open("rb", buffering=0) as file:
+        segments = _segments(file.read(_HEAD))
         if segments is not None:
             return _APP1 in segments
         file.seek(0)
@@ -87,18 +87,24 @@ def _may_have_exif(path: Path) -> bool:
     return any(mark in found for mark in _MARKS)
 
 
-def _segments(file: BinaryIO) -> set[bytes] | None:
-    """The markers of the segments before a JPEG's pixels; None where it is no plain JPEG."""
-    if file.read(2) != _JPEG:
-        return None
-    found: set[bytes] = set()
-    for _ in range(_MOST_SEGMENTS):
-        head = file.read(4)
-        length = int.from_bytes(head[2:], "big")  # with its own two bytes
-        if head[:1] != b"\xff" or head[1:2] not in _SEGMENTS or length < 2:
+def _segments(head: bytes) -> set[int] | None:
+    """The markers of the segments before a JPEG's pixels.
+
+    Args:
+        head: The beginning of a file.
+
+    Returns:
+        The markers. None: the file is no plain JPEG, or its pixels begin later.
+    """
+    found: set[int] = set()
+    at = len(_JPEG)
+    while head.startswith(_JPEG) and at + 4 <= len(head):
+        lead, marker, high, low = head[at : at + 4]
+        length = high << 8 | low  # with its own two bytes
+        if lead != 0xFF or marker not in _SEGMENTS or length < 2:
             return None
-        if head[1:2] == _SCAN:
+        if marker == _SCAN:
             return found
-        found.add(head[1:2])
-        file.seek(length - 2, 1)
+        found.add(marker)
+        at += 2 + length
     return None

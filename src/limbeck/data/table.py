@@ -200,26 +200,52 @@ class ImageTable:
     objects: Objects
 
     @classmethod
-    def of(cls, images: Sequence[AnnotatedImage]) -> "ImageTable":
-        """Put images together, each of which has the same attributes of its objects; N >= 1."""
+    def numbered(
+        cls,
+        folder: Path,
+        names: Iterable[str],
+        counts: Iterable[int],
+        objects: Objects,
+        sizes: Iterable[tuple[int, int] | None] | None = None,
+    ) -> "ImageTable":
+        """Make a table of images whose numbers count from 0.
+
+        Args:
+            folder: The folder that holds the image files.
+            names: The path of each image file within the folder.
+            counts: The number of objects of each image.
+            objects: The objects of all images, in their order.
+            sizes: The (height, width) in pixels that the annotation states of each image, or None.
+                Default (None): it states no size of any.
+
+        Returns:
+            The table.
+        """
+        ends = torch.tensor(list(counts), dtype=torch.int64).cumsum(0)
+        stated = torch.zeros(len(ends), 2, dtype=torch.int64)
+        if sizes is not None:
+            stated = torch.tensor([size or (0, 0) for size in sizes], dtype=torch.int64)
+        numbers = torch.arange(len(ends))
+        return cls(folder, Texts.of(names), numbers, stated.reshape(-1, 2), ends, objects)
+
+    @classmethod
+    def joined(cls, images: Sequence[AnnotatedImage]) -> "ImageTable":
+        """Make a table of one image or more, whose objects have the same attributes."""
         objects = [image.objects for image in images]
-        return cls(
+        columns = [(one.boxes, one.labels, one.area, one.iscrowd) for one in objects]
+        boxes, labels, area, iscrowd = map(torch.cat, zip(*columns, strict=True))
+        attributes = {
+            name: torch.cat([one.attributes[name] for one in objects])
+            for name in objects[0].attributes
+        }
+        table = cls.numbered(
             Path(),
-            Texts.of(str(image.path) for image in images),
-            torch.tensor([image.image_id for image in images]),
-            torch.tensor([image.size or (0, 0) for image in images]),
-            torch.tensor([len(one) for one in objects]).cumsum(0),
-            Objects(
-                torch.cat([one.boxes for one in objects]),
-                torch.cat([one.labels for one in objects]),
-                torch.cat([one.area for one in objects]),
-                torch.cat([one.iscrowd for one in objects]),
-                {
-                    name: torch.cat([one.attributes[name] for one in objects])
-                    for name in objects[0].attributes
-                },
-            ),
+            (str(image.path) for image in images),
+            map(len, objects),
+            Objects(boxes, labels, area, iscrowd, attributes),
+            (image.size for image in images),
         )
+        return replace(table, image_ids=torch.tensor([image.image_id for image in images]))
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -1,7 +1,7 @@
 """Detection datasets in the layout of PASCAL VOC: an XML file for each image, splits as lists."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from limbeck.data.annotated import (
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
-from limbeck.data.table import AnnotatedImage, ImageTable, Objects
+from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_bytes, read_text
 
 PASCAL = (
@@ -79,14 +79,18 @@ class VOC(AnnotatedImages):
             ]
             found = {name for one in [*annotations.values(), *rest] for name in one.names}
             classes = PASCAL if found <= set(PASCAL) else sorted(found)
-        files = _image_files(folder / "JPEGImages", names)
-        records = [
-            AnnotatedImage(files[name], image_id, annotation.size, annotation.objects(classes))
-            for image_id, (name, annotation) in enumerate(annotations.items())
-        ]
+        images = folder / "JPEGImages"
+        files = _image_files(images, names)
+        table = ImageTable.numbered(
+            images,
+            (files[name].name for name in annotations),
+            (len(one.names) for one in annotations.values()),
+            _objects(list(annotations.values()), classes),
+            (one.size for one in annotations.values()),
+        )
         super().__init__(
             classes,
-            records,
+            table,
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
@@ -104,24 +108,33 @@ class _Annotation:
     corners: list[tuple[float, ...]]
     difficult: list[bool]
 
-    def objects(self, classes: Sequence[str]) -> Objects:
-        """The objects, with boxes and labels as limbeck has them."""
-        unknown = sorted(set(self.names) - set(classes))
+    def labels(self, labels: Mapping[str, int]) -> list[int]:
+        """The label of each object, of the labels of all classes."""
+        unknown = sorted(set(self.names) - labels.keys())
         if unknown:
             raise ValueError(
                 f"{self.path} has an object of the class {unknown[0]!r}, which is not among the "
-                f"classes {list(classes)}. Expected every name to be one of them; add it, or leave "
+                f"classes {list(labels)}. Expected every name to be one of them; add it, or leave "
                 "classes out, and they are found."
             )
-        boxes = torch.tensor(self.corners, dtype=torch.float32).reshape(-1, 4)
-        boxes[:, :2] -= 1
-        return Objects(
-            boxes=boxes,
-            labels=torch.tensor([classes.index(n) + 1 for n in self.names], dtype=torch.int64),
-            area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
-            iscrowd=torch.zeros(len(boxes), dtype=torch.int64),
-            attributes={"difficult": torch.tensor(self.difficult, dtype=torch.bool)},
-        )
+        return [labels[name] for name in self.names]
+
+
+def _objects(annotations: Sequence[_Annotation], classes: Sequence[str]) -> Objects:
+    """The objects of all images, with boxes and labels as limbeck has them."""
+    numbers = {name: label for label, name in enumerate(classes, start=1)}
+    labels = [label for one in annotations for label in one.labels(numbers)]
+    corners = [box for one in annotations for box in one.corners]
+    boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+    boxes[:, :2] -= 1
+    difficult = [mark for one in annotations for mark in one.difficult]
+    return Objects(
+        boxes=boxes,
+        labels=torch.tensor(labels, dtype=torch.int64),
+        area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+        iscrowd=torch.zeros(len(boxes), dtype=torch.int64),
+        attributes={"difficult": torch.tensor(difficult, dtype=torch.bool)},
+    )
 
 
 def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
