@@ -68,9 +68,9 @@ class VOC(AnnotatedImages):
             refuse_bad_classes(classes, f"classes: {list(classes)}")
         folder = Path(root)
         file, names = _read_split(folder, split)
-        annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
+        source = folder / "Annotations"
+        annotations = {name: _parse(source / f"{name}.xml") for name in names}
         if classes is None:
-            source = folder / "Annotations"
             every = sorted(path.name for path in source.glob("*.xml"))
             rest = [
                 _parse(source / name)
@@ -185,7 +185,7 @@ def _parse(path: Path) -> _Annotation:
         root = ElementTree.fromstring(read_bytes(path))
         if root.tag != "annotation":
             raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
-        size = _number(root, "size/height", "0"), _number(root, "size/width", "0")
+        size = [_number(root.findtext(key) or "0", key) for key in ("size/height", "size/width")]
         objects = [
             _object(element, f"object {number}")
             for number, element in enumerate(root.findall("object"), 1)
@@ -207,23 +207,25 @@ def _object(element: ElementTree.Element, place: str) -> tuple[str, tuple[float,
     if not name:
         raise ValueError(f"{place} has no name")
     place = f"{place} ({name})"
-    box = tuple(_number(element, f"bndbox/{side}", place=place) for side in SIDES)
-    if not (box[0] <= box[2] and box[1] <= box[3]):
+    texts: dict[str, str] = {}
+    for box in element.findall("bndbox"):  # findtext("bndbox/xmin") would take most of the time
+        for side in box:
+            texts.setdefault(side.tag, side.text or "")
+    corners = tuple(_number(texts.get(side), f"bndbox/{side}", place) for side in SIDES)
+    if not (corners[0] <= corners[2] and corners[1] <= corners[3]):
         raise ValueError(
-            f"{place} has {dict(zip(SIDES, box, strict=True))}, expected xmin <= xmax and "
+            f"{place} has {dict(zip(SIDES, corners, strict=True))}, expected xmin <= xmax and "
             "ymin <= ymax"
         )
-    return name, box, _number(element, "difficult", "0", place) > 0
+    difficult = _number(element.findtext("difficult") or "0", "difficult", place)
+    return name, corners, difficult > 0
 
 
-def _number(
-    element: ElementTree.Element, key: str, default: str | None = None, place: str = "it"
-) -> float:
-    text = element.findtext(key, default)
+def _number(text: str | None, key: str, place: str = "it") -> float:
     if text is None:
         raise ValueError(f"{place} has no {key}")
     try:
-        value = float(text or default or "")
+        value = float(text)
     except ValueError:
         value = float("nan")
     if not -BOUND < value < BOUND:
