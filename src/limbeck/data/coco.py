@@ -9,7 +9,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path, PurePath
 from reprlib import repr as shortened
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ def _unusual_rows(entries: Sequence[Any]) -> _Rows:
     return _Rows(ids, numbers)
 
 
-def _refuse(file: Path, number: int, category_ids: tuple[int, ...]) -> None:
+def _refuse(file: Path, number: int, category_ids: tuple[int, ...]) -> NoReturn:
     """Read the file once more, up to an annotation, and say what is wrong with it."""
 
     def one(entries: Iterator[Any]) -> Any:
