@@ -71,30 +71,37 @@ class COCO(AnnotatedImages):
         keep_images_without_boxes: bool = False,
         boxes_of: Frame | None = None,
     ) -> None:
-        folder, file = Path(images), Path(annotations)
-        content = _load(file)
-        try:
-            names = {id_: _name(entry, id_) for id_, entry in _by_id(content, "categories").items()}
-            self.category_ids = tuple(sorted(names))
-            listed = [_image(id_, one) for id_, one in _by_id(content, "images").items()]
-            rows: _Rows = content["annotations"]
-            labels, known = _places(np.array(self.category_ids, np.int64), rows.ids[:, 1])
-            wrong = ~(known & rows.sound())
-            if wrong.any():
-                _refuse(file, int(wrong.argmax()), self.category_ids)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}. {FORMAT}") from error
-        _warn_of_leftovers(rows.ids[:, 0], listed, file)
-        kept = without_companions(listed, file, lambda image: _within(image.name, folder))
-        _check_files(folder, kept, file)
+        file = Path(annotations)
+        names, table = _read(Path(images), file)
+        self.category_ids = tuple(names)
         super().__init__(
-            [names[i] for i in self.category_ids],
-            _table(folder, kept, rows, labels + 1),
+            list(names.values()),
+            table,
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
             boxes_of=boxes_of,
         )
+
+
+def _read(folder: Path, file: Path) -> tuple[dict[int, str], ImageTable]:
+    """The names of the categories by their ids, which are in order, and the images."""
+    content = _load(file)
+    try:
+        names = {id_: _name(entry, id_) for id_, entry in _by_id(content, "categories").items()}
+        names = dict(sorted(names.items()))
+        listed = [_image(id_, entry) for id_, entry in _by_id(content, "images").items()]
+        rows: _Rows = content["annotations"]
+        labels, known = _places(np.array(list(names), np.int64), rows.ids[:, 1])
+        wrong = ~(known & rows.sound())
+        if wrong.any():
+            _refuse(file, int(wrong.argmax()), tuple(names))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}. {FORMAT}") from error
+    _warn_of_leftovers(rows.ids[:, 0], listed, file)
+    kept = without_companions(listed, file, lambda image: _within(image.name, folder))
+    _check_files(folder, kept, file)
+    return names, _table(folder, kept, rows, labels + 1)
 
 
 class _Image(NamedTuple):
@@ -241,10 +248,10 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _by_id(content: Mapping[str, Any], what: str) -> dict[int, Mapping[str, Any]]:
-    """The entries of ``images`` or ``categories`` by their ids."""
+def _by_id(content: dict[str, Any], what: str) -> dict[int, Mapping[str, Any]]:
+    """Take the entries of ``images`` or ``categories`` out of the file's content, by their ids."""
     found: dict[int, Mapping[str, Any]] = {}
-    for number, entry in enumerate(content[what]):
+    for number, entry in enumerate(content.pop(what)):
         place = f"{what}[{number}]"
         id_ = _required(entry, "id", place)
         if not _is_id(id_):

@@ -154,7 +154,8 @@ class _Text:
                 if isinstance(error, json.JSONDecodeError):
                     raise self.error(error.msg, error.pos) from None
                 raise
-            end = _behind_space(self._piece, end)
+            if self._piece[end : end + 1] not in (*ends,):
+                end = _behind_space(self._piece, end)
             if self._piece[end : end + 1] in (*ends,):
                 self.at = end
                 return found
