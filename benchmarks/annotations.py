@@ -351,7 +351,7 @@ def main() -> None:
     from measuring import write as write_table
 
     readers = {"limbeck": ""} | ({"limbeck before": options.beside} if options.beside else {})
-    text = [f"{options.rounds} rounds, {conditions()}; medians.", "", HEAD]
+    text = [f"Medians of {options.rounds} rounds, {conditions()}.", "", HEAD]
     print("\n".join(text), flush=True)
     for kind in KINDS:
         if kind.name not in options.only:
