@@ -86,7 +86,8 @@ class Objects:
             The boxes, (N, 4).
         """
         sizes = torch.as_tensor(size)
-        clipped = self.boxes.clamp(min=0).minimum(sizes.flip(-1).tile(2))
+        limits = sizes.to(self.boxes.dtype).flip(-1).tile(2)
+        clipped = self.boxes.clamp(min=0).minimum(limits)
         return torch.where(sizes[..., :1] > 0, clipped, self.boxes)
 
     def clipped(self, size: tuple[int, int] | Tensor | None) -> "Objects":
