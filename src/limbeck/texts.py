@@ -13,6 +13,7 @@ import yaml
 MOST_YAML = 2**20  # bytes
 MOST_TEXT = 2**26  # bytes of other text files, such as lists and annotations
 MOST_ROWS = 2**30  # bytes of rows that a long run has logged, and of many images' predictions
+_USUAL_TEXT = 2**16  # bytes of most files
 _MOST_VALUES = 20_000  # with those that aliases and merges repeat; a recipe has hundreds
 _MOST_LEVELS = 100  # a recipe has ten; PyYAML and jsonargparse go down them recursively
 _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their square
@@ -35,7 +36,9 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
         ValueError: It has more bytes.
     """
     with Path(path).open("rb") as file:
-        content = file.read(most + 1)
+        content = file.read(min(_USUAL_TEXT, most + 1))
+        if len(content) == _USUAL_TEXT:  # Python takes memory for all that it is asked to read
+            content += file.read(most + 1 - _USUAL_TEXT)
     if len(content) > most:
         raise ValueError(
             f"{path} has more than {most:,} bytes, which no such file needs. Is it another file?"

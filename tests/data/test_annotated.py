@@ -1,15 +1,19 @@
 """What the datasets of image files with boxes share, without a layout of files."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import PIL.Image
 import pytest
 import torch
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data import annotated
+from limbeck.data.annotated import AnnotatedImages
+from limbeck.data.base import BadSampleError, open_image
+from limbeck.data.table import AnnotatedImage, Objects
+from limbeck.training.data import DataModule
 
 BOXES = [[2.0, 3.0, 8.0, 9.0], [-4.0, 5.0, 6.0, 30.0], [1.0, 1.0, 1.5, 9.0], [0.0, 0.0, 9.0, 9.0]]
-FIELDS = ("boxes", "labels", "area", "iscrowd")
 
 
 def objects(crowds: tuple[int, ...] = (3,)) -> Objects:
@@ -58,7 +62,7 @@ def test_training_keeps_images_without_boxes_where_asked(
 ) -> None:
     path = tmp_path / "image.png"
     PIL.Image.new("RGB", (7, 20)).save(path)
-    none = Objects(*(getattr(objects(), name)[:0] for name in FIELDS))
+    none = objects().rows(slice(0))
     images = [AnnotatedImage(path, i, (20, 7), o) for i, o in enumerate([objects(), none])]
     data = AnnotatedImages(
         tuple("abcd"), images, source=tmp_path, training=True, keep_images_without_boxes=keep
@@ -67,3 +71,46 @@ def test_training_keeps_images_without_boxes_where_asked(
     image, target = data[0]
     assert image.shape == (3, 20, 7)
     assert target["labels"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_files_are_looked_into_once_a_run(
+    stated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.jpg"
+    PIL.Image.new("RGB", (7, 20)).save(path)
+    looks: list[Path] = []
+    monkeypatch.setattr(annotated, "open_image", lambda file: opened(looks, file))
+    images = [AnnotatedImage(path, i, (20, 7) if stated else None, objects()) for i in range(3)]
+    data = DataModule(
+        AnnotatedImages(tuple("abcd"), images, source=tmp_path),
+        AnnotatedImages(tuple("abcd"), images, source=tmp_path, training=True),
+        batch_size=1,
+        group_by_aspect_ratio=True,
+    )
+    assert not looks
+    for _ in range(3):  # loaders
+        data.train_dataloader()
+    assert looks == ([] if stated else [path] * 3)
+    assert data.train is not None
+    assert [data.train.image_size(i) for i in (0, 2, -1)] == [(20, 7)] * 3
+    assert len(looks) == (0 if stated else 3)
+
+
+def opened(looks: list[Path], path: Path) -> AbstractContextManager[PIL.Image.Image]:
+    """An open image, of which it is noted that it was opened."""
+    looks.append(path)
+    return open_image(path)
+
+
+def test_an_image_that_cannot_be_read_has_no_size(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(b"\xff\xd8\xff")
+    data = AnnotatedImages(
+        tuple("abcd"), [AnnotatedImage(path, 0, None, objects())], source=tmp_path
+    )
+    for _ in range(2):
+        with pytest.raises(BadSampleError, match="not a readable image"):
+            data.image_size(0)
+    PIL.Image.new("RGB", (7, 20)).save(path)
+    assert data.image_size(0) == (20, 7)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.data import VOC, Concatenated, Shapes
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes, shape_iou
+from limbeck.data.table import AnnotatedImage, Objects
 
 
 def plain_iou(first, second):

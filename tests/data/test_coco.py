@@ -140,6 +140,60 @@ def test_bad_annotations_are_named(write, flaw, message):
             COCO(*write(good, bad), training=training)
 
 
+def test_a_bad_annotation_is_named_wherever_it_stands(write):
+    many = [SQUARE | {"id": number} for number in range(1000)]
+    for number in (0, 255, 256, 999):
+        flawed = [*many[:number], many[number] | {"category_id": 5}, *many[number + 1 :]]
+        with pytest.raises(
+            ValueError, match=rf"annotations\[{number}\] \(id {number}\) has the cat"
+        ):
+            COCO(*write(*flawed))
+
+
+def test_lists_and_keys_may_stand_in_any_order(write):
+    folder, file = write(SQUARE, SQUARE | {"image_id": 4}, SQUARE | {"category_id": 90})
+    expected = [COCO(folder, file)[index][1] for index in range(2)]
+    content = json.loads(file.read_text())
+    for lists in (content, dict(reversed(content.items()))):
+        entries = [dict(reversed(entry.items())) for entry in lists["annotations"]]
+        file.write_text(json.dumps(lists | {"annotations": entries, "info": [1, {}]}, indent=2))
+        for target, found in zip(expected, COCO(folder, file), strict=True):
+            assert all(torch.equal(target[key], found[1][key]) for key in target)
+
+
+def test_numbers_may_be_written_in_any_way(write):
+    odd = SQUARE | {"bbox": [10.0, 5, 2e1, 8.0], "area": 99, "iscrowd": True}
+    for annotation in (odd, odd | {"iscrowd": 1.0}):
+        target = COCO(*write(SQUARE, annotation))[0][1]
+        assert target["boxes"].tolist() == [[10, 5, 30, 13]] * 2
+        assert target["area"].tolist() == [99.5, 99]
+        assert target["iscrowd"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [[[10.5, 5, 30, 5, 30, 13]], [], {"counts": [4, 2], "size": [2, 3]}, {"counts": 'a]"['}, "x"],
+)
+def test_outlines_are_of_no_matter(write, outline):
+    dataset = COCO(*write({"segmentation": outline} | SQUARE, SQUARE | {"segmentation": outline}))
+    assert dataset[0][1]["boxes"].tolist() == [[10, 5, 30, 13]] * 2
+
+
+def test_an_outline_that_is_no_json_is_told_with_its_place(write):
+    folder, file = write(SQUARE | {"segmentation": [[1, 2]]}, SQUARE | {"segmentation": [[3, 4]]})
+    text = file.read_text().replace("[[3, 4]]", "[[3, , 4]]")
+    file.write_text(text)
+    place = text.index(", , 4") + 2
+    with pytest.raises(ValueError, match=rf"not a JSON file \(.*\(char {place}\)\).*correct it"):
+        COCO(folder, file)
+
+
+def test_an_id_beyond_64_bits_is_none(write):
+    for key in ("image_id", "category_id"):
+        with pytest.raises(ValueError, match=rf"annotations\[0\] \(id 1\) has the {key} 1180.*"):
+            COCO(*write(SQUARE | {key: 2**70}))
+
+
 IMAGE = {"id": 7, "file_name": "7.png", "height": 30, "width": 40}
 CAT = {"id": 3, "name": "cat"}
 

@@ -8,8 +8,9 @@ import PIL.ImageOps
 import pytest
 import torch
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.orientation import Frame, is_unsettled, upright
+from limbeck.data.table import AnnotatedImage, Objects
 
 ORIENTATIONS = range(1, 9)
 SUFFIXES = ("jpg", "png", "webp", "tif")
@@ -113,6 +114,49 @@ def test_exif_at_the_end_of_a_png_counts(tmp_path: Path) -> None:
     path.write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
     assert is_unsettled(path, None)
     assert seen(dataset(path, None, "upright")) == "upright"
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """A segment of a JPEG."""
+    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+@pytest.mark.parametrize("before", [b"", b"x" * 1000, b"x" * 40_000])
+def test_exif_behind_other_segments_of_a_jpeg_counts(tmp_path: Path, before: bytes) -> None:
+    path = write(tmp_path, 3, (20, 30), "jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + segment(0xE2, before) + segment(0xED, before) + content[2:])
+    assert is_unsettled(path, None)
+
+
+@pytest.mark.parametrize("before", [b"", b"Exif", b"x" * 40_000 + b"Exif"])
+def test_a_jpeg_that_speaks_of_exif_elsewhere_has_none(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    PIL.Image.new("RGB", (30, 20)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + segment(0xE2, before) + content[2:] + b"Exif")
+    assert not is_unsettled(path, None)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_a_segment_that_is_too_short_is_read_as_pillow_does(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path, 3, (20, 30), "jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + bytes([0xFF, 0xE2, 0, length]) + content[2:])
+    assert is_unsettled(path, None)
+
+
+def test_exif_behind_the_pixels_of_a_large_png_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, 3, (400, 600))
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), dtype=np.uint8)
+    exif = PIL.Image.open(path).getexif()
+    PIL.Image.fromarray(noise).save(path, exif=exif)
+    content = path.read_bytes()
+    start, last = content.index(b"eXIf") - 4, content.rindex(b"IEND") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    path.write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    assert path.stat().st_size > 2**19
+    assert is_unsettled(path, None)
 
 
 def test_they_are_counted_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import distributed, multiprocessing
 
 from limbeck.data import KITTI, Shapes, VisionDataset, WIDERFace
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
+from limbeck.data.table import AnnotatedImage, Objects
 from limbeck.training.detections import DetectionFiles
 
 CAT, DOG = 1, 2

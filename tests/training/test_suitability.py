@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.shapes import SHAPES
+from limbeck.data.table import AnnotatedImage, Objects
 from limbeck.methods import KD, FitNet
 from limbeck.methods.base import class_difference
 from limbeck.metrics import COCOAveragePrecision, KITTIAveragePrecision, VOCAveragePrecision

@@ -2,12 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torchvision import tv_tensors
 
 from limbeck.data.base import (
@@ -19,105 +17,11 @@ from limbeck.data.base import (
     to_rgb,
 )
 from limbeck.data.orientation import Frame, is_sideways, is_unsettled, turns, upright
+from limbeck.data.table import AnnotatedImage, ImageTable
 
 log = logging.getLogger(__name__)
 
 BOUND = 1e12  # of any coordinate or area; NaN and infinity are beyond it as well
-ONE_PIXEL = 0.999  # as a difference of two float32 coordinates comes out
-
-
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """The N annotated objects of one image.
-
-    The fields are those of a target of detection, which :class:`limbeck.data.VisionDataset`
-    describes.
-
-    Attributes:
-        boxes: The boxes, float32 (N, 4).
-        labels: The labels, int64 (N,), which count from 1.
-        area: The areas in pixels, float32 (N,).
-        iscrowd: Which rows are regions that an evaluator ignores, int64 (N,).
-        attributes: Whatever else the layout says of each object, by the names in a target. Each
-            value has N rows, such as VOC's ``difficult``, bool (N,).
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    area: Tensor
-    iscrowd: Tensor
-    attributes: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def target(self, image_id: int, canvas_size: tuple[int, int]) -> dict[str, Tensor]:
-        """The target of an image.
-
-        Its tensors are copies, since a loading worker that sends the originals would keep them.
-
-        Args:
-            image_id: The number of the image in its dataset.
-            canvas_size: The (height, width) of the image in pixels.
-
-        Returns:
-            The target, as :class:`limbeck.data.VisionDataset` describes it.
-        """
-        boxes = tv_tensors.BoundingBoxes(self.boxes.clone(), format="XYXY", canvas_size=canvas_size)
-        return {
-            "boxes": boxes,
-            "labels": self.labels.clone(),
-            "image_id": torch.tensor(image_id),
-            "area": self.area.clone(),
-            "iscrowd": self.iscrowd.clone(),
-            **{name: rows.clone() for name, rows in self.attributes.items()},
-        }
-
-    def within(self, size: tuple[int, int]) -> Tensor:
-        """The boxes (N, 4), clipped to an image of the given (height, width) in pixels."""
-        height, width = size
-        return self.boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
-
-    def learnable(self, size: tuple[int, int] | None) -> "Objects":
-        """The objects to learn from: without crowds, and with boxes clipped to the image.
-
-        Objects without area are left out as well, and boxes with a side of less than one pixel.
-
-        Args:
-            size: The (height, width) of the image in pixels. None: it is not known, and nothing is
-                clipped.
-
-        Returns:
-            The objects that remain, in their order.
-        """
-        boxes = self.boxes if size is None else self.within(size)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        area = self.area.minimum(sides.prod(dim=1))
-        keep = (sides >= ONE_PIXEL).all(dim=1) & (area > 0) & (self.iscrowd == 0)
-        return Objects(
-            boxes[keep],
-            self.labels[keep],
-            area[keep],
-            self.iscrowd[keep],
-            {name: rows[keep] for name, rows in self.attributes.items()},
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedImage:
-    """One image file with its objects.
-
-    Attributes:
-        path: The image file.
-        image_id: The number of the image in its dataset.
-        size: The (height, width) in pixels that the annotation states. None: it states none.
-        objects: The annotated objects.
-    """
-
-    path: Path
-    image_id: int
-    size: tuple[int, int] | None
-    objects: Objects
 
 
 class AnnotatedImages(VisionDataset):
@@ -130,7 +34,7 @@ class AnnotatedImages(VisionDataset):
 
     Args:
         classes: The names of the classes, in the order of the labels.
-        images: All images.
+        images: All images: a table of them, or one by one.
         source: The file that lists the images, for error messages.
         training: Whether to clip boxes to their images and to leave out what cannot be learnt from:
             crowds, boxes with a side of less than one pixel, objects without area, and images
@@ -143,6 +47,7 @@ class AnnotatedImages(VisionDataset):
 
     Attributes:
         task: The task, which is ``"detection"``.
+        images: The images with the objects that targets have.
 
     Raises:
         ValueError: There is no image, or none is left, or two classes have one name.
@@ -153,7 +58,7 @@ class AnnotatedImages(VisionDataset):
     def __init__(
         self,
         classes: Sequence[str],
-        images: Sequence[AnnotatedImage],
+        images: ImageTable | Sequence[AnnotatedImage],
         *,
         source: Path,
         training: bool = False,
@@ -163,23 +68,24 @@ class AnnotatedImages(VisionDataset):
         if boxes_of not in (None, "stored", "upright"):
             raise ValueError(f"boxes_of is {boxes_of!r}; expected 'stored', 'upright' or None")
         refuse_bad_classes(classes, source)
-        if not images:
+        if not len(images):
             raise ValueError(f"{source} lists no image; expected at least one: add some")
-        _warn_of_boxes_outside(images, source, training)
-        kept = images
+        table = images if isinstance(images, ImageTable) else ImageTable.joined(images)
+        _warn_of_boxes_outside(table, source, training)
+        kept = table
         if training:
             # Where no size is stated, boxes wait to be clipped until the image is read.
-            kept = [replace(one, objects=one.objects.learnable(one.size)) for one in images]
-            kept = [image for image in kept if len(image.objects) or keep_images_without_boxes]
-        if not kept:
+            kept = table.learnable(keep_images_without_objects=keep_images_without_boxes)
+        if not len(kept):
             raise ValueError(
-                f"{source}: none of the {len(images)} images has an object to learn from; expected "
+                f"{source}: none of the {len(table)} images has an object to learn from; expected "
                 "one box at least. Check the annotations, or set keep_images_without_boxes"
             )
         self.classes = tuple(classes)
-        self.images = tuple(kept)
+        self.images = kept
         self.training = training
         self.boxes_of: Frame = boxes_of or "stored"
+        self._sizes = kept.sizes.clone()  # with those of files that were looked into
         if boxes_of is None:
             _warn_of_orientations(kept, source)
 
@@ -215,43 +121,47 @@ class AnnotatedImages(VisionDataset):
         return image, objects.target(record.image_id, (height, width))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """The (height, width) of an image, as annotated or else from the header of its file."""
-        record = self.images[index]
-        if record.size is not None:
-            return record.size
-        with open_image(record.path) as file:
+        """The (height, width) of an image, as annotated or else from the header of its file.
+
+        A header is read when it is first asked for, and then kept.
+        """
+        height, width = self._sizes[index].tolist()
+        if not height:
+            height, width = self._seen_size(self.images[index].path)
+            self._sizes[index] = torch.tensor([height, width])
+        return height, width
+
+    def _seen_size(self, path: Path) -> tuple[int, int]:
+        with open_image(path) as file:
             swapped = self.boxes_of == "upright" and is_sideways(file)
             return (file.width, file.height) if swapped else (file.height, file.width)
 
 
-def _warn_of_boxes_outside(images: Sequence[AnnotatedImage], source: Path, training: bool) -> None:
+def _warn_of_boxes_outside(table: ImageTable, source: Path, training: bool) -> None:
     """Log how many boxes reach more than a pixel beyond their images; a pixel is rounding."""
-    beyond, outside, first = 0, 0, None
-    for image in images:
-        if image.size is None or not len(image.objects):
-            continue
-        clipped = image.objects.within(image.size)
-        reaching = ((image.objects.boxes - clipped).abs() > 1).any(dim=1)
-        if reaching.any():
-            first = first or image
-            beyond += int(reaching.sum())
-            outside += int((clipped[reaching, 2:] <= clipped[reaching, :2]).any(dim=1).sum())
-    if first is not None:
-        log.warning(
-            "%s: %d boxes reach beyond their images, %d of them lie outside altogether; the first "
-            "is on %s, of height and width %s. %s. Are these coordinates pixels of these images?",
-            source,
-            beyond,
-            outside,
-            first.path.name,
-            first.size,
-            "They are clipped, those outside left out" if training else "They are evaluated so",
-        )
+    boxes = table.objects.boxes
+    clipped = table.objects.within(table.sizes_of_objects())
+    reaching = ((boxes - clipped).abs() > 1).any(dim=1)
+    if not reaching.any():
+        return
+    first = table.image_of(int(reaching.nonzero()[0]))
+    log.warning(
+        "%s: %d boxes reach beyond their images, %d of them lie outside altogether; the first "
+        "is on %s, of height and width %s. %s. Are these coordinates pixels of these images?",
+        source,
+        int(reaching.sum()),
+        int((clipped[reaching, 2:] <= clipped[reaching, :2]).any(dim=1).sum()),
+        table.path(first).name,
+        table.size(first),
+        "They are clipped, those outside left out" if training else "They are evaluated so",
+    )
 
 
-def _warn_of_orientations(images: Sequence[AnnotatedImage], source: Path) -> None:
+def _warn_of_orientations(table: ImageTable, source: Path) -> None:
     """Log how many images have an EXIF orientation without a size that says what boxes are of."""
-    unsettled = [image for image in images if is_unsettled(image.path, image.size)]
+    sizes = ((height, width) if height else None for height, width in table.sizes.tolist())
+    looked_at = zip(table.paths(), sizes, strict=True)
+    unsettled = [path for path, size in looked_at if is_unsettled(path, size)]
     if unsettled:
         log.warning(
             "%s: %d of %d images have an EXIF orientation that their size does not settle, such as "
@@ -260,8 +170,8 @@ def _warn_of_orientations(images: Sequence[AnnotatedImage], source: Path) -> Non
             "boxes_of: stored if not. `limbeck predict` sees pictures upright.",
             source,
             len(unsettled),
-            len(images),
-            unsettled[0].path.name,
+            len(table),
+            unsettled[0].name,
         )
 
 

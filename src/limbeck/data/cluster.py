@@ -125,19 +125,24 @@ def _sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> list[Tensor]:
     """The sizes of the objects to learn from, image by image."""
     if isinstance(dataset, Concatenated):
         return [sizes for part in dataset.datasets for sizes in _sizes(part, image_size)]
+    if isinstance(dataset, AnnotatedImages):
+        return [_annotated_sizes(dataset, image_size)]
     found = []
     for index in range(len(dataset)):
         height, width = dataset.image_size(index)
-        boxes = _boxes(dataset, index)
+        target = dataset[index][1]
+        assert isinstance(target, dict)
+        boxes = target["boxes"].as_subclass(Tensor)
         scale = boxes.new_tensor([image_size[1] / width, image_size[0] / height])
         found.append((boxes[:, 2:] - boxes[:, :2]) * scale)
     return found
 
 
-def _boxes(dataset: VisionDataset, index: int) -> Tensor:
-    """The boxes (M, 4) of one image, xyxy in its pixels."""
-    if isinstance(dataset, AnnotatedImages):
-        return dataset.images[index].objects.learnable(dataset.image_size(index)).boxes
-    target = dataset[index][1]
-    assert isinstance(target, dict)
-    return target["boxes"].as_subclass(Tensor)
+def _annotated_sizes(dataset: AnnotatedImages, image_size: tuple[int, int]) -> Tensor:
+    """The sizes of the objects to learn from, (N, 2), whatever the dataset was opened for."""
+    table = dataset.images
+    of_images = torch.tensor([dataset.image_size(index) for index in range(len(dataset))])
+    stated = of_images.repeat_interleave(table.counts(), dim=0)  # (M, 2), height and width
+    objects = table.objects.clipped(stated)
+    scale = (torch.tensor(image_size, dtype=torch.float64) / stated).flip(1).float()
+    return ((objects.boxes[:, 2:] - objects.boxes[:, :2]) * scale)[objects.can_be_learnt()]

@@ -4,6 +4,7 @@ All readers of folders, and ``limbeck predict``, ask here.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -61,9 +62,10 @@ class LeftOut:
 
     def keeps(self, path: PurePath) -> bool:
         """Whether a path is no companion file; otherwise it is counted."""
-        if is_companion(path):
+        companion = is_companion(path)
+        if companion:
             self.companions.append(path)
-        return not is_companion(path)
+        return not companion
 
     def keeps_image(self, path: PurePath) -> bool:
         """Whether a path is an image and no companion file; otherwise it is counted."""
@@ -119,8 +121,13 @@ def images_by_stem(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
         one in alphabetical order.
     """
     found: dict[str, list[Path]] = {stem: [] for stem in stems}
-    for path in sorted(folder.iterdir()):
-        if path.stem in found and is_image(path) and not is_companion(PurePath(path.name)):
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        if name.rpartition(".")[0] not in found:  # most of a folder, for a small split
+            continue
+        path = folder / name
+        if path.stem in found and is_image(path) and not is_companion(PurePath(name)):
             found[path.stem].append(path)
     twice = [paths for paths in found.values() if len(paths) > 1]
     if twice:

@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from limbeck.data.annotated import (
     BOUND,
-    AnnotatedImage,
     AnnotatedImages,
-    Objects,
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
+from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_text
 
 log = logging.getLogger(__name__)
@@ -83,13 +82,16 @@ class KITTI(AnnotatedImages):
         rows = {frame: _parse(labels / f"{frame}.txt") for frame in frames}
         _check_classes(classes, {row.type for of_frame in rows.values() for row in of_frame}, root)
         files = _image_files(images, frames, source)
-        records = [
-            AnnotatedImage(files[frame], image_id, None, _objects(of_frame, classes))
-            for image_id, (frame, of_frame) in enumerate(rows.items())
-        ]
+        placed = [_placed(of_frame, classes) for of_frame in rows.values()]
+        table = ImageTable.numbered(
+            images,
+            (files[frame].name for frame in rows),
+            map(len, placed),
+            _objects([each for of_frame in placed for each in of_frame]),
+        )
         super().__init__(
             classes,
-            records,
+            table,
             source=source,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
@@ -97,14 +99,21 @@ class KITTI(AnnotatedImages):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """One line of a label file, as far as 2D detection needs it."""
 
     type: str
     truncation: float
     occlusion: int
     box: tuple[float, ...]
+
+
+class _Placed(NamedTuple):
+    """One object of a target."""
+
+    row: _Row
+    label: int
+    ignored: bool
 
 
 def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
@@ -195,19 +204,28 @@ def _image_files(folder: Path, frames: list[str], source: Path) -> dict[str, Pat
     return files
 
 
-def _objects(rows: Sequence[_Row], classes: Sequence[str]) -> Objects:
-    """The objects: a row for each, and one for each class where it is a region of any class."""
+def _placed(rows: Sequence[_Row], classes: Sequence[str]) -> list[_Placed]:
+    """The rows of an image with their labels; a region of any class has a label of each."""
     labels = {name: label for label, name in enumerate(classes, start=1)}
-    placed = [(row, label) for row in rows for label in _labels(row.type, labels)]
-    boxes = torch.tensor([row.box for row, _ in placed], dtype=torch.float32).reshape(-1, 4)
+    return [
+        _Placed(row, label, row.type not in labels)
+        for row in rows
+        for label in _labels(row.type, labels)
+    ]
+
+
+def _objects(placed: Sequence[_Placed]) -> Objects:
+    """The objects of all images."""
+    rows = [each.row for each in placed]
+    boxes = torch.tensor([row.box for row in rows], dtype=torch.float32).reshape(-1, 4)
     return Objects(
         boxes=boxes,
-        labels=torch.tensor([label for _, label in placed], dtype=torch.int64),
+        labels=torch.tensor([each.label for each in placed], dtype=torch.int64),
         area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
-        iscrowd=torch.tensor([row.type not in labels for row, _ in placed], dtype=torch.int64),
+        iscrowd=torch.tensor([each.ignored for each in placed], dtype=torch.int64),
         attributes={
-            "truncation": torch.tensor([row.truncation for row, _ in placed], dtype=torch.float32),
-            "occlusion": torch.tensor([row.occlusion for row, _ in placed], dtype=torch.int64),
+            "truncation": torch.tensor([row.truncation for row in rows], dtype=torch.float32),
+            "occlusion": torch.tensor([row.occlusion for row in rows], dtype=torch.int64),
         },
     )
 

@@ -18,6 +18,11 @@ _TAG = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
 _REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some formats at the end
 _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
+_PNG, _PIXELS = b"\x89PNG", b"IDAT"
+_JPEG = b"\xff\xd8"
+_SCAN, _APP1 = 0xDA, 0xE1  # markers of a JPEG's segments: its pixels, and EXIF
+_SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}  # those that have a length
+_HEAD = 1 << 14  # bytes, in which the pixels of most JPEGs begin
 
 
 def is_sideways(image: PIL.Image.Image) -> bool:
@@ -81,9 +86,39 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
 
 def _may_have_exif(path: Path) -> bool:
     """Whether a file has a mark of EXIF near its beginning or end; most have none."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
+        segments = _segments(file.read(_HEAD))
+        if segments is not None:
+            return _APP1 in segments
+        file.seek(0)
         start = file.read(_REACH)
         length = file.seek(0, 2)
         file.seek(max(len(start), length - _REACH))
-        found = (start + file.read(_REACH)).lower()
+        found = start + file.read(_REACH)
+    if found.startswith(_PNG) and _PIXELS in found:  # among which there is none
+        found = found[: found.find(_PIXELS)] + found[found.rfind(_PIXELS) :]
+    found = found.lower()
     return any(mark in found for mark in _MARKS)
+
+
+def _segments(head: bytes) -> set[int] | None:
+    """The markers of the segments before a JPEG's pixels.
+
+    Args:
+        head: The beginning of a file.
+
+    Returns:
+        The markers. None: the file is no plain JPEG, or its pixels begin later.
+    """
+    found: set[int] = set()
+    at = len(_JPEG)
+    while head.startswith(_JPEG) and at + 4 <= len(head):
+        lead, marker, high, low = head[at : at + 4]
+        length = high << 8 | low  # with its own two bytes
+        if lead != 0xFF or marker not in _SEGMENTS or length < 2:
+            return None
+        if marker == _SCAN:
+            return found
+        found.add(marker)
+        at += 2 + length
+    return None

@@ -1,7 +1,7 @@
 """Detection datasets in the layout of PASCAL VOC: an XML file for each image, splits as lists."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +9,12 @@ import torch
 
 from limbeck.data.annotated import (
     BOUND,
-    AnnotatedImage,
     AnnotatedImages,
-    Objects,
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
 from limbeck.data.orientation import Frame
+from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_bytes, read_text
 
 PASCAL = (
@@ -69,9 +68,9 @@ class VOC(AnnotatedImages):
             refuse_bad_classes(classes, f"classes: {list(classes)}")
         folder = Path(root)
         file, names = _read_split(folder, split)
-        annotations = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in names}
+        source = folder / "Annotations"
+        annotations = {name: _parse(source / f"{name}.xml") for name in names}
         if classes is None:
-            source = folder / "Annotations"
             every = sorted(path.name for path in source.glob("*.xml"))
             rest = [
                 _parse(source / name)
@@ -80,14 +79,18 @@ class VOC(AnnotatedImages):
             ]
             found = {name for one in [*annotations.values(), *rest] for name in one.names}
             classes = PASCAL if found <= set(PASCAL) else sorted(found)
-        files = _image_files(folder / "JPEGImages", names)
-        records = [
-            AnnotatedImage(files[name], image_id, annotation.size, annotation.objects(classes))
-            for image_id, (name, annotation) in enumerate(annotations.items())
-        ]
+        images = folder / "JPEGImages"
+        files = _image_files(images, names)
+        table = ImageTable.numbered(
+            images,
+            (files[name].name for name in annotations),
+            (len(one.names) for one in annotations.values()),
+            _objects(list(annotations.values()), classes),
+            (one.size for one in annotations.values()),
+        )
         super().__init__(
             classes,
-            records,
+            table,
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
@@ -105,24 +108,33 @@ class _Annotation:
     corners: list[tuple[float, ...]]
     difficult: list[bool]
 
-    def objects(self, classes: Sequence[str]) -> Objects:
-        """The objects, with boxes and labels as limbeck has them."""
-        unknown = sorted(set(self.names) - set(classes))
+    def labels(self, labels: Mapping[str, int]) -> list[int]:
+        """The label of each object, of the labels of all classes."""
+        unknown = sorted(set(self.names) - labels.keys())
         if unknown:
             raise ValueError(
                 f"{self.path} has an object of the class {unknown[0]!r}, which is not among the "
-                f"classes {list(classes)}. Expected every name to be one of them; add it, or leave "
+                f"classes {list(labels)}. Expected every name to be one of them; add it, or leave "
                 "classes out, and they are found."
             )
-        boxes = torch.tensor(self.corners, dtype=torch.float32).reshape(-1, 4)
-        boxes[:, :2] -= 1
-        return Objects(
-            boxes=boxes,
-            labels=torch.tensor([classes.index(n) + 1 for n in self.names], dtype=torch.int64),
-            area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
-            iscrowd=torch.zeros(len(boxes), dtype=torch.int64),
-            attributes={"difficult": torch.tensor(self.difficult, dtype=torch.bool)},
-        )
+        return [labels[name] for name in self.names]
+
+
+def _objects(annotations: Sequence[_Annotation], classes: Sequence[str]) -> Objects:
+    """The objects of all images, with boxes and labels as limbeck has them."""
+    numbers = {name: label for label, name in enumerate(classes, start=1)}
+    labels = [label for one in annotations for label in one.labels(numbers)]
+    corners = [box for one in annotations for box in one.corners]
+    boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+    boxes[:, :2] -= 1
+    difficult = [mark for one in annotations for mark in one.difficult]
+    return Objects(
+        boxes=boxes,
+        labels=torch.tensor(labels, dtype=torch.int64),
+        area=(boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+        iscrowd=torch.zeros(len(boxes), dtype=torch.int64),
+        attributes={"difficult": torch.tensor(difficult, dtype=torch.bool)},
+    )
 
 
 def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
@@ -173,7 +185,7 @@ def _parse(path: Path) -> _Annotation:
         root = ElementTree.fromstring(read_bytes(path))
         if root.tag != "annotation":
             raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
-        size = _number(root, "size/height", "0"), _number(root, "size/width", "0")
+        size = [_number(root.findtext(key) or "0", key) for key in ("size/height", "size/width")]
         objects = [
             _object(element, f"object {number}")
             for number, element in enumerate(root.findall("object"), 1)
@@ -195,23 +207,25 @@ def _object(element: ElementTree.Element, place: str) -> tuple[str, tuple[float,
     if not name:
         raise ValueError(f"{place} has no name")
     place = f"{place} ({name})"
-    box = tuple(_number(element, f"bndbox/{side}", place=place) for side in SIDES)
-    if not (box[0] <= box[2] and box[1] <= box[3]):
+    texts: dict[str, str] = {}
+    for box in element.findall("bndbox"):  # findtext("bndbox/xmin") would take most of the time
+        for side in box:
+            texts.setdefault(side.tag, side.text or "")
+    corners = tuple(_number(texts.get(side), f"bndbox/{side}", place) for side in SIDES)
+    if not (corners[0] <= corners[2] and corners[1] <= corners[3]):
         raise ValueError(
-            f"{place} has {dict(zip(SIDES, box, strict=True))}, expected xmin <= xmax and "
+            f"{place} has {dict(zip(SIDES, corners, strict=True))}, expected xmin <= xmax and "
             "ymin <= ymax"
         )
-    return name, box, _number(element, "difficult", "0", place) > 0
+    difficult = _number(element.findtext("difficult") or "0", "difficult", place)
+    return name, corners, difficult > 0
 
 
-def _number(
-    element: ElementTree.Element, key: str, default: str | None = None, place: str = "it"
-) -> float:
-    text = element.findtext(key, default)
+def _number(text: str | None, key: str, place: str = "it") -> float:
     if text is None:
         raise ValueError(f"{place} has no {key}")
     try:
-        value = float(text or default or "")
+        value = float(text)
     except ValueError:
         value = float("nan")
     if not -BOUND < value < BOUND:

@@ -1,6 +1,7 @@
 """The dataset WIDER FACE: one file of all faces of a split, with the images by event."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.files import without_companions
 from limbeck.data.matlab import Value, read_matlab
 from limbeck.data.orientation import Frame
+from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_text
 
 Rows = NDArray[np.int64]  # one for each face of an image
@@ -71,18 +73,10 @@ class WIDERFace(AnnotatedImages):
         folder = Path(root) / f"WIDER_{split}" / "images"
         _check_images(folder, faces, file)
         lists = {} if ground_truth is None else read_lists(Path(ground_truth), split, faces)
-        records = [
-            AnnotatedImage(
-                folder / name,
-                image_id,
-                None,
-                _objects(rows, {setting: counted[name] for setting, counted in lists.items()}),
-            )
-            for image_id, (name, rows) in enumerate(faces.items())
-        ]
+        table = ImageTable.numbered(folder, faces, map(len, faces.values()), _objects(faces, lists))
         super().__init__(
             ("face",),
-            records,
+            table,
             source=file,
             training=training,
             keep_images_without_boxes=keep_images_without_boxes,
@@ -283,16 +277,18 @@ def _check_images(folder: Path, faces: Mapping[str, Rows], file: Path) -> None:
         )
 
 
-def _objects(rows: Rows, counted: Mapping[str, Rows]) -> Objects:
-    """The objects of an image; ``counted`` has the rows of those that count in each setting."""
-    table = torch.from_numpy(rows)
+def _objects(faces: Mapping[str, Rows], lists: Mapping[str, Mapping[str, Rows]]) -> Objects:
+    """The objects of all images; ``lists`` has the rows of those that count in each setting."""
+    table = torch.from_numpy(np.concatenate([np.zeros((0, len(KEPT)), np.int64), *faces.values()]))
     sides = table[:, 2:4]
-    attributes = {name: torch.zeros(len(rows), dtype=torch.bool) for name in counted}
-    for name, indices in counted.items():
-        attributes[name][torch.from_numpy(indices)] = True
+    begins = dict(zip(faces, accumulate(map(len, faces.values()), initial=0), strict=False))
+    attributes = {name: torch.zeros(len(table), dtype=torch.bool) for name in lists}
+    for name, counted in lists.items():
+        for image, indices in counted.items():
+            attributes[name][torch.from_numpy(indices + begins[image])] = True
     return Objects(
         boxes=torch.cat([table[:, :2], table[:, :2] + sides], dim=1).float(),
-        labels=torch.ones(len(rows), dtype=torch.int64),
+        labels=torch.ones(len(table), dtype=torch.int64),
         area=sides.prod(dim=1).float(),
         iscrowd=((table[:, 4] != 0) | (sides < 1).any(dim=1)).long(),
         attributes=attributes,

@@ -234,7 +234,8 @@ def _image_names(dataset: AnnotatedImages) -> dict[int, str]:
 
     That is its stem or, where images share one, the path from the folder that holds all images.
     """
-    paths = {image.image_id: image.path.absolute() for image in dataset.images}
+    images = zip(dataset.images.image_ids.tolist(), dataset.images.paths(), strict=True)
+    paths = {id_: path.absolute() for id_, path in images}
     root = os.path.commonpath([path.parent for path in paths.values()])
     names = {id_: path.stem for id_, path in paths.items()}
     if len(set(names.values())) < len(names):
@@ -269,8 +270,7 @@ def _by_image(
     dataset: AnnotatedImages, found: Sequence[Found]
 ) -> Iterator[tuple[Path, list[Found]]]:
     """Each image file, with the boxes that were found on it."""
-    boxes: dict[int, list[Found]] = {image.image_id: [] for image in dataset.images}
+    boxes: dict[int, list[Found]] = {id_: [] for id_ in dataset.images.image_ids.tolist()}
     for each in found:
         boxes[each.image].append(each)
-    for image in dataset.images:
-        yield image.path, boxes[image.image_id]
+    yield from zip(dataset.images.paths(), boxes.values(), strict=True)

@@ -8,11 +8,10 @@ import os
 from collections.abc import Iterator
 from functools import cache
 
-import torch
 from torchmetrics import Metric
 
 from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
-from limbeck.data.annotated import AnnotatedImage, AnnotatedImages
+from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import BadSampleError
 from limbeck.data.voc import PASCAL
 from limbeck.frame import takes_list
@@ -86,7 +85,7 @@ def _how_to_agree(data: DataModule) -> str:
     if data.classes != tuple(PASCAL) or not all(isinstance(one, VOC) for _, one in parts):
         return f"Set {number}."
     sets = [one for _, one in parts if isinstance(one, VOC)]
-    labels = {label for one in sets for label in _joined(one, "labels").tolist()}
+    labels = {label for one in sets for label in one.images.objects.labels.tolist()}
     there = sorted(data.classes[label - 1] for label in labels)
     if len(there) == len(data.classes):
         return f"Set {number}."
@@ -142,15 +141,17 @@ def unfit_training_set(data: DataModule) -> list[str]:
         _refuse_no_boxes(key, dataset)
         if dataset.training:
             continue
-        boxes = _joined(dataset, "boxes").view(-1, 4)
-        crowds = _joined(dataset, "iscrowd") != 0
+        objects = dataset.images.objects
+        crowds = objects.iscrowd != 0
+        boxes = objects.boxes
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
         advice = f"Set {key}.init_args.training to true"
         if (crowds | empty).any():
-            first = _image_of(dataset, int((crowds | empty).nonzero()[0]))
+            first = dataset.images.image_of(int((crowds | empty).nonzero()[0]))
+            path = dataset.images.path(first)
             raise ValueError(
                 f"{key} has training: false, and {int(crowds.sum())} crowds and {int(empty.sum())} "
-                f"boxes without area, first in {first.path}: expected a training set without. "
+                f"boxes without area, first in {path}: expected a training set without. "
                 f"{advice}, which leaves them out."
             )
         said.append(
@@ -177,9 +178,9 @@ def unfit_validation_set(data: DataModule) -> list[str]:
 
 
 def _refuse_no_boxes(key: str, dataset: AnnotatedImages) -> None:
-    if not any(len(image.objects) for image in dataset.images):
+    if not len(dataset.images.objects):
         raise ValueError(
-            f"{key} has {len(dataset)} images and no box at all, first {dataset.images[0].path}; "
+            f"{key} has {len(dataset)} images and no box at all, first {dataset.images.path(0)}; "
             "expected one at least. Check its annotations."
         )
 
@@ -254,20 +255,6 @@ def _inside(key: str, dataset: VisionDataset) -> Iterator[tuple[str, VisionDatas
         yield key, dataset
 
 
-def _joined(dataset: AnnotatedImages, field: str) -> torch.Tensor:
-    """A field of all objects of a dataset, a row each."""
-    return torch.cat([getattr(image.objects, field) for image in dataset.images])
-
-
-def _image_of(dataset: AnnotatedImages, row: int) -> AnnotatedImage:
-    """The image of an object, by its row over the dataset."""
-    for image in dataset.images:
-        if row < len(image.objects):
-            return image
-        row -= len(image.objects)
-    raise IndexError(row)
-
-
 def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
     """The position of each image, and what identifies it: its file, or how it is drawn."""
     real = cache(os.path.realpath)  # of folders, which are few
@@ -280,8 +267,8 @@ def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
             yield from ((begin + i, name) for i, name in _names(part))
             begin += len(part)
     elif isinstance(dataset, AnnotatedImages):
-        for number, image in enumerate(dataset.images):
-            yield number, f"{real(image.path.parent)}/{image.path.name}"
+        for number, file in enumerate(dataset.images.paths()):
+            yield number, f"{real(file.parent)}/{file.name}"
     elif isinstance(dataset, ImageFolder):
         for number, (path, _) in enumerate(dataset.samples):
             folder, name = os.path.split(path)
@@ -295,7 +282,7 @@ def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
 def _fields(dataset: VisionDataset) -> set[str]:
     """The fields of a target. Empty: they are not known."""
     if isinstance(dataset, AnnotatedImages):
-        return {*TARGET, *USUAL_FIELDS, *dataset.images[0].objects.attributes}
+        return {*TARGET, *USUAL_FIELDS, *dataset.images.objects.attributes}
     try:
         _, target = dataset[0]
     except BadSampleError:  # which may be skipped when it is drawn
