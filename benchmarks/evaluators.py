@@ -50,9 +50,10 @@ COCO_HEAD = """\
 | class by class / ours | faster-coco-eval / ours |
 |---|---|---|---|---|---|---|"""
 COCO_TEXT = """\
-One evaluation gives all scores, those of the classes among them, and they are equal to the last bit. "Class
-by class" is the way of torchmetrics and faster-coco-eval: an evaluation for all classes, and one for each.
-"faster-coco-eval" is one evaluation alone. 7.3 objects an image, of which one in fifty is a crowd."""
+One evaluation gives all scores, those of the classes among them, and they are equal to the last
+bit. "Class by class" is the way of torchmetrics and faster-coco-eval: an evaluation for all
+classes, and one for each. "faster-coco-eval" is one evaluation alone. An image has 7.3 objects, of
+which one in fifty is a crowd."""
 MORE_CLASSES = 15
 
 
