@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import limbeck
-from limbeck.names import LONGEST, escaped, file_names, folded, in_markdown, shown
+from limbeck.names import LONGEST, escaped, file_names, folded, in_markdown, in_terminal
 
 # Characters that have a meaning somewhere, halves of escapes, and halves of surrogate pairs.
 NASTY = st.text(
@@ -23,7 +23,7 @@ NAMES = st.one_of(NASTY, st.text(st.characters(exclude_categories=()), max_size=
     "name", ["traffic light", "sign [/red]", "100%", "50%-off", "a/b", "Größe", "猫", "👩‍🚒", "~"]
 )
 def test_names_that_need_nothing_stay_as_they_are(name: str) -> None:
-    assert escaped(name) == shown(name) == name
+    assert escaped(name) == in_terminal(name) == name
     if "/" not in name:
         assert file_names({0: f"{name}.txt"}) == {0: f"{name}.txt"}
 
@@ -71,7 +71,7 @@ def test_keys_tell_apart_files_that_want_one_name() -> None:
 
 
 def test_messages_keep_lines_and_lose_control_characters() -> None:
-    assert shown("a\n\tb\x1b[2J\r\u202e\ud800") == "a\n\tb\\x1b[2J\\r\\u202e\\ud800"
+    assert in_terminal("a\n\tb\x1b[2J\r\u202e\ud800") == "a\n\tb\\x1b[2J\\r\\u202e\\ud800"
 
 
 def test_a_cell_of_markdown_is_text() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from limbeck import __version__
 from limbeck.commands import VERBS, run
 from limbeck.commands.errors import of_ours, told
-from limbeck.names import shown
+from limbeck.names import in_terminal
 
 HELP = """\
 usage: limbeck VERB ...
@@ -59,7 +59,7 @@ class Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, without control characters."""
-        return shown(super().format(record))
+        return in_terminal(super().format(record))
 
 
 def speak() -> None:

@@ -79,7 +79,7 @@ def folded(path: str) -> str:
     return unicodedata.normalize("NFD", decomposed.casefold())
 
 
-def shown(text: str) -> str:
+def in_terminal(text: str) -> str:
     r"""A text for the terminal, in which control characters but line breaks and tabs do nothing.
 
     Args:

@@ -11,7 +11,7 @@ import rich.table
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from limbeck.names import shown
+from limbeck.names import in_terminal
 
 
 class Table(rich.table.Table):
@@ -58,9 +58,9 @@ def say(*what: object, **options: Any) -> None:
         *what: What is printed. Texts are shown as they are.
         **options: Options of ``rich.console.Console.print``.
     """
-    plain = [shown(each) if isinstance(each, str) else each for each in what]
+    plain = [in_terminal(each) if isinstance(each, str) else each for each in what]
     rich.get_console().print(*plain, markup=False, emoji=False, **options)
 
 
 def _plain(cell: Any) -> Any:
-    return Text(shown(cell)) if isinstance(cell, str) else cell
+    return Text(in_terminal(cell)) if isinstance(cell, str) else cell

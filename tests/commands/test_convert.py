@@ -310,6 +310,16 @@ def test_the_check_of_a_classifier(image: Path, capsys: pytest.CaptureFixture[st
     assert cells(out)["logits"][0] == "0.00e+00"
 
 
+def test_nothing_is_written_where_the_image_of_the_check_cannot_be_read(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student("student", Classifier("mobilenet_v2", num_classes=3))
+    image.write_bytes(image.read_bytes()[:100])
+    err = refused(capsys, "student", "m.pth", "--to", "mmdetection", "--check", image)
+    assert f"{image}: not a readable image" in err
+    assert not Path("m.pth").exists()
+
+
 def test_a_trunk_of_a_library_cannot_be_checked_and_nothing_is_written(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 import argparse
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from limbeck.commands.errors import of_ours, told
 from limbeck.commands.parsing import known_keys
 from limbeck.data.base import BadSampleError
 from limbeck.models import RetinaNet
+from limbeck.ranges import Range
 
 
 def test_ours_is_what_limbeck_raised_however_it_was_wrapped() -> None:
@@ -27,6 +29,23 @@ def test_what_others_raised_or_went_wrong_by_our_mistake_is_not_ours() -> None:
         known_keys(None)
     assert of_ours(theirs.value) is None
     assert of_ours(mistake.value) is None
+
+
+def test_a_type_that_an_operation_of_limbecks_does_not_take_is_a_mistake_of_limbecks() -> None:
+    with pytest.raises(TypeError) as mistake:
+        None in Range(0)  # noqa: B015
+    assert of_ours(mistake.value) is None
+
+
+@pytest.mark.parametrize("raise_it", ["raise {e}", "raise {e} from OSError()"])
+@pytest.mark.parametrize(
+    "around", ["{s}", "with suppress(OSError):\n  {s}", "try:\n  {s}\nfinally:\n  print()"]
+)
+def test_a_type_that_limbeck_refuses_is_the_users_to_mend(raise_it: str, around: str) -> None:
+    program = around.format(s=raise_it.format(e='TypeError("images is a str")'))
+    with pytest.raises(TypeError) as refused:
+        exec(program, {"__name__": "limbeck.data", "suppress": suppress})
+    assert of_ours(refused.value) is refused.value
 
 
 def test_an_error_of_a_loading_worker_is_told_without_its_traceback() -> None:

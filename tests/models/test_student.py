@@ -354,9 +354,12 @@ def keep(folder: Path, content: bytes) -> None:
     ("content", "message"),
     [
         (b"", "student.safetensors cannot be read"),
-        (b"no weights", "says that its header has 7523097587056930670 bytes"),
+        (b"no weights", r"cannot be read \(its header should be 7523097587056930670 bytes long"),
         (struct.pack("<Q", 10) + b"{}", "student.safetensors cannot be read"),
-        (struct.pack("<Q", 2**24 + 1) + b"{}", "says that its header has 16777217 bytes"),
+        (
+            struct.pack("<Q", 2**24 + 1) + b"{}",
+            r"cannot be read \(its header should be 16777217 bytes long",
+        ),
         (
             struct.pack("<Q", 59) + b'{"w":{"dtype":"F32","shape":[9999],"data_offsets":[0,4]}}  ',
             "student.safetensors cannot be read",

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from limbeck.data import Shapes
 from limbeck.training.data import DataModule
 
@@ -30,7 +32,12 @@ def workers_are_asked_to_end() -> None:
         assert worker.exitcode == 0
 
 
-def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for() -> None:
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
+def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for(start: str) -> None:
     # In a program of its own, as signals and threads of other tests stay in this one.
-    program = "from tests.training import test_workers; test_workers.workers_are_asked_to_end()"
+    program = (
+        f"import multiprocessing; multiprocessing.set_start_method({start!r}); "
+        "multiprocessing.set_forkserver_preload(['limbeck.training.data']); "
+        "from tests.training import test_workers; test_workers.workers_are_asked_to_end()"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300, cwd=ROOT)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from limbeck.training.writing import UNWRITTEN, outlived, reason, write_whole
+from limbeck.training.writing import UNWRITTEN, outlived, reason
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -36,19 +36,3 @@ def test_what_is_no_fault_of_the_disk_is_raised(tmp_path: Path) -> None:
 def test_safetensors_has_an_error_of_its_own_for_a_full_disk() -> None:
     said = "Error while serializing: I/O error: No space left on device (os error 28)"
     assert reason(SafetensorError(said)) == "No space left on device"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "new" / "config.yaml"
-    write_whole(path, "a: 1\n")
-
-    def full(_: int) -> None:
-        raise FULL
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "a: 2\n")
-    assert path.read_text() == "a: 1\n"
-    assert list(path.parent.iterdir()) == [path]

@@ -9,6 +9,7 @@ from limbeck.checkpoints.checkpoint import Checkpoint
 from limbeck.checkpoints.formats import FORMATS, format_named
 from limbeck.checkpoints.libraries.format import Format
 from limbeck.checkpoints.reading.pickles import write_pickle
+from limbeck.whole import write_whole, written_whole
 
 
 def write_checkpoint(
@@ -35,22 +36,17 @@ def write_checkpoint(
     named = chosen.write(checkpoint, coco_ids=coco_ids)
     tensors = {k: v.detach().cpu().contiguous() for k, v in named.items()}
     configuration = chosen.configuration(checkpoint)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.part")
-    if target.suffix == ".pkl":
-        write_pickle(target, tensors, matching_heuristics=checkpoint.kind == "trunk")
-    elif target.suffix == ".safetensors":
-        save_file(tensors, partial)
-        partial.replace(target)
-    else:
-        torch.save(chosen.container(tensors, checkpoint, configuration), partial)
-        partial.replace(target)
+    with written_whole(target) as partial:
+        if target.suffix == ".pkl":
+            write_pickle(partial, tensors, matching_heuristics=checkpoint.kind == "trunk")
+        elif target.suffix == ".safetensors":
+            save_file(tensors, partial)
+        else:
+            torch.save(chosen.container(tensors, checkpoint, configuration), partial)
     if not configuration:
         return [target]
     beside = target.with_suffix(chosen.configuration_suffix)
-    partial = beside.with_name(f"{beside.name}.part")
-    partial.write_text(configuration, encoding="utf-8")
-    partial.replace(beside)
+    write_whole(beside, configuration)
     return [target, beside]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
 from limbeck.checkpoints import (
@@ -82,8 +82,9 @@ def convert(
     checkpoint = read_source(source, source_format, style, part)
     if coco_ids and (to == STUDENT or not format_named(to).coco_ids):
         checkpoint = contiguous(checkpoint)
-    # Before anything is written, as it may fail.
-    model = model_of(checkpoint) if check is not None else None
+    # Before anything is written, as either may fail.
+    picture = None if check is None else _decoded(check)
+    model = None if check is None else model_of(checkpoint)
     if to == STUDENT:
         written = write_student(checkpoint, target)
     else:
@@ -91,9 +92,9 @@ def convert(
     say(f"{checkpoint.kind}, {checkpoint.library} -> {to}: {', '.join(map(str, written))}")
     for line in [] if to == STUDENT else format_named(to).remarks(checkpoint):
         say(f"  {line}", soft_wrap=True)
-    if model is not None and check is not None:
+    if model is not None and picture is not None:
         written_model = model_of(read_target(checkpoint, target, to, coco_ids))
-        say(compare(model, written_model, check))
+        say(compare(model, written_model, picture, title=str(check)))
 
 
 def _format_of(target: Path) -> str:
@@ -210,13 +211,20 @@ def model_of(checkpoint: Checkpoint) -> nn.Module:
     return model.eval()
 
 
-def compare(source: nn.Module, target: nn.Module, image: Path) -> Table:
+def _decoded(path: Path) -> Tensor:
+    with open_image(path) as opened:
+        image: Tensor = to_dtype(to_rgb(opened), torch.float32, scale=True)
+    return image
+
+
+def compare(source: nn.Module, target: nn.Module, image: Tensor, title: str) -> Table:
     """The largest differences of the outputs of two models on one image.
 
     Args:
         source: The model of the source.
         target: The model of the target.
-        image: The path of the image.
+        image: The image, RGB from 0 to 1, (3, H, W).
+        title: The title of the table, which names the image.
 
     Returns:
         A table with a row for each output.
@@ -224,10 +232,8 @@ def compare(source: nn.Module, target: nn.Module, image: Path) -> Table:
     Raises:
         ValueError: They differ by more than rounding before any threshold.
     """
-    with open_image(image) as opened:
-        picture = to_dtype(to_rgb(opened), torch.float32, scale=True)
-    found = agreement(source, target, picture)
-    table = Table("output", "largest difference", "largest value", title=str(image))
+    found = agreement(source, target, image)
+    table = Table("output", "largest difference", "largest value", title=title)
     for each in found.dense:
         table.add_row(each.output, f"{each.largest:.2e}", f"{each.scale:.2e}")
     counts = f"{found.matched} of {found.detections} found", f"{found.others} there"

@@ -1,6 +1,8 @@
 """Which errors are the user's to mend, and what is said of them. Torch is not needed for it."""
 
 import errno
+from opcode import opmap
+from types import TracebackType
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # A path of the user's that is something else than it is taken for, or is closed to them.
@@ -31,6 +33,8 @@ def is_ours(error: BaseException) -> bool:
         return True
     if isinstance(error, LookupError | AttributeError | AssertionError | ArithmeticError):
         return False  # a mistake of ours
+    if isinstance(error, TypeError) and not _is_stated(error):
+        return False  # such as None + 1
     if isinstance(error, OSError) and error.errno in PLACES and error.filename is not None:
         return True
     return raised_in(error) == "limbeck"
@@ -38,11 +42,24 @@ def is_ours(error: BaseException) -> bool:
 
 def raised_in(error: BaseException) -> str:
     """The package whose code raised an error."""
-    trace, name = error.__traceback__, ""
-    while trace is not None:
-        name = str(trace.tb_frame.f_globals.get("__name__"))
+    origin = _origin(error)
+    return "" if origin is None else str(origin.tb_frame.f_globals["__name__"]).partition(".")[0]
+
+
+def _is_stated(error: BaseException) -> bool:
+    """Whether a ``raise`` statement raised an error, rather than an operation that failed."""
+    origin = _origin(error)
+    if origin is None:
+        return False
+    return origin.tb_frame.f_code.co_code[origin.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+def _origin(error: BaseException) -> TracebackType | None:
+    """The innermost part of an error's traceback."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return name.partition(".")[0]
+    return trace
 
 
 def told(error: BaseException) -> str:

@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from limbeck.commands.parsing import WordParser
 from limbeck.recipe import differences
 from limbeck.texts import MOST_YAML, read_bytes
-from limbeck.training.writing import UNWRITTEN, outlived, write_whole
+from limbeck.training.writing import UNWRITTEN, outlived
+from limbeck.whole import write_whole
 
 RECIPE = "config.yaml"
 LAST = Path("checkpoints", "last.ckpt")

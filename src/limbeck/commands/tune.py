@@ -20,7 +20,7 @@ from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.schedules import Weight
 from limbeck.terminal import Table, say
 from limbeck.texts import read_text
-from limbeck.training.writing import write_whole
+from limbeck.whole import write_whole
 
 _RANGES = {
     "candidates": COUNT,

@@ -10,7 +10,7 @@ from typing import Any
 import limbeck
 from limbeck.recipe import Recipe
 from limbeck.texts import read_text
-from limbeck.training.writing import write_whole
+from limbeck.whole import write_whole
 
 # Keys that what is trained does not depend on.
 FREE = ("checkpoint_every", "config", "detections", "predictions", "seed_everything")

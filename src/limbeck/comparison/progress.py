@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from limbeck.comparison.job import Job
 from limbeck.comparison.parts import steps_of
-from limbeck.names import shown
+from limbeck.names import in_terminal
 from limbeck.terminal import progress_bar
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class StepsBar:
         left = self.left()
         log.info(
             "%s is finished (%d of %d runs%s)",
-            shown(job.title),
+            in_terminal(job.title),
             ended,
             len(self.jobs),
             f", {left}" if left else "",

@@ -20,7 +20,7 @@ from limbeck.recipe import Recipe, value_at
 from limbeck.report.findings import Findings, Kind
 from limbeck.report.page import write_report
 from limbeck.texts import read_text, read_yaml
-from limbeck.training.writing import write_whole
+from limbeck.whole import write_whole
 
 KEPT = "comparison.json"
 _OWN = ("default_root_dir", "enable_progress_bar", "callbacks", "logger", "plugins")

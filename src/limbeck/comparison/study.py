@@ -13,7 +13,7 @@ from limbeck.comparison.measuring import Finished
 from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
-from limbeck.training.writing import write_whole
+from limbeck.whole import write_whole
 
 
 class Study:

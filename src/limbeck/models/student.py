@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
+from limbeck.checkpoints.reading.files import read_safetensors
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
 from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
 from limbeck.models.sizes import BoundedOperations, bounded_size
 from limbeck.models.state_dicts import load_strictly
-
-_LONGEST_HEADER = 1 << 24
+from limbeck.whole import written_whole
 
 
 def save_student(
@@ -91,12 +91,10 @@ def save_student(
     state = _kept_part(model, made).state_dict()
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / f"{WEIGHTS}.part")
-    card = _card(model, build, classes, _sha256(folder / f"{WEIGHTS}.part"), metadata or {})
-    (folder / f"{CARD}.part").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    for name in (WEIGHTS, CARD):
-        (folder / f"{name}.part").replace(folder / name)
+    with written_whole(folder / CARD) as card, written_whole(folder / WEIGHTS) as weights:
+        save_file(tensors, weights)
+        said = _card(model, build, classes, _sha256(weights), metadata or {})
+        card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
@@ -169,15 +167,8 @@ def read_student(folder: str | Path) -> tuple[Card, Tensors]:
             f"{path} is not the file that {CARD} describes (its sha256 differs): "
             "damaged, or of another run. Save the student anew."
         )
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > _LONGEST_HEADER:
-        raise ValueError(
-            f"{path} says that its header has {header} bytes, expected at most {_LONGEST_HEADER}. "
-            "Save the student anew."
-        )
     try:
-        tensors = load_file(path)
+        tensors, _ = read_safetensors(path)
     except Exception as error:  # whatever a damaged file comes to
         raise ValueError(f"{path} cannot be read ({error}). Save the student anew.") from None
     broken = [name for name, tensor in tensors.items() if _is_broken(tensor)]

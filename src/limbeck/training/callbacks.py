@@ -20,7 +20,8 @@ from limbeck.terminal import say
 from limbeck.training.export import short
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
-from limbeck.training.writing import outlived, write_whole
+from limbeck.training.writing import outlived
+from limbeck.whole import write_whole
 from limbeck.wiring import Balance, balance, check
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from limbeck.checkpoints.reading.bounds import TooLargeError, check_archive
 from limbeck.training.writing import UNWRITTEN, reason
+from limbeck.whole import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -40,22 +41,16 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write, wait until it is on the disk, and put it in its place."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w+b") as file:
+            with written_whole(path) as partial, partial.open("w+b") as file:
                 torch.save(checkpoint, file)
                 _seal(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
             UNWRITTEN.pop(path, None)
         except (OSError, RuntimeError) as error:
             # torch closes the broken file with an error of its own.
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
-            partial.unlink(missing_ok=True)
             kept = f"{path} is of an earlier step" if path.exists() else "there is none yet"
             UNWRITTEN[path] = f"{reason(cause)}; {kept}"
             log.error(

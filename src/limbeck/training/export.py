@@ -19,7 +19,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
 from limbeck.training.scoring import headline_of
-from limbeck.training.writing import UNWRITTEN, outlived, write_whole
+from limbeck.training.writing import UNWRITTEN, outlived
+from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.texts import MOST_ROWS, read_text
-from limbeck.training.writing import outlived, write_whole
+from limbeck.training.writing import outlived
+from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from limbeck.data.base import BadSampleError, VisionDataset
 from limbeck.names import escaped
 from limbeck.texts import read_text
 from limbeck.training.data import DataModule
-from limbeck.training.writing import outlived, write_whole
+from limbeck.training.writing import outlived
+from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """Signals in the processes that load batches: each belongs to the one that it loads for."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,14 +17,15 @@ def belong_to_parent(_: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _told_unless_left
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+    parent = multiprocessing.parent_process()  # os.getppid() would be a fork server's, if any
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_asked, daemon=True).start()
+        threading.Thread(target=_end_when_asked_by, args=(parent.pid,), daemon=True).start()
 
 
-def _end_when_asked() -> None:
+def _end_when_asked_by(parent: int) -> None:
     """End at a SIGTERM of the process that this one is for, and leave those of others to it."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 

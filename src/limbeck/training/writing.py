@@ -1,7 +1,6 @@
-"""Files that a run writes: whole or not at all, and none that cannot be written ends the run."""
+"""Files that a run writes: none that cannot be written ends it."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,26 +40,3 @@ def reason(error: BaseException) -> str:
     """Why something could not be written, in a few words: ``No space left on device``."""
     text = getattr(error, "strerror", None) or str(error)
     return text.rpartition("I/O error: ")[2].partition(" (os error")[0]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it: it is there whole, or as it was before.
-
-    Args:
-        path: The file. Its folder is made where it is missing.
-        text: What it is to hold.
-
-    Raises:
-        OSError: It cannot be written. What was there before stays.
-    """
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -203,7 +203,9 @@ IMPOSSIBLE = [
     ("score_threshold", 2.0),
     ("nms_threshold", -0.5),
     ("detections_per_image", -10),
+    ("detections_per_image", 20_000_000),  # a student saved so could not be loaded
     ("topk_candidates", 0),
+    ("topk_candidates", 20_000_000),
 ]
 
 

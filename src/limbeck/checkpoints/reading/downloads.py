@@ -13,6 +13,8 @@ from urllib.request import Request, urlopen
 import torch
 from rich.progress import wrap_file
 
+from limbeck.whole import written_whole
+
 SCHEMES = ("https", "http", "file")
 
 # PyTorch, timm and OpenMMLab end a file's name with the first 8 digits or more of its sha256.
@@ -60,26 +62,22 @@ def fetch(url: str, folder: str | Path | None = None) -> Path:
     if path.is_file():
         return path
     expected = stated or _CHECKSUM_IN_NAME.search(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _download(address, path, expected[1].lower() if expected else "")
     return path
 
 
 def _download(address: str, path: Path, checksum: str) -> None:
-    partial = path.with_name(f"{path.name}.part")
     try:
-        found = _copy(address, partial)
-        if not found.startswith(checksum):
-            raise ValueError(
-                f"{address} is not the file that its checksum says: sha256 should begin with "
-                f"{checksum}, found {found}. Download it again; if you trust it as it is, put "
-                f"#sha256={found} behind the address."
-            )
-        partial.replace(path)
+        with written_whole(path) as partial:
+            found = _copy(address, partial)
+            if not found.startswith(checksum):
+                raise ValueError(
+                    f"{address} is not the file that its checksum says: sha256 should begin with "
+                    f"{checksum}, found {found}. Download it again; if you trust it as it is, put "
+                    f"#sha256={found} behind the address."
+                )
     except (OSError, HTTPException) as error:
         raise OSError(f"{address} could not be downloaded: {_reason(error)}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _copy(address: str, partial: Path) -> str:

@@ -173,7 +173,7 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
     refuse_other_kinds(path, head)
     try:
         if path.suffix == ".safetensors" or (head[8:9] == b"{" and _header(head) <= size - 8):
-            return _safetensors(path, head, size)
+            return read_safetensors(path)
         if head.startswith(b"PK") or head.startswith(_LEGACY):
             return _torch(path, is_zip=head.startswith(b"PK")), {}
         return read_pickle(path), {}
@@ -187,7 +187,22 @@ def _header(head: bytes) -> int:
     return int.from_bytes(head[:8], "little")
 
 
-def _safetensors(path: Path, head: bytes, size: int) -> tuple[Any, dict[str, Any]]:
+def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Read a file of safetensors, whose header is looked at before it is read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by their names, and the metadata.
+
+    Raises:
+        SafetensorError: It is damaged.
+        TooLargeError: Its header is longer than any network's.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = path.stat().st_size
     if size < 8 or _header(head) > size - 8:
         raise SafetensorError(
             f"its header should be {_header(head)} bytes long, the file has {size}"

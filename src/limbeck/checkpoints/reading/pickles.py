@@ -213,7 +213,7 @@ def write_pickle(
     author: str = "limbeck",
     matching_heuristics: bool = False,
 ) -> None:
-    """Keep ``tensors`` as Detectron2's model zoo does; the file appears whole or not at all.
+    """Keep ``tensors`` as Detectron2's model zoo does.
 
     Args:
         path: The file that ``cfg.MODEL.WEIGHTS`` is to name, ``.pkl``.
@@ -227,10 +227,8 @@ def write_pickle(
         "__author__": author,
         "matching_heuristics": matching_heuristics,
     }
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
+    with path.open("wb") as file:
         _Pickler(file, protocol=2).dump(content)
-    partial.replace(path)
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -7,11 +7,12 @@ from typing import Any
 from limbeck.models.build import LimbeckModel
 from limbeck.models.weights import Source, open_weights, stated_by
 from limbeck.presets import Preset, preset_of
-from limbeck.ranges import COUNT, POSITIVE, SHARE, SIDE, Range, refuse_outside, written
+from limbeck.ranges import POSITIVE, SHARE, SIDE, Range, refuse_outside, written
 
 # What the arguments of all detectors may be, in any of them that has such an argument. The upper
 # bounds are above all published models: numbers beyond them ask for more memory than there is.
 _CHANNELS = Range(1, 2048)
+_DETECTIONS = Range(1, 100_000)
 _RANGES = {
     "num_classes": Range(1, 20_000),
     "levels": Range(0, 16),
@@ -34,9 +35,9 @@ _RANGES = {
     "std": Range(0, 1e3, open=True),
     "score_threshold": SHARE,
     "nms_threshold": SHARE,
-    "detections_per_image": COUNT,
-    "detections_per_class": COUNT,
-    "topk_candidates": COUNT,
+    "detections_per_image": _DETECTIONS,
+    "detections_per_class": _DETECTIONS,
+    "topk_candidates": _DETECTIONS,
 }
 
 
