@@ -13,12 +13,13 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from limbeck.report.pixels import PIXELS, save_over
 from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
 FONT = 7  # the size of the letters, in points
 DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
-MOST_DRAWN = 6_000_000  # pixels of an image that are drawn; matplotlib takes 130 bytes for each
+MOST_DRAWN = 6_000_000  # pixels of an image; for an SVG matplotlib takes 130 bytes for each
 OVERLAY = "#F0E442"  # a colour of the same palette that no class has
 
 
@@ -65,7 +66,7 @@ def detection_picture(
         classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
             labels are shown as numbers.
         out: The picture to write. Its suffix decides the format.
-        software: The program that a PNG says it is from. None: matplotlib.
+        software: The program that a PNG or JPEG says it is from. None: it says nothing.
     """
     height, width = image.shape[1:]
     if height * width > MOST_DRAWN:
@@ -75,11 +76,17 @@ def detection_picture(
         scale = torch.tensor([size[1] / width, size[0] / height] * 2)
         found = {**found, "boxes": found["boxes"].cpu() * scale}
         height, width = size
-    figure = Figure(figsize=(width / DPI, height / DPI))
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     axis = figure.add_axes((0, 0, 1, 1))
-    _draw_image(axis, image)
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    if out.suffix.lower() not in PIXELS:
+        _draw_image(axis, image)
     _draw_boxes(axis, found, classes, score_threshold=0.0)
-    save(figure, out, DPI, software)
+    if out.suffix.lower() in PIXELS:  # where matplotlib would take longer than for all boxes
+        save_over(image, figure, out, software)
+    else:
+        save(figure, out, DPI)
 
 
 def overlay_grid(
