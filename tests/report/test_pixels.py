@@ -62,3 +62,20 @@ def test_a_jpeg_is_the_smooth_image_but_for_little(tmp_path: Path) -> None:
         np.asarray(PIL.Image.open(tmp_path / f"a.{s}")).astype(int) for s in ("jpg", "png")
     )
     assert np.abs(jpeg - png).max() < 8
+
+
+def test_a_picture_stays_until_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.png"
+    save_over(torch.rand(3, 32, 32), figure_of(32, 32), out)
+    before = out.read_bytes()
+
+    def cut_off(_: PIL.Image.Image, path: Path, *__: object, **___: object) -> None:
+        path.write_bytes(b"\x89PNG")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PIL.Image.Image, "save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        save_over(torch.rand(3, 32, 32), figure_of(32, 32), out)
+    assert out.read_bytes() == before

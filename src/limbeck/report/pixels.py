@@ -36,16 +36,19 @@ def save_over(image: Tensor, figure: Figure, out: Path, software: str | None = N
 
 
 def _write(picture: PIL.Image.Image, dpi: float, out: Path, software: str | None) -> None:
+    """Write a picture whole or not at all, as one that was cut off says no more whose it is."""
+    partial = out.with_name(f"{out.name}.part")  # not waited for: a lost picture is drawn again
     if out.suffix.lower() == ".png":
         note = PngInfo()
         if software:
             note.add_text("Software", software)
-        picture.save(out, dpi=(dpi, dpi), pnginfo=note, compress_level=COMPRESSION)
-        return
-    exif = PIL.Image.Exif()
-    if software:
-        exif[Base.Software] = software
-    picture.save(out, dpi=(dpi, dpi), exif=exif, quality=QUALITY)
+        picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=note, compress_level=COMPRESSION)
+    else:
+        exif = PIL.Image.Exif()
+        if software:
+            exif[Base.Software] = software
+        picture.save(partial, "JPEG", dpi=(dpi, dpi), exif=exif, quality=QUALITY)
+    partial.replace(out)
 
 
 def software_of(picture: PIL.Image.Image) -> str | None:
