@@ -1,6 +1,6 @@
 """What ``limbeck predict`` takes, against a bare loop over the same images.
 
-    python benchmarks/predict.py [--rounds 5] [--images 12] [--size 320] [--workers 1] [--write]
+    python benchmarks/predict.py [--rounds 4] [--images 8] [--size 320] [--workers 1] [--write]
 
 The student is a RetinaNet on ResNet-18 of random weights that gives 8 detections an image; the
 images are generated JPEGs of 640 x 480. A bare loop loads the student, opens an image with Pillow,
@@ -42,6 +42,14 @@ from measuring import CPU, WALL, Step, conditions, device, interleaved, ratios, 
 
 CLASSES = ("person", "bicycle", "car", "dog", "traffic light")
 DETECTIONS = 8  # an image
+TEXT = f"""\
+## Predicting
+
+`limbeck predict` against a bare loop: Pillow, the model with its own NMS, torchvision's
+draw_bounding_boxes and writers, {DETECTIONS} detections an image. "As it was" is today's loop with pictures
+that matplotlib draws and writes alone. CPU time is that of the main process, without its workers.
+
+    python benchmarks/predict.py --write"""
 HEAD = """\
 | what | CPU ms an image | / bare loop, CPU time | / bare loop, wall |
 |---|---|---|---|"""
@@ -154,8 +162,8 @@ def variants(folder: Path, options: argparse.Namespace) -> list[tuple[str, Step,
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--size", type=int, default=320, help="the shorter side in the model")
     parser.add_argument("--workers", type=int, default=1, help="of the last row")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
@@ -173,18 +181,10 @@ def main() -> None:
         shown = [spread(ratios(measured, step, [bare], clock)) for clock in (CPU, WALL)]
         lines.append(f"| {name} | {took * 1000:.0f} | {shown[0]} | {shown[1]} |")
     above = f"{options.images} images of 640 x 480, {options.size} px in the model"
-    text = "\n".join(
-        [
-            "## Predicting",
-            "",
-            "    python benchmarks/predict.py --write",
-            "",
-            f"{above}; {options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
-            "",
-            HEAD,
-            *lines,
-        ]
+    measured_on = (
+        f"{above}; {options.rounds} interleaved rounds, {conditions()}; median (quartiles)."
     )
+    text = "\n".join([TEXT, "", measured_on, "", HEAD, *lines])
     print(text)
     if options.write:
         write("benchmarks/predict.py", text)
