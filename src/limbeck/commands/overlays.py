@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.commands.fit import parts_of
+from limbeck.data.loading import scaled
 from limbeck.report import overlay_grid
 from limbeck.report.style import is_replaceable
 
@@ -40,7 +41,8 @@ def draw_overlays(recipes: Sequence[str], method: str, picture: Path, images: in
             f"{data.task}. Name a method of a detector, and give every recipe of the run, as "
             "`limbeck fit` gets them."
         )
-    batch, targets = next(iter(data.train_dataloader()))
+    loaded, targets = next(iter(data.train_dataloader()))
+    batch = scaled(loaded)
     overlays = module.pair.overlays(batch, targets, method)
     if not overlays:
         kind = type(module.pair.methods[method]).__name__

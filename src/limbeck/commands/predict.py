@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
@@ -214,4 +215,6 @@ def evaluation_transform(
         if metadata.get("task") != "classification":
             return to_float()
         stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
-    return from_recipe(stated, trust=trust, task=task).evaluation()
+    transform = from_recipe(stated, trust=trust, task=task).evaluation()
+    scaled: Transform = v2.Compose([transform, to_float()])
+    return scaled

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from limbeck.data import VisionDataset
 from limbeck.data.base import Task
+from limbeck.data.loading import scaled
 from limbeck.data.sampling import Draw
 from limbeck.recipe import Recipe, value_at
 from limbeck.training.data import DataModule, StatedAugmentation
@@ -103,7 +104,7 @@ class ScoredImages:
     def image(self, index: int) -> Tensor:
         """One image, uint8 (3, H, W)."""
         batch = self._samples[[Draw(epoch=0, image=index)]]
-        pixels: Tensor = (batch.images[0] * 255).round().to(torch.uint8)
+        pixels: Tensor = (scaled(batch.images[0]) * 255).round().to(torch.uint8)
         return pixels
 
 
