@@ -222,7 +222,7 @@ def _draw_frames(axis: Axes, item: Mapping[str, Tensor]) -> None:
         for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)
         if label == 0
     ]
-    axis.add_collection(
+    axis.add_artist(  # which leaves the limits of the axes alone, unlike add_collection
         PatchCollection(plain, facecolor="none", edgecolor=OVERLAY, linewidth=0.7, alpha=0.6)
     )
     for box, label in zip(corners, labels, strict=True):
