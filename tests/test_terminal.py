@@ -1,7 +1,7 @@
 import pytest
 from rich.console import Console
 
-from limbeck.terminal import Table, say
+from limbeck.terminal import Table, progress_bar, say
 from limbeck.wiring import Connection, Wiring
 
 NAMES = ("[bold]x", "sign [/red]", ":smile:", "[link=file:///etc]y", "\\[z]")
@@ -24,6 +24,14 @@ def test_a_table_is_plain_on_any_console(capsys: pytest.CaptureFixture[str]) -> 
     fields = dict.fromkeys(Connection.__dataclass_fields__, "[/red]")
     Console(width=200).print(Wiring((Connection(**fields),)))
     assert capsys.readouterr().out.count("[/red]") == len(fields)
+
+
+def test_a_bar_leaves_nothing_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
+        bar.advance(bar.add_task("", total=2))
+    assert capsys.readouterr().out == ""
 
 
 def test_control_characters_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:

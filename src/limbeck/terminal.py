@@ -48,7 +48,9 @@ def progress_bar(*columns: str) -> Progress:
         The bar, between the first column and the others.
     """
     first, *others = (TextColumn(text, markup=False) for text in columns)
-    return Progress(first, BarColumn(), *others, console=rich.get_console(), transient=True)
+    console = rich.get_console()
+    silent = not console.is_terminal  # where rich would leave an empty line
+    return Progress(first, BarColumn(), *others, console=console, transient=True, disable=silent)
 
 
 def say(*what: object, **options: Any) -> None:

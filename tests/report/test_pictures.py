@@ -140,3 +140,16 @@ def test_any_name_is_drawn_as_text(name, tmp_path):
     detection_picture(image, found, [name], tmp_path / "a.png")
     detection_grid([image], {name: [found]}, [name], tmp_path / "b.png")
     assert imread(tmp_path / "a.png").shape[:2] == (48, 64)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_regions_beyond_the_image_leave_it_in_its_place(tmp_path, label):
+    image, drawn = torch.rand(3, 32, 32), []
+    for sides in (20.0, 90.0):
+        of_method = {"boxes": torch.tensor([[16.0, 16, sides, sides]])}
+        overlays = {"P3": [of_method | {"labels": torch.tensor([label])}]}
+        overlay_grid([image], [boxes()], overlays, CLASSES, tmp_path / "a.png")
+        drawn.append(pixels(tmp_path / "a.png"))
+    _, height, width = drawn[0].shape
+    upper = [each[:, : height // 2, : width * 7 // 10] for each in drawn]
+    assert torch.equal(*upper)

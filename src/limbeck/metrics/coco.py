@@ -1,23 +1,20 @@
 """COCO's average precision, as its evaluation server computes it."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import hotcoco
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_convert
 
-from limbeck.metrics.detections import DetectionMetric, Fields
+from limbeck.metrics.detections import Boxes, DetectionMetric, Fields
 
-NAMES = {
-    "AP": "map",
-    "AP50": "map_50",
-    "AP75": "map_75",
-    "AP_small": "map_small",
-    "AP_medium": "map_medium",
-    "AP_large": "map_large",
-}
+Floats = NDArray[np.float64]
+MOST_BOXES = 100  # of a class in an image
+ANY, SMALL, MEDIUM, LARGE = range(4)  # the sizes, in the order of the evaluator
 
 
 class COCOAveragePrecision(DetectionMetric):
@@ -27,7 +24,7 @@ class COCOAveragePrecision(DetectionMetric):
     between small (below 32² pixels), medium and large (above 96²); where it is missing or 0, the
     area of the box is taken.
 
-    Source: https://cocodataset.org/#detection-eval, computed by faster-coco-eval.
+    Source: https://cocodataset.org/#detection-eval, computed by hotcoco.
 
     Args:
         classes: The names of the classes, of which each gets an ``AP/<name>``; label ``i + 1`` is
@@ -62,26 +59,67 @@ class COCOAveragePrecision(DetectionMetric):
             class or a size that the targets lack), as COCO has it. Classes at -1 are left out of
             the means.
         """
-        found = self._evaluate()
-        scores = {name: found[key] for name, key in NAMES.items()}
+        labels, precision = self._precision()
+        scores = {
+            "AP": _mean(precision[..., ANY]),
+            "AP50": _mean(precision[0, ..., ANY]),
+            "AP75": _mean(precision[5, ..., ANY]),
+            "AP_small": _mean(precision[..., SMALL]),
+            "AP_medium": _mean(precision[..., MEDIUM]),
+            "AP_large": _mean(precision[..., LARGE]),
+        }
         if self.classes is not None:
-            labels = found["classes"].reshape(-1)  # torchmetrics squeezes one class to a scalar,
-            values = found.get("map_per_class", labels).reshape(-1)  # and gives none for no image
-            seen = dict(zip(labels.tolist(), values, strict=True))
-            undefined = torch.tensor(-1.0)
-            scores |= {f"AP/{n}": seen.get(i, undefined) for i, n in enumerate(self.classes, 1)}
-        return {name: score.to(self.device) for name, score in scores.items()}
+            seen = {label: _mean(precision[:, :, k, ANY]) for k, label in enumerate(labels)}
+            scores |= {f"AP/{name}": seen.get(i, -1.0) for i, name in enumerate(self.classes, 1)}
+        return {
+            name: torch.tensor(score, dtype=torch.float32, device=self.device)
+            for name, score in scores.items()
+        }
 
-    def _evaluate(self) -> dict[str, Any]:
-        evaluator = MeanAveragePrecision(
-            # torchmetrics' own thresholds are float32, and miss an IoU or recall of exactly 0.6.
-            iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
-            rec_thresholds=np.linspace(0.0, 1.0, 101).tolist(),
-            class_metrics=self.classes is not None,
-            backend="faster_coco_eval",
-            sync_on_compute=False,
+    def _precision(self) -> tuple[list[int], Floats]:
+        """Evaluate all images, classes and sizes at once.
+
+        Returns:
+            The K labels that occur, and the precision (10, 101, K, 4) by IoU threshold, recall,
+            label and size. It is -1 where nothing is to be found.
+        """
+        found, wanted = self.rows()
+        labels = np.unique(torch.cat([found["labels"], wanted["labels"]]).numpy()).tolist()
+        truth = hotcoco.COCO.from_arrays(
+            [{"id": number} for number in range(len(self._counts()))],
+            [{"id": label, "name": str(label)} for label in labels],
+            image_ids=wanted["image"].numpy(),
+            category_ids=wanted["labels"].numpy(),
+            boxes=as_xywh(wanted),
+            area=stated_areas(wanted),
+            iscrowd=wanted["iscrowd"].numpy(),
         )
-        evaluator.warn_on_many_detections = False
-        for prediction, target in self.images():
-            evaluator.update([prediction], [target])
-        return evaluator.compute()
+        image, score, label = (
+            found[name].double().numpy() for name in ("image", "scores", "labels")
+        )
+        rows = np.column_stack([image, as_xywh(found), score, label])
+        evaluator = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
+        evaluator.params.max_dets = [MOST_BOXES]
+        evaluator.evaluate()
+        evaluator.accumulate()
+        assert evaluator.eval is not None
+        precision: Floats = evaluator.eval["precision"][..., 0]
+        return labels, precision
+
+
+def as_xywh(rows: Boxes) -> Floats:
+    """The corner, width and height of each box, (N, 4), where widths are those of float32."""
+    boxes: Floats = box_convert(rows["boxes"], "xyxy", "xywh").double().numpy()
+    return boxes
+
+
+def stated_areas(target: Boxes) -> Floats:
+    """The area of each object, (M,): that of its box where the target states none."""
+    stated: Floats = target["area"].double().numpy()
+    return np.where(stated > 0, stated, as_xywh(target)[:, 2:].prod(axis=1))
+
+
+def _mean(precision: Floats) -> float:
+    """The mean where something is to be found, or -1 where nothing is."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else -1.0

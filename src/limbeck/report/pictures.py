@@ -1,6 +1,6 @@
 """Pictures of what detectors see in images, and of what methods see in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Affine2D
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from limbeck.report.pixels import PIXELS, save_over
 from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
 FONT = 7  # the size of the letters, in points
 DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
-MOST_DRAWN = 6_000_000  # pixels of an image that are drawn; matplotlib takes 130 bytes for each
+MOST_DRAWN = 6_000_000  # pixels of an image; for an SVG matplotlib takes 130 bytes for each
 OVERLAY = "#F0E442"  # a colour of the same palette that no class has
 
 
@@ -66,7 +69,7 @@ def detection_picture(
         classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
             labels are shown as numbers.
         out: The picture to write. Its suffix decides the format.
-        software: The program that a PNG says it is from. None: matplotlib.
+        software: The program that a PNG or JPEG says it is from. None: it says nothing.
     """
     height, width = image.shape[1:]
     if height * width > MOST_DRAWN:
@@ -76,11 +79,18 @@ def detection_picture(
         scale = torch.tensor([size[1] / width, size[0] / height] * 2)
         found = {**found, "boxes": found["boxes"].cpu() * scale}
         height, width = size
-    figure = Figure(figsize=(width / DPI, height / DPI))
-    axis = figure.add_axes((0, 0, 1, 1))
-    _draw_image(axis, image)
-    _draw_boxes(axis, found, classes, score_threshold=0.0)
-    save(figure, out, DPI, software)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    if out.suffix.lower() in PIXELS:  # axes would take longer than all boxes
+        downwards = Affine2D().scale(1, -1).translate(0, height)
+        for artist in _artists(found, classes, 0.0, (height, width)):
+            artist.set_transform(downwards)
+            figure.add_artist(artist)
+        save_over(image, figure, out, software)
+    else:
+        axis = figure.add_axes((0, 0, 1, 1))
+        _draw_image(axis, image)
+        _draw_boxes(axis, found, classes, score_threshold=0.0)
+        save(figure, out, DPI)
 
 
 def overlay_grid(
@@ -163,23 +173,35 @@ def _draw_overlay(axis: Axes, strength: Tensor) -> None:
 def _draw_boxes(
     axis: Axes, item: Mapping[str, Tensor], classes: Sequence[str], score_threshold: float
 ) -> None:
+    size = axis.get_ylim()[0], axis.get_xlim()[1]
+    for artist in _artists(item, classes, score_threshold, size):
+        axis.add_artist(artist)
+
+
+def _artists(
+    item: Mapping[str, Tensor],
+    classes: Sequence[str],
+    score_threshold: float,
+    size: tuple[float, float],
+) -> Iterator[Rectangle | Text]:
+    """The outline and the name of each box in an image of this height and width."""
     labels = item["labels"].tolist()
     scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
     for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
         name = as_drawn(classes[label - 1]) if classes else str(label)
         if score is None:
-            _draw_box(axis, box, name, label)
+            yield from (_frame(box, label), _name(box, name, label, size))
         elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update
-            _draw_box(axis, box, f"{name} {score:.2f}", label)
+            yield from (_frame(box, label), _name(box, f"{name} {score:.2f}", label, size))
 
 
-def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
-    x1, y1, x2, _ = box
-    right, bottom = axis.get_xlim()[1], axis.get_ylim()[0]
-    fill = _draw_frame(axis, box, label)
+def _name(box: Sequence[float], text: str, label: int, size: tuple[float, float]) -> Text:
+    """What a box is called, at its upper edge, on the colour of the label."""
+    (x1, y1, x2, _), (bottom, right) = box, size
+    fill = _colour(label)
     # The name stays in the picture: below the upper edge, and from the right near the right.
     crowded = x1 > 0.7 * right
-    axis.text(
+    return Text(
         min(x2, right) if crowded else max(x1, 0),
         max(y1, 0),
         text,
@@ -200,20 +222,24 @@ def _draw_frames(axis: Axes, item: Mapping[str, Tensor]) -> None:
         for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)
         if label == 0
     ]
-    axis.add_collection(
+    axis.add_artist(  # which leaves the limits of the axes alone, unlike add_collection
         PatchCollection(plain, facecolor="none", edgecolor=OVERLAY, linewidth=0.7, alpha=0.6)
     )
     for box, label in zip(corners, labels, strict=True):
         if label > 0:
-            _draw_frame(axis, box, label)
+            axis.add_artist(_frame(box, label))
 
 
-def _draw_frame(axis: Axes, box: Sequence[float], label: int) -> str:
-    """Draw the outline of a box, and return its colour, which is that of the label."""
+def _frame(box: Sequence[float], label: int) -> Rectangle:
+    """The outline of a box, in the colour of the label."""
     x1, y1, x2, y2 = box
-    colour = COLOURS[(label - 1) % len(COLOURS)]
-    frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6)
+    frame = Rectangle(
+        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=_colour(label), linewidth=1.6
+    )
     frame.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
     frame.set_snap(False)
-    axis.add_patch(frame)
-    return colour
+    return frame
+
+
+def _colour(label: int) -> str:
+    return COLOURS[(label - 1) % len(COLOURS)]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from limbeck.data.base import BadSampleError, open_image
 from limbeck.names import escaped
+from limbeck.report.pixels import software_of
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -56,11 +57,12 @@ def described(path: Path) -> str:
 
 
 def is_replaceable(path: Path, software: str) -> bool:
-    """Whether a picture may be written: nothing is there, or a PNG that a program drew before.
+    """Whether a picture may be written: nothing is there, or a picture that a program drew before.
 
     Args:
         path: The picture.
-        software: The program, as :func:`save` has noted it in the file.
+        software: The program, as :func:`save` has noted it in the file, or
+            :func:`limbeck.report.pixels.save_over`.
 
     Returns:
         Whether nothing is lost. A link is never replaced, as it may lead anywhere.
@@ -70,5 +72,5 @@ def is_replaceable(path: Path, software: str) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with suppress(BadSampleError), open_image(path) as image:
-        return image.info.get("Software") == software
+        return software_of(image) == software
     return False

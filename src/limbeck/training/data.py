@@ -25,10 +25,10 @@ from limbeck.data.sampling import (
     rank_and_world_size,
     sample_seed,
 )
+from limbeck.data.workers import belong_to_parent
 from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
 from limbeck.ranges import COUNT, Range, refuse_outside
 from limbeck.training.loaders import EvaluationLoader, TrainingLoader
-from limbeck.training.workers import belong_to_parent
 
 # A recipe may state the arguments of the first three without a class path.
 StatedAugmentation = (

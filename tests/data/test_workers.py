@@ -38,6 +38,6 @@ def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for(st
     program = (
         f"import multiprocessing; multiprocessing.set_start_method({start!r}); "
         "multiprocessing.set_forkserver_preload(['limbeck.training.data']); "
-        "from tests.training import test_workers; test_workers.workers_are_asked_to_end()"
+        "from tests.data import test_workers; test_workers.workers_are_asked_to_end()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300, cwd=ROOT)

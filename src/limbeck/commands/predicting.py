@@ -1,0 +1,242 @@
+"""What an exported student finds in image files: how they are loaded, and how it is asked."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from PIL import ImageOps
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from limbeck.data.augmentation import Transform
+from limbeck.data.base import BadSampleError, open_image, to_rgb
+from limbeck.data.files import SUFFIXES, LeftOut
+from limbeck.data.workers import belong_to_parent
+from limbeck.frame import explained_size
+
+Answer = TypeVar("Answer")
+FIELDS = ("labels", "scores", "boxes")
+
+
+class Loaded(NamedTuple):
+    """An image file that was read.
+
+    Attributes:
+        path: The file.
+        pixels: The image as the student sees it, (3, H, W), RGB in [0, 1]. None: it is unreadable.
+        problem: Why it is unreadable.
+    """
+
+    path: Path
+    pixels: Tensor | None
+    problem: str = ""
+
+
+class ImageFiles(Dataset[Loaded]):
+    """Image files, which are turned upright and transformed when they are read.
+
+    Args:
+        paths: The files.
+        transform: The transform of each image, which gives float32 in [0, 1].
+    """
+
+    def __init__(self, paths: Sequence[Path], transform: Transform) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        """The number of files."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Loaded:
+        """Read a file; one that is damaged, or that the transform refuses, has a problem."""
+        path = self.paths[index]
+        try:
+            with open_image(path) as opened:
+                image = to_rgb(ImageOps.exif_transpose(opened))
+            return Loaded(path, self.transform(image).as_subclass(Tensor))
+        except BadSampleError as error:
+            return Loaded(path, None, str(error))
+        except ValueError as error:
+            return Loaded(path, None, f"{path}: {error}")
+
+
+def image_loader(
+    files: ImageFiles, batch_size: int, workers: int, device: torch.device
+) -> DataLoader[Loaded]:
+    """The batches of image files, in their order.
+
+    Args:
+        files: The files.
+        batch_size: The number of images of a batch, at most.
+        workers: The number of processes that read them; with 0 this one does.
+        device: Where the images go.
+
+    Returns:
+        The loader, which gives a list of :class:`Loaded` for each batch.
+    """
+    return DataLoader(
+        files,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=belong_to_parent,
+    )
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of a name, or the GPU where there is one.
+
+    Args:
+        name: The name, as torch has it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. None: the GPU where
+            there is one, otherwise the CPU.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    there = ["cpu"]
+    gpu = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if gpu is not None:
+        numbers = range(torch.accelerator.device_count())
+        there += [gpu.type, *(f"{gpu.type}:{number}" for number in numbers)]
+    if name is None:
+        return torch.device("cpu" if gpu is None else gpu.type)
+    if name not in there:
+        raise ValueError(
+            f"--device {name}: this machine has {', '.join(there)}. Name one of these, or leave "
+            "--device out, which takes the GPU where there is one."
+        )
+    return torch.device(name)
+
+
+def image_files(paths: list[Path]) -> list[Path]:
+    """Find images.
+
+    Args:
+        paths: Image files, and folders whose image files are meant. Hidden files, and those that
+            operating systems leave in folders, are left out; their number is logged.
+
+    Returns:
+        The image files. Those of a folder are in alphabetical order.
+
+    Raises:
+        FileNotFoundError: There is no image.
+    """
+    found = []
+    for path in paths:
+        left_out = LeftOut(path)
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if left_out.keeps(PurePath(each.name)))
+            found += [each for each in inside if _is_picture(each, left_out)]
+        elif left_out.keeps(PurePath(path.name)):
+            found.append(path)
+        left_out.say()
+    if not found:
+        raise FileNotFoundError(
+            f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
+        )
+    return found
+
+
+def answers(
+    ask: Callable[[list[Tensor]], list[Answer]], model: nn.Module, images: list[Tensor]
+) -> list[Answer | ValueError]:
+    """Ask a model about a batch, or about each image by itself where it refuses the batch.
+
+    Args:
+        ask: Gives the model's answer for each of some images.
+        model: The model, for the message about a size that it does not take.
+        images: The images, each (3, H, W), one at least.
+
+    Returns:
+        The answer for each image, or the error with which the model refuses it.
+    """
+    try:
+        with explained_size("student", model, images):
+            return [*ask(images)]
+    except ValueError as error:
+        if len(images) == 1:
+            return [error]
+        return [answer for image in images for answer in answers(ask, model, [image])]
+
+
+@torch.inference_mode()
+def detect(model: nn.Module, images: list[Tensor], threshold: float) -> list[dict[str, Tensor]]:
+    """Detect objects in some images.
+
+    Args:
+        model: A detector in evaluation mode.
+        images: The images, each (3, H, W), RGB in [0, 1], on the device of the model.
+        threshold: The lowest score of a detection that is kept.
+
+    Returns:
+        The ``boxes`` (N, 4), xyxy in pixels, the ``labels`` (N,) from 1 and the ``scores`` (N,) of
+        each image, on the CPU.
+    """
+    every = [{name: found[name].cpu() for name in FIELDS} for found in model(images)]
+    # Label 0 is the slot that torchvision's detectors leave unused, and may yet predict.
+    kept = [(found["scores"] >= threshold) & (found["labels"] > 0) for found in every]
+    return [
+        {name: value[rows] for name, value in found.items()}
+        for found, rows in zip(every, kept, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def classify(
+    model: nn.Module, images: list[Tensor], classes: list[str]
+) -> list[list[dict[str, Any]]]:
+    """Classify some images, those of different sizes one by one.
+
+    Args:
+        model: A classifier in evaluation mode.
+        images: The images, each (3, H, W), RGB in [0, 1], on the device of the model.
+        classes: The class names; where there are none, classes are numbers from 0.
+
+    Returns:
+        Of each image the five likeliest classes, each with its probability as ``score``.
+    """
+    if len({image.shape for image in images}) > 1:
+        return [found for image in images for found in classify(model, [image], classes)]
+    likeliest = (of_image.softmax(0) for of_image in model(torch.stack(images)).cpu())
+    return [
+        [
+            {"class": classes[i] if classes else i, "score": round(score, 4)}
+            for score, i in zip(*(each.tolist() for each in top), strict=True)
+        ]
+        for top in (shares.topk(min(5, len(shares))) for shares in likeliest)
+    ]
+
+
+def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dict[str, Any]]:
+    """Turn detections into plain data.
+
+    Args:
+        found: The ``boxes`` (N, 4), ``labels`` (N,) and ``scores`` (N,) of one image.
+        classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
+            classes are the labels.
+
+    Returns:
+        The ``class``, ``score`` and ``box`` of each detection.
+    """
+    rows = zip(*(found[key].tolist() for key in FIELDS), strict=True)
+    return [
+        {
+            "class": classes[label - 1] if classes else label,
+            "score": round(score, 4),
+            "box": [round(side, 1) for side in box],
+        }
+        for label, score, box in rows
+    ]
+
+
+def _is_picture(path: Path, left_out: LeftOut) -> bool:
+    """Whether an entry of a folder is an image file; what is not is counted as left out."""
+    if path.is_dir():
+        left_out.others.append(PurePath(path.name))
+        return False
+    return left_out.keeps_image(PurePath(path.name))
