@@ -16,6 +16,8 @@
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
+``pooled``                   what a classifier's last linear layer takes, less the dropout before it,
+                             (B, C): the pooled ``C5`` in most networks
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
 
@@ -104,7 +106,7 @@ def landmarks(model: nn.Module) -> Landmarks:
         >>> from limbeck import landmarks
         >>> places = landmarks(ResNet(BasicBlock, [1, 1, 1, 1]))
         >>> list(places)
-        ['C2', 'C2.pre', 'C3', 'C3.pre', 'C4', 'C4.pre', 'C5', 'C5.pre', 'logits']
+        ['C2', 'C2.pre', 'C3', 'C3.pre', 'C4', 'C4.pre', 'C5', 'C5.pre', 'pooled', 'logits']
         >>> print(places["C4.pre"])
         layer3.0.relu:input
     """
@@ -311,7 +313,25 @@ def _classifier(model: nn.Module) -> Landmarks:
     network = model.get_submodule(path)
     trunk = "features" if isinstance(getattr(network, "features", None), nn.Sequential) else ""
     places = _timm(model, path) or _trunk(model, ".".join(filter(None, (path, trunk))))
-    return places | {"logits": Tap("", kind="logits")} if places else {}
+    if not places:
+        return {}
+    return places | _pooled(model, path) | {"logits": Tap("", kind="logits")}
+
+
+def _pooled(model: nn.Module, path: str) -> Landmarks:
+    """What the linear layer takes that ends a network; nothing where another layer ends it."""
+    prefix = f"{path}." if path else ""
+    modules = list(model.get_submodule(path).named_modules())
+    trained = [name for name, m in modules if next(m.parameters(recurse=False), None) is not None]
+    named = dict(modules)
+    if not trained or not isinstance(named[trained[-1]], nn.Linear):
+        return {}
+    parent, _, last = trained[-1].rpartition(".")
+    chain = list(named[parent].named_children())
+    before = chain[: [name for name, _ in chain].index(last)]
+    while before and isinstance(before[-1][1], nn.Dropout):
+        last, _ = before.pop()
+    return {"pooled": Tap(prefix + ".".join(filter(None, (parent, last))), "input")}
 
 
 def _timm(model: nn.Module, path: str) -> Landmarks:
