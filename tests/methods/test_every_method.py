@@ -56,6 +56,15 @@ class Case:
         return pair.train()
 
 
+class Chequered(methods.MaskedGenerative):
+    """Its mask is the same in every image: what is drawn differs between processes."""
+
+    def mask(self, aligned, step, level):
+        count, _, height, width = aligned.shape
+        cells = torch.arange(height)[:, None] + torch.arange(width)
+        return (cells % 3 < 2).expand(count, 1, -1, -1).float()
+
+
 def pictures_and_labels(count):
     return batches.pictures(count), batches.labels(count)
 
@@ -98,6 +107,7 @@ CASES: dict[type[Method], Case] = {
         # Its normaliser counts the positions of a process: equal only where the images are.
         equal_halves=True,
     ),
+    methods.MaskedGenerative: retinanets(Chequered),
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,

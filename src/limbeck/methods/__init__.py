@@ -8,6 +8,7 @@ from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
+from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Calibration",
     "FineGrainedImitation",
     "FitNet",
+    "MaskedGenerative",
     "Method",
     "Side",
     "Step",
