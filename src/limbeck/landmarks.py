@@ -16,8 +16,8 @@
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
-``pooled``                   what a classifier's last linear layer takes, less the dropout before it,
-                             (B, C): the pooled ``C5`` in most networks
+``pooled``                   what a classifier's last linear layer takes, without dropout, (B, C);
+                             the pooled ``C5`` in most networks
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
 

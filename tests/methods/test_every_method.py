@@ -65,6 +65,16 @@ class Chequered(methods.MaskedGenerative):
         return (cells % 3 < 2).expand(count, 1, -1, -1).float()
 
 
+class Awake(methods.FGD):
+    """The last layers of its context blocks, which are 0 at first, let a gradient pass."""
+
+    def setup(self, step):
+        super().setup(step)
+        for contexts in (self.student_context, self.teacher_context):
+            for context in contexts.values():
+                nn.init.normal_(context.second.weight)
+
+
 def pictures_and_labels(count):
     return batches.pictures(count), batches.labels(count)
 
@@ -107,10 +117,19 @@ CASES: dict[type[Method], Case] = {
         # Its normaliser counts the positions of a process: equal only where the images are.
         equal_halves=True,
     ),
+    # At P7 there is one cell, to which a context block gives everything whatever its weights are.
+    methods.FGD: retinanets(lambda: Awake(["P3", "P4"])),
     methods.MaskedGenerative: retinanets(Chequered),
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,
+    ),
+    methods.ReviewKD: classifiers(
+        # Larger images, so that a channel has enough values at C5.
+        lambda: methods.ReviewKD(["C3", "C4", "C5"], mid_channels=16),
+        batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
+        # Its norms go by the statistics of a process.
+        equal_halves=True,
     ),
     methods.HEAD: retinanets(
         # More samples than candidates: none is drawn. The few best proposals are always the same.

@@ -4,14 +4,17 @@ Every method exported here joins the tests that all of them must pass.
 """
 
 from limbeck.methods.base import Calibration, Method, Side, Step
+from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
 from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
+from limbeck.methods.reviewkd import ReviewKD
 
 __all__ = [
+    "FGD",
     "HEAD",
     "KD",
     "MGD",
@@ -21,6 +24,7 @@ __all__ = [
     "FitNet",
     "MaskedGenerative",
     "Method",
+    "ReviewKD",
     "Side",
     "Step",
 ]
