@@ -17,6 +17,7 @@ from limbeck.frame import Frame
 from limbeck.methods import FGD, Step
 from limbeck.methods import fgd as module
 from limbeck.methods.fgd import attentions, box_masks
+from limbeck.schedules import WarmUp
 from tests import batches, small_models
 from tests.methods.modern import assert_gradient, assert_loss, case_of, step_of
 
@@ -233,6 +234,15 @@ def test_the_weights_go_by_part_and_the_adapter_is_shown() -> None:
     assert [c.adapter for c in found] == ["conv 1x1 32 to 48", "-"]
     assert found[0].weight == "5e-06, 0.0005, 0.001"
     assert len(pair.methods["it"].weights) == 4 * 5
+    scaled = pair_of(FGD(["P3"], weight=WarmUp(10.0, 4))).methods["it"].weights_at(2)
+    assert scaled == pytest.approx(
+        {
+            "P3.foreground": 5e-3,
+            "P3.background": 2.5e-3,
+            "P3.attention": 2.5e-3,
+            "P3.relation": 2.5e-5,
+        }
+    )
 
 
 def test_classifiers_are_refused() -> None:

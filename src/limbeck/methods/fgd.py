@@ -55,7 +55,7 @@ from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.ranges import POSITIVE, refuse_outside
-from limbeck.schedules import Weight
+from limbeck.schedules import Product, Weight, as_schedule
 
 BoxesBy = Literal["frame", "content"]
 
@@ -66,12 +66,13 @@ class FGD(Method):
     """Focal and Global Distillation: maps are imitated inside and outside of boxes, and as a whole.
 
     The weights belong to maps of 256 channels of images of 800 x 1333 px, since the losses are
-    sums. The authors' advice elsewhere: keep the ratio of the four, and choose them so that the
-    smallest part is of the size of the task's losses (.1 to 2).
+    sums. The authors' advice elsewhere: keep the ratio of the four, and choose ``weight`` so that
+    the smallest part is of the size of the task's losses (.1 to 2).
 
     Args:
         places: The maps of both models, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where the
             names differ, ``{student's place: teacher's place}``.
+        weight: What multiplies the four weights: a number or a schedule.
         foreground: The weight alpha of the parts inside of boxes: a number or a schedule.
         background: The weight beta of the parts outside of boxes.
         attention: The weight gamma of the parts that compare the attentions.
@@ -89,6 +90,7 @@ class FGD(Method):
     def __init__(
         self,
         places: Places = ("fpn",),
+        weight: Weight = 1.0,
         foreground: Weight = 1e-3,
         background: Weight = 5e-4,
         attention: Weight = 5e-4,
@@ -106,11 +108,14 @@ class FGD(Method):
         self.places = tuple(pairs)
         self.student_taps = dict(zip(pairs, pairs, strict=True)) | {"input frame": "frame"}
         self.teacher_taps = pairs
-        self.part_weights = {
+        parts = {
             "foreground": foreground,
             "background": background,
             "attention": attention,
             "relation": relation,
+        }
+        self.part_weights = {
+            part: Product((as_schedule(weight), as_schedule(own))) for part, own in parts.items()
         }
         self.temperature = temperature
         self.boxes_by = boxes_by
