@@ -157,6 +157,14 @@ def test_the_image_is_named() -> None:
             refuse_bad_targets(targets, 3)
 
 
+def test_a_loader_may_give_bytes_that_are_scaled_later() -> None:
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    refuse_malformed([image, image / 255], None, detects=False, raw=True, scaled=False)
+    for wrong, message in ((image.long(), "is int64"), (image[:, :0], "without a pixel")):
+        with pytest.raises(ValueError, match=message):
+            refuse_malformed([wrong], None, detects=False, raw=False, scaled=False)
+
+
 @pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0), (0, 0)])
 def test_images_without_a_pixel_are_refused(height: int, width: int) -> None:
     image = torch.rand(3, height, width)

@@ -11,6 +11,7 @@ from limbeck.frame import Extent
 from limbeck.guard import refuse_bad_indices
 from limbeck.losses import Losses, logits_of, named_scalars, refuse_half, student_losses
 from limbeck.methods.base import Images, Method, Targets
+from limbeck.methods.pictures import Picture
 from limbeck.pair import Pair
 from limbeck.ranges import NOT_NEGATIVE, refuse_outside
 from limbeck.schedules import Weight, as_schedule
@@ -202,8 +203,8 @@ class Distillation(Pair):
         return [name for name, method in self.named_methods() if method.calibration is not None]
 
     @torch.no_grad()
-    def overlays(self, images: Images, targets: Targets, name: str) -> dict[str, list[Tensor]]:
-        """What a method can draw over the images of a batch.
+    def picture(self, images: Images, targets: Targets, name: str) -> Picture | None:
+        """What a method shows of a batch.
 
         Args:
             images: The images of one batch, as :meth:`forward` takes them.
@@ -211,11 +212,11 @@ class Distillation(Pair):
             name: The name of the method.
 
         Returns:
-            By the name of each drawing, one map (h, w) from 0 to 1 for each image.
+            The picture; None: the method has nothing to show.
         """
         with evaluation(self.student, self.teacher):
             _, steps = self.run(images, targets)
-            return self.method(name).overlays(steps[name])
+            return self.method(name).picture(steps[name])
 
     # -- what is saved --------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ NORMALISED = (-20.0, 20.0)  # what no normalisation by mean and std exceeds, and
 CORNERS = "in x1 y1 x2 y2 pixels"
 
 
-def refuse_malformed(images: Any, targets: Any, *, detects: bool, raw: bool) -> None:
+def refuse_malformed(
+    images: Any, targets: Any, *, detects: bool, raw: bool, scaled: bool = True
+) -> None:
     """Refuse a batch by types, shapes and counts; no device is waited for.
 
     Args:
@@ -28,6 +30,7 @@ def refuse_malformed(images: Any, targets: Any, *, detects: bool, raw: bool) -> 
             everything else is left to the loss that takes it.
         detects: Whether the student is a detector in training, which needs boxes and labels.
         raw: Whether the images go to a model that normalises them itself.
+        scaled: Whether the images have to be floats; otherwise they may be uint8 yet.
 
     Raises:
         ValueError: The batch is not what the documentation says, which is named.
@@ -38,7 +41,7 @@ def refuse_malformed(images: Any, targets: Any, *, detects: bool, raw: bool) -> 
             "detectors a list of (3, H, W). Convert it."
         )
     for place, image in _places(images):
-        _refuse_malformed_image(place, image, raw)
+        _refuse_malformed_image(place, image, raw, scaled)
     if raw and not len(images):
         raise ValueError("images is empty; expected one image at least. Leave such batches out.")
     if detects and targets is None:
@@ -199,7 +202,7 @@ def _rgb(images: Any) -> Iterator[tuple[str, Tensor]]:
             yield place, image
 
 
-def _refuse_malformed_image(place: str, image: Any, raw: bool) -> None:
+def _refuse_malformed_image(place: str, image: Any, raw: bool, scaled: bool) -> None:
     dims, shape = (4, "(B, 3, H, W)") if place == "images" else (3, "(3, H, W)")
     known = isinstance(image, Tensor) and image.dim() == dims and image.shape[-3] == 3
     if known and 0 in image.shape[-2:]:
@@ -207,7 +210,7 @@ def _refuse_malformed_image(place: str, image: Any, raw: bool) -> None:
             f"{place} is {tuple(image.shape)}, without a pixel; expected RGB images, {shape}, of "
             "one pixel at least. Leave it out."
         )
-    if known and image.is_floating_point():
+    if known and (image.is_floating_point() or (image.dtype is torch.uint8 and not scaled)):
         return
     if raw and not known:
         found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__

@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from limbeck.cli import main
-from limbeck.comparison import running
+from limbeck.commands import compare as compare_command
+from limbeck.comparison import comparing, running
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 from tests.commands.processes import start
 
 OUTPUT = Path("runs/mine")
+CONTROLS = ("equal_time", "transfer", "twice_as_long")
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +211,36 @@ def test_a_bad_recipe_is_refused_before_anything_is_trained(
         tiny_recipes.limbeck("compare", write(runs, plain=plain))
     assert "max_epohcs" in capsys.readouterr().err
     assert not (OUTPUT / "runs").exists()
+
+
+def test_a_row_that_names_no_teacher_is_refused_before_anything_is_trained(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    untaught = tiny_recipes.taught(runs.teacher / "student")
+    teacher = untaught["model"].pop("teacher")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, rows={"FitNet": untaught}, teacher=teacher))
+    said = capsys.readouterr().err
+    assert "rows.FitNet names no model.teacher: the comparison's `teacher` takes the place" in said
+    assert "State model.teacher in it, any one." in said
+    assert "needs a teacher, and there is none" in said
+    assert not (OUTPUT / "runs").exists()
+
+
+def test_a_row_without_an_end_is_refused_before_anything_is_trained(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless, controls = tiny_recipes.plain(max_epochs=-1), dict.fromkeys(CONTROLS, False)
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, plain=endless, controls=controls))
+    assert "trainer.max_epochs is -1 and trainer.max_steps -1" in capsys.readouterr().err
+
+
+def test_the_plan_is_for_as_many_runs_at_once_as_there_will_be(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparing.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(compare_command, "step_seconds", lambda *_: {"plain": 3600.0})
+    tiny_recipes.limbeck("compare", write(runs), "--dry-run")
+    # 2 seeds of 4 steps, an hour each, on 4 devices
+    assert "2.0 hours of training with --jobs 4" in " ".join(capsys.readouterr().out.split())

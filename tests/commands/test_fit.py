@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+from limbeck.data.loading import scaled
 from limbeck.metrics import COCOAveragePrecision
 from limbeck.models import load_student
 from limbeck.training.data import DataModule
@@ -98,7 +99,7 @@ def test_the_teacher_s_score_is_that_of_an_independent_evaluation(runs: Runs) ->
     model = load_student(runs.teacher / "student")
     with torch.inference_mode():
         for images, targets in data.val_dataloader():
-            metric.update(model(images), targets)
+            metric.update(model(scaled(images)), targets)
     expected = {name: float(value) for name, value in metric.compute().items()}
     assert scores == pytest.approx(expected)
     assert config["data"]["val"]["init_args"]["count"] == len(data.val)
@@ -313,7 +314,7 @@ def test_a_run_that_ends_between_validations_is_measured_as_it_ended() -> None:
     model = load_student(RUN / "student")
     with torch.inference_mode():
         for images, targets in data.val_dataloader():
-            metric.update(model(images), targets)
+            metric.update(model(scaled(images)), targets)
     expected = {name: float(value) for name, value in metric.compute().items()}
     assert summary["scores"]["student"] == pytest.approx(expected)
     validated = [int(row["step"]) for row in tiny_recipes.rows(RUN) if row["val/AP"]]

@@ -16,6 +16,7 @@ from limbeck.data import (
     Shapes,
     ShuffleDetAugmentation,
 )
+from limbeck.data.loading import scaled
 from limbeck.models import BasicBlocks, Classifier, RetinaNet, load_student, save_student
 from tests import tiny_models
 from tests.commands import tiny_recipes
@@ -85,7 +86,7 @@ def test_a_classifier_sees_what_it_was_measured_on() -> None:
     image = Shapes("classification", size=96, count=1)[0][0][:, :70]  # not square
     write_png(image, "images/0.png")
     tiny_recipes.limbeck("predict", SAVED, "images")
-    seen = ClassificationAugmentation(size=48, resize=60).evaluation()(image)
+    seen = scaled(ClassificationAugmentation(size=48, resize=60).evaluation()(image))
     assert seen.shape == (3, 48, 48)
     with torch.inference_mode():
         scores = model(seen[None])[0].softmax(0)
@@ -122,7 +123,7 @@ def test_a_detector_sees_what_it_was_measured_on(
     metadata = {"task": "detection", "augmentation": asdict(augmentation)}
     image, target = Shapes(size=96, count=1)[0]
     seen = evaluation_transform(json.loads(json.dumps(metadata)))(image)
-    assert torch.equal(seen, augmentation.evaluation()(image, target)[0])
+    assert torch.equal(seen, scaled(augmentation.evaluation()(image, target)[0]))
 
 
 def test_a_classifier_of_which_nothing_is_known_sees_the_image_as_it_is() -> None:

@@ -17,7 +17,9 @@ def started_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "start", processes.start)
 
 
-def write(weight: Any = 0.5, epochs: int = 4, method: str = "KD") -> tuple[object, ...]:
+def write(
+    weight: Any = 0.5, epochs: int = 4, method: str = "KD", name: str = "m"
+) -> tuple[object, ...]:
     """A student of 96 steps, and KD from a teacher that knows nothing; words that tune it."""
     student = tiny_recipes.classifier(max_epochs=epochs)
     student["data"]["batch_size"] = 1
@@ -27,13 +29,13 @@ def write(weight: Any = 0.5, epochs: int = 4, method: str = "KD") -> tuple[objec
     stated: Any = {"class_path": f"limbeck.methods.{method}", "init_args": arguments}
     if method == "str":
         stated = "limbeck.methods.KD"
-    overlay = {"model": {"teacher": student["model"]["student"], "methods": {"m": stated}}}
+    overlay = {"model": {"teacher": student["model"]["student"], "methods": {name: stated}}}
     paths = [
-        tiny_recipes.write(Path("recipes"), name, recipe)
-        for name, recipe in (("student", student), ("kd", overlay))
+        tiny_recipes.write(Path("recipes"), file, recipe)
+        for file, recipe in (("student", student), ("kd", overlay))
     ]
     stated_words = [word for path in paths for word in ("--config", path)]
-    return ("tune", *stated_words, "--method", "m", "--candidates", 3, "--halvings", 1)
+    return ("tune", *stated_words, "--method", name, "--candidates", 3, "--halvings", 1)
 
 
 def chosen(path: Path = Path("kd_tuned.yaml")) -> float:
@@ -148,3 +150,11 @@ def test_one_recipe_alone_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("tune")
     assert "--config" in capsys.readouterr().err
+
+
+def test_a_method_whose_name_has_dots_is_refused_for_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(*write(name="a.b"))
+    assert "model.methods has the name 'a.b'; expected one without dots" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A run is another one where its recipe, seed, files or limbeck are, and the same otherwise."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,19 @@ def test_contents_are_read_again_only_where_size_or_time_changed(
     assert Digests(tmp_path / "digests.json").of(data) == before
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert Digests(tmp_path / "digests.json").of(data) != before
+
+
+def test_a_folder_is_walked_through_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[Path] = []
+    walk = Path.rglob
+
+    def counted(path: Path, pattern: str) -> Iterator[Path]:
+        walked.append(path)
+        return walk(path, pattern)
+
+    monkeypatch.setattr(Path, "rglob", counted)
+    digests = Digests(tmp_path / "digests.json")
+    known = {identity(recipe(data), seed, digests, RUNS) for seed in range(3)}
+    assert (len(known), walked) == (3, [data])

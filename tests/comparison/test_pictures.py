@@ -1,9 +1,16 @@
 """Which picture belongs to which method of which run."""
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import pytest
+from matplotlib.figure import Figure
+
+from limbeck.comparison import running
 from limbeck.comparison.job import Job
-from limbeck.comparison.pictures import FOLDER, drawn
+from limbeck.comparison.pictures import FOLDER, draw, drawn
+from limbeck.report.style import save
 
 
 def job(name: str, known: str, *methods: str) -> Job:
@@ -16,9 +23,46 @@ def test_each_run_and_each_method_has_its_own_picture(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "mgd_kd_0_a1_kd.png").touch()
     (tmp_path / FOLDER / "mgd_kd_0_c3_..%2Fx.png").touch()
-    assert list(drawn(jobs, tmp_path)) == [
-        "What kd of MGD + KD sees in training images",
-        "What ../x of c sees in training images",
+    assert [picture.title for picture in drawn(jobs, tmp_path)] == [
+        "What kd of MGD + KD sees",
+        "What ../x of c sees",
     ]
     changed = job("MGD + KD", "d4", "kd")
-    assert drawn([changed], tmp_path) == {}, "that is a picture of the former recipe"
+    assert drawn([changed], tmp_path) == [], "that is a picture of the former recipe"
+
+
+class Inspecting:
+    """`limbeck inspect`, which draws of trained methods alone, in this process."""
+
+    def __init__(self, words: Sequence[str], log_path: Path, _: Mapping[str, str]) -> None:
+        options = dict(pairwise(words))
+        log_path.touch()
+        self.code = 0 if Path(options.get("--checkpoint", "none")).is_file() else 1
+        if self.code == 0:
+            save(Figure(), Path(options["--picture"]), description="What is seen.")
+
+    def wait(self) -> int:
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        raise AssertionError(number)
+
+
+def test_a_method_is_drawn_once_as_it_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "start", Inspecting)
+    jobs = [job("trained", "a1", "mgd"), job("trained", "a2", "mgd"), job("without", "b1", "mgd")]
+    checkpoint = jobs[0].folder / "checkpoints/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    draw(jobs, tmp_path)
+    (picture,) = drawn(jobs, tmp_path)
+    assert (picture.title, picture.caption) == ("What mgd of trained sees", "What is seen.")
+    written = picture.path.stat().st_mtime_ns
+    draw(jobs, tmp_path)
+    assert picture.path.stat().st_mtime_ns == written
+    kept = {path.suffix for path in (tmp_path / FOLDER).iterdir()}
+    assert kept == {".png", ".log", ".yaml"}, "nothing is left over"
+    assert len(list((tmp_path / FOLDER).glob("*.part*"))) == 0

@@ -1,5 +1,6 @@
 """The order of several runs at once: which device each has, and what ends them."""
 
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,10 +102,37 @@ def test_a_comparison_may_run_in_any_thread(
     made = jobs(tmp_path, 1)
 
     def compared() -> None:
-        with Runs(tmp_path / "logs", jobs=1) as runs, ended_together(runs):
+        with Runs(tmp_path / "logs", jobs=1) as runs, ended_together(runs.end):
             runs.finish(made)
 
     thread = threading.Thread(target=compared)
     thread.start()
     thread.join(30)
     assert made[0].state == "finished"
+
+
+def test_a_process_that_is_waited_for_does_not_outlive_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a trial, or the drawing of a picture."""
+    got: list[int] = []
+
+    class Interrupted:
+        """A process during which Ctrl-C is pressed, and that ends when it is told so."""
+
+        def wait(self) -> int:
+            if not got:
+                signal.raise_signal(signal.SIGINT)
+            return 130
+
+        def send_signal(self, number: int) -> None:
+            got.append(number)
+
+    monkeypatch.setattr(running, "start", lambda *_: Interrupted())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            running.waited_for(["inspect"], tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert got == [signal.SIGINT]

@@ -52,17 +52,14 @@ class Nested(Augmentation):
         return v2.Identity()
 
 
-def test_by_default_images_only_become_floats() -> None:
+def test_by_default_images_stay_as_they_are() -> None:
     plain = Plain()
     assert plain.training_batch() is None
     image, target = Shapes("classification", size=32, count=1)[0]
     seen, same = plain.evaluation()(image, target)
-    assert seen.dtype == torch.float32
-    torch.testing.assert_close(
-        seen.as_subclass(torch.Tensor), image.as_subclass(torch.Tensor) / 255
-    )
+    assert torch.equal(seen, image)
     assert same == target
-    assert torch.equal(plain.evaluation()(image), seen)
+    assert torch.equal(plain.evaluation()(image), image)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from limbeck.data import DetectionAugmentation, Shapes
+from limbeck.data.augmentation import unchanged
 from limbeck.data.base import BadSampleError
-from limbeck.data.loading import AugmentedBatches, ClassificationBatch, DetectionBatch
+from limbeck.data.loading import AugmentedBatches, ClassificationBatch, DetectionBatch, scaled
 from limbeck.data.sampling import Draw
 
 DRAWS = [Draw(0, 3), Draw(0, 1)]
@@ -87,19 +88,61 @@ def test_one_size_a_batch_depends_on_seed_epoch_and_draws_alone():
     assert len(others | {size}) == 4
 
 
-@pytest.mark.parametrize("dataset", [Shapes(count=4), Mixed(count=4)], ids=["alike", "mixed"])
-def test_batches_survive_the_way_from_a_worker(dataset):
-    batch = batches_of(dataset)[DRAWS]
+def sent(batch):
     stream = io.BytesIO()
     ForkingPickler(stream).dump(batch)
-    received = pickle.loads(stream.getvalue())
+    return pickle.loads(stream.getvalue())
+
+
+@pytest.mark.parametrize("dataset", [Shapes(count=4), Mixed(count=4)], ids=["alike", "mixed"])
+@pytest.mark.parametrize("transform", [None, unchanged], ids=["float32", "uint8"])
+def test_batches_survive_the_way_from_a_worker(dataset, transform):
+    batch = batches_of(dataset, transform)[DRAWS]
+    received = sent(batch)
     assert isinstance(received, DetectionBatch)
+    assert {image.dtype for image in received.images} == {batch.images[0].dtype}
     assert [image.shape for image in received.images] == [image.shape for image in batch.images]
     assert all(map(torch.equal, received.images, batch.images))
     for target, expected in zip(received.targets, batch.targets, strict=True):
         assert target.keys() == expected.keys()
         assert all(torch.equal(value, expected[key]) for key, value in target.items())
         assert all(value.dtype == expected[key].dtype for key, value in target.items())
+
+
+def test_images_of_a_batch_lie_in_one_piece_of_shared_memory():
+    batch = batches_of(Mixed(count=4), unchanged)[DRAWS]
+    received = sent(batch)
+    assert len({image.untyped_storage().data_ptr() for image in received.images}) == 1
+    assert received.images[0].is_shared()
+    assert received.images[0].untyped_storage().nbytes() == sum(i.numel() for i in batch.images)
+    assert not batch.images[0].is_shared()  # what a transform keeps is its own
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_images_are_scaled_by_the_arithmetic_of_torchvision(task):
+    dataset = Shapes(task, count=4)
+    images = scaled(batches_of(dataset, unchanged)[DRAWS].images)
+    for image, draw in zip(images, DRAWS, strict=True):
+        expected = F.to_dtype(dataset[draw.image][0], torch.float32, scale=True)
+        assert torch.equal(image, expected)
+        assert image.is_contiguous()
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(scaled(every), F.to_dtype_image(every, torch.float32, scale=True))
+
+
+def test_images_that_are_floats_are_taken_as_they_are():
+    halves = torch.rand(3, 4, 5).half()
+    assert torch.equal(scaled(halves), halves)
+    assert scaled([halves])[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_a_batch_may_have_bytes_and_floats(task):
+    turns = iter([unchanged, v2.ToDtype(torch.float32, scale=True)])
+    dataset = Shapes(task, count=4)
+    expected = scaled(batches_of(dataset, unchanged)[DRAWS].images)
+    images = batches_of(dataset, lambda *sample: next(turns)(*sample))[DRAWS].images
+    assert all(map(torch.equal, images, expected))
 
 
 def test_batches_are_tuples():

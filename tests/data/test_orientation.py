@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from limbeck.data.annotated import AnnotatedImage, AnnotatedImages, Objects
-from limbeck.data.orientation import Frame, is_unsettled
+from limbeck.data.orientation import Frame, is_unsettled, upright
 
 ORIENTATIONS = range(1, 9)
 SUFFIXES = ("jpg", "png", "webp", "tif")
@@ -46,6 +46,21 @@ def seen(data: AnnotatedImages) -> str:
     return {str(np.asarray(upright).tolist()): "upright", str(np.asarray(file).tolist()): "stored"}[
         str(pixels)
     ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_images_are_turned_as_pillow_turns_them(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
+    path = write(tmp_path, orientation, (20, 30), suffix)
+    expected = PIL.ImageOps.exif_transpose(PIL.Image.open(path))
+    assert np.array_equal(upright(PIL.Image.open(path)), expected)
+
+
+def test_what_is_upright_is_not_copied(tmp_path: Path) -> None:
+    with PIL.Image.open(write(tmp_path, 1, (20, 30), "jpg")) as file:
+        assert upright(file) is file
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

@@ -205,7 +205,7 @@ def test_images_of_unequal_sizes_and_pictures_of_the_masks() -> None:
     shown = {}
     for boxes_by in ("frame", "content"):
         pair = pair_of(FGD(["P3"], boxes_by=boxes_by))
-        (name, maps), *others = pair.overlays(images, targets, "it").items()
+        (name, maps), *others = pair.picture(images, targets, "it").columns.items()
         assert (name, others) == ("P3, stride 8", [])
         assert [tuple(m.shape) for m in maps] == [(128, 128), (96, 64)]
         shown[boxes_by] = maps

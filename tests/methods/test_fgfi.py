@@ -289,13 +289,13 @@ def test_unknown_activation_and_no_place() -> None:
         FineGrainedImitation([])
 
 
-def test_overlays_lie_over_the_images() -> None:
+def test_masks_lie_over_the_images() -> None:
     pair = pair_of(
         FineGrainedImitation(["P3"]), small_models.retinanet(), small_models.retinanet(Bottleneck)
     )
     images, targets = batches.detection_batch(2, 128)
     images[1] = images[1][:, :96, :72]
-    ((name, overlays),) = pair.overlays(images, targets, "it").items()
+    ((name, overlays),) = pair.picture(images, targets, "it").columns.items()
     assert name == "P3, stride 8"
     assert [tuple(o.shape) for o in overlays] == [(128, 128), (96, 72)]
     assert all(set(o.unique().tolist()) == {0.0, 1.0} for o in overlays)

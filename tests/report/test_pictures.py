@@ -120,6 +120,17 @@ def test_overlays_colour_what_they_cover_and_nothing_else(tmp_path):
         overlay_grid(images, truth, {"P3": [marked]}, CLASSES, tmp_path / "c.png")
 
 
+def test_boxes_over_images_are_those_of_objects_and_of_the_background(tmp_path):
+    background = {"boxes": torch.tensor([[4.0, 4, 28, 28]]), "labels": torch.tensor([0])}
+    overlays = {"objects' regions": [boxes(1)], "others": [background], "none": [boxes()]}
+    overlay_grid([torch.zeros(3, 32, 32)], [boxes(1)], overlays, CLASSES, tmp_path / "a.png")
+    picture = imread(tmp_path / "a.png")[..., :3]
+    yellow = (picture[..., 0] > 0.3) & (picture[..., 1] > 0.3) & (picture[..., 2] < 0.25)
+    _, columns = yellow.nonzero()
+    quarter = picture.shape[1] / 4
+    assert 2 * quarter < columns.min() <= columns.max() < 3 * quarter  # the third column alone
+
+
 @pytest.mark.parametrize(
     "name", ["$x$", r"$\frac$", "a\nb\x1b", "x" * 5000, "[/red]", "\ud800", r"\$", "_x"]
 )

@@ -1,21 +1,18 @@
 from pathlib import Path
 
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, is_replaceable, save
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance, as the Web Content Accessibility Guidelines define it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(first: str, second: str) -> float:
-    darker, lighter = sorted([luminance(first), luminance(second)])
-    return (lighter + 0.05) / (darker + 0.05)
+from limbeck.report.style import (
+    COLOURS,
+    DARK_COLOURS,
+    INK,
+    as_drawn,
+    described,
+    is_replaceable,
+    save,
+)
+from tests.report.contrast import contrast
 
 
 def test_letters_can_be_read() -> None:
@@ -54,3 +51,12 @@ def test_a_name_is_no_formula_and_no_page() -> None:
     assert as_drawn("traffic light") == "traffic light"
     assert as_drawn("$a$\n") == r"\$a\$%0A"
     assert len(as_drawn("x" * 5000)) < 100
+
+
+def test_a_png_says_what_is_seen(tmp_path: Path) -> None:
+    save(Figure(), tmp_path / "a.png", description="What is seen, and where: “here”.")
+    assert described(tmp_path / "a.png") == "What is seen, and where: “here”."
+    save(Figure(), tmp_path / "b.png")
+    (tmp_path / "c.png").write_text("no picture")
+    assert described(tmp_path / "b.png") == described(tmp_path / "c.png") == ""
+    save(Figure(), tmp_path / "d.svg", description="SVG has no such place.")

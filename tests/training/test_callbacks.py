@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck import NotAliveError
+from limbeck.data.loading import scaled
 from limbeck.methods import KD, FitNet, Method, Step
 from limbeck.metrics import COCOAveragePrecision
 from limbeck.report.curves import read_metrics
@@ -250,7 +251,7 @@ def test_the_teacher_is_measured_before_the_first_step(
     data = tiny_runs.shapes("classification")
     with torch.inference_mode():
         right = [
-            (module.pair.teacher(images).argmax(1) == targets).float().mean()
+            (module.pair.teacher(scaled(images)).argmax(1) == targets).float().mean()
             for images, targets in data.val_dataloader()
         ]
     expected = torch.stack(right).mean().item()

@@ -215,8 +215,7 @@ def test_validation_is_in_order_and_whole():
     for workers in (0, 2):
         batches = list(module(workers=workers, eval_batch_size=3).val_dataloader())
         assert ids(batches) == [[0, 1, 2], [3, 4]]
-        expected = Shapes(count=5, size=32, seed=1)[3][0].as_subclass(torch.Tensor) / 255
-        torch.testing.assert_close(batches[1].images[0], expected)
+        assert torch.equal(batches[1].images[0], Shapes(count=5, size=32, seed=1)[3][0])
 
 
 def test_classification_batches():
@@ -228,6 +227,18 @@ def test_classification_batches():
     images, targets = list(data.val_dataloader())[2]
     assert images.shape == (1, 3, 24, 24)
     assert targets.tolist() == [data.val[4][1].item()]
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_images_are_bytes_until_they_are_on_the_device(task):
+    data = module(task=task, augmentation=None, workers=1)
+    batch = next(iter(data.train_dataloader()))
+    images, targets = data.on_after_batch_transfer(batch, 0)
+    assert {image.dtype for image in batch.images} == {torch.uint8}
+    assert {image.dtype for image in images} == {torch.float32}
+    for image, stored in zip(images, batch.images, strict=True):
+        torch.testing.assert_close(image, stored / 255)
+    assert targets is batch.targets
 
 
 class Tall(Shapes):

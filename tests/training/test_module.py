@@ -1,14 +1,20 @@
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from limbeck import Distillation
+from limbeck.data.loading import scaled
 from limbeck.methods import KD, FitNet
 from limbeck.metrics import COCOAveragePrecision, VOCAveragePrecision
 from limbeck.schedules import WarmUp
@@ -51,6 +57,46 @@ def losses_of(
 # -- training -----------------------------------------------------------------------------------
 
 
+class Waits(TorchDispatchMode):
+    """Counts in each step how often a number is read from a tensor, for which a GPU is waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[int]()
+        self.step = 0
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.counts[self.step] += 1
+        return function(*args, **kwargs or {})
+
+
+def test_nothing_is_read_from_the_device_between_logged_steps(tmp_path: Path) -> None:
+    waits = Waits()
+
+    class Note(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            waits.step += 1
+
+    models = tiny_models.classifier(), tiny_models.classifier()
+    module = DistillationModule(*models, {"kd": KD()}, optimizer=tiny_runs.PLAIN_SGD)
+    data = tiny_runs.shapes("classification", train=8 * 7)
+    with waits:
+        trainer = tiny_runs.fit(
+            module,
+            data,
+            tmp_path,
+            Note(),
+            RichProgressBar(),
+            enable_progress_bar=True,
+            logger=CSVLogger(tmp_path),
+            log_every_n_steps=3,
+        )
+    # The bar begins with the first step, and the epoch ends with the seventh.
+    assert set(range(1, 7)) & waits.counts.keys() == {1, 3, 6}
+    assert trainer.progress_bar_metrics.keys() == {"train/task", "train/distillation"}
+
+
 def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
     """The module adds nothing to `Distillation` and an optimizer."""
     module = taught_detector()
@@ -63,7 +109,7 @@ def test_a_run_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(pair.trainable_parameters(), lr=0.01)
     for images, targets in tiny_runs.shapes().train_dataloader():
         optimizer.zero_grad()
-        pair(images, targets).total.backward()
+        pair(scaled(images), targets).total.backward()
         optimizer.step()
         pair.advance()
     assert module.pair.number == pair.number == 4
@@ -302,7 +348,7 @@ def test_of_a_teacher_of_other_classes_the_first_are_measured(tmp_path: Path) ->
     data = tiny_runs.shapes("classification")
     with torch.inference_mode():
         right = [
-            (module.pair.teacher.eval()(images)[:, :5].argmax(1) == targets).float().mean()
+            (module.pair.teacher.eval()(scaled(images))[:, :5].argmax(1) == targets).float().mean()
             for images, targets in data.val_dataloader()
         ]
     assert module.scores["teacher"]["top1"] == pytest.approx(torch.stack(right).mean().item())

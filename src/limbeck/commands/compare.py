@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from limbeck.commands.checks import refuse_impossible
 from limbeck.commands.ending import ended_in_words
-from limbeck.commands.fit import stated_in
+from limbeck.commands.fit import parts_of, stated_in
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipes import find, folder
 from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
-from limbeck.comparison.comparing import planned
+from limbeck.comparison.comparing import planned, usual_jobs
+from limbeck.comparison.job import Job
 from limbeck.comparison.progress import duration
 from limbeck.comparison.rows import PLAIN
 from limbeck.comparison.running import written
@@ -68,7 +70,7 @@ def compare_file(
     study = Study(stated, output)
     refuse_bad_recipes(study)
     if dry_run:
-        show_plan(study, jobs or 1)
+        show_plan(study, jobs or usual_jobs())
         return
     show(compare(stated, output, jobs=jobs, weak_teacher=weak_teacher), output)
 
@@ -84,11 +86,31 @@ def refuse_bad_recipes(study: Study) -> None:
 
     Args:
         study: The comparison.
+
+    Raises:
+        ValueError: A recipe cannot be trained; the message names its row and the key.
     """
     jobs = [study.teacher_training, *study.jobs(study.rows())]
     for job in {job.name: job for job in jobs if job is not None}.values():
         path = study.output / "logs" / f"{job.folder.name}.yaml"
-        stated_in([str(written(path, job.recipe or {}))])
+        stated = stated_in([str(written(path, job.recipe or {}))])
+        refuse_impossible(stated, "fit")
+        if stated.model.teacher is None and (stated.model.methods or stated.model.transfer):
+            _refuse_untaught(study, job, path)
+
+
+def _refuse_untaught(study: Study, job: Job, path: Path) -> None:
+    """Refuse a row that names no teacher, and whose methods or transfer need one."""
+    try:
+        parts_of([str(path)])  # there are methods without a teacher, such as TFHEAD
+    except ValueError as error:
+        advice = "."
+        if study.comparison.teacher is not None:
+            advice = (
+                f": the comparison's `teacher` takes the place of a teacher that a row names, and "
+                f"rows.{job.name} names none. State model.teacher in it, any one."
+            )
+        raise ValueError(f"rows.{job.name} names no model.teacher{advice} ({error})") from None
 
 
 def show_plan(study: Study, jobs: int) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+# Before the libraries that write float | int, which Python would take for Lightning's int | float:
+# a number of batches, 8, would be read as 8.0.
+import lightning.pytorch  # noqa: F401
 import timm
 import torch
 import torchvision
@@ -19,8 +22,8 @@ from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
 from limbeck.commands.memory import refuse_oversized
+from limbeck.commands.method_picture import draw_method
 from limbeck.commands.outputs import refuse_unwritable_target
-from limbeck.commands.overlays import draw_overlays
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipe_files import RecipeError, read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
@@ -72,12 +75,14 @@ def inspect(
     method: str | None = None,
     picture: Path = Path("method.png"),
     images: int = 4,
+    checkpoint: Path | None = None,
 ) -> None:
     """Show the landmarks and tappable paths of a model, what a weights file holds, or a method.
 
-    With --method, what that method of a run sees in the first training images is drawn over them:
-    for FineGrainedImitation its masks, level by level. All recipes of the run are given then, as
-    `limbeck fit` gets them.
+    With --method, what that method of a run shows of the first training images is drawn: for
+    FineGrainedImitation its masks, level by level; for HEAD and TFHEAD the regions that the assist
+    looks at; for MGD its flow matrices, which takes a --checkpoint. All recipes of the run are
+    given then, as `limbeck fit` gets them.
 
     Args:
         target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
@@ -89,6 +94,8 @@ def inspect(
         method: The name of a method in the recipes. None: models and files are shown.
         picture: The file that is written with --method.
         images: How many images are drawn, at most a batch.
+        checkpoint: With --method, a checkpoint of the run, such as `checkpoints/last.ckpt` in its
+            folder. None: the models and the method are as they begin.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -100,7 +107,7 @@ def inspect(
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         refuse_unwritable_target(picture, "--picture")
-        draw_overlays(target, method, picture, images)
+        draw_method(target, method, picture, images, checkpoint)
         return
     for path in target:
         _show(path, size, depth)

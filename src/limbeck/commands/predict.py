@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import ImageOps
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
@@ -225,7 +226,9 @@ def evaluation_transform(
         if metadata.get("task") != "classification":
             return to_float()
         stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
-    return from_recipe(stated, trust=trust, task=task).evaluation()
+    transform = from_recipe(stated, trust=trust, task=task).evaluation()
+    scaled: Transform = v2.Compose([transform, to_float()])
+    return scaled
 
 
 @torch.inference_mode()

@@ -90,7 +90,8 @@ def tune_files(
     methods = {name: _plain(each) for name, each in (stated.model.methods or {}).items()}
     tuned_argument = argument_of(methods, method, argument)
     whole = laid_over(recipes)
-    if not isinstance(as_written := value_at(whole, f"model.methods.{method}"), Mapping):
+    as_written = (value_at(whole, "model.methods") or {}).get(method)  # its name may have dots
+    if not isinstance(as_written, Mapping):
         raise ValueError(
             f"model.methods.{method} is {as_written!r}; expected a mapping with class_path and "
             "init_args, in which a weight can be stated. Write it so."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isclose
 from typing import Any
 
-from limbeck.recipe import Recipe, stating
+from limbeck.recipe import Recipe
 from limbeck.schedules import Weight, as_schedule
 
 _OF_SCHEDULES = "value"  # the argument of a schedule that is its weight
@@ -61,7 +61,8 @@ class Argument:
         if isinstance(self.stated, Mapping):
             arguments = {**self.stated["init_args"], _OF_SCHEDULES: number}
             value = {**self.stated, "init_args": arguments}
-        return stating(self.key, value)
+        method = {"init_args": {self.name: value}}  # a method's name may have dots
+        return {"model": {"methods": {self.method: method}}}
 
 
 @dataclass(frozen=True)

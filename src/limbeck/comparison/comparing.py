@@ -10,7 +10,6 @@ import torch
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
 from limbeck.comparison.measuring import better
-from limbeck.comparison.parts import data_of
 from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
 from limbeck.comparison.reporting import keep, report
@@ -55,11 +54,14 @@ def compare(
     output = Path(output)
     study = Study(comparison, output)
     keep(comparison, output)
-    rows = run(study, jobs=jobs or max(1, torch.cuda.device_count()), weak_teacher=weak_teacher)
-    trained = study.jobs(rows)
-    if data_of(trained[0].scoring).task == "detection":
-        draw(trained, output)
+    rows = run(study, jobs=jobs or usual_jobs(), weak_teacher=weak_teacher)
+    draw(study.jobs(rows), output)
     return report([output])
+
+
+def usual_jobs() -> int:
+    """The number of runs at once where nobody says another: one for each GPU, otherwise one."""
+    return max(1, torch.cuda.device_count())
 
 
 def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:
@@ -82,7 +84,7 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     """
     first = [row for row in study.rows() if row.as_long_as is None]
     teacher = study.teacher_scoring()
-    with Runs(study.output / "logs", jobs) as runs, ended_together(runs):
+    with Runs(study.output / "logs", jobs) as runs, ended_together(runs.end):
         runs.expect(study.jobs(first))
         for job in filter(None, (study.teacher_training, teacher)):
             runs.finish([job])
@@ -108,6 +110,9 @@ def refuse_weak(teacher: Job, plain: Sequence[Job]) -> None:
         WeakTeacherError: It is so.
     """
     scores = Scores(teacher.scoring)
+    plain = scores.defined(plain)
+    if not plain or not scores.defined([teacher]):  # the report says why
+        return
     (taught,), alone = scores.headlines([teacher]), statistics.mean(scores.headlines(plain))
     log.info("%s: %.3f of the teacher, %.3f of the plain student", scores.headline, taught, alone)
     if not better(taught, alone, scores):

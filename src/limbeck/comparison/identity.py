@@ -21,6 +21,9 @@ _LENGTH = 12  # of the digits of a digest that name a folder
 class Digests:
     """Digests of files and folders; contents are read once, as long as size and time stay.
 
+    An object looks at each folder once, so that a comparison does not walk through its data again
+    for each of its runs: what changes while it is trained does not change what its runs are.
+
     Args:
         cache: The file that remembers them between two calls.
     """
@@ -28,6 +31,7 @@ class Digests:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
         self.known: dict[str, list[Any]] = {}
+        self._folders: dict[Path, str] = {}
         if cache.exists():
             self.known = json.loads(read_text(cache))
 
@@ -43,6 +47,15 @@ class Digests:
         """
         if path.is_file():
             return self._of_file(path)
+        if path not in self._folders:
+            self._folders[path] = self._of_folder(path)
+        return self._folders[path]
+
+    def save(self) -> None:
+        """Write the file that remembers."""
+        write_whole(self.cache, json.dumps(self.known))
+
+    def _of_folder(self, path: Path) -> str:
         found, own = hashlib.sha256(), self.cache.parent.resolve()
         inside = own.relative_to(path.resolve()) if own.is_relative_to(path.resolve()) else None
         left_out = path / inside if inside is not None and inside.parts else None
@@ -52,10 +65,6 @@ class Digests:
             line = f"{file.relative_to(path).as_posix()}\0{self._of_file(file)}\n"
             found.update(line.encode(errors="surrogateescape"))
         return found.hexdigest()
-
-    def save(self) -> None:
-        """Write the file that remembers."""
-        write_whole(self.cache, json.dumps(self.known))
 
     def _of_file(self, path: Path) -> str:
         stat = path.stat()

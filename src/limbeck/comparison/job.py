@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.recipe import Recipe, value_at
 from limbeck.texts import read_text
 
-_OF_DATA = ("val", "augmentation", "batch_size", "eval_batch_size", "workers")
+_OF_DATA = ("val", "augmentation", "batch_size", "eval_batch_size", "workers", "on_bad_sample")
 _OF_TRAINER = ("accelerator", "precision")
 
 

@@ -1,9 +1,10 @@
 """What finished runs show: scores, costs, differences, verdicts."""
 
+import math
 import platform
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -60,7 +61,7 @@ def measure(runs: Finished, scores: Scores) -> Findings:
         for row in runs.rows
         if row.kind == "distilled"
         for control in controls_of(row, runs.rows)
-        if _seeds(runs, row) & _seeds(runs, control)  # of a comparison that is not finished
+        if _seeds(runs, scores, row) & _seeds(runs, scores, control)  # some may be unfinished
     ]
     return Findings(
         title=runs.title,
@@ -74,14 +75,14 @@ def measure(runs: Finished, scores: Scores) -> Findings:
     )
 
 
-def _seeds(runs: Finished, row: Row) -> set[int | None]:
-    return {job.seed for job in runs.jobs[row.name]}
+def _seeds(runs: Finished, scores: Scores, row: Row) -> set[int | None]:
+    return {job.seed for job in scores.defined(runs.jobs[row.name])}
 
 
 def _contrast(runs: Finished, scores: Scores, row: Row, control: Row) -> Contrast:
     found = paired_difference(
-        scores.sampled(runs.jobs[row.name]),
-        scores.sampled(runs.jobs[control.name]),
+        scores.sampled(scores.defined(runs.jobs[row.name])),
+        scores.sampled(scores.defined(runs.jobs[control.name])),
         higher_is_better=scores.higher_is_better,
     )
     return Contrast(
@@ -100,7 +101,8 @@ def _compared(runs: Finished, scores: Scores) -> list[Compared]:
     plain = laid_over(runs.rows[0].recipes)
     found = []
     if runs.teacher is not None:
-        trained = Trained(None, None, runs.teacher.predictions, scores.of(runs.teacher))
+        told = _finite(scores.of(runs.teacher))
+        trained = Trained(None, None, runs.teacher.predictions, told)
         found.append(Compared(TEACHER, "teacher", [trained]))
     for row in runs.rows:
         jobs = runs.jobs[row.name]
@@ -120,21 +122,28 @@ def _trained(job: Job, scores: Scores) -> Trained:
         seed=job.seed,
         folder=job.folder,
         predictions=job.predictions,
-        scores=scores.of(job),
+        scores=_finite(scores.of(job)),
         steps=summary["steps"],
         seconds=job.seconds(),
         peak_memory_mib=summary.get("peak_memory_mib"),
     )
 
 
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores that are numbers: what is not defined is missing in the report."""
+    return {name: score for name, score in scores.items() if math.isfinite(score)}
+
+
 def _shares(rows: Sequence[Compared], scores: Scores) -> dict[str, float]:
     """The share of the teacher's lead over the plain student that each other row closes."""
-    means = {
-        row.name: statistics.mean(run.scores[scores.headline] for run in row.runs) for row in rows
+    known = {
+        row.name: [run.scores[scores.headline] for run in row.runs if scores.headline in run.scores]
+        for row in rows
     }
-    if TEACHER not in means:
-        return {}
+    means = {name: statistics.mean(values) for name, values in known.items() if values}
     plain = next(row.name for row in rows if row.kind == "plain")
+    if not {TEACHER, plain} <= means.keys():
+        return {}
     lead = means[TEACHER] - means[plain]
     if not lead or (lead > 0) is not scores.higher_is_better:
         return {}
@@ -180,21 +189,59 @@ def _cautions(runs: Finished, scores: Scores) -> list[str]:
             f"There {few}: how much training runs differ among themselves is hardly known. Give "
             "three seeds or more."
         )
-    found += unequal_steps(runs)
-    if TWICE in runs.jobs:
+    found += [*unequal_steps(runs), *_undefined(runs, scores), *_unequal_torch(runs)]
+    plain = scores.defined(plain)
+    longer = scores.defined(runs.jobs.get(TWICE, ()))
+    if {job.seed for job in plain} & {job.seed for job in longer}:
         sentence = undertrained(
             scores.sampled(plain),
-            scores.sampled(runs.jobs[TWICE]),
+            scores.sampled(longer),
             higher_is_better=scores.higher_is_better,
         )
         found += [sentence] if sentence else []
-    if runs.teacher is not None:
-        (taught,) = scores.headlines([runs.teacher])
+    teacher = scores.defined([runs.teacher] if runs.teacher is not None else [])
+    if teacher and plain:
+        (taught,) = scores.headlines(teacher)
         if not better(taught, statistics.mean(scores.headlines(plain)), scores):
             found.append(
                 "The teacher is no better than the plain student: there is little to learn from it."
             )
     return found
+
+
+def _undefined(runs: Finished, scores: Scores) -> Iterator[str]:
+    """Say of which runs the headline is not defined, and why."""
+    teacher = [runs.teacher] if runs.teacher is not None else []
+    jobs = [*teacher, *(job for of_row in runs.jobs.values() for job in of_row)]
+    missing = [job for job in jobs if not math.isfinite(scores.of(job)[scores.headline])]
+    if missing:
+        first = scores.of(missing[0])
+        parts = [name for name, score in first.items() if not math.isfinite(score)]
+        parts.remove(scores.headline)
+        yield (
+            f"The {scores.headline} of {', '.join(job.title for job in missing)} is not defined on "
+            f"these images, since {', '.join(parts) or 'it'} is not: so it is with VOC's by area "
+            "where a model finds a class of which there is no object. They are left out of means, "
+            "differences and verdicts."
+        )
+
+
+def _unequal_torch(runs: Finished) -> Iterator[str]:
+    """Say which versions of torch the runs were trained with, where there are several."""
+    versions = _torch_versions(runs)
+    if len(versions) > 1:
+        told = "; ".join(f"{version}: {', '.join(titles)}" for version, titles in versions.items())
+        yield f"The runs were trained with several versions of torch ({told})."
+
+
+def _torch_versions(runs: Finished) -> dict[str, list[str]]:
+    """The runs that each version of torch has trained, by their titles."""
+    found: dict[str, list[str]] = {}
+    for job in (job for of_row in runs.jobs.values() for job in of_row):
+        version = job.summary().get("torch")  # it was not always written
+        if version is not None:
+            found.setdefault(version, []).append(job.title)
+    return dict(sorted(found.items()))
 
 
 def unequal_steps(runs: Finished) -> list[str]:
@@ -228,7 +275,7 @@ def _versions(runs: Finished) -> dict[str, str]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
     return {
         "limbeck": limbeck.__version__,
-        "torch": torch.__version__,
+        "torch": ", ".join(_torch_versions(runs)) or torch.__version__,
         "torchvision": torchvision.__version__,
         "Python": platform.python_version(),
         "machine": f"{name or platform.machine()}, trained on {device}",

@@ -1,6 +1,6 @@
 """The parts of a recipe that a comparison needs itself: the data that it scores on, the metric."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from limbeck.data import VisionDataset
-from limbeck.data.base import Task
+from limbeck.data.base import BadSampleError, Task
+from limbeck.data.loading import scaled
 from limbeck.data.sampling import Draw
 from limbeck.recipe import Recipe, value_at
 from limbeck.training.data import DataModule, StatedAugmentation
@@ -35,8 +36,8 @@ def data_of(recipe: Recipe) -> DataModule:
         {"val": VisionDataset, "train": VisionDataset | None, "augmentation": StatedAugmentation},
         {key: stated.get(key) for key in ("val", "train", "augmentation")},
     )
-    numbers = {key: stated[key] for key in ("batch_size", "seed") if key in stated}
-    return DataModule(**built, **numbers, workers=0)
+    plain = ("batch_size", "seed", "on_bad_sample")
+    return DataModule(**built, **{key: stated[key] for key in plain if key in stated}, workers=0)
 
 
 def metric_of(recipe: Recipe, task: Task, classes: tuple[str, ...]) -> NewMetric:
@@ -88,23 +89,34 @@ class ScoredImages:
     """The images that a comparison scores on, as the models get them.
 
     Args:
-        data: The data, whose validation set they are.
+        data: The data, whose validation set they are. Where it skips images that cannot be read,
+            they are no part of them.
     """
 
     def __init__(self, data: DataModule) -> None:
         self.task: Task = data.task
         self.classes = data.classes
         self._samples = data.val_dataloader().dataset
-        self._count = len(data.val)
+        self._indices: Sequence[int] = range(len(data.val))
+        if data.bad_samples:
+            self._indices = [index for index in self._indices if _is_good(data.val, index)]
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._indices)
 
     def image(self, index: int) -> Tensor:
         """One image, uint8 (3, H, W)."""
-        batch = self._samples[[Draw(epoch=0, image=index)]]
-        pixels: Tensor = (batch.images[0] * 255).round().to(torch.uint8)
+        batch = self._samples[[Draw(epoch=0, image=self._indices[index])]]
+        pixels: Tensor = (scaled(batch.images[0]) * 255).round().to(torch.uint8)
         return pixels
+
+
+def _is_good(images: VisionDataset, index: int) -> bool:
+    try:
+        images[index]
+    except BadSampleError:
+        return False
+    return True
 
 
 def _built(types: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

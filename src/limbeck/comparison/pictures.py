@@ -1,21 +1,24 @@
-"""Pictures of what the methods of a comparison see in its training images, for the report."""
+"""Pictures of what the methods of a comparison see in training images, for the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.comparison.job import Job
-from limbeck.comparison.running import start, written
+from limbeck.comparison.running import waited_for, written
 from limbeck.names import file_names
 from limbeck.recipe import value_at
+from limbeck.report.page import MethodPicture
+from limbeck.report.style import described
 
 FOLDER = "pictures"
+_TRAINED = "checkpoints/last.ckpt"  # of a run, where its recipe has checkpoints
 
 
 def draw(jobs: Sequence[Job], output: Path) -> None:
     """Draw what each method of some runs sees, where it has anything to draw and it is not there.
 
     Args:
-        jobs: The runs, of which the first of each row counts.
+        jobs: The runs, which are trained, of which the first of each row counts.
         output: The folder of the comparison.
     """
     for job in {job.name: job for job in reversed(jobs)}.values():
@@ -24,12 +27,17 @@ def draw(jobs: Sequence[Job], output: Path) -> None:
             if log_path.exists():  # a method that has nothing to draw leaves this alone
                 continue
             recipe = written(path.with_suffix(".yaml"), job.recipe or {})
-            words = ["inspect", str(recipe), "--method", method, "--picture", str(path)]
-            start([*words, "--images", "3"], going, {}).wait()
+            sketch = path.with_suffix(".part.png")  # of one that was killed nothing is left over
+            sketch.unlink(missing_ok=True)
+            words = ["inspect", str(recipe), "--method", method, "--picture", str(sketch)]
+            if (checkpoint := job.folder / _TRAINED).is_file():
+                words += ["--checkpoint", str(checkpoint)]
+            if waited_for([*words, "--images", "3"], going) == 0:
+                sketch.replace(path)
             going.replace(log_path)
 
 
-def drawn(jobs: Sequence[Job], output: Path) -> dict[str, Path]:
+def drawn(jobs: Sequence[Job], output: Path) -> list[MethodPicture]:
     """The pictures that :func:`draw` has drawn.
 
     Args:
@@ -37,14 +45,14 @@ def drawn(jobs: Sequence[Job], output: Path) -> dict[str, Path]:
         output: The folder of the comparison.
 
     Returns:
-        The files by what they show.
+        The pictures.
     """
-    return {
-        f"What {method} of {job.name} sees in training images": path
+    return [
+        MethodPicture(f"What {method} of {job.name} sees", described(path), path)
         for job in jobs
         for method, path in _paths(job, output).items()
         if path.is_file()
-    }
+    ]
 
 
 def _paths(job: Job, output: Path) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
 from limbeck.recipe import Recipe, value_at
 from limbeck.report.findings import Findings, Kind
-from limbeck.report.page import write_report
+from limbeck.report.page import MethodPicture, write_report
 from limbeck.texts import read_text, read_yaml
 from limbeck.whole import write_whole
 
@@ -71,7 +71,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> Findings:
         ValueError: None of the runs is plain.
     """
     output = output or folder_for(folders)
-    pictures: dict[str, Path] = {}
+    pictures: list[MethodPicture] = []
     if _holds_comparison(folders):
         study = Study(kept(folders[0]), folders[0])
         finished = study.finished(study.rows())
@@ -112,7 +112,7 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
         jobs[row.name] = [_job(row.name, recipes[run], run, plain, digests) for run in group]
     rows.sort(key=lambda row: row.kind != "plain")
     teacher = _teacher(plain, list(recipes.values()), output, digests)
-    with Runs(output / "logs", jobs=1) as runs, ended_together(runs):
+    with Runs(output / "logs", jobs=1) as runs, ended_together(runs.end):
         runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
     caution = "Scores are of the validation data, by which recipes may have been chosen."
     title = f"{len(folders)} runs"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,20 +157,20 @@ class Runs:
 
 
 @contextmanager
-def ended_together(runs: Runs) -> Iterator[None]:
+def ended_together(hand_on: Callable[[int], None]) -> Iterator[None]:
     """Hand signals that ask this process to end on to its runs, which keep what they trained.
 
     Signals come to the main thread alone; in another one there are none to hand on.
 
     Args:
-        runs: The runs.
+        hand_on: Sends a signal to what is running, such as :meth:`Runs.end`.
 
     Yields:
         Nothing.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        runs.end(number)
+        hand_on(number)
         raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
 
     asked = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
@@ -205,6 +205,24 @@ def start(words: Command, log_path: Path, variables: Mapping[str, str]) -> subpr
             env=os.environ | variables,
             start_new_session=True,  # Ctrl-C is handed on once, by Runs.end()
         )
+
+
+def waited_for(words: Command, log_path: Path) -> int | None:
+    """Run ``limbeck`` in a process of its own, which does not outlive this one's end by a signal.
+
+    Args:
+        words: The words after ``limbeck``.
+        log_path: The file that what it says is added to.
+
+    Returns:
+        Its exit code.
+    """
+    process = start(words, log_path, {})
+    try:
+        with ended_together(process.send_signal):
+            return process.wait()
+    finally:
+        process.wait()
 
 
 def _own_variables(place: int, jobs: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The scores of finished runs, from what their models predict on the images of a comparison."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class Scores:
     def headlines(self, jobs: Sequence[Job]) -> list[float]:
         """The score that each of some finished runs is judged by."""
         return [self.of(job)[self.headline] for job in jobs]
+
+    def defined(self, jobs: Sequence[Job]) -> list[Job]:
+        """The runs whose headline is a number; VOC's by area is none without a class's objects."""
+        return [job for job in jobs if math.isfinite(self.of(job)[self.headline])]
 
     def sampled(self, jobs: Sequence[Job]) -> dict[int | None, Sampled]:
         """The headlines of finished runs of one row in many draws of the images, by seed."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.comparison.job import Job
-from limbeck.comparison.running import start, written
+from limbeck.comparison.running import waited_for, written
 from limbeck.recipe import laid_over
 
 TRIAL = 20  # steps
@@ -51,7 +51,7 @@ def _tried(job: Job) -> float | None:
         own = {"default_root_dir": f"{folder}/run"} | _SHORT
         recipe = laid_over([job.recipe or {}, {"trainer": own}])
         path = written(Path(folder, "trial.yaml"), recipe)
-        start(["fit", "--config", str(path)], Path(folder, "log"), {}).wait()
+        waited_for(["fit", "--config", str(path)], Path(folder, "log"))
         trial = Job(job.name, job.seed, recipe, Path(folder, "run"), {})
         return _of(trial) if trial.summary_path.exists() else None
 

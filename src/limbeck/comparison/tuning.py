@@ -128,7 +128,7 @@ def tune(tuning: Tuning, effect: Effect, output: Path) -> Tuned:
     """
     digests, stated = Digests(output / "digests.json"), tuning.argument.number
     shares, rounds = tuning.shares(), []
-    with Runs(output / "logs", jobs=1) as runs, ended_together(runs):
+    with Runs(output / "logs", jobs=1) as runs, ended_together(runs.end):
         first = _job(tuning, stated, shares[0], output, digests)
         runs.finish([first])
         level = effect.level(stated, _levels(first))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -19,7 +18,7 @@ from limbeck.data.base import (
     open_image,
     to_rgb,
 )
-from limbeck.data.orientation import Frame, is_sideways, is_unsettled, turns
+from limbeck.data.orientation import Frame, is_sideways, is_unsettled, turns, upright
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +202,7 @@ class AnnotatedImages(VisionDataset):
         record = self.images[index]
         with open_image(record.path, record.size) as file:
             turned = turns(file, record.size, self.boxes_of)
-            image = to_rgb(ImageOps.exif_transpose(file) if turned else file)
+            image = to_rgb(upright(file) if turned else file)
         height, width = image.shape[-2:]
         if record.size not in (None, (height, width)):
             raise BadSampleError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torchvision.transforms import v2
 
 from limbeck.arguments import (
@@ -30,16 +31,17 @@ class Augmentation(ABC):
     A subclass is stated in a recipe as ``data.augmentation`` by its class path and arguments, and
     in Python as an argument of :class:`limbeck.training.data.DataModule`. Its transforms are made
     of ``torchvision.transforms.v2``, or are callables like those: they take and give
-    ``(image, target)`` as :class:`limbeck.data.VisionDataset` describes them, except that the
-    image that they give is float32 in [0, 1]. They draw their random numbers from torch's default
-    generator, which is seeded for each image. Normalisation belongs to the models.
+    ``(image, target)`` as :class:`limbeck.data.VisionDataset` describes them. The image that they
+    give is uint8 (0 to 255), or float32 in [0, 1] where a step of theirs needs fractions. uint8 is
+    a quarter of the bytes, and is scaled to [0, 1] where the models are. They draw their random
+    numbers from torch's default generator, which is seeded for each image. Normalisation belongs to
+    the models.
 
     Attributes:
         task: The task of the datasets that it is made for, ``"detection"`` or
             ``"classification"``.
 
     Example:
-        >>> import torch
         >>> from limbeck.data import Augmentation, Shapes
         >>> from torchvision.transforms import v2
         >>> class Flipped(Augmentation):
@@ -49,11 +51,10 @@ class Augmentation(ABC):
         ...         self.probability = probability
         ...
         ...     def training(self) -> v2.Transform:
-        ...         flip = v2.RandomHorizontalFlip(self.probability)
-        ...         return v2.Compose([flip, v2.ToDtype(torch.float32, scale=True)])
+        ...         return v2.RandomHorizontalFlip(self.probability)
         >>> image, target = Flipped().training()(*Shapes("classification", count=1)[0])
         >>> image.dtype
-        torch.float32
+        torch.uint8
     """
 
     task: ClassVar[Task]
@@ -71,11 +72,11 @@ class Augmentation(ABC):
         return None
 
     def evaluation(self) -> Transform:
-        """The transform of each validation image, by default only the conversion to float32.
+        """The transform of each validation image, by default none.
 
         ``limbeck predict`` calls it with an image that has no target.
         """
-        return to_float()
+        return unchanged
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, from which this augmentation can be built again.
@@ -100,8 +101,13 @@ class Augmentation(ABC):
         return {name: getattr(self, name) for name in names}
 
 
+def unchanged(image: Tensor, *target: Any) -> Any:
+    """The transform that leaves an image, and its target if it has one, as they are."""
+    return (image, *target) if target else image
+
+
 def to_float() -> Transform:
-    """The conversion to float32 in [0, 1], with which every transform ends."""
+    """The conversion of an image to float32 in [0, 1], which leaves floats as they are."""
     convert: Transform = v2.ToDtype(torch.float32, scale=True)
     return convert
 

@@ -1,6 +1,7 @@
 """The base class of every dataset: decoded images with their targets, not yet transformed."""
 
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,8 +108,8 @@ def open_image(
             says (:data:`MOST_PIXELS`, unless it is set).
     """
     try:
-        _refuse_devices(Path(path))
-        plain = Path(path).suffix.lower() in _PLAIN_SUFFIXES
+        _refuse_devices(file := Path(path))
+        plain = file.suffix.lower() in _PLAIN_SUFFIXES
         with PIL.Image.open(path, formats=[*FORMATS, "PPM"] if plain else FORMATS) as image:
             _check_size(path, image, annotated)
             yield image
@@ -123,7 +124,8 @@ def open_image(
 
 def _refuse_devices(path: Path) -> None:
     """Raise where reading would never end, as a pipe's may."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise BadSampleError(f"{path} is a pipe or a device, no image file; leave it out")
 
 

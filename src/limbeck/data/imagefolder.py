@@ -3,13 +3,12 @@
 from pathlib import Path, PurePath
 
 import torch
-from PIL import ImageOps
 from torchvision import tv_tensors
 from torchvision.datasets.folder import make_dataset
 
 from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut, is_companion
-from limbeck.data.orientation import is_sideways
+from limbeck.data.orientation import is_sideways, upright
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"}
@@ -66,7 +65,7 @@ class ImageFolder(VisionDataset):
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
         path, label = self.samples[index]
         with open_image(path) as file:
-            return to_rgb(ImageOps.exif_transpose(file)), torch.tensor(label)
+            return to_rgb(upright(file)), torch.tensor(label)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """The (height, width) in pixels of an image as it is turned upright."""

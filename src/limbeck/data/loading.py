@@ -1,41 +1,44 @@
 """How batches are made of a dataset, in the workers of a loader."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from limbeck.data.base import BadSampleError, Target, VisionDataset
 from limbeck.data.sampling import BATCH_TRANSFORM, Draw, sample_seed
+
+Images = TypeVar("Images", Tensor, list[Tensor])
+Layout = tuple[Sequence[int], Sequence[int]]  # the shape and the strides of a tensor
 
 
 class DetectionBatch(NamedTuple):
     """A batch for detection.
 
     Attributes:
-        images: The images, each float32 (3, H, W) in [0, 1].
+        images: The images, each (3, H, W): uint8, or float32 in [0, 1]; see :func:`scaled`.
         targets: The target of each image, as :class:`limbeck.data.VisionDataset` describes it.
     """
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
 
-    def __reduce__(self) -> tuple[Callable[..., "DetectionBatch"], tuple[object, object]]:
+    def __reduce__(self) -> tuple[Callable[..., "DetectionBatch"], tuple[object, ...]]:
         """Pack the batch for the way from a worker, where each tensor costs the receiver 0.1 ms."""
-        alike = len({image.shape for image in self.images}) == 1
         arrays = [{key: value.numpy() for key, value in t.items()} for t in self.targets]
-        return _unpack, (torch.stack(self.images) if alike else self.images, arrays)
+        return _unpack, (*_pack(self.images), arrays)
 
 
 class ClassificationBatch(NamedTuple):
     """A batch for classification.
 
     Attributes:
-        images: The images, float32 (B, 3, H, W) in [0, 1].
+        images: The images, (B, 3, H, W): uint8, or float32 in [0, 1]; see :func:`scaled`.
         targets: The indices of their classes, int64 (B,), which count from 0.
     """
 
@@ -53,7 +56,7 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
     Args:
         dataset: The images and their targets.
         transform: A callable that takes and gives ``(image, target)``. The image that it gives is
-            float32 in [0, 1].
+            uint8, or float32 in [0, 1]. Where a batch has both, all become float32.
         batch_transform: A callable that takes and gives the list of all samples of a batch, after
             ``transform``. None: there is none.
         seed: The number that, with epoch and image, seeds the transforms.
@@ -100,16 +103,19 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
             first = draws[0]
             with _seeded(sample_seed(self.seed, first.epoch, first.image, BATCH_TRANSFORM)):
                 samples = self.batch_transform(samples)
-        images, targets = zip(*(_plain(*sample) for sample in samples), strict=True)
+        plain, targets = zip(*(_plain(*sample) for sample in samples), strict=True)
+        images = list(plain)
+        if len({image.dtype for image in images}) > 1:
+            images = scaled(images)
         if self.dataset.task == "detection":
-            return DetectionBatch(list(images), list(targets))
+            return DetectionBatch(images, list(targets))
         sizes = {tuple(image.shape[-2:]) for image in images}
         if len(sizes) > 1:
             raise ValueError(
                 f"images of the sizes {sorted(sizes)} in one batch of a classification dataset; "
                 "give an augmentation (limbeck.data.ClassificationAugmentation), which crops them"
             )
-        return ClassificationBatch(torch.stack(images), torch.stack(targets))
+        return ClassificationBatch(_stacked(images), torch.stack(targets))
 
     def _sample(self, draw: Draw) -> tuple[Tensor, Target] | None:
         read = self._read(draw.image)
@@ -138,13 +144,34 @@ class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
         return None
 
 
+def scaled(images: Images) -> Images:
+    """Images as models take them, which were uint8 on their way, a quarter of the bytes.
+
+    Args:
+        images: The images of a batch, on any device: uint8, or floats in [0, 1].
+
+    Returns:
+        The images in the same form and on the same device: float32 in [0, 1] where they were uint8,
+        and contiguous. The arithmetic is that of ``v2.ToDtype(torch.float32, scale=True)``.
+    """
+    if isinstance(images, Tensor):
+        if images.dtype is not torch.uint8:
+            return images.contiguous()
+        floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+        return floats.mul_(1 / 255)
+    return [scaled(image) for image in images]
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Draw the random numbers of the CPU from a seed, for a while."""
-    with torch.random.fork_rng(devices=[]):
+    state = torch.default_generator.get_state()
+    try:
         # torch.manual_seed would reseed the accelerators too, where there are no workers
         torch.default_generator.manual_seed(seed)
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
@@ -154,6 +181,36 @@ def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     return image.as_subclass(Tensor), target.as_subclass(Tensor)
 
 
-def _unpack(images: Tensor | list[Tensor], arrays: list[dict[str, NDArray[Any]]]) -> DetectionBatch:
+def _stacked(images: list[Tensor]) -> Tensor:
+    """Images of one size as (B, 3, H, W), where a worker's other end can read them."""
+    if get_worker_info() is None:
+        return torch.stack(images)
+    together = _shared(images[0], len(images) * images[0].numel())
+    return torch.stack(images, out=together.view(len(images), *images[0].shape))
+
+
+def _pack(images: list[Tensor]) -> tuple[Tensor, list[Layout]]:
+    """Images of any sizes in one tensor, each as it lies in memory, and where each is in it."""
+    counts = [image.numel() for image in images]
+    together = _shared(images[0], sum(counts))
+    layouts: list[Layout] = []
+    for image, part in zip(images, torch.split(together, counts), strict=True):
+        strides = torch.empty_like(image, device="meta").stride()
+        part.as_strided(image.shape, strides).copy_(image)
+        layouts.append((tuple(image.shape), strides))
+    return together, layouts
+
+
+def _shared(like: Tensor, count: int) -> Tensor:
+    """Room for values of a type in memory that is sent to another process without a copy."""
+    storage = torch.UntypedStorage._new_shared(count * like.element_size())  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=like.dtype).set_(storage)
+
+
+def _unpack(
+    together: Tensor, layouts: list[Layout], arrays: list[dict[str, NDArray[Any]]]
+) -> DetectionBatch:
+    parts: Sequence[Tensor] = torch.split(together, [math.prod(shape) for shape, _ in layouts])
+    images = [part.as_strided(*layout) for part, layout in zip(parts, layouts, strict=True)]
     targets = [{key: torch.as_tensor(value) for key, value in t.items()} for t in arrays]
-    return DetectionBatch(list(images), targets)
+    return DetectionBatch(images, targets)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import PIL.Image
+from PIL import ImageOps
 
 from limbeck.data.base import open_image
 
@@ -22,6 +23,19 @@ _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
 def is_sideways(image: PIL.Image.Image) -> bool:
     """Whether the image's EXIF orientation swaps its height and its width."""
     return image.getexif().get(_TAG) in _SIDEWAYS
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image as it is seen: turned or mirrored as its EXIF orientation says.
+
+    Args:
+        image: The open image.
+
+    Returns:
+        A turned copy of the image, or the image itself where there is nothing to turn, of which
+        Pillow's own ``exif_transpose`` would make a copy.
+    """
+    return ImageOps.exif_transpose(image) if image.getexif().get(_TAG, 1) != 1 else image
 
 
 def turns(image: PIL.Image.Image, size: tuple[int, int] | None, frame: Frame) -> bool:

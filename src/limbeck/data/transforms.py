@@ -1,7 +1,8 @@
 """limbeck's own augmentations, which recipes state field by field.
 
 The geometry of training (resizing, flips, crops) belongs here, so that teacher and student see the
-same pixels. Normalisation belongs to each model. The images that leave are float32 RGB in [0, 1].
+same pixels. Normalisation belongs to each model. The images that leave are uint8 RGB; where those
+of a batch are resized once more, they are float32 in [0, 1].
 """
 
 import math
@@ -84,7 +85,7 @@ class DetectionAugmentation(Augmentation):
         >>> transform = DetectionAugmentation(size=(64, 64), flip=0.0).training()
         >>> image, target = transform(*Shapes(count=1)[0])
         >>> image.shape, image.dtype
-        (torch.Size([3, 64, 64]), torch.float32)
+        (torch.Size([3, 64, 64]), torch.uint8)
     """
 
     task: ClassVar[Task] = "detection"
@@ -155,7 +156,8 @@ class DetectionAugmentation(Augmentation):
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         steps += [v2.RandomHorizontalFlip(self.flip), v2.RandomVerticalFlip(self.vertical_flip)]
-        return v2.Compose([*steps, to_float()])
+        # What is resized once more, with its batch, is not rounded before.
+        return v2.Compose(steps if self.sizes is None else [*steps, to_float()])
 
     def training_batch(self) -> "OneSize | None":
         """The resizing of a whole batch to one of ``sizes``, or None where there are none."""
@@ -215,7 +217,6 @@ class ShuffleDetAugmentation(Augmentation):
                 _Drift(*self.drift),
                 v2.RandomHorizontalFlip(self.flip),
                 _Resize(v2.Resize(list(self.size))),
-                to_float(),
             ]
         )
 
@@ -268,12 +269,12 @@ class ClassificationAugmentation(Augmentation):
         ]
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
-        return v2.Compose([*steps, to_float()])
+        return v2.Compose(steps)
 
     def evaluation(self) -> v2.Compose:
-        """The resizing, the central crop and the conversion of each validation image."""
+        """The resizing and the central crop of each validation image."""
         shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
-        return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size), to_float()])
+        return v2.Compose([v2.Resize(shorter), v2.CenterCrop(self.size)])
 
 
 class _Resize(nn.Module):

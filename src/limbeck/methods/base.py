@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.sampling import METHODS, sample_seed
+from limbeck.methods.pictures import Picture
 from limbeck.schedules import Weight, as_schedule
 from limbeck.tap import Tap
 
@@ -263,9 +264,16 @@ class Method(nn.Module, ABC):
     def solve(self) -> None:
         """Finish a calibration: turn what was observed into what :meth:`forward` needs."""
 
-    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
-        """What can be drawn over a batch's images, by name: (h, w) from 0 to 1 for each image."""
-        return {}
+    def picture(self, step: Step) -> Picture | None:
+        """What the method shows of a batch; None: it has nothing to show.
+
+        Args:
+            step: The batch: both models in evaluation mode, no gradient.
+
+        Returns:
+            The picture.
+        """
+        return None
 
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""

@@ -54,6 +54,7 @@ from limbeck import adapters
 from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Weight, as_schedule
 
@@ -183,13 +184,18 @@ class FGD(Method):
         )
         return dict(zip(maps, found, strict=True))
 
-    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
+    def picture(self, step: Step) -> OverImages:
         """Where the foreground of every level is."""
         frame = step.student.features["input frame"]
-        return {
+        columns = {
             f"{level}, stride {frame.size[0] / mask.shape[1]:.0f}": frame.over_images(mask > 0)
             for level, (mask, _) in self.masks(step).items()
         }
+        return OverImages(
+            "Where the student imitates the teacher's maps as foreground: at the yellow positions, "
+            "which a box touches. Each column is a map.",
+            columns,
+        )
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level; None where channels are equal."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from limbeck import adapters
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
@@ -161,13 +162,18 @@ class FineGrainedImitation(Method):
             for level, index in self.anchors_of.items()
         }
 
-    def overlays(self, step: Step) -> dict[str, list[Tensor]]:
+    def picture(self, step: Step) -> OverImages:
         """The imitation mask of every map."""
         frame = step.student.features["input frame"]
-        return {
+        columns = {
             f"{level}, stride {frame.size[0] / mask.shape[1]:.0f}": frame.over_images(mask)
             for level, mask in self.masks(step).items()
         }
+        return OverImages(
+            "Where the student imitates the teacher's maps: at the yellow positions, at which it "
+            "has an anchor near an object. Each column is a map.",
+            columns,
+        )
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on that map, or on its first level."""

@@ -2,6 +2,7 @@
 
 from limbeck.report.cost import Cost, measure_cost, measure_latencies
 from limbeck.report.curves import plot_losses
+from limbeck.report.matrices import matrix_grid
 from limbeck.report.pictures import detection_grid, detection_picture, overlay_grid
 from limbeck.report.table import Row, Table
 
@@ -11,6 +12,7 @@ __all__ = [
     "Table",
     "detection_grid",
     "detection_picture",
+    "matrix_grid",
     "measure_cost",
     "measure_latencies",
     "overlay_grid",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -85,21 +86,24 @@ def detection_picture(
 def overlay_grid(
     images: Sequence[Tensor],
     truth: Sequence[Mapping[str, Tensor]],
-    overlays: Mapping[str, Sequence[Tensor]],
+    overlays: Mapping[str, Sequence[Tensor | Mapping[str, Tensor]]],
     classes: Sequence[str],
     out: Path,
     software: str | None = None,
+    description: str | None = None,
 ) -> None:
-    """Draw a row for each image: its boxes with their names, then each overlay with the boxes.
+    """Draw a row for each image: its boxes with their names, then each overlay.
 
     Args:
         images: The images, each (3, H, W), RGB in [0, 1], of any sizes.
         truth: The ``boxes`` (N, 4), xyxy in pixels, and ``labels`` (N,) of each image.
         overlays: For each column's title and each image a map (H, W), from 0, where the image
-            stays as it is, to 1.
+            stays as it is, to 1, which is drawn with the boxes of the truth; or ``boxes`` and
+            ``labels`` of its own, where 0 is the background.
         classes: The class names. Label ``i + 1`` is ``classes[i]``.
         out: The picture to write. Its suffix decides the format.
         software: The program that a PNG says it is from. None: matplotlib.
+        description: What a PNG says about what is seen. None: nothing.
 
     Raises:
         ValueError: There is nothing to draw, or a column has not one item for each image.
@@ -108,10 +112,13 @@ def overlay_grid(
     for row, (first, *others) in enumerate(axes):
         _draw_boxes(first, truth[row], classes, score_threshold=0.0)
         for axis, of_images in zip(others, overlays.values(), strict=True):
-            _draw_overlay(axis, of_images[row])
-            for box, label in zip(truth[row]["boxes"].tolist(), truth[row]["labels"], strict=True):
-                _draw_frame(axis, box, int(label))
-    save(figure, out, software=software)
+            overlay = of_images[row]
+            if isinstance(overlay, Tensor):
+                _draw_overlay(axis, overlay)
+                _draw_frames(axis, truth[row])
+            else:
+                _draw_frames(axis, overlay)
+    save(figure, out, software=software, description=description)
 
 
 def _grid(
@@ -183,6 +190,22 @@ def _draw_box(axis: Axes, box: Sequence[float], text: str, label: int) -> None:
         clip_on=True,
         bbox={"facecolor": fill, "edgecolor": "none", "pad": 1},
     )
+
+
+def _draw_frames(axis: Axes, item: Mapping[str, Tensor]) -> None:
+    """Draw outlines without names: thin ones where they are of the background, then the others."""
+    corners, labels = item["boxes"].tolist(), item["labels"].tolist()
+    plain = [
+        Rectangle((x1, y1), x2 - x1, y2 - y1)
+        for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)
+        if label == 0
+    ]
+    axis.add_collection(
+        PatchCollection(plain, facecolor="none", edgecolor=OVERLAY, linewidth=0.7, alpha=0.6)
+    )
+    for box, label in zip(corners, labels, strict=True):
+        if label > 0:
+            _draw_frame(axis, box, label)
 
 
 def _draw_frame(axis: Axes, box: Sequence[float], label: int) -> str:

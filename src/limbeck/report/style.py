@@ -22,7 +22,13 @@ def as_drawn(text: str) -> str:
     return plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}..."
 
 
-def save(figure: Figure, out: Path, dpi: int = 150, software: str | None = None) -> None:
+def save(
+    figure: Figure,
+    out: Path,
+    dpi: int = 150,
+    software: str | None = None,
+    description: str | None = None,
+) -> None:
     """Write a figure to a file.
 
     Args:
@@ -30,10 +36,23 @@ def save(figure: Figure, out: Path, dpi: int = 150, software: str | None = None)
         out: The file, whose suffix decides the format. Its folder is made if it is not there.
         dpi: The number of pixels in an inch.
         software: The program that a PNG says it is from. None: matplotlib.
+        description: What a PNG says about what is seen. None: nothing.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Software": software} if software and out.suffix.lower() == ".png" else None
+    told = {"Software": software, "Description": description}
+    metadata = {key: text for key, text in told.items() if text} if _is_png(out) else None
     figure.savefig(out, dpi=dpi, facecolor="white", metadata=metadata)
+
+
+def _is_png(path: Path) -> bool:
+    return path.suffix.lower() == ".png"
+
+
+def described(path: Path) -> str:
+    """What a PNG says about what is seen, as :func:`save` has noted it; "" where nothing."""
+    with suppress(BadSampleError), open_image(path) as image:
+        return str(image.info.get("Description", ""))
+    return ""
 
 
 def is_replaceable(path: Path, software: str) -> bool:

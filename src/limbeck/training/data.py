@@ -1,12 +1,11 @@
 """The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from limbeck.data import (
     Augmentation,
@@ -15,12 +14,11 @@ from limbeck.data import (
     ShuffleDetAugmentation,
     VisionDataset,
 )
-from limbeck.data.augmentation import Transform, to_float
+from limbeck.data.augmentation import Transform, unchanged
 from limbeck.data.base import BadSampleError, Task
-from limbeck.data.loading import AugmentedBatches
+from limbeck.data.loading import AugmentedBatches, scaled
 from limbeck.data.sampling import (
     CALIBRATION,
-    Place,
     ShuffledBatches,
     calibration_batches,
     evaluation_batches,
@@ -29,6 +27,7 @@ from limbeck.data.sampling import (
 )
 from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
 from limbeck.ranges import COUNT, Range, refuse_outside
+from limbeck.training.loaders import EvaluationLoader, TrainingLoader
 from limbeck.training.workers import belong_to_parent
 
 # A recipe may state the arguments of the first three without a class path.
@@ -42,74 +41,6 @@ _RANGES = {
     "workers": Range(0),
     "seed": Range(0),
 }
-
-
-class TrainingLoader(DataLoader[Any]):
-    """A loader of ``ShuffledBatches`` whose position is saved and restored exactly.
-
-    The position is counted where batches are handed over, as workers draw ahead of that. What a
-    batch holds is a function of its place alone, so any number of workers can go on from there.
-
-    Attributes:
-        sampler: The order of the batches.
-    """
-
-    sampler: ShuffledBatches
-    _reached: Place | None = None
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: Lightning calls iter() before it says which epoch it is.
-        place = self.sampler.upcoming()
-        for batch in super().__iter__():
-            place = self._reached = place._replace(position=place.position + 1)
-            yield batch
-        self._reached = self.sampler.upcoming()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch that was handed over, and what the order depends on."""
-        place = self._reached or self.sampler.upcoming()
-        return {"place": place._asdict(), "order": self.sampler.depends_on()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next iteration go on at the place that was saved.
-
-        Args:
-            state_dict: What ``state_dict()`` gave.
-
-        Raises:
-            ValueError: Other images, batches, processes or another seed make another order, in
-                which that place means nothing.
-        """
-        saved, ours = state_dict["order"], self.sampler.depends_on()
-        if saved != ours:
-            raise ValueError(
-                f"the checkpoint's data had {_stated(saved)}, this run's has {_stated(ours)}: the "
-                "order of the images is another one. Resume with the same, or begin anew from the "
-                "exported student's weights"
-            )
-        self._reached = Place(**state_dict["place"])
-        self.sampler.start_at(self._reached)
-
-
-class EvaluationLoader(DataLoader[Any]):
-    """A loader that leaves out batches of which nothing is left, as all their samples are bad.
-
-    Raises:
-        BadSampleError: Nothing is left of any batch.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        batches, left = 0, 0
-        for batch in super().__iter__():
-            batches += 1
-            if batch is not None:
-                left += 1
-                yield batch
-        if batches and not left:
-            raise BadSampleError(
-                f"none of the images in {batches} batches for validation is a good sample; leave "
-                "on_bad_sample at 'error' to see why"
-            )
 
 
 class DataModule(LightningDataModule):
@@ -130,8 +61,8 @@ class DataModule(LightningDataModule):
         workers: The number of processes that load each of the two sets; with 0 the main process
             loads.
         augmentation: What happens to the images: one of :mod:`limbeck.data`, or any other
-            :class:`limbeck.data.Augmentation`, by its class path in a recipe. Default (None): they
-            only become float32 in [0, 1].
+            :class:`limbeck.data.Augmentation`, by its class path in a recipe. Default (None):
+            nothing.
         group_by_aspect_ratio: Whether to keep upright and lying images in separate batches, which
             saves padding.
         seed: The number that decides order and augmentation of the training set.
@@ -290,13 +221,28 @@ class DataModule(LightningDataModule):
         """
         images, targets = batch
         detects = self.task == "detection"
-        refuse_malformed(images, targets, detects=detects, raw=False)
+        refuse_malformed(images, targets, detects=detects, raw=False, scaled=False)
         if detects:
             training = self.trainer is not None and self.trainer.training
             refuse_bad_targets(targets, len(self.classes), training=training)
         else:
             refuse_bad_indices(targets, (len(images), len(self.classes)))
         return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Scale images that are uint8 to [0, 1], on the device.
+
+        Args:
+            batch: The images and their targets, of any of the loaders.
+            dataloader_idx: The number of the loader, of which there is one.
+
+        Returns:
+            The batch with float32 images, or with those of a trainer's own precision.
+        """
+        images = scaled(batch.images)
+        if self.trainer is not None:
+            images = self.trainer.precision_plugin.convert_input(images)
+        return batch._replace(images=images)
 
     def _needed_train(self) -> VisionDataset:
         if self.train is None:
@@ -312,7 +258,7 @@ class DataModule(LightningDataModule):
         """The transform of samples, and that of whole batches, if there is one."""
         stated = self.augmentation
         if stated is None:
-            return to_float(), None
+            return unchanged, None
         if kind == "evaluation":
             return stated.evaluation(), None
         return stated.training(), stated.training_batch()
@@ -347,10 +293,6 @@ def _flags(dataset: VisionDataset) -> Tensor:
     """A flag for each image, bool (N,), in memory that is shared with the loading workers."""
     flags: Tensor = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
     return flags
-
-
-def _stated(order: dict[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in order.items())
 
 
 def _check_task(augmentation: Augmentation | None, task: Task) -> None:

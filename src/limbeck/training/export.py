@@ -143,6 +143,7 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
         "device": trainer.strategy.root_device.type,
+        "torch": torch.__version__,
         "peak_memory_mib": peak_memory(trainer.strategy.root_device),
     }
     path = Path(trainer.default_root_dir) / "summary.json"

@@ -41,6 +41,7 @@ from limbeck.training.scoring import (
 )
 from limbeck.training.skipped import SkippedSamples
 from limbeck.training.suitability import doubts, idle_teacher, refuse_other_data
+from limbeck.training.waiting import DataWaits
 
 log = logging.getLogger(__name__)
 
@@ -192,14 +193,21 @@ class DistillationModule(L.LightningModule):
         shown = {"train/task": student}
         if any(not name.startswith("student/") for name in losses):
             shown["train/distillation"] = total - student
-        self.log_dict({**raw, **weighted, "train/total": total}, batch_size=batch_size)
-        self.log_dict(shown, prog_bar=True, batch_size=batch_size)
+        self.log_dict({**raw, **weighted, "train/total": total, **shown}, batch_size=batch_size)
+        if self._is_logged() or self.pair.number == 0:
+            # What is logged with prog_bar=True is read from the device in every step.
+            bar = {name: float(value) for name, value in shown.items()}
+            self.trainer.progress_bar_metrics.update(bar)
+
+    def _is_logged(self) -> bool:
+        """Whether the trainer logs the step at hand."""
+        every: int = self.trainer.log_every_n_steps or 0  # type: ignore[attr-defined]
+        return every > 0 and (self.pair.number + 1) % every == 0
 
     def _over_processes(self, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total and the terms, averaged in one message in the steps that are logged."""
         trainer: Any = self.trainer
-        every = trainer.log_every_n_steps
-        if trainer.world_size == 1 or not every or (self.pair.number + 1) % every:
+        if trainer.world_size == 1 or not self._is_logged():
             return total, self.terms
         values = torch.stack([total, *(term.to(total) for term in self.terms.values())])
         total, *means = trainer.strategy.reduce(values, reduce_op="mean")
@@ -333,6 +341,7 @@ def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callba
         Calibrate(recalibrate),
         Aliveness(),
         NonFiniteGuard(),
+        DataWaits(),
         BalanceReport(),
         TrainingTime(),
         TeacherComparison(),

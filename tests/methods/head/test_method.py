@@ -11,6 +11,7 @@ from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
 from limbeck.methods import HEAD, TFHEAD
+from limbeck.methods.head.picture import NEGATIVES
 from limbeck.models import FasterRCNN, RetinaNet, save_student
 from limbeck.presets import RETINANET
 from limbeck.schedules import EarlyStop, WarmUp
@@ -345,3 +346,30 @@ def test_sizes_that_no_memory_holds_are_refused(method, name) -> None:
     for value in (0, 10**6):
         with pytest.raises(ValueError, match=rf"^{method.__name__}'s {name} is {value}; expected"):
             method(**{name: value})
+
+
+# -- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [HEAD(**FEW), HEAD(akd=None, ckd=None, **FEW), TFHEAD(**FEW)])
+def test_the_picture_shows_the_regions_of_the_assist_and_the_cells_that_are_taught(method) -> None:
+    pair = Distillation(small_models.retinanet(), teacher(), {"it": method})
+    images, targets = BATCH()
+    shown = pair.picture(images, targets, "it")
+    positives, negatives = shown.columns["regions of objects"], shown.columns[NEGATIVES]
+    for target, objects, others in zip(targets, positives, negatives, strict=True):
+        # The ground truth is among the regions, in its own class.
+        assert set(target["labels"].tolist()) <= set(objects["labels"].tolist())
+        assert not others["labels"].any()
+        assert len(objects["boxes"]) + len(others["boxes"]) <= FEW["samples"]
+    taught = [part for part in method.weights if part == "ckd"]
+    assert ("cells that CKD teaches" in shown.columns) == bool(taught)
+    for image, cells in zip(images, shown.columns.get("cells that CKD teaches", []), strict=False):
+        assert cells.shape == image.shape[1:]
+        assert 0 < cells.max() < 1
+    assert pair.training
+
+
+def test_an_fcos_assist_alone_has_no_regions_to_show() -> None:
+    pair = Distillation(small_models.retinanet(), None, {"it": TFHEAD(rcnn=None, fcos=1.0)})
+    assert pair.picture(*BATCH(), "it") is None

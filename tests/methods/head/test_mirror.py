@@ -126,3 +126,14 @@ def test_a_dense_assist_is_of_the_students_classes() -> None:
             pair_of(HEAD(), of_three)
         losses = pair_of(HEAD(1.0, 1.0, transfer=False), of_three)(images, last)
         assert all(loss.isfinite() for loss in losses.raw.values())
+
+
+@pytest.mark.parametrize("ckd", [None, 1.0])
+def test_the_picture_shows_the_students_own_regions(ckd) -> None:
+    pair = pair_of(HEAD(1.0, ckd, transfer=False))
+    images, targets = BATCH()
+    targets[0] = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
+    shown = pair.picture(images, targets, "it")
+    assert not len(shown.columns["regions of objects"][0]["boxes"])
+    assert all(len(of_image["boxes"]) for of_image in shown.columns["regions of the background"])
+    assert ("cells that CKD reads" in shown.columns) == (ckd is not None)

@@ -62,6 +62,23 @@ def test_what_is_compared_can_be_looked_at():
     assert torch.equal(reduced, of_feature(guides(step.teacher.features["C4"], flow)))
 
 
+def test_the_picture_is_the_flow_over_how_alike_channels_are():
+    step = random_step(channels=3, teachers=7)  # two for each, and one for none
+    method = MGD(["C4"])
+    method.setup(step)
+    with pytest.raises(ValueError, match=r"MGD has no flow yet.*--checkpoint"):
+        method.picture(step)
+    shown = calibrated(method, step).picture(step)
+    assert "found on 3 images" in shown.caption
+    (matrix,) = shown.matrices.values()
+    student, teacher = (side.features["C4"].flatten(2) for side in (step.student, step.teacher))
+    alike = torch.cosine_similarity(student[:, :, None], teacher[:, None], dim=3).mean(0)
+    torch.testing.assert_close(matrix.values, alike)
+    rows, columns = matrix.chosen.T
+    assert rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(columns.view(3, 2), flow_of(method))
+
+
 def test_classification_weights_halve_from_the_last_stage():
     assert MGD().weights == {"C2.pre": 1.25e-5, "C3.pre": 2.5e-5, "C4.pre": 5e-5, "C5.pre": 1e-4}
     assert MGD(["C3.pre", "C5.pre"]).weights == {"C3.pre": 5e-5, "C5.pre": 1e-4}

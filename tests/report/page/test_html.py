@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from limbeck.report.page import html
+from limbeck.report.page import html, method_pictures
 from limbeck.report.page.html import as_html
+from limbeck.report.page.method_pictures import MethodPicture
 from limbeck.report.page.shown import gather
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -70,9 +71,9 @@ def test_nothing_of_a_name_is_markup_and_nothing_comes_from_the_network(report):
 @pytest.mark.slow
 def test_images_are_left_out_where_the_page_would_be_too_large(detection, monkeypatch):
     shown = gather(detection.findings, detection.data)
-    whole = len(as_html(detection.findings, shown, detection.data, {}))
+    whole = len(as_html(detection.findings, shown, detection.data, []))
     monkeypatch.setattr(html, "MOST_BYTES", whole - 10_000)
-    fewer = as_html(detection.findings, shown, detection.data, {})
+    fewer = as_html(detection.findings, shown, detection.data, [])
     assert len(fewer) < html.MOST_BYTES
     assert fewer.count("data:image/webp") == 10  # of 20, a quarter from either end
 
@@ -80,12 +81,15 @@ def test_images_are_left_out_where_the_page_would_be_too_large(detection, monkey
 @pytest.mark.slow
 def test_pictures_of_methods(detection, tmp_path, monkeypatch):
     shown = gather(detection.findings, detection.data)
-    pictures = {}
-    for caption in ("flow <matrix>", "masks"):
-        pictures[caption] = tmp_path / f"{len(pictures)}.png"
-        Image.effect_noise((300, 200), 80).save(pictures[caption])
+    pictures = []
+    for title, caption in (("flow <matrix>", "A dot & its <pair>."), ("masks", "")):
+        path = tmp_path / f"{len(pictures)}.png"
+        Image.effect_noise((300, 200), 80).save(path)
+        pictures.append(MethodPicture(title, caption, path))
     page = as_html(detection.findings, shown, detection.data, pictures)
-    assert 'alt="flow &lt;matrix&gt;"' in page
-    monkeypatch.setattr(html, "MOST_OF_METHODS", 1000)
+    assert 'alt="flow &lt;matrix&gt;" aria-describedby="seen-1">' in page
+    assert '<p id="seen-1"><bdi>A dot &amp; its &lt;pair&gt;.</bdi></p>' in page
+    assert 'alt="masks">' in page
+    monkeypatch.setattr(method_pictures, "MOST_BYTES", 1000)
     page = as_html(detection.findings, shown, detection.data, pictures)
     assert "There was no room for: <bdi>flow &lt;matrix&gt;</bdi>, <bdi>masks</bdi>." in page

@@ -10,8 +10,10 @@ from limbeck.methods.head.akd import AKD
 from limbeck.methods.head.assist import ASSIST_PARTS, WIDTH, Assist, hidden_layers, new_assist
 from limbeck.methods.head.ckd import CKD
 from limbeck.methods.head.form import Form, Settings
+from limbeck.methods.head.picture import assist_picture
 from limbeck.methods.head.places import anchors_per_cell, dense_places, two_stage_places
 from limbeck.methods.head.regions import regions
+from limbeck.methods.pictures import OverImages
 
 
 class DenseStudent(Form):
@@ -96,6 +98,11 @@ class DenseStudent(Form):
             if self.ckd is not None:
                 losses["ckd"] = self.ckd(features["ckd"], found.positions, hints[-1])
         return losses
+
+    def picture(self, step: Step) -> OverImages:
+        """The regions of the assist, and the cells of the dense head that CKD teaches."""
+        found = regions(step, self.settings.proposals, self.settings.samples)
+        return assist_picture(step, found, taught=self.ckd is not None)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of CKD, or of the first layer of AKD."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from limbeck.methods.base import Step
 from limbeck.methods.head.ckd import Adapter
 from limbeck.methods.head.places import NamedTaps
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import Range
 from limbeck.schedules import Weight
 
@@ -72,6 +73,10 @@ class Form(ABC):
     @abstractmethod
     def losses(self, step: Step) -> dict[str, Tensor]:
         """The unweighted losses of one batch by part."""
+
+    @abstractmethod
+    def picture(self, step: Step) -> OverImages:
+        """The regions that are looked at in one batch, over its images."""
 
     @abstractmethod
     def adapter_of(self, student_tap: str) -> nn.Module | None:

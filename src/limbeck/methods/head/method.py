@@ -9,6 +9,7 @@ from limbeck.methods.head.form import SIZES, Form, Settings
 from limbeck.methods.head.mirror import TwoStageStudent
 from limbeck.methods.head.places import is_two_stage
 from limbeck.methods.head.regions import PROPOSALS, SAMPLES
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import refuse_outside
 from limbeck.schedules import WarmUp, Weight
 
@@ -79,6 +80,10 @@ class HEAD(Method):
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The assist's own losses, and what the teacher tells it (akd) and the student (ckd)."""
         return self.form.losses(step)
+
+    def picture(self, step: Step) -> OverImages:
+        """The regions that are looked at, and the cells that CKD teaches or reads."""
+        return self.form.picture(step)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name."""

@@ -17,9 +17,11 @@ from limbeck.methods.head.assist import ASSIST_PARTS, trained_copy
 from limbeck.methods.head.ckd import cells, table
 from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.form import Form, Settings
+from limbeck.methods.head.picture import LEGEND, cells_over_images, regions_picture
 from limbeck.methods.head.places import mirrored_places, pyramid_levels
 from limbeck.methods.head.proposals import foreground, unused_columns
-from limbeck.methods.head.regions import labelled
+from limbeck.methods.head.regions import classes_of, labelled
+from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.dense_losses import summed_losses
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import match_anchors
@@ -62,6 +64,24 @@ class TwoStageStudent(Form):
         """The assist's own losses, and what the teacher tells it (akd) and the box head (ckd)."""
         losses: dict[str, Tensor] = self.mirror(step)
         return losses
+
+    def picture(self, step: Step) -> OverImages:
+        """The student's own regions, and the cells of the teacher's tower that CKD reads."""
+        student, teacher = step.student.features, step.taught.features
+        boxes: list[Tensor] = student["regions"]
+        labels = [
+            classes_of(target, each) for target, each in zip(labelled(step), boxes, strict=True)
+        ]
+        caption, cells_read = "The regions that the student's own head looks at. ", {}
+        if self.settings.ckd is not None:
+            positions = centres(boxes, teacher["akd"], self.mirror.finest)
+            caption += "CKD teaches it what the teacher's tower has in the cells at their centres. "
+            cells_read = {
+                "cells that CKD reads": cells_over_images(
+                    teacher["akd"], positions, student["frame"]
+                )
+            }
+        return regions_picture(caption + LEGEND, boxes, torch.cat(labels), cells_read)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of CKD."""

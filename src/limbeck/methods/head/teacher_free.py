@@ -7,8 +7,10 @@ from limbeck.methods.head.assist import ASSIST_PARTS, WIDTH, Assist, new_assist
 from limbeck.methods.head.ckd import CKD
 from limbeck.methods.head.fcos import FCOS_PARTS, FCOSAssist, Towers, new_fcos_assist
 from limbeck.methods.head.form import SIZES
+from limbeck.methods.head.picture import assist_picture
 from limbeck.methods.head.places import anchors_per_cell, dense_places
 from limbeck.methods.head.regions import PROPOSALS, SAMPLES, labelled, regions
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import refuse_outside
 from limbeck.schedules import EarlyStop, Product, WarmUp, Weight, as_schedule
 
@@ -108,6 +110,12 @@ class TFHEAD(Method):
         tower, outputs = self.fcos(features["assist"])
         losses = self.fcos.losses(outputs, features["assist"], labelled(step))
         return losses | {"towers": self.towers(features["ckd"], tower)}
+
+    def picture(self, step: Step) -> OverImages | None:
+        """The regions of the R-CNN assist, and the cells that it teaches; None: there is none."""
+        if "ckd" not in self.weights:
+            return None
+        return assist_picture(step, regions(step, self.proposals, self.samples), taught=True)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of the dense head's tower: CKD's, where there are two."""

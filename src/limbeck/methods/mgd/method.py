@@ -20,6 +20,7 @@ from limbeck.methods.base import (
 from limbeck.methods.mgd.margins import margin_of, norm_before, partial_distance
 from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from limbeck.methods.mgd.reducers import REDUCERS, Reducer, guides
+from limbeck.methods.pictures import Matrices, Matrix
 from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, refuse_outside
 
 Norm = Literal["batch", "group", "synchronised"]
@@ -241,6 +242,31 @@ class MGD(Method):
         if self.remainder == "index" and self.reducer != "sm":
             cost = cost[:, : len(cost) * count]
         return torch.from_numpy(cheapest_columns(cost.cpu().numpy(), count))
+
+    def picture(self, step: Step) -> Matrices:
+        """The flow matrix of every place, over how alike the channels are on a batch."""
+        if not self.found_on:
+            raise ValueError(
+                "MGD has no flow yet, which training finds before its first step. Show a run that "
+                "has begun, by one of its checkpoints (--checkpoint)."
+            )
+        flows: dict[str, Matrix] = {}
+        for place, student in step.student.features.items():
+            flow = self._stage(place).flow
+            alike = 1 - channel_distances(student, step.taught.features[place]) / 2 / len(student)
+            rows = torch.arange(len(flow), device=flow.device).repeat_interleave(flow.shape[1])
+            flows[place] = Matrix(alike, torch.stack([rows, flow.flatten()], dim=1))
+        return Matrices(
+            "The flow matrices of Matching Guided Distillation. A dot says which teacher channel "
+            "guides which student channel; a column without a dot guides none. The colour behind "
+            "says how alike the two channels are on the images of one batch (cosine similarity): "
+            f"blue where they agree, orange where they are opposite. The flow was found on "
+            f"{self.found_on:,} images.",
+            "student channel",
+            "teacher channel",
+            "cosine similarity",
+            flows,
+        )
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The student's norm at that place."""

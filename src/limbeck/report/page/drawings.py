@@ -10,7 +10,7 @@ from limbeck.report.findings import Compared, Contrast, Findings, Kind
 from limbeck.report.page.calibration import Calibration
 from limbeck.report.page.charts import PAPER, Chart, axes_of, chart
 from limbeck.report.page.curves import Curves, Line
-from limbeck.report.page.rows import MARKS, headline_of
+from limbeck.report.page.rows import MARKS, headline_of, headlines_of
 from limbeck.report.page.shown import Detail, Shown
 from limbeck.report.style import GREY, INK, as_drawn
 
@@ -42,7 +42,8 @@ def draw_differences(findings: Findings) -> Chart | None:
 def _draw_contrast(axes: Axes, place: int, contrast: Contrast) -> None:
     colour = MARKS["distilled"].colour
     low, high = contrast.over_images
-    axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.35)
+    axes.plot([low, high], [place, place], color=colour, lw=6, alpha=0.35, solid_capstyle="butt")
+    axes.plot([low, high], [place, place], "|", color=colour, markersize=9, markeredgewidth=1.6)
     if contrast.over_seeds is not None:
         axes.plot(contrast.over_seeds, [place + 0.2] * 2, color=INK, linewidth=1.4, marker="|")
     seeds = list(contrast.by_seed.values())
@@ -71,7 +72,7 @@ def draw_seeds(findings: Findings) -> Chart:
     figure, axes = axes_of(0.75 + 0.42 * len(rows))
     for place, (row, middle) in enumerate(rows):
         mark = MARKS[row.kind]
-        scores = [r.scores[findings.headline] for r in row.runs if findings.headline in r.scores]
+        scores = headlines_of(row, findings)
         axes.plot([min(scores), max(scores)], [place] * 2, color=mark.colour, linewidth=1.2)
         axes.plot(scores, [place] * len(scores), mark.marker, color=mark.colour, **_RING)
         axes.plot([middle], [place], mark.marker, color=mark.colour, markersize=8)
@@ -102,8 +103,8 @@ def draw_latency(findings: Findings) -> Chart | None:
     most = max(latency for _, latency, _ in points)
     for row, latency, score in points:
         mark = MARKS[row.kind]
-        scores = [run.scores[findings.headline] for run in row.runs]
-        axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, alpha=0.3)
+        scores = headlines_of(row, findings)
+        axes.plot([latency] * len(scores), scores, mark.marker, color=mark.colour, **_RING)
         axes.plot([latency], [score], mark.marker, color=mark.colour, ms=8)
     axes.set_xlim(0, 1.75 * most)
     axes.margins(y=0.1)
@@ -225,7 +226,10 @@ def draw_training(findings: Findings, shown: Shown) -> list[Chart]:
 
 
 def _over_time(scores: Mapping[str, Line], findings: Findings) -> Iterator[tuple[str, Line]]:
-    """The lines over minutes of training, as all steps of a run take about the same time."""
+    """The lines over minutes of training, of which each step has the mean time of its run.
+
+    The log of a run has no times, so that a resumed one is the same as one that was never ended.
+    """
     for row in findings.rows:
         if row.name in scores and row.runs[0].seconds and row.runs[0].steps:
             pace = row.runs[0].seconds / row.runs[0].steps / 60

@@ -1,15 +1,11 @@
 """``report.html``: one file that can be mailed, with its style, script, charts and pictures."""
 
-import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
-import PIL.Image
 
-from limbeck.data.base import open_image, to_rgb
 from limbeck.names import escaped
 from limbeck.report.findings import Findings
 from limbeck.report.page.charts import Chart
@@ -22,21 +18,20 @@ from limbeck.report.page.drawings import (
     draw_seeds,
     draw_training,
 )
-from limbeck.report.page.gallery import Card, Images, as_address, pictures
+from limbeck.report.page.gallery import Card, Images, pictures
 from limbeck.report.page.markdown import sheets_of
+from limbeck.report.page.method_pictures import MethodPicture, embedded
 from limbeck.report.page.rows import MARKS
 from limbeck.report.page.sheets import Sheet, signed
 from limbeck.report.page.shown import Shown
 from limbeck.report.page.verdict import sentence
 
 MOST_BYTES = 5_000_000  # of the whole page, which is to be mailed
-MOST_OF_METHODS = 1_000_000  # bytes of all pictures of methods
-LONGEST_SIDE = 1400  # pixels of a picture of a method
 _HERE = files("limbeck.report.page")
 
 
 def as_html(
-    findings: Findings, shown: Shown, data: Images, method_pictures: Mapping[str, Path]
+    findings: Findings, shown: Shown, data: Images, method_pictures: Sequence[MethodPicture]
 ) -> str:
     """Write the report as a page.
 
@@ -44,7 +39,7 @@ def as_html(
         findings: What the comparison has found.
         shown: What the page shows beyond the findings.
         data: The images that the rows are scored on.
-        method_pictures: Pictures of what methods see, by their captions.
+        method_pictures: Pictures of what methods see.
 
     Returns:
         The page, which has less than 5 MB and takes nothing from the network.
@@ -77,11 +72,11 @@ def _read(name: str) -> str:
 
 
 def _values(
-    findings: Findings, shown: Shown, method_pictures: Mapping[str, Path]
+    findings: Findings, shown: Shown, method_pictures: Sequence[MethodPicture]
 ) -> dict[str, Any]:
     """What stands in the template, beside the data of the gallery."""
     distilled = [row for row in findings.rows if row.kind == "distilled"]
-    embedded, left_out = _embedded(method_pictures)
+    held, left_out = embedded(method_pictures)
     sheets = {sheet.name: sheet for sheet in sheets_of(findings, shown)}
     return {
         "findings": findings,
@@ -100,7 +95,7 @@ def _values(
         "sheets": sheets,
         "sections": _sections(shown, sheets, bool(method_pictures)),
         "charts": _charts(findings, shown),
-        "pictures": embedded,
+        "pictures": held,
         "left_out": left_out,
     }
 
@@ -169,25 +164,3 @@ def _for_script(
             for card in cards
         ],
     }
-
-
-def _embedded(method_pictures: Mapping[str, Path]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The pictures as captions and addresses, and the captions of those without room."""
-    embedded, left_out, size = [], [], 0
-    for caption, path in method_pictures.items():
-        address = as_address(_shrunk(path))
-        if size + len(address) > MOST_OF_METHODS:
-            left_out.append(caption)
-        else:
-            size += len(address)
-            embedded.append((caption, address))
-    return embedded, left_out
-
-
-def _shrunk(path: Path) -> bytes:
-    with open_image(path) as opened:
-        picture = PIL.Image.fromarray(to_rgb(opened).permute(1, 2, 0).numpy())
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    out = io.BytesIO()
-    picture.save(out, "webp", quality=80)
-    return out.getvalue()

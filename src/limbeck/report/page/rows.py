@@ -33,9 +33,14 @@ MARKS: Mapping[Kind, Mark] = {
 }
 
 
+def headlines_of(row: Compared, findings: Findings) -> list[float]:
+    """The headlines of a row's runs, without those of runs that have none."""
+    return [run.scores[findings.headline] for run in row.runs if findings.headline in run.scores]
+
+
 def headline_of(row: Compared, findings: Findings) -> float | None:
     """The mean of a row's headline over its runs, or None where no run has one."""
-    values = [run.scores[findings.headline] for run in row.runs if findings.headline in run.scores]
+    values = headlines_of(row, findings)
     return mean(values) if values else None
 
 

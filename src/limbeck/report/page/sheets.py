@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from limbeck.names import escaped
 from limbeck.report.findings import Compared, Findings, Interval, Kind
 from limbeck.report.page.classes import Breakdown
-from limbeck.report.page.rows import headline_of
+from limbeck.report.page.rows import headline_of, headlines_of
 from limbeck.report.page.shown import Detail, Shown
 from limbeck.report.table import MISSING, aligned, duration, shown_score
 
@@ -234,7 +234,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _range(row: Compared, findings: Findings) -> str:
-    scores = [run.scores[findings.headline] for run in row.runs if findings.headline in run.scores]
+    scores = headlines_of(row, findings)
     return f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else MISSING
 
 

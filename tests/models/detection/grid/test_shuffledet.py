@@ -192,8 +192,8 @@ def test_imitates_near_the_objects():
     assert losses["imitation/imitation"] > 0
     anchors = SpreadAnchors(SHAPES).on((4, 8), SIZE)
     expected = [imitation_masks([anchors], [(4, 8)], t["boxes"])[0] for t in targets]
-    shown = distillation.overlays(images, targets, "imitation")
-    ((_, masks),) = shown.items()
+    shown = distillation.picture(images, targets, "imitation")
+    ((_, masks),) = shown.columns.items()
     for mask, plain in zip(masks, expected, strict=True):
         assert torch.equal(mask[::16, ::16].bool(), plain)
     adapter = distillation.methods["imitation"].adapters["maps_0"][0]

@@ -236,8 +236,7 @@ def test_imitation():
 def test_masks_are_those_of_the_anchors():
     """Psi times the best IoU of each object, cell by cell."""
     distillation = pair()
-    overlays = distillation.overlays(*batch(), "it")
-    (masks,) = overlays.values()
+    (masks,) = distillation.picture(*batch(), "it").columns.values()
     for mask, target in zip(masks, some_objects(), strict=True):
         centres = [(16 + 32 * i, 16 + 32 * j) for j in range(3) for i in range(4)]
         plain = torch.zeros(3, 4)

@@ -1,9 +1,12 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
+from limbeck.report.style import described
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 
@@ -34,8 +37,8 @@ def test_the_imitation_mask_is_drawn(
     ("recipes", "method", "message"),
     [
         (("plain", "taught"), "fitnet", "FitNet has nothing that could be drawn"),
-        (("plain", "taught"), "near", "these recipes have fitnet, for detection"),
-        (("plain",), "near", "these recipes have no methods, for detection"),
+        (("plain", "taught"), "near", "these recipes have fitnet. Name one"),
+        (("plain",), "near", "these recipes have no methods. Name one"),
     ],
 )
 def test_what_cannot_be_drawn(
@@ -63,3 +66,35 @@ def test_a_file_of_others_is_not_replaced(
         )
     assert "photograph.png is there, and is no PNG that" in capsys.readouterr().err
     assert picture.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_number_of_batches_is_a_whole_number_in_a_process_of_its_own(
+    runs: Runs, tmp_path: Path
+) -> None:
+    words = (runs.recipe("plain"), imitated(runs, tmp_path), "--method", "near", "--images", "1")
+    few = tiny_recipes.write(tmp_path, "few", {"trainer": {"limit_train_batches": 8}})
+    called = [sys.executable, "-m", "limbeck", "inspect", *map(str, (few, *words))]
+    done = subprocess.run(called, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_method_is_drawn_as_a_checkpoint_has_it(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tiny_recipes.taught(runs.teacher / "student")
+    arguments = {"places": ["P3"], "images": 8, "transform": "training"}
+    recipe["model"]["methods"] = {
+        "mgd": {"class_path": "limbeck.methods.MGD", "init_args": arguments}
+    }
+    over = tiny_recipes.write(tmp_path, "matched", recipe)
+    words = ("inspect", runs.recipe("plain"), over, "--method", "mgd", "--picture", "flow.png")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(*words)
+    assert not Path("flow.png").exists()
+    tiny_recipes.fit(tiny_recipes.plain(max_steps=1), recipe)
+    tiny_recipes.limbeck(*words, "--checkpoint", tiny_recipes.RUN / "checkpoints/last.ckpt")
+    seen = described(Path("flow.png"))
+    assert "found on 8 images" in seen
+    assert re.search(r"P3: -?\d\.\d\d in the mean of the dots, -?\d\.\d\d of all pairs", seen)
