@@ -40,4 +40,5 @@ bench: install
 	$(BIN)/python benchmarks/mgd.py
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/fgfi.py
+	$(BIN)/python benchmarks/host_waits.py
 	$(BIN)/python benchmarks/evaluators.py

@@ -58,6 +58,21 @@ def test_linear_changes_the_last_dimension_only():
     assert adapter(student).shape == teacher.shape
 
 
+def test_a_convolution_without_a_bias():
+    maps = torch.zeros(1, 5, 4, 4), torch.zeros(1, 7, 4, 4)
+    assert adapters.convolution(*maps, bias=False).bias is None
+
+
+def test_maps_are_brought_to_another_size():
+    feature = torch.arange(16.0).reshape(1, 1, 4, 4)
+    averaged = adapters.resized(feature, (2, 1), "area")
+    assert torch.equal(averaged, feature.reshape(1, 1, 2, 2, 4).mean((3, 4), keepdim=True)[..., 0])
+    assert adapters.resized(feature, feature.shape[2:], "bilinear") is feature
+    row = torch.tensor([[[[0.0, 4.0]]]])
+    expected = torch.tensor([[[[0.0, 1.0, 3.0, 4.0]]]])  # the corners of outer cells coincide
+    assert torch.equal(adapters.resized(row, (1, 4), "bilinear"), expected)
+
+
 @pytest.mark.parametrize(
     ("make", "student", "teacher", "says"),
     [

@@ -9,6 +9,7 @@ from limbeck.schedules import (
     Product,
     Ramp,
     Schedule,
+    Staircase,
     StepDecay,
     WarmUp,
     as_schedule,
@@ -46,6 +47,22 @@ def test_ends_are_exact():
     assert [StepDecay(2.0, (2, 4), 0.5).at(step) for step in range(6)] == [0, 0, 2, 2, 1, 1]
 
 
+def test_a_staircase_of_epochs_is_the_published_warm_up(shared):
+    golden = np.load(shared / "golden/modern/dkd.npz")
+    schedule = Staircase(8.0, stairs=20, every=782)
+    for epoch, factor in zip(golden["warmup20.epoch"], golden["warmup20.factor"], strict=True):
+        first, last = (int(epoch) - 1) * 782, int(epoch) * 782 - 1
+        assert schedule.at(first) == schedule.at(last) == pytest.approx(8.0 * factor, rel=1e-12)
+
+
+def test_a_staircase_stands_still_between_its_steps():
+    at = [Staircase(2.0, stairs=4, every=2).at(step) for step in range(9)]
+    assert at == [0.5, 0.5, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 2.0]
+    from_zero = [Staircase(2.0, stairs=2, every=1, first=0).at(step) for step in range(4)]
+    assert from_zero == [0, 1, 2, 2]
+    assert Staircase(3.0, stairs=1, every=5).at(0) == 3.0
+
+
 @pytest.mark.parametrize("weight", [2, 2.0])
 def test_a_number_is_a_constant(weight):
     schedule = as_schedule(weight)
@@ -71,6 +88,10 @@ def test_a_schedule_stays_itself():
         lambda: Decay(1.0, -1),
         lambda: EarlyStop(1.0, -1),
         lambda: LateStart(-1.0, 1),
+        lambda: Staircase(-1.0, 20, 782),
+        lambda: Staircase(1.0, 0, 782),
+        lambda: Staircase(1.0, 20, 0),
+        lambda: Staircase(1.0, 20, 782, first=-1),
         lambda: StepDecay(1.0, (1, -2), 0.5),
         lambda: StepDecay(1.0, (1, 2), -0.5),
     ],

@@ -4,21 +4,29 @@ They are sized from what the taps saw in the dry pass, so that a recipe names pl
 of channels. Adapters belong to the method, never to the student.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Resizing = Literal["area", "bilinear"]
 
-def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Conv2d:
+
+def convolution(
+    student: Tensor, teacher: Tensor, kernel_size: int = 1, bias: bool = True
+) -> nn.Conv2d:
     """A convolution from the student's channels to the teacher's that keeps height and width.
 
     Args:
         student: The student's feature, (B, C_S, H, W).
         teacher: The teacher's feature, (B, C_T, H, W).
         kernel_size: The height and width of the kernel, odd.
+        bias: Whether it has a bias.
 
     Returns:
-        The convolution, with a bias and PyTorch's initial weights.
+        The convolution, with PyTorch's initial weights.
 
     Raises:
         ValueError: The features are no maps, their heights and widths differ, or no kernel of that
@@ -34,7 +42,8 @@ def convolution(student: Tensor, teacher: Tensor, kernel_size: int = 1) -> nn.Co
             )
     same_map(student, teacher)
     padding = kernel_size // 2
-    return nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size, padding=padding)
+    channels = student.shape[1], teacher.shape[1]
+    return nn.Conv2d(*channels, kernel_size, padding=padding, bias=bias)
 
 
 def convolved_at(convolution: nn.Conv2d, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
@@ -83,6 +92,23 @@ def linear(student: Tensor, teacher: Tensor) -> nn.Linear:
             "a linear adapter changes. Use a convolution for (B, C, H, W)."
         )
     return nn.Linear(student.shape[-1], teacher.shape[-1])
+
+
+def resized(feature: Tensor, size: Sequence[int], mode: Resizing) -> Tensor:
+    """A map brought to another height and width.
+
+    Args:
+        feature: The map, (B, C, H, W).
+        size: The height and width that it is brought to.
+        mode: How: ``area`` takes the mean over the cells that fall together, ``bilinear`` the four
+            nearest cells' mean by distance, where the corners of both maps' outer cells coincide.
+
+    Returns:
+        The map, (B, C, *size); itself where it has that size.
+    """
+    if feature.shape[2:] == tuple(size):
+        return feature
+    return F.interpolate(feature, tuple(size), mode=mode)
 
 
 def same_map(student: Tensor, teacher: Tensor) -> None:

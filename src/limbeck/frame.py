@@ -174,6 +174,11 @@ def _unresized(transform: GeneralizedRCNNTransform) -> Iterator[None]:
             transform.resize = before
 
 
+def is_unresized(transform: GeneralizedRCNNTransform) -> bool:
+    """Whether :func:`network_frame` keeps a transform from resizing."""
+    return transform.__dict__.get("resize") is _as_it_is
+
+
 def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
     # One function, not a lambda a step: compiled code is guarded on its identity.
     return image, target

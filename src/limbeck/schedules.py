@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from limbeck.ranges import NOT_NEGATIVE, Range, refuse_outside
+from limbeck.ranges import COUNT, NOT_NEGATIVE, Range, refuse_outside
 
 _STEPS = Range(0)
 _VALUE_AND_STEPS = {"value": NOT_NEGATIVE, "steps": _STEPS}
@@ -199,6 +199,40 @@ class StepDecay(Schedule):
         """``value * factor ** (milestones passed - 1)``."""
         passed = sum(step >= milestone for milestone in self.milestones)
         return self.value * self.factor ** (passed - 1) if passed else 0.0
+
+
+@dataclass(frozen=True)
+class Staircase(Schedule):
+    """A rise to one value in stairs of equal height, such as one stair for each epoch.
+
+    Published warm-ups that count epochs are staircases: ``min(epoch / 20, 1)`` with epochs from 1
+    is ``stairs=20``, and ``every`` is the number of steps in an epoch: the number of training
+    images by the size of the global batch, rounded down, since the last batch of an epoch is left
+    out where it is incomplete.
+
+    Attributes:
+        value: The weight from the last stair on.
+        stairs: The number of stairs that lead from 0 to the value.
+        every: The number of steps on each stair.
+        first: On how many stairs the first step stands: 1 where epochs count from 1, 0 where they
+            count from 0 and the first epoch weighs nothing.
+
+    Raises:
+        ValueError: The weight or ``first`` is negative, or there is no stair, or no step on one.
+    """
+
+    value: float
+    stairs: int
+    every: int
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        ranges = {"value": NOT_NEGATIVE, "stairs": COUNT, "every": COUNT, "first": _STEPS}
+        refuse_outside(ranges, vars(self), "a Staircase's ")
+
+    def at(self, step: int) -> float:
+        """The value times the share of the stairs that have been climbed."""
+        return self.value * min((self.first + step // self.every) / self.stairs, 1.0)
 
 
 @dataclass(frozen=True)

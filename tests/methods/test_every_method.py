@@ -79,6 +79,19 @@ def pictures_and_labels(count):
     return batches.pictures(count), batches.labels(count)
 
 
+def dark_and_bright(count):
+    """Every other picture is black."""
+    images, labels = pictures_and_labels(count)
+    return (torch.arange(count) % 2)[:, None, None, None] * images, labels
+
+
+def sharp(classifier):
+    """A classifier whose logits are far from each other."""
+    with torch.no_grad():
+        classifier.fc.weight.mul_(64)
+    return classifier
+
+
 def same_student():
     """For methods that are calibrated: all processes calibrate one and the same student."""
     torch.manual_seed(5)
@@ -110,7 +123,20 @@ retinanets = partial(
 )
 
 CASES: dict[type[Method], Case] = {
+    methods.AT: classifiers(methods.AT),
     methods.KD: classifiers(methods.KD),
+    # P7 is one position at 128 px, where there is nothing to compare.
+    methods.CWD: retinanets(lambda: methods.CWD(["P3", "P4", "P5", "P6"])),
+    methods.DIST: classifiers(
+        methods.DIST,
+        # Its correlations over images are of a process: equal only where the images are, and only
+        # where these differ so much that the 1e-8 in the denominator is nothing beside it.
+        student=lambda: sharp(small_models.resnet(norm=FrozenBatchNorm2d)),
+        teacher=lambda: sharp(small_models.resnet(Bottleneck)),
+        batch=dark_and_bright,
+        equal_halves=True,
+    ),
+    methods.DKD: classifiers(methods.DKD),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,
@@ -120,6 +146,12 @@ CASES: dict[type[Method], Case] = {
     # At P7 there is one cell, to which a context block gives everything whatever its weights are.
     methods.FGD: retinanets(lambda: Awake(["P3", "P4"])),
     methods.MaskedGenerative: retinanets(Chequered),
+    methods.PKD: classifiers(
+        lambda: methods.PKD(["C2"], adapter="conv"),
+        # Its loss is (n - 1) / n times what it would be of infinitely many values: n is 2048 here.
+        batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
+        equal_halves=True,
+    ),
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from limbeck import Distillation
 from limbeck.methods import FineGrainedImitation
 from limbeck.methods import fgfi as module
-from limbeck.methods.fgfi import imitation_masks
+from limbeck.methods.fgfi import imitation_masks, masks_of_images
 from limbeck.models import FasterRCNNC4
 from limbeck.models.detection.parts.anchors import ExactAnchorGenerator
 from limbeck.models.resnet import BasicBlocks
@@ -84,6 +84,50 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BLOCK", 1)  # a box at a time
     for one, other in zip(whole, imitation_masks(anchors, grids, boxes), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_images_of_a_batch_are_masked_as_each_alone(rule: str) -> None:
+    torch.manual_seed(0)
+    boxes = [torch.rand(count, 4) * 30 for count in (3, 0, 7, 1)]
+    for of_image in boxes:
+        of_image[:, 2:] += of_image[:, :2] + 2
+    anchors, grids = anchors_on()
+    anchors[1] = anchors[1].view(-1, 4, 4)[:, :3].reshape(-1, 4)  # fewer at one level
+    found = masks_of_images(anchors, grids, boxes, 0.5, rule, [8, 16, 32])
+    for image, of_image in enumerate(boxes):
+        alone = imitation_masks(anchors, grids, of_image, 0.5, rule, [8, 16, 32])
+        assert all(torch.equal(m[image], one) for m, one in zip(found, alone, strict=True))
+        assert any(mask[image].any() for mask in found) == (len(of_image) > 0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", None])
+def test_the_whole_map_gives_the_loss_of_its_positions(
+    activation: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    method = FineGrainedImitation(activation=activation)
+    pair = pair_of(method, small_models.retinanet(), small_models.retinanet(Bottleneck))
+    batch = batches.detection_batch(2, 128)
+    found = []
+    for bound in (2.0, -1.0):  # never, always
+        monkeypatch.setattr(module, "_FASTER_TO", bound)
+        pair.zero_grad()
+        loss = pair(*batch).raw["it/imitation"]
+        loss.backward()
+        found.append([loss, *(p.grad for p in pair.methods.parameters())])
+    assert found[0][0] > 0
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_elsewhere_than_on_a_cpu_memory_decides() -> None:
+    feature = torch.zeros(2, 8, 10, 10, device="meta")
+    wide, narrow, pointwise = nn.Conv2d(8, 24, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1)
+    # 72 values a position; in and out of 200 cells there are 16 or 32 each.
+    assert [module._whole_is_less(narrow, feature, n) for n in (44, 45)] == [False, True]
+    assert [module._whole_is_less(wide, feature, n) for n in (88, 89)] == [False, True]
+    assert not module._whole_is_less(pointwise, feature, 200)
+    assert module._ious_at_a_time(feature.device) > module._ious_at_a_time(torch.device("cpu"))
 
 
 def test_levels_are_assigned_by_size() -> None:

@@ -11,7 +11,7 @@ from limbeck import Distillation
 from limbeck.methods import ReviewKD, Step
 from limbeck.methods.reviewkd import OneValueBatchNorm2d, hierarchical_loss
 from limbeck.models import Classifier
-from limbeck.schedules import WarmUp
+from limbeck.schedules import Staircase
 from tests import batches, small_models
 from tests.methods.modern import assert_gradient, assert_loss, case_of, step_of
 
@@ -33,9 +33,8 @@ def golden(shared: Path, name: str) -> tuple[dict[str, Tensor], ReviewKD, Step, 
     teachers = [case[f"teacher.{i}"] for i in levels]
     if name != "det":  # the last is a vector
         teachers[-1] = teachers[-1].flatten(1)
-    method = ReviewKD(
-        ["fpn"], WarmUp(float(case.get("weight", 1)), int(case.get("warmup_epochs", 0)))
-    )
+    stairs = int(case.get("warmup_epochs", 1))
+    method = ReviewKD(["fpn"], Staircase(float(case.get("weight", 1)), stairs, every=1, first=0))
     maps = [*students[:-1], students[-1] if name == "det" else students[-1].flatten(1)]
     step = step_of({"fpn": maps}, {"fpn": teachers})
     method.setup(step)

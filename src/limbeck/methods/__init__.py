@@ -3,7 +3,11 @@
 Every method exported here joins the tests that all of them must pass.
 """
 
+from limbeck.methods.at import AT
 from limbeck.methods.base import Calibration, Method, Side, Step
+from limbeck.methods.cwd import CWD
+from limbeck.methods.dist import DIST
+from limbeck.methods.dkd import DKD
 from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
@@ -11,13 +15,19 @@ from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
 from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
+from limbeck.methods.pkd import PKD
 from limbeck.methods.reviewkd import ReviewKD
 
 __all__ = [
+    "AT",
+    "CWD",
+    "DIST",
+    "DKD",
     "FGD",
     "HEAD",
     "KD",
     "MGD",
+    "PKD",
     "TFHEAD",
     "Calibration",
     "FineGrainedImitation",

@@ -17,17 +17,19 @@ wherever it is. On a pyramid, of which the paper has none, :data:`LevelRule` say
 at which level.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from limbeck import adapters
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.methods.pictures import OverImages
+from limbeck.models.detection.parts.selection import indices_of_rows
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
@@ -35,7 +37,10 @@ LevelRule = Literal["own_best", "overall_best", "canonical"]
 Activation = Literal["relu", "leaky_relu"]
 Grid = tuple[int, int]
 
-_BLOCK = 2**18  # IoUs at a time: 1 MB, which stays in a core's cache
+_BLOCK = 2**18  # IoUs at a time on a CPU: 1 MB, which stays in a core's cache
+_BLOCK_ELSEWHERE = 2**26  # where the memory is not known
+_BYTES = 12  # of temporaries for each IoU
+_FASTER_TO = 0.6  # share of a map to which a CPU computes positions faster than the whole map
 
 
 class FineGrainedImitation(Method):
@@ -136,13 +141,16 @@ class FineGrainedImitation(Method):
         """The part ``imitation``: one loss over all maps."""
         teacher = step.taught.by_level(self.places)
         masks = self.masks(step)
-        summed, count = [], 0
+        # All levels at once: for the number of positions the device is waited for.
+        flat = pad_sequence([mask.flatten() for mask in masks.values()], batch_first=True)
+        near = dict(zip(masks, indices_of_rows(flat), strict=True))
+        summed = []
         for level, feature in step.student.by_level(self.places).items():
-            image, row, column = where = masks[level].nonzero(as_tuple=True)
+            image, row, column = where = _unraveled(near[level], _grid(feature))
             adapted = self._adapted(level, feature, where).float()  # (P, C)
             taught = self._resized(teacher[level], feature)[image, :, row, column].float()
             summed.append((adapted - taught).square().sum())
-            count += len(image)
+        count = sum(map(len, near.values()))
         return {"imitation": torch.stack(summed).sum() / (2 * max(1, count))}
 
     def masks(self, step: Step) -> dict[str, Tensor]:
@@ -153,14 +161,10 @@ class FineGrainedImitation(Method):
         strides = [height / rows for rows, _ in grids]
         if not isinstance(step.targets, list):
             raise TypeError("FineGrainedImitation needs boxes: targets with `boxes` for each image")
-        of_images = [
-            imitation_masks(anchors, grids, target["boxes"], self.factor, self.level_rule, strides)
-            for anchors, target in zip(features["all anchors"], step.targets, strict=True)
-        ]
-        return {
-            level: torch.stack([of_image[index] for of_image in of_images])
-            for level, index in self.anchors_of.items()
-        }
+        boxes = [target["boxes"] for target in step.targets]
+        anchors = features["all anchors"][0]  # every image of a padded batch has the same ones
+        found = masks_of_images(anchors, grids, boxes, self.factor, self.level_rule, strides)
+        return {level: found[index] for level, index in self.anchors_of.items()}
 
     def picture(self, step: Step) -> OverImages:
         """The imitation mask of every map."""
@@ -182,11 +186,14 @@ class FineGrainedImitation(Method):
     def _adapted(self, level: str, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
         """The adapted feature where it is imitated, (P, C): nothing else is used of it."""
         adapter = self.adapters[level]
-        if isinstance(adapter, nn.Conv2d):
-            return adapters.convolved_at(adapter, feature, where)
-        convolution, activation = adapter.children()
-        assert isinstance(convolution, nn.Conv2d)
-        adapted: Tensor = activation(adapters.convolved_at(convolution, feature, where))
+        convolution = next(m for m in adapter.modules() if isinstance(m, nn.Conv2d))
+        if _whole_is_less(convolution, feature, len(where[0])):
+            image, row, column = where
+            whole: Tensor = adapter(feature)
+            return whole[image, :, row, column]
+        adapted = adapters.convolved_at(convolution, feature, where)
+        for activation in list(adapter.children())[1:]:
+            adapted = activation(adapted)
         return adapted
 
     def _resized(self, teacher: Tensor, student: Tensor) -> Tensor:
@@ -199,7 +206,7 @@ class FineGrainedImitation(Method):
                 "or say how the teacher's map is brought to the student's size: resize=area or "
                 "bilinear."
             )
-        return F.interpolate(teacher, student.shape[2:], mode=self.resize)
+        return adapters.resized(teacher, student.shape[2:], self.resize)
 
 
 def imitation_masks(
@@ -210,43 +217,90 @@ def imitation_masks(
     level_rule: LevelRule = "own_best",
     strides: Sequence[float] = (),
 ) -> list[Tensor]:
-    """The positions near the objects of one image, section 3.2.
+    """The positions near the objects of one image, a mask (H, W) for each level.
+
+    See :func:`masks_of_images`.
+    """
+    found = masks_of_images(anchors, grids, [boxes], factor, level_rule, strides)
+    return [of_level[0] for of_level in found]
+
+
+def masks_of_images(
+    anchors: Sequence[Tensor],
+    grids: Sequence[Grid],
+    boxes: Sequence[Tensor],
+    factor: float = 0.5,
+    level_rule: LevelRule = "own_best",
+    strides: Sequence[float] = (),
+) -> list[Tensor]:
+    """The positions near the objects of each image of a batch, section 3.2.
 
     Args:
-        anchors: The anchors of each level, (H * W * K, 4), position by position, xyxy, pixels.
+        anchors: The anchors of each level, (H * W * K, 4), position by position, xyxy, pixels; the
+            same for all images.
         grids: The (H, W) of each level.
-        boxes: The boxes g, (G, 4), xyxy, pixels, exclusive. A box of a single pixel or less marks
-            nothing, as in the original.
+        boxes: The boxes g of each image, (G, 4), xyxy, pixels, exclusive. A box of a single pixel
+            or less marks nothing, as in the original.
         factor: The factor psi.
         level_rule: Which anchors decide for a box, see :class:`FineGrainedImitation`.
         strides: The stride of each level, pixels, for the rule ``canonical``.
 
     Returns:
-        A mask (H, W) for each level, boolean.
+        The masks (B, H, W) of each level, boolean.
 
     Raises:
         ValueError: The rule is ``canonical``, and there is not one stride for each level.
     """
     if level_rule == "canonical" and len(strides) != len(grids):
         raise ValueError(f"strides={strides}: canonical needs one for each of {len(grids)} levels")
-    levels = [
-        of_level.reshape(rows * columns, -1, 4).permute(2, 1, 0).float().contiguous()
-        for of_level, (rows, columns) in zip(anchors, grids, strict=True)
-    ]  # (4, K, H * W): coordinates apart, and the maximum over K runs along rows
-    found = [of_level.new_zeros(of_level.shape[-1], dtype=torch.bool) for of_level in levels]
-    at_a_time = max(1, _BLOCK // max(of_level[0].numel() for of_level in levels))
-    for block in torch.split(boxes.float(), at_a_time) if len(boxes) else ():
-        best = [_best_iou(of_level, block) for of_level in levels]
+    sizes = [rows * columns for rows, columns in grids]
+    places = _coordinates(anchors, sizes)
+    every = torch.cat(list(boxes)).float()  # the boxes of all images, one after the other
+    image = torch.cat([torch.full_like(b[:, 0], i, dtype=torch.long) for i, b in enumerate(boxes)])
+    found = places.new_zeros(len(boxes), places.shape[-1], dtype=torch.int32)
+    at_a_time = max(1, _ious_at_a_time(places.device) // places[0].numel())
+    for start in range(0, len(every), at_a_time):
+        block = every[start : start + at_a_time]
+        best = torch.split(_best_iou(places, block), sizes, dim=1)
         peaks = torch.stack([of_level.amax(dim=1) for of_level in best])  # (levels, G)
         if level_rule == "overall_best":
             peaks = peaks.amax(dim=0).expand_as(peaks)
         counted = (block[:, 2:] - block[:, :2] > 1).any(dim=1)
         if level_rule == "canonical":
             counted = counted & _at_canonical_level(block, strides)
-        thresholds = (factor * peaks).masked_fill(~counted, torch.inf)
-        for mask, iou, threshold in zip(found, best, thresholds, strict=True):
-            mask |= (iou > threshold[:, None]).any(dim=0)
-    return [mask.view(grid) for mask, grid in zip(found, grids, strict=True)]
+        thresholds = (factor * peaks).masked_fill(~counted, torch.inf)[..., None]
+        near = [iou > threshold for iou, threshold in zip(best, thresholds, strict=True)]
+        of_block = image[start : start + at_a_time]
+        found.index_add_(0, of_block, torch.cat(near, dim=1).int())
+    masks = torch.split(found > 0, sizes, dim=1)
+    return [mask.view(-1, *grid) for mask, grid in zip(masks, grids, strict=True)]
+
+
+def _coordinates(anchors: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """The anchors of the P positions of all levels, (4, K, P).
+
+    Coordinates lie apart, so that the maximum over K runs along rows. A level with fewer anchors a
+    position repeats its last one, which changes no maximum.
+    """
+    levels = [of_level.reshape(size, -1, 4) for of_level, size in zip(anchors, sizes, strict=True)]
+    most = max(level.shape[1] for level in levels)
+    filled = [
+        torch.cat([level, level[:, -1:].expand(-1, most - level.shape[1], -1)], dim=1)
+        if level.shape[1] < most
+        else level
+        for level in levels
+    ]
+    return torch.cat([level.permute(2, 1, 0) for level in filled], dim=2).float().contiguous()
+
+
+def _ious_at_a_time(device: torch.device) -> int:
+    """So many that a CPU's core keeps them in its cache, and a GPU needs a 64th of its memory."""
+    if device.type == "cpu":
+        return _BLOCK
+    if device.type != "cuda":
+        return _BLOCK_ELSEWHERE
+    memory: int = torch.cuda.get_device_properties(device).total_memory
+    return memory // 64 // _BYTES
 
 
 def _best_iou(anchors: Tensor, boxes: Tensor) -> Tensor:
@@ -272,6 +326,20 @@ def _at_canonical_level(boxes: Tensor, strides: Sequence[float]) -> Tensor:
     return distances.argmin(dim=0) == torch.arange(len(strides), device=boxes.device)[:, None]
 
 
+def _whole_is_less(convolution: nn.Conv2d, feature: Tensor, count: int) -> bool:
+    """Whether a convolution of the whole map takes less than one at so many of its positions.
+
+    That keeps the window of each position: less time up to six tenths of the map (measured on a
+    CPU), and less memory as long as the windows hold no more values than the map and its outcome.
+    """
+    cells = feature[:, 0].numel()
+    if feature.device.type == "cpu":
+        return count > _FASTER_TO * cells
+    ours, theirs = convolution.in_channels, convolution.out_channels
+    window = math.prod(convolution.kernel_size) * ours
+    return count * window > cells * (ours + theirs)
+
+
 def _adapter(convolution: nn.Conv2d, activation: Activation | None) -> nn.Module:
     """The adapter r, with the original's initial weights: N(0, 1) wrapped into (-2, 2), by 1e-4."""
     with torch.no_grad():
@@ -280,6 +348,13 @@ def _adapter(convolution: nn.Conv2d, activation: Activation | None) -> nn.Module
         return convolution
     after = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(0.1, inplace=True)
     return nn.Sequential(convolution, after)
+
+
+def _unraveled(cells: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """The image, row and column of cells that are counted through the maps (H, W) of a batch."""
+    rows, columns = grid
+    row = cells // columns
+    return row // rows, row % rows, cells % columns
 
 
 def _grid(feature: Tensor) -> Grid:
@@ -300,4 +375,4 @@ def _level_of(name: str, feature: Tensor, maps: Sequence[Tensor]) -> int:
     return alike[0]
 
 
-__all__ = ["FineGrainedImitation", "LevelRule", "imitation_masks"]
+__all__ = ["FineGrainedImitation", "LevelRule", "imitation_masks", "masks_of_images"]

@@ -25,7 +25,7 @@ over those l of 4, 2, 1 that are smaller than the map's height and width; w is 1
 them, 1/4 for the next, 1/8 for the last. Published weights of L:
 
     ImageNet               ResNet-34 to 18: 1; ResNet-50 to MobileNetV1: 8, ``mid_channels`` 256
-    CIFAR-100              .6 to 8, in a warm-up of 20 epochs from 0
+    CIFAR-100              .6 to 8, as Staircase(weight, stairs=20, every=781, first=0)
     COCO, places fpn       Faster R-CNN: R50 1, R18 1.2, MobileNetV2 2; RetinaNet R50 1
 
 On ImageNet the places are ``C2`` to ``C5`` and ``pooled``. The paper compares maps before their

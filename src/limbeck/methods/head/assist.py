@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from limbeck.methods.base import Side
 from limbeck.methods.head.places import class_count, pyramid_levels
 from limbeck.methods.head.regions import Regions
+from limbeck.models.detection.parts.box_coder import BoxCoder
 from limbeck.models.detection.parts.heads import BoxPredictor
 from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, l1_losses
@@ -104,7 +104,7 @@ class Assist(nn.Module):
         """
         logits, deltas = self.box_predictor(last)
         wanted = BoxCoder(DELTA_WEIGHTS).encode_single(regions.truth, torch.cat(regions.boxes))
-        losses = l1_losses(logits, deltas, regions.labels, wanted)
+        losses = l1_losses(logits, deltas, regions.labels, wanted, positive=regions.positive)
         return dict(zip(ASSIST_PARTS, losses.values(), strict=True))
 
 

@@ -22,7 +22,7 @@ from limbeck.methods.head.places import mirrored_places, pyramid_levels
 from limbeck.methods.head.proposals import foreground, unused_columns
 from limbeck.methods.head.regions import classes_of, labelled
 from limbeck.methods.pictures import OverImages
-from limbeck.models.detection.parts.dense_losses import summed_losses
+from limbeck.models.detection.parts.dense_losses import LOSSES, losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import match_anchors
 from limbeck.models.precision import in_full_precision
@@ -159,10 +159,10 @@ class Mirror(nn.Module):
             match_anchors(teacher.proposal_matcher, target, boxes) for target, boxes in pairs
         ]
         outputs = outputs | {"cls_logits": foreground(teacher, outputs["cls_logits"])}
-        sums = summed_losses(targets, outputs, anchors, matched, teacher.box_coder)
-        positives = torch.stack([(match >= 0).sum() for match in matched]).clamp(min=1).sum()
-        losses = [loss / positives for loss in sums.values()]
-        return dict(zip(ASSIST_PARTS, losses, strict=True))
+        losses, counts = losses_of_images(targets, outputs, anchors, matched, teacher.box_coder)
+        positives = sum(max(count, 1) for count in counts)
+        sums = [torch.stack(losses[name]).sum() / positives for name in LOSSES]
+        return dict(zip(ASSIST_PARTS, sums, strict=True))
 
 
 def _assist(teacher: nn.Module, student: Any, channels: int, transfer: bool) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
+from limbeck.models.detection.parts.selection import indices_of_rows, suppressed
 from limbeck.models.precision import in_full_precision
 
 Decode = Callable[[Tensor, Tensor], Tensor]
@@ -111,10 +112,14 @@ def propose(predicted: Predictions, count: int, before_nms: int = BEFORE_NMS) ->
         The proposals of each image, best first.
     """
     best = [scores.topk(min(before_nms, scores.shape[1])) for scores in predicted.scores]
-    return [_of_image(predicted, i, best, count) for i in range(len(predicted.sizes))]
+    images = [_of_image(predicted, i, best) for i in range(len(predicted.sizes))]
+    boxes = torch.stack([found.boxes for found in images])
+    rows = indices_of_rows((boxes[..., 2:] > boxes[..., :2]).all(-1))
+    return [_suppressed(found, row, count) for found, row in zip(images, rows, strict=True)]
 
 
-def _of_image(predicted: Predictions, image: int, best: list[Any], count: int) -> Proposals:
+def _of_image(predicted: Predictions, image: int, best: list[Any]) -> Proposals:
+    """The best predictions of each level of an image, level by level, clipped."""
     boxes, scores, positions = [], [], []
     for level, (values, indices) in enumerate(best):
         index = indices[image]
@@ -122,12 +127,15 @@ def _of_image(predicted: Predictions, image: int, best: list[Any], count: int) -
         boxes.append(predicted.decode(deltas[index], anchors[index]))
         scores.append(values[image])
         positions.append(_positions(index, level, len(anchors), predicted.cells[level]))
-    found = clip_boxes_to_image(torch.cat(boxes), predicted.sizes[image])
-    score, position = torch.cat(scores), torch.cat(positions)
-    full = torch.where((found[:, 2:] > found[:, :2]).all(1))[0]
-    found, score, position = found[full], score[full], position[full]
-    keep = batched_nms(found, score, position[:, 0], NMS_IOU)[:count]
-    return Proposals(found[keep], score[keep], position[keep])
+    clipped = clip_boxes_to_image(torch.cat(boxes), predicted.sizes[image])
+    return Proposals(clipped, torch.cat(scores), torch.cat(positions))
+
+
+def _suppressed(found: Proposals, full: Tensor, count: int) -> Proposals:
+    """What NMS within each level leaves of the proposals that are not empty."""
+    boxes, scores, positions = found.boxes[full], found.scores[full], found.positions[full]
+    keep = suppressed(boxes, scores, positions[:, 0], NMS_IOU)[:count]
+    return Proposals(boxes[keep], scores[keep], positions[keep])
 
 
 def _positions(index: Tensor, level: int, anchors: int, cells: tuple[int, int]) -> Tensor:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from limbeck.methods.base import Step
 from limbeck.methods.head.proposals import Proposals, predictions, propose
+from limbeck.models.detection.parts.selection import indices_of_rows
 
 PROPOSALS = 1000
 SAMPLES = 512
@@ -27,12 +30,14 @@ class Sample:
             -1, -1, -1 and its number.
         labels: The class of each, (R,), 0 for the background.
         truth: The ground truth of each positive, and each negative itself, (R, 4).
+        positives: The number of positives.
     """
 
     boxes: Tensor
     positions: Tensor
     labels: Tensor
     truth: Tensor
+    positives: int
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,14 @@ class Regions:
             x are -1 for ground truth, which no anchor proposed.
         labels: The class of each, (R,), 0 for the background.
         truth: The ground truth of each positive, and each negative itself, (R, 4).
+        positive: The indices of the positives, (P,). None: the labels say them.
     """
 
     boxes: list[Tensor]
     positions: Tensor
     labels: Tensor
     truth: Tensor
+    positive: Tensor | None = None
 
 
 def regions(step: Step, proposals: int, samples: int) -> Regions:
@@ -65,8 +72,7 @@ def regions(step: Step, proposals: int, samples: int) -> Regions:
         The regions of the batch.
     """
     proposed = propose(predictions(step.student.model, step.student.features), proposals)
-    pairs = zip(proposed, labelled(step), strict=True)
-    return together([sample(found, target, samples) for found, target in pairs])
+    return together(samples_of(proposed, labelled(step), samples))
 
 
 def labelled(step: Step) -> list[dict[str, Tensor]]:
@@ -84,44 +90,82 @@ def together(sampled: Sequence[Sample]) -> Regions:
     positions = [
         F.pad(of_image.positions, (1, 0), value=image) for image, of_image in enumerate(sampled)
     ]
+    starts = accumulate((len(of_image.boxes) for of_image in sampled), initial=0)
+    positive = [
+        torch.arange(start, start + of_image.positives, device=of_image.boxes.device)
+        for start, of_image in zip(starts, sampled, strict=False)
+    ]
     return Regions(
         boxes=[of_image.boxes for of_image in sampled],
         positions=torch.cat(positions),
         labels=torch.cat([of_image.labels for of_image in sampled]),
         truth=torch.cat([of_image.truth for of_image in sampled]),
+        positive=torch.cat(positive),
     )
 
 
-@torch.no_grad()
 def sample(proposals: Proposals, target: dict[str, Tensor], count: int) -> Sample:
-    """Draw regions of one image from its ground truth and its proposals, in this order.
+    """The regions of one image, see :func:`samples_of`."""
+    (of_image,) = samples_of([proposals], [target], count)
+    return of_image
+
+
+@torch.no_grad()
+def samples_of(
+    proposals: Sequence[Proposals], targets: Sequence[dict[str, Tensor]], count: int
+) -> list[Sample]:
+    """Draw regions of each image from its ground truth and its proposals, in this order.
 
     A proposal is positive from an IoU of 0.5 on, and so is the ground truth, as its own. At most a
     quarter of the regions are positives; negatives fill up. Where there are fewer candidates, there
-    are fewer regions.
+    are fewer regions. The device is waited for once.
 
     Args:
-        proposals: The proposals of the image.
-        target: The ``boxes`` (M, 4) and ``labels`` (M,) from 1 of the image.
-        count: The number of regions, at most.
+        proposals: The proposals of each image.
+        targets: The ``boxes`` (M, 4) and ``labels`` (M,) from 1 of each image.
+        count: The number of regions of an image, at most.
 
     Returns:
-        The regions of the image.
+        The regions of each image.
     """
+    pairs = list(zip(proposals, targets, strict=True))
+    matched = [_matched(found, target["boxes"]) for found, target in pairs]
+    sides = [side for match in matched for side in (match >= 0, match < 0)]
+    candidates = indices_of_rows(pad_sequence(sides, batch_first=True))
+    return [
+        _drawn(found, target, matched[i], candidates[2 * i], candidates[2 * i + 1], count)
+        for i, (found, target) in enumerate(pairs)
+    ]
+
+
+def _matched(proposals: Proposals, truth: Tensor) -> Tensor:
+    """The ground truth (M + n,) of each ground truth and each proposal, or -1."""
+    own = torch.arange(len(truth), device=truth.device)
+    return torch.cat([own, best_truth(truth, proposals.boxes)])
+
+
+def _drawn(
+    proposals: Proposals,
+    target: dict[str, Tensor],
+    matched: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    count: int,
+) -> Sample:
+    """The regions of one image, of which the candidates on either side are known."""
     truth = target["boxes"]
     own = torch.arange(len(truth), device=truth.device)
-    matched = torch.cat([own, best_truth(truth, proposals.boxes)])
     boxes = torch.cat([truth.to(proposals.boxes), proposals.boxes])
     nowhere = torch.full((len(truth), 3), -1, device=truth.device)
     positions = torch.cat([torch.cat([nowhere, own[:, None]], 1), proposals.positions])
-    positive = choose(torch.where(matched >= 0)[0], int(count * POSITIVE_SHARE))
-    negative = choose(torch.where(matched < 0)[0], count - len(positive))
+    positive = choose(positives, int(count * POSITIVE_SHARE))
+    negative = choose(negatives, count - len(positive))
     chosen = torch.cat([positive, negative])
     labels = torch.zeros_like(chosen)
     labels[: len(positive)] = target["labels"][matched[positive]]
     wanted = boxes[chosen]
     wanted[: len(positive)] = truth[matched[positive]].to(wanted)
-    return Sample(boxes[chosen], positions[chosen], labels, wanted)
+    return Sample(boxes[chosen], positions[chosen], labels, wanted, len(positive))
 
 
 def best_truth(truth: Tensor, boxes: Tensor) -> Tensor:

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import detection
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
+from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
-from limbeck.models.detection.parts.transform import refuse_vanishing
+from limbeck.models.detection.parts.transform import Transform, refuse_vanishing
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
 from limbeck.trunks import Layout
@@ -73,6 +75,8 @@ class Detector(LimbeckModel):
                 the trunk's name, such as ``retinanet_{}_fpn``. Empty: torchvision publishes no
                 weights of the whole detector.
         """
+        if not isinstance(self.transform, Transform):
+            self.transform = Transform.of(self.transform)
         self.transform.register_forward_pre_hook(refuse_vanishing)
         self.arguments = plain_value(dict(arguments))
         self.levels = levels
@@ -85,6 +89,26 @@ class Detector(LimbeckModel):
             self.published = tuple(f"torchvision:{each}" for each in names)
         if weights is not None:
             load_weights(self, weights)
+
+    def refuse_bad_batch(self, images: Any, targets: Any) -> list[dict[str, Tensor]]:
+        """Refuse a batch that nothing can be learnt from; a device is waited for once.
+
+        torchvision's detectors wait for each image.
+
+        Args:
+            images: The images, (3, H, W) each.
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image.
+
+        Returns:
+            The targets.
+
+        Raises:
+            ValueError: The batch is not what the documentation says, which is named.
+        """
+        refuse_malformed(images, targets, detects=True, raw=True)
+        refuse_bad_targets(targets, self.num_classes)
+        checked: list[dict[str, Tensor]] = targets
+        return checked
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -113,6 +137,43 @@ class Detector(LimbeckModel):
     def plain(self) -> nn.Module:
         """The detector itself, whose tensors have torchvision's names."""
         return self
+
+
+class TwoStageDetector(Detector, detection.FasterRCNN):  # type: ignore[misc]  # untyped
+    """torchvision's ``FasterRCNN``, which looks at the targets of a batch at once in training.
+
+    Attributes:
+        rpn: The region proposal network.
+        roi_heads: What samples, scores and suppresses regions.
+    """
+
+    rpn: nn.Module
+    roi_heads: nn.Module
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Losses by their names in training mode, otherwise the detections of each image.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``labels`` (D,) and
+            ``scores`` (D,) of each image.
+
+        Raises:
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
+        """
+        if not self.training:
+            return super().forward(images, targets)
+        targets = self.refuse_bad_batch(images, targets)
+        batch, targets = self.transform(images, targets)
+        maps: Any = cast(nn.Module, self.backbone)(batch.tensors)
+        if isinstance(maps, Tensor):
+            maps = {"0": maps}
+        proposals, losses = self.rpn(batch, maps, targets)
+        _, box_losses = self.roi_heads(maps, proposals, batch.image_sizes, targets)
+        return box_losses | losses
 
 
 def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tuple[int, ...]:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import faster_rcnn, retinanet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet
+from limbeck.models import SSD, BasicBlocks, Classifier, FasterRCNN, RetinaNet, ShuffleDet, YOLOv2
 from limbeck.models.detection.parts.anchors import (
     anchor_generator,
     unsuited_side,
@@ -115,3 +116,46 @@ def test_an_ssd_is_trained_on_images_of_the_size_that_it_resizes_to() -> None:
     message = unsuited_side(model, 96, 64)
     assert "96 x 64 pixels in training" in message
     assert "size: [64, 96]" in message
+
+
+def maps_of(size: tuple[int, int], strides) -> tuple[ImageList, list[torch.Tensor]]:
+    """A padded batch of two images, and the maps on which its anchors lie."""
+    images = ImageList(torch.zeros(2, 3, *size), [size, (size[0], size[1] - 1)])
+    return images, [torch.zeros(2, 4, -(-size[0] // s), -(-size[1] // s)) for s in strides]
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        pytest.param(small, id="RetinaNet"),
+        pytest.param(lambda: small(preset="detectron2"), id="RetinaNet, exact"),
+        pytest.param(lambda: SSD(TINY, 2, levels=(3, 6), image_size=(64, 64)), id="SSD"),
+        pytest.param(lambda: ShuffleDet(0.25, 2, image_size=(64, 96)), id="ShuffleDet"),
+        pytest.param(lambda: YOLOv2(0.05, 2, image_size=(64, 96)), id="YOLOv2"),
+    ],
+)
+def test_anchors_of_a_size_are_made_once(detector) -> None:
+    model = detector()
+    generator = model.anchor_generator
+    with torch.inference_mode():
+        first = generator(*maps_of((64, 96), model.strides))
+    again = generator(*maps_of((64, 96), model.strides))
+    assert {id(of_image) for of_image in first + again} == {id(first[0])}
+    assert not first[0].is_inference()  # a training step may save them
+    other = generator(*maps_of((96, 64), model.strides))[0]
+    assert other.shape == first[0].shape
+    assert not torch.equal(other, first[0])
+    for side in range(2, 12):
+        generator(*maps_of((64, 32 * side), model.strides))
+    assert len(generator.kept._kept) == 8
+    assert torch.equal(generator(*maps_of((64, 96), model.strides))[0], first[0])
+
+
+def test_kept_anchors_are_torchvisions() -> None:
+    model = small()
+    images, maps = maps_of((128, 160), model.strides)
+    stock = AnchorGenerator(model.anchor_generator.sizes, model.anchor_generator.aspect_ratios)
+    for found, expected in zip(
+        model.anchor_generator(images, maps), stock(images, maps), strict=True
+    ):
+        assert torch.equal(found, expected)

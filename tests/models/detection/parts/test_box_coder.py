@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection import _utils
 from torchvision.ops import clip_boxes_to_image
 
-from limbeck.models.detection.parts.box_coder import BoundedBoxCoder, box_coder
+from limbeck.models.detection.parts.box_coder import BoundedBoxCoder, BoxCoder, box_coder
 from limbeck.presets import OF_EVERY_DETECTOR
 from tests.models.detection.published import golden
 
@@ -53,3 +53,14 @@ def test_only_shrinking_is_bounded_and_every_class_alike() -> None:
 
 def test_no_boxes_at_all() -> None:
     assert BoundedBoxCoder(ONES).decode_single(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("weights", [ONES, TENTHS])
+def test_boxes_are_coded_to_torchvisions_last_bit(weights) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 50, 2, generator=generator) * 500
+    truth, boxes = torch.cat([corners, corners + 1 + corners.flip(1)], dim=2)
+    ours, stock = BoxCoder(weights), _utils.BoxCoder(weights)
+    assert torch.equal(ours.encode_single(truth, boxes), stock.encode_single(truth, boxes))
+    deltas = torch.randn(50, 12, generator=generator) * 3
+    assert torch.equal(ours.decode_single(deltas, boxes), stock.decode_single(deltas, boxes))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from limbeck.models import RetinaNet
@@ -96,3 +97,17 @@ def test_all_processes_take_the_running_mean_of_the_first() -> None:
     wrapped = DistributedDataParallel(tiny(RetinaNet, "detectron2"))
     wrapped(photographs((128, 128)), targets(1))
     assert "loss_normaliser" in wrapped.named_module_buffers
+
+
+def test_with_torchvisions_preset_losses_are_torchvisions_to_the_last_bit() -> None:
+    model = tiny(RetinaNet, "torchvision")
+    torch.manual_seed(0)
+    outputs, anchors = dense_outputs(model, 3)
+    truth = [*targets(1), nothing(), *targets(1)]
+    truth[2]["boxes"] = truth[2]["boxes"] * 1.7
+    found, expected = (
+        kind.compute_loss(model, truth, outputs, anchors)
+        for kind in (RetinaNet, detection.RetinaNet)
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)

@@ -1,8 +1,16 @@
 import pytest
 import torch
+from torchvision.models.detection import _utils
 
 from limbeck.models import RetinaNet
-from limbeck.models.detection.parts.matcher import IGNORED, PADDED_SIZE, match_anchors, matcher
+from limbeck.models.detection.parts.matcher import (
+    IGNORED,
+    NEGATIVE,
+    PADDED_SIZE,
+    Matcher,
+    match_anchors,
+    matcher,
+)
 from limbeck.presets import OF_EVERY_DETECTOR
 from tests.batches import nothing, photographs, targets
 from tests.models.detection.tiny_detectors import NAMES, tiny
@@ -52,3 +60,22 @@ def test_padding_counts_with_the_other_presets() -> None:
     for preset in ("torchvision", "detectron2"):
         _, in_frame = tiny(RetinaNet, preset).train().transform(photographs((64, 64)), targets(1))
         assert in_frame[0].keys() == {"boxes", "labels"}
+
+
+def test_anchors_are_matched_as_torchvision_matches_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    iou = (torch.rand(5, 60, generator=generator) * 8).round() / 8  # with many equal ones
+    ours, stock = (kind(0.7, 0.3, allow_low_quality_matches=True)(iou.clone()) for kind in KINDS)
+    assert torch.equal(ours, stock)
+
+
+KINDS = (Matcher, _utils.Matcher)
+
+
+@pytest.mark.parametrize("preset", NAMES)
+def test_an_image_whose_padded_area_holds_no_anchor_matches_nothing(preset: str) -> None:
+    of_preset = matcher(OF_EVERY_DETECTOR[preset], 0.5, 0.4, least=0.0)
+    target = {"boxes": BOXES, PADDED_SIZE: torch.tensor([0, 0])}
+    assert match_anchors(of_preset, target, ANCHORS).tolist() == [IGNORED] * 3
+    target = {"boxes": BOXES[:0], PADDED_SIZE: torch.tensor([64, 64])}
+    assert match_anchors(of_preset, target, ANCHORS).tolist() == [NEGATIVE, NEGATIVE, IGNORED]

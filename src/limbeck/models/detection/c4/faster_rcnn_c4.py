@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
-from torchvision.models import detection
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.detection.c4.pooling import Pooling, SingleMapPooling
@@ -23,7 +22,7 @@ from limbeck.models.detection.c4.trunks import (
     trunk_and_head,
     trunk_and_head_of_classifier,
 )
-from limbeck.models.detection.detector import Detector
+from limbeck.models.detection.detector import TwoStageDetector
 from limbeck.models.detection.parts.backbones import Activation
 from limbeck.models.detection.parts.heads import BoxPredictor, ClassAgnosticBoxPredictor
 from limbeck.models.detection.parts.roi_align import RoIAlign
@@ -36,7 +35,7 @@ from limbeck.models.resnet import BasicBlocks
 _SIZES = (128.0, 256.0, 512.0)
 
 
-class FasterRCNNC4(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torchvision is untyped
+class FasterRCNNC4(TwoStageDetector):
     """Faster R-CNN on one map of stride 16, without a pyramid (Ren et al., arXiv 1506.01497).
 
     It is torchvision's ``FasterRCNN`` on such a map. It takes images and gives losses or detections

@@ -13,23 +13,23 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
-from limbeck.models.detection.parts.box_coder import Weights
+from limbeck.models.detection.parts.box_coder import BoxCoder, Weights
+from limbeck.models.detection.parts.matcher import Matcher
 
 
 def inclusive(boxes: Tensor) -> Tensor:
     """The inclusive boxes (..., 4) for exclusive ones (..., 4)."""
-    return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - 1], dim=-1)
 
 
 def exclusive(boxes: Tensor) -> Tensor:
     """The exclusive boxes (..., 4) for inclusive ones (..., 4)."""
-    return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1)
 
 
-class InclusiveBoxCoder(BoxCoder):  # type: ignore[misc]  # torchvision is untyped
+class InclusiveBoxCoder(BoxCoder):
     """torchvision's ``BoxCoder`` without a bound of growth; decoded boxes are a pixel larger.
 
     Args:
@@ -56,9 +56,9 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         The clipped boxes (..., 4).
     """
     height, width = size
-    least = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-    most = boxes.new_tensor([width - 1, height - 1, width, height])
-    return boxes.clamp(least, most)
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    first = x1.clamp(0, width - 1), y1.clamp(0, height - 1)
+    return torch.stack([*first, x2.clamp(1, width), y2.clamp(1, height)], dim=-1)
 
 
 def is_pixel(boxes: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def iou(truth: Tensor, boxes: Tensor) -> Tensor:
     return overlaps.masked_fill(is_pixel(boxes), -1.0)
 
 
-class OverlappingMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyped
+class OverlappingMatcher(Matcher):
     """torchvision's ``Matcher``, whose best anchors of a box have to overlap it.
 
     Args:
@@ -96,4 +96,4 @@ class OverlappingMatcher(Matcher):  # type: ignore[misc]  # torchvision is untyp
         """Overwrite ``matches`` (N,) where ``iou`` (M, N) is the best of its row."""
         best = iou.amax(dim=1, keepdim=True)
         tied = torch.any((iou == best) & (best > 0), dim=0)
-        matches[tied] = all_matches[tied]
+        matches.copy_(torch.where(tied, all_matches, matches))

@@ -25,6 +25,7 @@ from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.matcher import IGNORED, NEGATIVE, PADDED_SIZE
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS, Detections, RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
+from limbeck.models.detection.parts.selection import both_sides
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.presets import FasterRCNNPreset
 
@@ -90,14 +91,15 @@ class FGFIRegionProposalNetwork(RegionProposalNetwork):
     def match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
         """Which object every anchor has to predict; those across the image's border are ignored."""
         truth = target["boxes"]
-        matched = torch.full((len(anchors),), IGNORED, device=anchors.device)
         within = (anchors[:, :2] >= 0) & (anchors[:, 2:] <= target[PADDED_SIZE].flip(0))
-        inside = torch.where(within.all(dim=1))[0]
-        if len(truth) and len(inside):
-            matched[inside] = self.proposal_matcher(iou(truth, anchors[inside]))
+        inside = within.all(dim=1)
+        if len(truth):
+            # An anchor outside is no box's best, and is ignored in the end.
+            overlaps = iou(truth, anchors).masked_fill(~inside, -1.0)
+            matched: Tensor = self.proposal_matcher(overlaps)
         else:
-            matched[inside] = NEGATIVE
-        return matched
+            matched = torch.full((len(anchors),), NEGATIVE, device=anchors.device)
+        return matched.masked_fill(~inside, IGNORED)
 
     def compute_loss(
         self,
@@ -167,7 +169,7 @@ class FGFIRoIHeads(RoIHeads):
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """The indices of the regions to train on, for each image."""
-        return [_drawn(of_image) for of_image in labels]
+        return [_drawn(*sides) for sides in zip(*both_sides(labels), strict=True)]
 
     def postprocess_detections(
         self,
@@ -195,16 +197,15 @@ class FGFIRoIHeads(RoIHeads):
         return boxes[kept], scores[kept], label[kept]
 
 
-def _drawn(labels: Tensor) -> Tensor:
-    """The indices of 256 regions to train on, a quarter of them positive at most.
+def _drawn(positive: Tensor, negative: Tensor) -> Tensor:
+    """256 of the regions to train on, a quarter of them positive at most.
 
     Negatives are drawn with replacement. Where there are none, positives are drawn in that way;
     where there are neither, no region is drawn.
     """
-    positive, negative = torch.where(labels > 0)[0], torch.where(labels == 0)[0]
     if not len(negative):
         return _repeatedly(positive, _REGIONS)
-    shuffled = torch.randperm(len(positive), device=labels.device)
+    shuffled = torch.randperm(len(positive), device=positive.device)
     chosen = positive[shuffled[:_POSITIVES]]
     return torch.cat([chosen, _repeatedly(negative, _REGIONS - len(chosen))])
 

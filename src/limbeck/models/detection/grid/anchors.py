@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import Extent
+from limbeck.models.detection.parts.anchors import KeptAnchors
 
 _MOST = 1e6  # pixels
 
@@ -21,9 +22,14 @@ class GridAnchors(nn.Module, ABC):
     Args:
         shapes: The (width, height) of each anchor of a cell, in pixels.
 
+    Attributes:
+        sides: The same widths and heights, (K, 2).
+
     Raises:
         ValueError: There is no shape, or one that is not two positive sides.
     """
+
+    sides: Tensor
 
     def __init__(self, shapes: Sequence[Sequence[float]]) -> None:
         super().__init__()
@@ -35,6 +41,8 @@ class GridAnchors(nn.Module, ABC):
                 f"anchor_shapes={list(shapes)}: expected one (width, height) or more, in pixels. "
                 "`limbeck anchors` finds those that suit a dataset."
             )
+        self.register_buffer("sides", torch.tensor(self.shapes), persistent=False)
+        self.kept = KeptAnchors()
 
     def num_anchors_per_location(self) -> list[int]:
         """The number of anchors of a cell, in a list of one: there is one map."""
@@ -51,9 +59,12 @@ class GridAnchors(nn.Module, ABC):
             For each image the anchors (H * W * K, 4), xyxy, in pixels of the network's frame.
         """
         (feature,) = maps
-        cells, extent = feature.shape[-2:], images.tensors.shape[-2:]
-        anchors = self.on((cells[0], cells[1]), (extent[0], extent[1]), feature.device)
-        return [anchors] * len(images.image_sizes)
+
+        def make() -> Tensor:
+            cells, extent = feature.shape[-2:], images.tensors.shape[-2:]
+            return self.on((cells[0], cells[1]), (extent[0], extent[1]), feature.device)
+
+        return [self.kept.of(images, maps, make)] * len(images.image_sizes)
 
     def on(self, cells: Extent, extent: Extent, device: torch.device | None = None) -> Tensor:
         """The anchors of a map.

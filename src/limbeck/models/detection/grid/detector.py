@@ -7,14 +7,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
-from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.detection.detector import Detector
 from limbeck.models.detection.grid.anchors import GridAnchors
+from limbeck.models.detection.parts.transform import Transform
 from limbeck.models.precision import in_full_precision
 
 Targets = list[dict[str, Tensor]]
@@ -72,8 +71,7 @@ class GridDetector(Detector):
             ValueError: There are no targets, a box has a side of 0, or a label is of no class.
         """
         if self.training:
-            refuse_malformed(images, targets, detects=True, raw=True)
-            refuse_bad_targets(cast(Targets, targets), self.num_classes)
+            self.refuse_bad_batch(images, targets)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
         predictions, anchors = self.predict(batch)
@@ -233,7 +231,7 @@ class DenseOutputs(nn.Module):
 
 def fixed_size_transform(
     image_size: Extent, stride: int, mean: Sequence[float], std: Sequence[float]
-) -> GeneralizedRCNNTransform:
+) -> Transform:
     """A transform to one size in evaluation mode, whatever the aspect; none in training mode.
 
     Args:
@@ -254,15 +252,7 @@ def fixed_size_transform(
             f"image_size={tuple(image_size)}: expected a height and a width that are multiples of "
             f"{stride}, such as {tuple(max(1, round(s / stride)) * stride for s in image_size)}."
         )
-    return GeneralizedRCNNTransform(
-        min(image_size),
-        max(image_size),
-        list(mean),
-        list(std),
-        size_divisible=stride,
-        fixed_size=(width, height),
-        _skip_resize=True,
-    )
+    return Transform(min(image_size), max(image_size), mean, std, stride, (width, height))
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:

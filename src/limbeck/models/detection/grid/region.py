@@ -5,7 +5,6 @@ program, which the paper does not write down.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +42,7 @@ def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
 def region_loss(
     predictions: Predictions,
     anchors: Tensor,
-    shapes: Sequence[Sequence[float]],
+    shapes: Tensor,
     targets: Targets,
     extent: Extent,
     warm_up: Tensor,
@@ -66,7 +65,7 @@ def region_loss(
     Args:
         predictions: What is predicted for the N anchors of each image.
         anchors: The anchors (N, 4), xyxy, by cell, row after row, then by shape.
-        shapes: The (width, height) of each anchor of a cell, in pixels.
+        shapes: The (width, height) of each anchor of a cell, in pixels, (K, 2).
         targets: The ``boxes`` (M, 4) and ``labels`` (M,), which count from 1, of each image.
         extent: The (height, width) of the network's frame, in pixels.
         warm_up: Whether anchors without an object are pulled to their prior, a boolean ().
@@ -107,7 +106,7 @@ def objects_of_anchors(
     boxes: Tensor,
     labels: Tensor,
     anchors: Tensor,
-    shapes: Sequence[Sequence[float]],
+    shapes: Tensor,
     extent: Extent,
 ) -> Tensor:
     """Which object of its image each anchor has.
@@ -116,19 +115,19 @@ def objects_of_anchors(
         boxes: The boxes of the objects, (B, M, 4), xyxy, in pixels.
         labels: Their labels, (B, M), which are 0 where there is no object.
         anchors: The anchors (N, 4), by cell, row after row, then by shape.
-        shapes: The (width, height) of each anchor of a cell, in pixels.
+        shapes: The (width, height) of each anchor of a cell, in pixels, (K, 2).
         extent: The (height, width) of the network's frame, in pixels.
 
     Returns:
         The index of each anchor's object, (B, N), or -1 for none.
     """
     rows, columns = (side // STRIDE for side in extent)
-    at_origin = F.pad(boxes.new_tensor(shapes), (2, 0))  # (K, 4)
+    at_origin = F.pad(shapes.to(boxes), (2, 0))  # (K, 4)
     sides = F.pad(boxes[..., 2:] - boxes[..., :2], (2, 0))
     shape = iou(sides[:, :, None], at_origin).argmax(dim=2)  # (B, M), the first of equal ones
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    last = centres.new_tensor([columns - 1, rows - 1])  # on the border: of the last cell
-    column, row = (centres / STRIDE).floor().clamp(min=0).minimum(last).long().unbind(dim=-1)
+    column, row = (centres / STRIDE).floor().long().unbind(dim=-1)
+    column, row = column.clamp(0, columns - 1), row.clamp(0, rows - 1)  # the border: the last cell
     anchor = (row * columns + column) * len(shapes) + shape
     numbers = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
     numbers = torch.where(labels > 0, numbers, -1)

@@ -82,7 +82,8 @@ def squeezedet_loss(
     errors = chosen.deltas - encoded(boxes, anchors[anchor])
     found = boxes_in_frame(chosen.deltas, anchors[anchor], extent)
     # The original's decoded boxes have a pixel more on the right and below.
-    found = found.detach() + found.new_tensor([0.0, 0.0, 1.0, 1.0])
+    found = found.detach()
+    found = torch.cat([found[:, :2], found[:, 2:] + 1], dim=1)
 
     sure = predictions.confidence.sigmoid()  # (B, N)
     sure_of_objects = sure[image, anchor]
@@ -127,9 +128,11 @@ def boxes_in_frame(deltas: Tensor, anchors: Tensor, extent: Extent) -> Tensor:
     Returns:
         The boxes (..., N, 4), xyxy.
     """
-    boxes = decoded(deltas, anchors)
-    edge = boxes.new_tensor([extent[1] - 1, extent[0] - 1]).repeat(2)
-    return boxes.clamp(min=0).minimum(edge)
+    height, width = extent
+    x1, y1, x2, y2 = decoded(deltas, anchors).unbind(-1)
+    x = (x1.clamp(0, width - 1), x2.clamp(0, width - 1))
+    y = (y1.clamp(0, height - 1), y2.clamp(0, height - 1))
+    return torch.stack([x[0], y[0], x[1], y[1]], dim=-1)
 
 
 def anchors_of_objects(boxes: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:

@@ -175,8 +175,8 @@ class YOLOv2(GridDetector):
         warm_up = self.seen < _WARM_UP
         processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         self.seen += len(targets) * processes
-        shapes = self.anchor_generator.shapes
-        return region_loss(predictions, anchors, shapes, targets, extent, warm_up)
+        sides = self.anchor_generator.sides
+        return region_loss(predictions, anchors, sides, targets, extent, warm_up)
 
     def candidates(self, boxes: Tensor, scores: Tensor) -> Found:
         """The best of all classes of all anchors that score above the threshold."""

@@ -1,16 +1,49 @@
 """Anchors of the detectors: their generators, default sizes, and the image sides that suit them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import fixed_size
 from limbeck.presets import Sizes
 from limbeck.ranges import written
+
+_KEPT = 8  # sizes of images whose anchors are kept; at 800 x 1344 pixels each has 4 MB
+
+
+class KeptAnchors:
+    """The anchors of the last few sizes of images: they are made, and brought to a device, once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Tensor] = {}
+
+    def of(self, images: ImageList, maps: Sequence[Tensor], make: Callable[[], Tensor]) -> Tensor:
+        """The anchors of the images of one size.
+
+        Args:
+            images: The batch, padded.
+            maps: The maps, (B, C, H, W), on whose cells the anchors lie.
+            make: Makes the anchors (N, 4), where they are not kept.
+
+        Returns:
+            The anchors (N, 4), which are not to be changed in place.
+        """
+        grids = tuple(tuple(feature.shape[-2:]) for feature in maps)
+        key = (tuple(images.tensors.shape[-2:]), grids, maps[0].dtype, maps[0].device)
+        if key in self._kept:
+            return self._kept[key]
+        with torch.inference_mode(False):  # a training step may need what evaluation made
+            made = make()
+        if not torch.compiler.is_compiling():  # what is made there is no tensor yet
+            self._kept[key] = made
+            for oldest in list(self._kept)[:-_KEPT]:
+                del self._kept[oldest]
+        return made
 
 
 class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
@@ -18,7 +51,28 @@ class FullPrecisionAnchorGenerator(AnchorGenerator):  # type: ignore[misc]  # to
 
     torchvision gives anchors the type of the maps: under autocast to bfloat16 they would lie on a
     grid of 2 to 4 pixels in an image of 1000.
+
+    Args:
+        sizes: The sizes of the anchors at each level, in pixels.
+        aspect_ratios: The heights of the anchors over their widths, at each level.
     """
+
+    def __init__(self, sizes: Sizes, aspect_ratios: Sizes) -> None:
+        super().__init__(sizes, aspect_ratios)
+        self.kept = KeptAnchors()
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """The anchors (N, 4) of every image of a batch, which are one tensor."""
+
+        def make() -> Tensor:
+            first = ImageList(image_list.tensors, image_list.image_sizes[:1])
+            anchors: Tensor = super(FullPrecisionAnchorGenerator, self).forward(
+                first, feature_maps
+            )[0]
+            return anchors
+
+        anchors = self.kept.of(image_list, feature_maps, make)
+        return [anchors] * len(image_list.image_sizes)
 
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
         """Bring the base anchors to that device, in that type or a wider one."""

@@ -6,6 +6,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import initLevelMapper
 
+from limbeck.models.detection.parts.selection import indices_of_rows
 from limbeck.models.precision import in_full_precision
 
 ROI_SIZE = 7
@@ -62,8 +63,9 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is unty
         rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])
         level_of = self.map_levels(boxes)
         pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], *self.output_size)
-        for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
-            chosen = torch.where(level_of == level)[0]
+        numbers = torch.arange(len(maps), device=level_of.device)
+        rows = indices_of_rows(level_of == numbers[:, None])  # the device is waited for once
+        for features, scale, chosen in zip(maps, self.scales, rows, strict=True):
             found = roi_align(
                 in_full_precision(features),
                 rois[chosen],

@@ -6,10 +6,12 @@ from torch import Tensor
 from torchvision.models.detection import roi_heads
 
 from limbeck.models.detection.parts.box_coder import box_coder
+from limbeck.models.detection.parts.selection import BalancedSampler
 from limbeck.presets import FasterRCNNPreset
 
 Detections = list[dict[str, Tensor]]
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+_SAMPLES, _POSITIVE_SHARE = 512, 0.25  # the regions of each image that are trained on
 
 
 class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is untyped
@@ -33,8 +35,8 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
             stock.box_predictor,
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=512,
-            positive_fraction=0.25,
+            batch_size_per_image=_SAMPLES,
+            positive_fraction=_POSITIVE_SHARE,
             bbox_reg_weights=DELTA_WEIGHTS,
             score_thresh=stock.score_thresh,
             nms_thresh=stock.nms_thresh,
@@ -42,7 +44,13 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
         )
         self.preset = preset
         self.box_coder = box_coder(preset, DELTA_WEIGHTS)
+        self.fg_bg_sampler = BalancedSampler(_SAMPLES, _POSITIVE_SHARE)
         self.beta = None if preset.box_loss == "smooth_l1" else 0.0
+
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        """The indices of the regions of each image to train on, ascending."""
+        drawn = zip(*self.fg_bg_sampler(labels), strict=True)
+        return [torch.cat(of_image).sort()[0] for of_image in drawn]
 
     def forward(
         self,
@@ -76,7 +84,12 @@ class RoIHeads(roi_heads.RoIHeads):  # type: ignore[misc]  # torchvision is unty
 
 
 def l1_losses(
-    logits: Tensor, regression: Tensor, labels: Tensor, deltas: Tensor, beta: float = 0.0
+    logits: Tensor,
+    regression: Tensor,
+    labels: Tensor,
+    deltas: Tensor,
+    beta: float = 0.0,
+    positive: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The cross-entropy of all regions and the L1 loss of positive ones, over the number of all.
 
@@ -86,12 +99,15 @@ def l1_losses(
         labels: The label of each region, (R,). 0 is the background.
         deltas: The encoded ground truth of each region, (R, 4).
         beta: Deltas that differ by less than this have a quadratic loss (smooth L1).
+        positive: The indices of the regions that are no background, ascending. Default (None): the
+            device is waited for to find them.
 
     Returns:
         The losses ``loss_classifier`` and ``loss_box_reg``.
     """
     count = max(len(labels), 1)
-    positive = torch.where(labels > 0)[0]
+    if positive is None:
+        positive = torch.where(labels > 0)[0]
     predicted = regression.view(*logits.shape, 4)[positive, labels[positive]]
     return {
         "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,

@@ -1,6 +1,7 @@
 """Resizing and batching of images as detectron2 and mmdetection do it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+from limbeck.frame import is_unresized
 from limbeck.models.detection.parts.matcher import PADDED_SIZE
 from limbeck.models.precision import in_full_precision
 from limbeck.presets import Preset
@@ -37,7 +39,102 @@ def refuse_vanishing(transform: GeneralizedRCNNTransform, arguments: tuple[Any, 
             )
 
 
-class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
+class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's transform, with its constants as buffers.
+
+    torchvision brings them to the device for every image, for which a GPU is waited for.
+
+    Args:
+        min_size: The shorter side of a resized image, in pixels.
+        max_size: The bound of its longer side, in pixels.
+        mean: The mean of each input channel, RGB in [0, 1].
+        std: The standard deviation of each input channel.
+        size_divisible: What the sides of a padded batch are multiples of, in pixels.
+        fixed_size: The (width, height) to which images are resized. None: their aspect is kept.
+
+    Attributes:
+        mean: The mean of each input channel, (3, 1, 1).
+        std: The standard deviation of each input channel, (3, 1, 1).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        min_size: int,
+        max_size: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size_divisible: int = 32,
+        fixed_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(
+            min_size,
+            max_size,
+            list(mean),
+            list(std),
+            size_divisible,
+            fixed_size,
+            _skip_resize=True,  # in training mode
+        )
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    @classmethod
+    def of(cls, stock: GeneralizedRCNNTransform) -> "Transform":
+        """This transform with the sizes, the means and the deviations of torchvision's own."""
+        return Transform(
+            stock.min_size[0],
+            stock.max_size,
+            stock.image_mean,
+            stock.image_std,
+            stock.size_divisible,
+            stock.fixed_size,
+        )
+
+    def forward(
+        self, images: list[Tensor], targets: Targets | None = None
+    ) -> tuple[ImageList, Targets | None]:
+        """Normalise and resize images, and bring them into one padded batch.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The targets of the images, or None.
+
+        Returns:
+            The batch and the targets.
+        """
+        if not self._fit_as_they_are(images):
+            found: tuple[ImageList, Targets | None] = super().forward(images, targets)
+            return found
+        # The same numbers in three operations, in place of three for each image.
+        batch = torch.stack(list(images))
+        batch.sub_(self.mean.to(batch.dtype)).div_(self.std.to(batch.dtype))
+        height, width = batch.shape[-2:]
+        own = None if targets is None else [dict(target) for target in targets]
+        return ImageList(batch, [(height, width)] * len(images)), own
+
+    def _fit_as_they_are(self, images: Sequence[Tensor]) -> bool:
+        """Whether the images are of one size, and are neither resized nor padded."""
+        first = images[0]
+        return (
+            (self.training or is_unresized(self))
+            and all(image.shape == first.shape for image in images)
+            and all(image.dtype == first.dtype for image in images)
+            and first.dim() == 3
+            and first.is_floating_point()
+            and not any(side % self.size_divisible for side in first.shape[1:])
+        )
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Normalise an image (3, H, W) by the mean and the deviation of each channel."""
+        if not image.is_floating_point():
+            raise TypeError(f"images are {image.dtype}: expected float in [0, 1]. Divide by 255.")
+        return (image - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+
+
+class ReferenceTransform(Transform):
     """torchvision's transform with sizes rounded to the nearest pixel.
 
     Images are resized in evaluation mode alone. Both libraries resize 8-bit images before they
@@ -55,7 +152,7 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
     def __init__(
         self, preset: Preset, min_size: int, max_size: float, mean: list[float], std: list[float]
     ) -> None:
-        super().__init__(min_size, max_size, mean, std, _skip_resize=True)
+        super().__init__(min_size, max_size, mean, std)
         self.preset = preset
 
     @classmethod
@@ -102,7 +199,13 @@ class ReferenceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # tor
         """
         batch, targets = super().forward(images, targets)
         if targets is not None and self.preset.ignore_padding:
-            for target, size in zip(targets, batch.image_sizes, strict=True):
-                padded = [math.ceil(s / self.size_divisible) * self.size_divisible for s in size]
-                target[PADDED_SIZE] = torch.tensor(padded, device=batch.tensors.device)
+            sizes = [[self._padded(side) for side in size] for size in batch.image_sizes]
+            # One copy for the batch: each of them makes the host wait for the device.
+            padded = torch.tensor(sizes, device=batch.tensors.device)
+            for target, size in zip(targets, padded, strict=True):
+                target[PADDED_SIZE] = size
         return batch, targets
+
+    def _padded(self, side: int) -> int:
+        divisor: int = self.size_divisible
+        return math.ceil(side / divisor) * divisor

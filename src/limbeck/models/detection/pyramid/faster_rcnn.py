@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torchvision.models import detection
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from limbeck.models.detection.detector import Detector, pyramid
+from limbeck.models.detection.detector import TwoStageDetector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.backbones import Activation, Backbone, layout_of
 from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
@@ -29,7 +28,7 @@ from limbeck.presets import FASTER_RCNN, PresetName, rpn_sizes
 _EXTRA = "a Faster R-CNN has one extra level (torchvision's LastLevelMaxPool)"
 
 
-class FasterRCNN(Detector, detection.FasterRCNN):  # type: ignore[misc]  # torchvision is untyped
+class FasterRCNN(TwoStageDetector):
     """Faster R-CNN on a feature pyramid (Ren et al., arXiv 1506.01497; Lin et al., 1612.03144).
 
     It is torchvision's ``FasterRCNN`` over a light or a heavy backbone, and state dicts can be

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -14,9 +14,9 @@ from limbeck.models.detection.detector import Detector, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.parts.box_coder import box_coder
-from limbeck.models.detection.parts.dense_losses import summed_losses
+from limbeck.models.detection.parts.dense_losses import losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
-from limbeck.models.detection.parts.matcher import match_anchors, matcher
+from limbeck.models.detection.parts.matcher import Matcher, match_anchors, matcher
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
@@ -50,6 +50,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             :class:`limbeck.models.build.LimbeckModel`.
         backbone: The trunk and the feature pyramid over it.
         preset: The numerics of the library whose outputs and losses this detector gives.
+        head: What predicts the classes and the boxes of all anchors.
+        anchor_generator: What makes the anchors of the maps.
+        proposal_matcher: What gives anchors their ground truth.
         loss_normaliser: The running mean of positive anchors, with the preset ``detectron2`` alone.
         score_thresh: The score that a detection has to exceed.
         topk_candidates: The greatest number of detections of each level that enter NMS.
@@ -136,6 +139,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
     }
     backbone: Backbone
     preset: RetinaNetPreset
+    head: nn.Module
+    anchor_generator: nn.Module
+    proposal_matcher: Matcher
     loss_normaliser: Tensor  # with detectron2's preset alone
     score_thresh: float
     topk_candidates: int
@@ -213,6 +219,28 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
         self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")
 
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Losses by their names in training mode, otherwise the detections of each image.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
+            ``labels`` (D,) of each image.
+
+        Raises:
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
+        """
+        if not self.training:
+            return super().forward(images, targets)
+        targets = self.refuse_bad_batch(images, targets)
+        batch, targets = self.transform(images, targets)
+        maps = list(self.backbone(batch.tensors).values())
+        anchors = self.anchor_generator(batch, maps)
+        return self.compute_loss(targets, self.head(maps), anchors)
+
     def compute_loss(
         self,
         targets: list[dict[str, Tensor]],
@@ -229,23 +257,26 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         Returns:
             The losses ``classification`` and ``bbox_regression``.
         """
-        if self.preset.loss_normaliser == "image":
-            losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors)
-            return losses
         pairs = zip(targets, anchors, strict=True)
         matched = [
             match_anchors(self.proposal_matcher, target, of_image) for target, of_image in pairs
         ]
-        sums = summed_losses(targets, head_outputs, anchors, matched, self.box_coder)
-        normaliser = self._normaliser(torch.stack([(match >= 0).sum() for match in matched]))
-        return {name: loss / normaliser for name, loss in sums.items()}
+        first = 0 if self.preset.unused_column else 1
+        losses, positives = losses_of_images(
+            targets, head_outputs, anchors, matched, self.box_coder, first
+        )
+        if self.preset.loss_normaliser == "image":
+            return {name: _mean(each, positives) for name, each in losses.items()}
+        normaliser = self._normaliser(positives)
+        return {name: torch.stack(each).sum() / normaliser for name, each in losses.items()}
 
-    def _normaliser(self, positives: Tensor) -> Tensor:
+    def _normaliser(self, positives: list[int]) -> Tensor | int:
         """What the losses of a batch with so many positives in each image are divided by."""
         if self.preset.loss_normaliser == "batch":
-            return positives.clamp(min=1).sum()
-        count = positives.sum().clamp(min=1)
-        self.loss_normaliser.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * count)
+            return sum(max(count, 1) for count in positives)
+        count = max(sum(positives), 1)
+        mean = self.loss_normaliser
+        mean.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * torch.full_like(mean, count))
         return self.loss_normaliser.clone()  # the next step overwrites what backward needs
 
     def postprocess_detections(
@@ -313,6 +344,13 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""
         return retinanet_code(self)
+
+
+def _mean(losses: list[Tensor], positives: list[int]) -> Tensor:
+    """The mean over the images of what each one's losses are for each of its positives."""
+    shares = (loss / max(1, count) for loss, count in zip(losses, positives, strict=True))
+    total: Tensor = sum(shares, start=torch.zeros_like(losses[0]))
+    return total / len(losses)
 
 
 def _extra_levels(settled: Mapping[str, Any], layout: Layout) -> P6P7:

@@ -5,10 +5,41 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from limbeck.models.detection.parts.anchors import KeptAnchors
 
 
 class FullPrecisionDefaultBoxGenerator(DefaultBoxGenerator):  # type: ignore[misc]  # untyped
-    """torchvision's generator of default boxes, in full precision whatever the maps have."""
+    """torchvision's generator of default boxes, in full precision whatever the maps have.
+
+    Args:
+        aspect_ratios: The ratios of the boxes at each level, beside 1.
+        scales: The sides of the boxes as parts of the image's sides, one more than levels.
+        steps: The distance from box to box at each level, in pixels. None: that of the cells.
+    """
+
+    def __init__(
+        self,
+        aspect_ratios: list[list[float]],
+        scales: list[float],
+        steps: list[float] | None,
+    ) -> None:
+        super().__init__(aspect_ratios, scales=scales, steps=steps)
+        self.kept = KeptAnchors()
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """The default boxes (N, 4) of every image of a batch, which are one tensor."""
+
+        def make() -> Tensor:
+            first = ImageList(image_list.tensors, image_list.image_sizes[:1])
+            boxes: Tensor = super(FullPrecisionDefaultBoxGenerator, self).forward(
+                first, feature_maps
+            )[0]
+            return boxes
+
+        boxes = self.kept.of(image_list, feature_maps, make)
+        return [boxes] * len(image_list.image_sizes)
 
     def _grid_default_boxes(
         self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection._utils import SSDMatcher
 
 from limbeck.models.detection.detector import Detector
+from limbeck.models.detection.parts.box_coder import BoxCoder
 from limbeck.models.detection.parts.heads import SSDHead, SSDLiteHead
+from limbeck.models.detection.parts.matcher import match_anchors
+from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS
 from limbeck.models.detection.ssd.backbones import (
     LITE_NORM,
     VGG16,
@@ -94,6 +98,9 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
     Attributes:
         numerics: The arguments without which the same weights give other outputs, see
             :class:`limbeck.models.build.LimbeckModel`.
+        head: What predicts the classes and the boxes of all default boxes.
+        anchor_generator: What makes the default boxes of the maps.
+        proposal_matcher: What gives default boxes their ground truth.
 
     Raises:
         ValueError: An argument, which is named, does not suit the backbone or the weights.
@@ -122,6 +129,9 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         "reduced_tail": None,
         "stride_in_1x1": False,
     }
+    head: nn.Module
+    anchor_generator: nn.Module
+    proposal_matcher: SSDMatcher
 
     def __init__(
         self,
@@ -166,9 +176,37 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
             topk_candidates=settled.topk_candidates,
             _skip_resize=True,
         )
+        self.box_coder = BoxCoder(DELTA_WEIGHTS)
         self.preset = OF_EVERY_DETECTOR["torchvision"]
         every_level = tuple(range(settled.levels[0], settled.levels[1] + 1))
         self.complete(arguments, every_level, opened, _BUILDERS.get(name_of(backbone), ""))
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Losses by their names in training mode, otherwise the detections of each image.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
+            ``labels`` (D,) of each image.
+
+        Raises:
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
+        """
+        if not self.training:
+            return super().forward(images, targets)
+        targets = self.refuse_bad_batch(images, targets)
+        batch, targets = self.transform(images, targets)
+        maps = list(cast(nn.Module, self.backbone)(batch.tensors).values())
+        anchors = self.anchor_generator(batch, maps)
+        pairs = zip(targets, anchors, strict=True)
+        matched = [
+            match_anchors(self.proposal_matcher, target, of_image) for target, of_image in pairs
+        ]
+        loss: Any = self.compute_loss  # torchvision's, untyped
+        return loss(targets, self.head(maps), anchors, matched)
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

@@ -1,0 +1,81 @@
+"""Channel-wise distillation.
+
+Shu, Liu, Gao, Yan, Shen: Channel-wise Knowledge Distillation for Dense Prediction. ICCV 2021,
+arXiv:2011.13256. Each channel of a map says where something is. The softmax over its N = H * W
+positions makes a distribution of that, and the student learns the teacher's. With a temperature
+tau, the teacher's map T and the student's S, brought to the C_T channels of T by a 1x1 convolution
+where it has others,
+
+    p[b, c, :] = softmax over positions of T[b, c, :] / tau,    q likewise of S
+    L          = tau^2 / (B * C_T) * sum over b, c of KL(p[b, c, :] || q[b, c, :])
+
+Each level is a part of its own. As KL is a sum over positions, one weight suits maps of all sizes.
+All positions of a padded batch count. The logarithm of a softmax is computed as one function: the
+authors' code is infinite once a value lies 104 tau below its channel's largest.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck import adapters
+from limbeck.methods.base import Places
+from limbeck.methods.maps import MapMethod
+from limbeck.ranges import POSITIVE, refuse_outside
+from limbeck.schedules import Weight
+
+
+class CWD(MapMethod):
+    """Channel-wise distillation of maps of equal stride: an FPN's, or a dense head's class maps.
+
+    It needs no labels. The published values for detectors: tau 1, and a weight of 10 on all maps of
+    the FPN, or of 5 on P3 to P6 (RetinaNet); for segmentation, on class logits, tau 4 and 3.
+
+    Args:
+        places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
+            they differ, ``{student's place: teacher's place}``. The class maps of a RetinaNet are
+            ``head.classification_head.cls_logits[*]``.
+        weight: The weight of every level: a number or a schedule.
+        temperature: The temperature tau, above 0.
+
+    Raises:
+        TypeError: ``places`` is one string.
+        ValueError: There is no place, or the temperature is not above 0.
+    """
+
+    def __init__(
+        self, places: Places = ("fpn",), weight: Weight = 10.0, temperature: float = 1.0
+    ) -> None:
+        super().__init__(places, weight)
+        refuse_outside({"temperature": POSITIVE}, {"temperature": temperature})
+        self.temperature = temperature
+
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """A 1x1 convolution where channels differ, without a bias, which a softmax cancels."""
+        adapters.same_map(student, teacher)
+        if student.shape[1] == teacher.shape[1]:
+            return None
+        return adapters.convolution(student, teacher, bias=False)
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss L of one level."""
+        return channel_divergence(student, teacher, self.temperature)
+
+
+def channel_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The mean over images and channels of tau^2 * KL(p || q).
+
+    Args:
+        student: The student's map S, (B, C, H, W).
+        teacher: The teacher's map T, (B, C, H, W).
+        temperature: The temperature tau.
+
+    Returns:
+        The loss L, a scalar in float32.
+
+    Raises:
+        ValueError: Heights or widths differ.
+    """
+    adapters.same_map(student, teacher)  # one network may round sizes up, the other down
+    q, p = (F.log_softmax(x.float().flatten(2) / temperature, dim=2) for x in (student, teacher))
+    divergence = F.kl_div(q, p, reduction="sum", log_target=True)
+    return temperature**2 * divergence / (len(q) * q.shape[1])

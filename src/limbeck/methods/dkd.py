@@ -1,0 +1,127 @@
+"""Decoupled knowledge distillation.
+
+Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation. CVPR 2022, arXiv:2203.08679.
+
+The divergence of KD is the sum of two: how sure the teacher is of the true class, and
+how it divides the rest among the other classes. The second one's weight is the less the surer the
+teacher is; here it has a weight of its own. With temperature T, the teacher's logits v and the
+student's z, the label y, and
+
+    p = softmax(v / T),    q = softmax(z / T)                              over all K classes
+    p^ = softmax of v / T, q^ = softmax of z / T                           over those that are not y
+
+the loss is alpha * TCKD + beta * NCKD, where
+
+    TCKD = T^2 * KL((p_y, 1 - p_y) || (q_y, 1 - q_y))                      the target class
+    NCKD = T^2 * KL(p^ || q^)                                              the other classes
+
+averaged over the batch. Everything is computed of logarithms: where logits lie further apart than
+104 T, the original takes the logarithm of a probability that float32 has rounded to 0, and is NaN.
+
+The published rows warm both weights up over the first epochs, 20 on CIFAR-100, by stairs:
+``Staircase(8.0, stairs=20, every=781)`` with 781 steps an epoch. Standardised logits (Sun et al.,
+CVPR 2024, see :func:`limbeck.methods.logits.standardised`) have published rows with a
+``temperature`` of 2, and alpha and beta 9 times what they are otherwise.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.methods.base import Step
+from limbeck.methods.logits import LogitMethod, standardised
+from limbeck.schedules import Weight
+
+
+class DKD(LogitMethod):
+    """Decoupled knowledge distillation of a classifier.
+
+    It needs labels. The published values: on CIFAR-100 a temperature of 4, alpha 1, and beta 8 (2
+    between ResNets for CIFAR, 6 between wide ResNets and between VGGs); on ImageNet a temperature
+    of 1, alpha 1, and beta 0.5 (ResNet-34 to ResNet-18) or 2 (ResNet-50 to MobileNetV1).
+
+    Args:
+        alpha: The weight of TCKD: a number or a schedule.
+        beta: The weight of NCKD: a number or a schedule.
+        temperature: The temperature T, above 0.
+        logits: The place of the logits (B, K) in both models. An empty string: their own output,
+            or what it holds as ``logits`` where it is a mapping, as of Hugging Face's classifiers.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
+        standardise: Whether the logits of both are standardised in each image first.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        alpha: Weight = 1.0,
+        beta: Weight = 8.0,
+        temperature: float = 4.0,
+        logits: str = "",
+        other_classes: bool = False,
+        standardise: bool = False,
+    ) -> None:
+        super().__init__(temperature, logits, other_classes)
+        self.standardise = standardise
+        self.weights = {"tckd": alpha, "nckd": beta}
+
+    def setup(self, step: Step) -> None:
+        """Refuse a pair without logits, whose class counts differ, or with a single class."""
+        super().setup(step)
+        student, _ = self.logits_of_both(step)
+        if student.shape[1] < 2:
+            raise ValueError(
+                f"DKD compares the other classes beside the label's, and the logits "
+                f"{tuple(student.shape)} are of one class. Leave DKD out."
+            )
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """The parts ``tckd`` and ``nckd``: the losses of the target class and of the others."""
+        if not isinstance(step.targets, Tensor):
+            raise TypeError(
+                "DKD needs labels: targets that are class indices (B,), and the batch has "
+                f"{type(step.targets).__name__}. KD and DIST need none."
+            )
+        student, teacher = self.logits_of_both(step)  # (B, K) each
+        if self.standardise:
+            student, teacher = standardised(student), standardised(teacher)
+        tckd, nckd = decoupled(student, teacher, step.targets, self.temperature)
+        return {"tckd": tckd, "nckd": nckd}
+
+
+def decoupled(
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """TCKD and NCKD.
+
+    Args:
+        student: The student's logits z, (B, K), K above 1.
+        teacher: The teacher's logits v, (B, K).
+        labels: The true classes y, (B,).
+        temperature: The temperature T.
+
+    Returns:
+        The two losses, scalars, with their factors T^2.
+    """
+    of_label, others = labels[:, None], _other_classes(labels, student.shape[1])
+
+    def divided(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of (p_y, 1 - p_y), (B, 2), and of p^, (B, K - 1)."""
+        log_p = F.log_softmax(logits.float() / temperature, dim=1)
+        rest = log_p.gather(1, others)
+        log_rest = rest.logsumexp(dim=1, keepdim=True)
+        return torch.cat([log_p.gather(1, of_label), log_rest], dim=1), rest - log_rest
+
+    tckd, nckd = (
+        temperature**2 * F.kl_div(q, p, reduction="batchmean", log_target=True)
+        for q, p in zip(divided(student), divided(teacher), strict=True)
+    )
+    return tckd, nckd
+
+
+def _other_classes(labels: Tensor, count: int) -> Tensor:
+    """The classes that are not the label's, (B, K - 1), in their order."""
+    classes = torch.arange(count - 1, device=labels.device)
+    return classes + (classes >= labels[:, None])

@@ -1,0 +1,202 @@
+"""What the methods that compare the maps of two models, level by level, have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from math import log2
+
+from torch import Tensor, nn
+
+from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.schedules import Weight
+
+log = logging.getLogger(__name__)
+
+
+class MapMethod(Method):
+    """A method that compares maps of the student and of the teacher, each level by itself.
+
+    A place may be one map (B, C, H, W), or a list over levels, such as ``fpn``. Two lists are
+    compared by number where their levels have the same heights and widths; otherwise levels of
+    equal stride are compared, and those without a partner are left out, which is logged.
+
+    A subclass makes an adapter in :meth:`adapter`, or refuses the pair, and computes in
+    :meth:`loss` what one level costs.
+
+    Args:
+        places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
+            they differ, ``{student's place: teacher's place}``.
+        weight: The weight of every level: a number or a schedule.
+
+    Attributes:
+        partners: The teacher's level of each of the student's, by their names, such as ``fpn.0``.
+
+    Raises:
+        TypeError: ``places`` is one string.
+        ValueError: There is no place.
+    """
+
+    def __init__(self, places: Places, weight: Weight) -> None:
+        super().__init__()
+        pairs = paired(places)
+        self.student_taps = dict(zip(pairs, pairs, strict=True))
+        self.teacher_taps = pairs
+        self.weight = weight
+        self.adapters = PlaceModules()
+        self.partners: dict[str, str] = {}
+
+    def setup(self, step: Step) -> None:
+        """Find the levels that are compared, and make an adapter for each that needs one."""
+        name = type(self).__name__
+        for place in self.student_taps:
+            where = f"{name} at {self._pair(place, place)}"
+            student, teacher = (s.by_level([place]) for s in (step.student, step.taught))
+            try:
+                found = _partners(student, teacher)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            _tell(where, student, teacher, found)
+            self.partners |= found
+        for level, maps in self.levels(step).items():
+            try:
+                adapter = self.adapter(*maps)
+            except ValueError as error:
+                pair = self._pair(level, self.partners[level])
+                raise ValueError(f"{name} at {pair}: {error}") from None
+            if adapter is not None:
+                self.adapters[level] = adapter
+        self.weights = dict.fromkeys(self.partners, self.weight)
+
+    def levels(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        """The student's and the teacher's map of each level that is compared, by its name."""
+        student = step.student.by_level(self.student_taps)
+        teacher = step.taught.by_level(self.teacher_taps)
+        return {ours: (student[ours], teacher[theirs]) for ours, theirs in self.partners.items()}
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """One loss for each level, by the level's name."""
+        losses = {}
+        for level, (student, teacher) in self.levels(step).items():
+            if level in self.adapters:
+                student = self.adapters[level](student)
+            losses[level] = self.loss(student, teacher)
+        return losses
+
+    @abstractmethod
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """Make the adapter of one level.
+
+        Args:
+            student: The student's map in the dry pass, (B, C_S, H_S, W_S).
+            teacher: The teacher's map in the dry pass, (B, C_T, H_T, W_T).
+
+        Returns:
+            What is applied to the student's map. None: it is taken as it is.
+
+        Raises:
+            ValueError: The two maps cannot be compared.
+        """
+
+    @abstractmethod
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """What one level costs.
+
+        Args:
+            student: The student's map, adapted, (B, C, H, W), in any precision.
+            teacher: The teacher's map, in any precision.
+
+        Returns:
+            The unweighted loss, a scalar in float32.
+        """
+
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
+        """The adapter of that place, or of its first level."""
+        return self.adapters.at(student_tap)
+
+    def _pair(self, ours: str, theirs: str) -> str:
+        """Both sides of a pair of places or levels, in words."""
+        prefixes = [place for place in self.teacher_taps if f"{theirs}.".startswith(f"{place}.")]
+        place = max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
+        theirs = f"{self.teacher_taps[place]}{theirs.removeprefix(place)}"
+        return ours if ours == theirs else f"{ours} of the student and {theirs} of the teacher"
+
+
+def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, str]:
+    """The teacher's level of each of the student's, by their names.
+
+    Args:
+        student: The student's maps at one place, by level.
+        teacher: The teacher's maps there.
+
+    Returns:
+        ``{student's level: teacher's level}``.
+
+    Raises:
+        ValueError: A feature is no map, one side alone is a list, or no levels are of equal stride.
+    """
+    for side, maps in (("student", student), ("teacher", teacher)):
+        for feature in maps.values():
+            if feature.dim() != 4:
+                raise ValueError(
+                    f"the {side}'s feature has the shape {tuple(feature.shape)}; expected a map "
+                    "(B, C, H, W). Choose another place."
+                )
+    sizes = [[feature.shape[2:] for feature in maps.values()] for maps in (student, teacher)]
+    single = [len(maps) == 1 for maps in (student, teacher)]
+    if all(single) or sizes[0] == sizes[1]:
+        return dict(zip(student, teacher, strict=True))
+    found = {
+        ours: [theirs for theirs, taught in teacher.items() if _same_stride(feature, taught)]
+        for ours, feature in student.items()
+    }
+    partners = {ours: theirs[0] for ours, theirs in found.items() if theirs}
+    unique = all(len(theirs) <= 1 for theirs in found.values())
+    if any(single) or not partners or not unique or len({*partners.values()}) < len(partners):
+        raise ValueError(
+            f"the student has maps of {_written(student)}, the teacher of {_written(teacher)}, "
+            "whose levels do not pair off by stride. Name the levels one by one, such as "
+            "places=[P3, P4], or {student's place: teacher's place}."
+        )
+    return partners
+
+
+def _same_stride(student: Tensor, teacher: Tensor) -> bool:
+    """Whether heights and widths are nearer to each other than to one twice as large."""
+    sides = zip(student.shape[2:], teacher.shape[2:], strict=True)
+    return all(abs(log2(ours / theirs)) < 0.5 for ours, theirs in sides)
+
+
+def _tell(
+    where: str,
+    student: Mapping[str, Tensor],
+    teacher: Mapping[str, Tensor],
+    partners: Mapping[str, str],
+) -> None:
+    """Log which levels are compared, unless it is each with the one of its number."""
+    if [*partners] == [*student] and [*partners.values()] == [*teacher]:
+        return
+    written = (
+        f"{_number(ours)} ({_sizes(student[ours])}) with {_number(theirs)} "
+        f"({_sizes(teacher[theirs])})"
+        for ours, theirs in partners.items()
+    )
+    left = [f"the student's {_number(level)}" for level in student if level not in partners]
+    left += [f"the teacher's {_number(k)}" for k in teacher if k not in partners.values()]
+    log.info(
+        "%s: levels are compared by stride, the student's with the teacher's: %s; left out: %s",
+        where,
+        ", ".join(written),
+        ", ".join(left) or "none",
+    )
+
+
+def _number(level: str) -> str:
+    return level.rpartition(".")[2]
+
+
+def _sizes(feature: Tensor) -> str:
+    return f"{feature.shape[2]} x {feature.shape[3]}"
+
+
+def _written(maps: Mapping[str, Tensor]) -> str:
+    return ", ".join(map(_sizes, maps.values()))

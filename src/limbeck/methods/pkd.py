@@ -1,0 +1,115 @@
+"""Distillation by Pearson's correlation of feature maps.
+
+Cao, Zhang, Gao, Cheng, Cheng, Zhang: PKD: General Distillation Framework for Object Detectors via
+Pearson Correlation Coefficient. NeurIPS 2022, arXiv:2207.02039. Maps of two kinds of detectors
+differ in size, and a few channels and levels of the teacher are much larger than all others. So
+each channel c is standardised over the batch and all positions, n = B * H * W values:
+
+    z(X) = (X - mean_c) / (std_c + 1e-6),    std unbiased
+    L    = 1/2 * mean over all elements of (z(S) - z(T))^2  =  (n - 1) / n * (1 - r)
+
+with r, the mean over channels of Pearson's correlation of the student's map S and the teacher's T.
+Maps of other heights and widths are resized, bilinearly: the student's to the teacher's, or the
+other way round. Each level is a part of its own.
+
+A level that has one value a channel (n = 1, such as P7 of one image of 128 px) costs 0 here and has
+a gradient of 0; the original is NaN. The standard deviation of a student's channel counts as no
+less than a thousandth of the mean over its channels, as a channel without any variation has a
+gradient 1e6 times too large in the original; a map in which no channel varies has none here.
+"""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck import adapters
+from limbeck.methods.base import Places
+from limbeck.methods.maps import MapMethod
+from limbeck.schedules import Weight
+
+Resized = Literal["student", "teacher"]
+
+_SMALL = 1e-6
+_LEAST = 1e-3  # of the mean standard deviation: what a channel of the student counts as
+
+
+class PKD(MapMethod):
+    """Distillation of maps by correlation, between detectors of one kind or of two.
+
+    It needs no labels. The published values: a weight of 6 on P2 to P5 between two Faster R-CNNs,
+    and of 10 on P3 to P6 (not P7) between one-stage detectors. The row of a Mask R-CNN as the
+    teacher of a RetinaNet has maps of other strides: 6, on
+    ``{"P3": "P2", "P4": "P3", "P5": "P4", "P6": "P5"}``.
+
+    Args:
+        places: Places that both models have, such as ``["P3", "P4"]`` or ``["fpn"]``; or, where
+            they differ, ``{student's place: teacher's place}``.
+        weight: The weight of every level: a number or a schedule.
+        resize: Whose map is resized where heights or widths differ: the student's to the teacher's,
+            which is published, or the teacher's to the student's.
+        adapter: What brings the student's map to the teacher's channels: ``conv`` (1x1, not in the
+            original) or ``none`` (for equal channels).
+
+    Raises:
+        TypeError: ``places`` is one string.
+        ValueError: There is no place, or ``resize`` or ``adapter`` is none of these.
+    """
+
+    def __init__(
+        self,
+        places: Places = ("P3", "P4", "P5", "P6"),
+        weight: Weight = 10.0,
+        resize: Resized = "student",
+        adapter: Literal["conv", "none"] = "none",
+    ) -> None:
+        super().__init__(places, weight)
+        if resize not in get_args(Resized) or adapter not in ("conv", "none"):
+            raise ValueError(
+                f"resize={resize!r}, adapter={adapter!r}: expected student or teacher, and conv or "
+                "none"
+            )
+        self.resize = resize
+        self.convolved = adapter == "conv"
+
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """A 1x1 convolution where it is asked for; otherwise channels have to be equal."""
+        if self.convolved:
+            return adapters.convolution(*self._of_one_size(student, teacher))
+        if student.shape[1] != teacher.shape[1]:
+            raise ValueError(
+                f"the student's map {tuple(student.shape)} and the teacher's "
+                f"{tuple(teacher.shape)} differ in channels, which are compared one by one. "
+                "Choose places of as many channels, or set adapter to conv."
+            )
+        return None
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss L of one level."""
+        return pearson_distance(*self._of_one_size(student.float(), teacher.float()))
+
+    def _of_one_size(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        if self.resize == "student":
+            return adapters.resized(student, teacher.shape[2:], "bilinear"), teacher
+        return student, adapters.resized(teacher, student.shape[2:], "bilinear")
+
+
+def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the mean squared difference of standardised maps.
+
+    Args:
+        student: The student's map S, (B, C, H, W), in float32.
+        teacher: The teacher's map T, (B, C, H, W), in float32.
+
+    Returns:
+        The loss L, a scalar: 0 where channels have one value.
+    """
+    if student[:, 0].numel() == 1:
+        return 0 * student.sum()
+    deviation, mean = torch.std_mean(student, dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
+    usual = deviation.detach().mean()
+    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + _SMALL)
+    z = z.masked_fill(usual <= _SMALL, 0.0)  # no channel varies
+    deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
+    return F.mse_loss(z, (teacher - mean) / (deviation + _SMALL)) / 2

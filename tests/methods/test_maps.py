@@ -1,0 +1,85 @@
+"""Which levels of two models are compared, and what is said of those that cannot be."""
+
+import logging
+
+import pytest
+import torch
+from torchvision.models.resnet import Bottleneck
+
+from limbeck import Distillation
+from limbeck.methods import AT, CWD, PKD
+from tests import batches, small_models
+from tests.methods.modern import step_of
+
+METHODS = [AT, CWD, PKD]
+
+
+def maps(*sides, channels=3):
+    return [torch.randn(1, channels, side, side) for side in sides]
+
+
+def partners_of(method, student, teacher):
+    method.setup(step_of(student, teacher))
+    return method.partners
+
+
+def test_equal_lists_are_compared_by_number(caplog):
+    caplog.set_level(logging.INFO)
+    found = partners_of(CWD(), {"fpn": maps(8, 4, 2)}, {"fpn": maps(8, 4, 2)})
+    assert found == {f"fpn.{i}": f"fpn.{i}" for i in range(3)}
+    assert not caplog.records
+
+
+def test_lists_of_other_levels_are_compared_by_stride_and_it_is_said(caplog):
+    caplog.set_level(logging.INFO)
+    method = CWD()
+    found = partners_of(method, {"fpn": maps(16, 8, 4, 2)}, {"fpn": maps(32, 16, 8, 4)})
+    assert found == {"fpn.0": "fpn.1", "fpn.1": "fpn.2", "fpn.2": "fpn.3"}
+    assert method.weights == dict.fromkeys(found, 10.0)
+    assert caplog.messages == [
+        "CWD at fpn: levels are compared by stride, the student's with the teacher's: 0 (16 x 16) "
+        "with 1 (16 x 16), 1 (8 x 8) with 2 (8 x 8), 2 (4 x 4) with 3 (4 x 4); left out: the "
+        "student's 3, the teacher's 0"
+    ]
+
+
+def test_the_levels_of_a_one_stage_and_a_two_stage_detector():
+    student, teacher = small_models.retinanet(), small_models.faster_rcnn(Bottleneck)
+    pair = Distillation(student, teacher, {"it": CWD()}).train()
+    losses = pair(*batches.detection_batch(2, 128))
+    assert [name for name in losses if name.startswith("it/")] == [f"it/fpn.{i}" for i in range(4)]
+    _, steps = pair.run(*batches.detection_batch(2, 128))
+    for ours, theirs in pair.method("it").levels(steps["it"]).values():
+        assert ours.shape == theirs.shape
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        (maps(8, 4), maps(8)),  # a list and a single map
+        (maps(16, 8), maps(4, 2)),  # nothing in common
+        (maps(1, 1), maps(2, 1)),  # two that fit one
+    ],
+)
+def test_levels_that_do_not_pair_off_are_refused(student, teacher):
+    with pytest.raises(ValueError, match=r"CWD at fpn: .* x .*do not pair off.*one by one"):
+        CWD().setup(step_of({"fpn": student}, {"fpn": teacher}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pair_that_does_not_fit_is_refused_with_places_and_shapes(method):
+    vector = {"place": torch.zeros(2, 5)}
+    with pytest.raises(ValueError, match=rf"{method.__name__} at place: .*student.*\(2, 5\)"):
+        method(["place"]).setup(step_of(vector, vector))
+
+
+def test_a_pair_is_told_by_the_places_of_both():
+    (student,), (teacher,) = maps(8), maps(4)
+    method = CWD({"C4": "layers.2", "C4.pre": "layers.2.act"})
+    step = step_of({"C4": student, "C4.pre": student}, {"C4": student, "C4.pre": teacher})
+    with pytest.raises(
+        ValueError,
+        match=r"CWD at C4.pre of the student and layers.2.act of the teacher: .*\(1, 3, 8, 8\).*"
+        r"\(1, 3, 4, 4\)",
+    ):
+        method.setup(step)

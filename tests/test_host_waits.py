@@ -1,0 +1,133 @@
+"""How often the host waits for the device in a step: exact, as nothing is timed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import host_waits
+from counting import AWAY, COPY, LAUNCH, WAIT, counted
+
+# (waits, copies) of a step of 16 images. One wait for each is the suppression of proposals, or a
+# loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD).
+DENSE = {"plain": (2, 0), "FitNet": (2, 0), "MGD": (2, 0), "imitation": (3, 0)}
+DENSE |= {"HEAD": (22, 0), "TF-HEAD": (40, 3)}
+STAGED = {
+    "plain": (22, 0),
+    "FitNet": (22, 0),
+    "MGD": (22, 0),
+    "imitation": (23, 0),
+    "HEAD": (23, 0),
+}
+C4 = {"plain": (22, 0), "FitNet": (22, 0), "imitation": (23, 0)}
+GRID = {"plain": (1, 0), "FitNet": (1, 0), "imitation": (2, 0)}
+EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
+    "Classifier": dict.fromkeys(("plain", "KD", "FitNet", "MGD"), (0, 0)),
+    "RetinaNet, torchvision": DENSE,
+    "RetinaNet, detectron2": DENSE,
+    # The padded sizes of the images are copied.
+    "RetinaNet, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in DENSE.items()},
+    "FasterRCNN, torchvision": STAGED,
+    "FasterRCNN, detectron2": STAGED,
+    "FasterRCNN, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in STAGED.items()},
+    "FasterRCNNC4, torchvision": C4,
+    "FasterRCNNC4, detectron2": C4,
+    "FasterRCNNC4, fgfi": {m: (waits, copies + 2) for m, (waits, copies) in C4.items()},
+    "SSD": {"plain": (21, 0), "FitNet": (21, 0), "MGD": (21, 0), "imitation": (22, 0)},
+    "ShuffleDet": GRID,
+    "YOLOv2": GRID,
+}
+
+
+def asked(what: Callable[[Tensor], object]) -> tuple[int, int, int]:
+    """The waits, the copies and the launches of an operation on a vector of the device."""
+    with counted() as counts:
+        values = torch.arange(6.0).to(AWAY)
+        counts.of.clear()
+        what(values)
+        return counts.total(WAIT), counts.total(COPY), counts.total(LAUNCH)
+
+
+def put(tensor: Tensor, index: Tensor | list[int], value: float | Tensor) -> None:
+    tensor[index] = value
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (lambda x: x + 1, (0, 0, 1)),
+        (lambda x: x.view(2, 3).T, (0, 0, 0)),
+        (lambda x: x.sum().item(), (1, 0, 1)),
+        (lambda x: bool((x > 2).any()), (1, 0, 2)),
+        (lambda x: x.tolist(), (1, 0, 0)),
+        (lambda x: x.cpu(), (1, 0, 0)),
+        (lambda x: x.nonzero(), (1, 0, 1)),
+        (lambda x: x[x > 2], (1, 0, 2)),
+        (lambda x: x.unique(), (1, 0, 1)),
+        (lambda x: put(x, x > 2, 0), (0, 0, 2)),  # one number needs no indices
+        (lambda x: put(x, x > 2, x[:3] + 1), (1, 0, 3)),
+        (lambda x: put(x, x.long(), 0), (0, 1, 2)),
+        (lambda x: x[[0, 2]], (0, 1, 1)),
+        (lambda x: x + torch.tensor(1.0), (0, 0, 1)),  # goes along with the launch
+        (lambda x: x + torch.ones(6, device=x.device), (0, 0, 2)),
+        (lambda x: x.new_tensor([1.0, 2.0]), (0, 1, 0)),
+        (lambda x: torch.tensor(1.0, device=x.device), (0, 1, 0)),
+        (lambda x: x.repeat_interleave(x.long()), (1, 0, 3)),
+        (lambda x: x.repeat_interleave(x.long(), output_size=15), (0, 0, 3)),
+    ],
+)
+def test_what_waits_and_what_does_not(
+    what: Callable[[Tensor], object], expected: tuple[int, int, int]
+) -> None:
+    assert asked(what) == expected
+
+
+def test_the_host_does_not_see_the_values_of_a_device_that_is_not_counted() -> None:
+    with counted():
+        away = torch.ones(2).to(AWAY)
+    with pytest.raises(RuntimeError, match="while it is counted alone"):
+        away + 1
+
+
+@pytest.mark.parametrize("name", ["Classifier", "YOLOv2"])
+def test_a_counted_step_computes_the_step(name: str) -> None:
+    row = host_waits.rows()[name]
+    method = "FitNet"
+    _, loss = host_waits.step(host_waits.pair_of(row, method))
+    pair = host_waits.pair_of(row, method)
+    torch.manual_seed(0)
+    batch = host_waits.batch(name != "Classifier")
+    pair(*batch)
+    expected = pair(*batch).total.item()
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("boxes", [2, 7])
+def test_masks_of_a_batch_take_few_launches_and_no_wait(boxes: int) -> None:
+    counts = host_waits.masks(boxes)
+    assert counts.total(WAIT, COPY) == 0
+    assert counts.total(LAUNCH) == 60
+
+
+QUICK = ("Classifier", "YOLOv2")
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in host_waits.rows()
+    ],
+)
+def test_a_step_waits_as_often_as_is_written_here(student: str) -> None:
+    row = host_waits.rows()[student]
+    found = {
+        method: (counts.total(WAIT), counts.total(COPY))
+        for method, counts in host_waits.counts_of(row)
+    }
+    assert found == EXPECTED[student]
