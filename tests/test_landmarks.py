@@ -203,6 +203,7 @@ def test_shortcuts_do_not_count_twice_and_unseen_activations_are_not_guessed():
         "C1": "layer2",
         "C2": "layer3",
         "C3": "layer4",
+        "pooled": "linear:input",
     }
     assert read(model, ["C2"])["C2"].shape[-1] == PIXELS // 4
     assert norm_of(model, "C3") is model.layer4[0].bn1
@@ -216,7 +217,7 @@ def test_parallel_activations_do_not_end_a_block():
 
 def test_no_tensor_of_torchvisions_shufflenet_is_a_stage_before_its_relu():
     found = landmarks(CLASSIFIERS["shufflenet_v2"]())
-    assert set(found) == {"C2", "C3", "C4", "C5", "logits"}
+    assert set(found) == {"C2", "C3", "C4", "C5", "pooled", "logits"}
 
 
 def test_depthwise_is_before_its_activation_in_the_last_group_of_a_stride():

@@ -16,6 +16,7 @@
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
+``pooled``                   what a classifier's last linear layer takes, before dropout, (B, C)
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
 
@@ -59,6 +60,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from limbeck.frame import Frame, takes_list
+from limbeck.pooled import pooled
 from limbeck.tap import Call, Tap, TapError
 
 Landmarks = dict[str, Tap]
@@ -104,7 +106,7 @@ def landmarks(model: nn.Module) -> Landmarks:
         >>> from limbeck import landmarks
         >>> places = landmarks(ResNet(BasicBlock, [1, 1, 1, 1]))
         >>> list(places)
-        ['C2', 'C2.pre', 'C3', 'C3.pre', 'C4', 'C4.pre', 'C5', 'C5.pre', 'logits']
+        ['C2', 'C2.pre', 'C3', 'C3.pre', 'C4', 'C4.pre', 'C5', 'C5.pre', 'pooled', 'logits']
         >>> print(places["C4.pre"])
         layer3.0.relu:input
     """
@@ -272,8 +274,7 @@ def _trunk(model: nn.Module, path: str) -> Landmarks:
     trunk = model.get_submodule(path)
     prefix = f"{path}." if path else ""
     strides = {prefix + name: level for name, level in _strides(trunk).items()}
-    stages = {level: path for path, level in strides.items()}
-    return _stages(model, stages) | _depthwise(model, strides)
+    return _stages(model, {k: path for path, k in strides.items()}) | _depthwise(model, strides)
 
 
 def _depthwise(model: nn.Module, strides: dict[str, int]) -> Landmarks:
@@ -297,8 +298,7 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Landmarks:
     for level, path in stages.items():
         if level >= 2 or path.rpartition(".")[2].startswith("layer"):  # a stem is no C-level
             places[f"C{level}"] = Tap(path)
-            before = _pre_activation(path, model.get_submodule(path))
-            if before is not None:
+            if (before := _pre_activation(path, model.get_submodule(path))) is not None:
                 places[f"C{level}.pre"] = before
     return places
 
@@ -311,7 +311,7 @@ def _classifier(model: nn.Module) -> Landmarks:
     network = model.get_submodule(path)
     trunk = "features" if isinstance(getattr(network, "features", None), nn.Sequential) else ""
     places = _timm(model, path) or _trunk(model, ".".join(filter(None, (path, trunk))))
-    return places | {"logits": Tap("", kind="logits")} if places else {}
+    return places | pooled(model, path) | {"logits": Tap("", kind="logits")} if places else {}
 
 
 def _timm(model: nn.Module, path: str) -> Landmarks:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.sampling import rank_and_world_size
 from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
 from limbeck.frame import (
     Extent,
@@ -55,6 +56,8 @@ class Pair(nn.Module, ABC):
 
     Attributes:
         number: How many optimizer steps have been taken, by which schedules go.
+        seed: The seed of the run, by which methods draw at random. Training sets it to the data's;
+            in a loop of your own it is 0 unless you set it.
         raw: Whether a model normalises the images itself, so that they have to be in [0, 1].
 
     Raises:
@@ -64,6 +67,7 @@ class Pair(nn.Module, ABC):
     """
 
     number: int
+    seed: int
     raw: bool
 
     def __init__(
@@ -86,7 +90,7 @@ class Pair(nn.Module, ABC):
         # Read by DDP: the frozen teacher is neither broadcast nor reduced.
         self._ddp_params_and_buffers_to_ignore = self.teacher_names()
         self.methods = nn.ModuleDict(_by_name(methods))
-        self.number = 0
+        self.number = self.seed = 0
         models = [student] if self.teacher is None else [student, self.teacher]
         # Whether one of the models normalises raw images itself.
         self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in models)
@@ -270,14 +274,16 @@ class Pair(nn.Module, ABC):
         def side(model: nn.Module, taps: Any, seen: Seen) -> Side:
             return Side(model, {tap: seen[1][f"{name} {tap}"] for tap in taps}, seen[0])
 
-        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        rank, world_size = rank_and_world_size()
         return Step(
             images=images,
             targets=targets,
             student=side(self.student, method.student_taps, learnt),
             teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
             number=self.number,
-            world_size=world,
+            world_size=world_size,
+            rank=rank,
+            seed=self.seed,
         )
 
     def advance(self) -> None:

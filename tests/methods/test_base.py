@@ -101,3 +101,14 @@ def test_modules_of_places_whose_names_have_dots() -> None:
     assert modules.at("C4.pre") is modules["C4.pre"]
     assert modules.at("fpn") is modules["fpn.0"]
     assert modules.at("C5") is None
+
+
+def test_a_generator_goes_by_its_place_in_the_run_alone() -> None:
+    """A loop of one's own that sets no seed has the seed 0."""
+    pair = Distillation(small_models.resnet(), None, []).train()
+    assert pair.seed == 0
+    step = Step(torch.zeros(2), None, Side(nn.Identity(), {}), None, number=3, world_size=1)
+    numbers = torch.rand(4, generator=step.generator(1, 2))
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(4, generator=step.generator(1, 2)), numbers)
+    assert not torch.equal(torch.rand(4, generator=step.generator(1)), numbers)

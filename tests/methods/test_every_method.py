@@ -56,6 +56,25 @@ class Case:
         return pair.train()
 
 
+class Chequered(methods.MaskedGenerative):
+    """Its mask is the same in every image: what is drawn differs between processes."""
+
+    def mask(self, aligned, step, level):
+        count, _, height, width = aligned.shape
+        cells = torch.arange(height)[:, None] + torch.arange(width)
+        return (cells % 3 < 2).expand(count, 1, -1, -1).float()
+
+
+class Awake(methods.FGD):
+    """The last layers of its context blocks, which are 0 at first, let a gradient pass."""
+
+    def setup(self, step):
+        super().setup(step)
+        for contexts in (self.student_context, self.teacher_context):
+            for context in contexts.values():
+                nn.init.normal_(context.second.weight)
+
+
 def pictures_and_labels(count):
     return batches.pictures(count), batches.labels(count)
 
@@ -124,6 +143,9 @@ CASES: dict[type[Method], Case] = {
         # Its normaliser counts the positions of a process: equal only where the images are.
         equal_halves=True,
     ),
+    # At P7 there is one cell, to which a context block gives everything whatever its weights are.
+    methods.FGD: retinanets(lambda: Awake(["P3", "P4"])),
+    methods.MaskedGenerative: retinanets(Chequered),
     methods.PKD: classifiers(
         lambda: methods.PKD(["C2"], adapter="conv"),
         # Its loss is (n - 1) / n times what it would be of infinitely many values: n is 2048 here.
@@ -133,6 +155,13 @@ CASES: dict[type[Method], Case] = {
     methods.MGD: classifiers(
         lambda: methods.MGD(["C4.pre", "C5.pre"], factor=100.0, norm="group"),
         student=same_student,
+    ),
+    methods.ReviewKD: classifiers(
+        # Larger images, so that a channel has enough values at C5.
+        lambda: methods.ReviewKD(["C3", "C4", "C5"], mid_channels=16),
+        batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
+        # Its norms go by the statistics of a process.
+        equal_halves=True,
     ),
     methods.HEAD: retinanets(
         # More samples than candidates: none is drawn. The few best proposals are always the same.

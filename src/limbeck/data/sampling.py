@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
 # What random numbers are for, where it is not the order (epoch) or a sample (epoch, image).
-BATCHES, CALIBRATION, BATCH_TRANSFORM = 1, 2, 3
+BATCHES, CALIBRATION, BATCH_TRANSFORM, METHODS = 1, 2, 3, 4
 
 
 class Draw(NamedTuple):

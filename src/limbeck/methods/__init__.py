@@ -8,18 +8,22 @@ from limbeck.methods.base import Calibration, Method, Side, Step
 from limbeck.methods.cwd import CWD
 from limbeck.methods.dist import DIST
 from limbeck.methods.dkd import DKD
+from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
+from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
 from limbeck.methods.pkd import PKD
+from limbeck.methods.reviewkd import ReviewKD
 
 __all__ = [
     "AT",
     "CWD",
     "DIST",
     "DKD",
+    "FGD",
     "HEAD",
     "KD",
     "MGD",
@@ -28,7 +32,9 @@ __all__ = [
     "Calibration",
     "FineGrainedImitation",
     "FitNet",
+    "MaskedGenerative",
     "Method",
+    "ReviewKD",
     "Side",
     "Step",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.sampling import METHODS, sample_seed
 from limbeck.methods.pictures import Picture
 from limbeck.schedules import Weight, as_schedule
 from limbeck.tap import Tap
@@ -65,6 +66,8 @@ class Step:
         teacher: The teacher's side; None without a teacher.
         number: How many optimizer steps have been taken so far.
         world_size: The number of processes.
+        rank: The number of this process, which counts from 0.
+        seed: The seed of the run.
     """
 
     images: Images
@@ -73,6 +76,8 @@ class Step:
     teacher: Side | None
     number: int
     world_size: int
+    rank: int = 0
+    seed: int = 0
 
     @property
     def global_batch(self) -> int | Tensor:
@@ -97,6 +102,21 @@ class Step:
                 "(model.teacher), or leave the method out (model.methods)."
             )
         return self.teacher
+
+    def generator(self, *where: int) -> torch.Generator:
+        """A new generator, whose numbers are the same in a run that is resumed before this step.
+
+        The seed of the run, the number of the step, the process and ``where`` decide them alone.
+        Batches that are accumulated to one step draw the same numbers.
+
+        Args:
+            *where: The numbers that tell what is drawn apart, such as that of a level.
+
+        Returns:
+            The generator, on the device of the images.
+        """
+        seed = sample_seed(self.seed, self.number, self.rank, METHODS, *where)
+        return torch.Generator(self.images[0].device).manual_seed(seed)
 
 
 @dataclass(frozen=True)

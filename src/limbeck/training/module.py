@@ -141,6 +141,7 @@ class DistillationModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Make the metrics, and have the teacher measured on all validation data."""
         self._refuse_unsuitable(training=stage == "fit")
+        self.pair.seed = self.data.seed
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
         if "teacher" in sides and trainer.num_sanity_val_steps:

@@ -1,7 +1,8 @@
 """Matching Guided Distillation.
 
 Yue, Deng, Zhou: Matching Guided Distillation. ECCV 2020, arXiv:2008.09958, as published in
-kaiyuyue/mgd. (Masked Generative Distillation, also called MGD, is another method.)
+kaiyuyue/mgd. (Masked Generative Distillation, also called MGD, is another method:
+:class:`limbeck.methods.MaskedGenerative`.)
 
 At each place the student has S channels and the teacher T >= S of the same height and width. No
 adapter is learned; training alternates between two problems ("coordinate descent").

@@ -33,6 +33,9 @@ _RANGES = {"factor": POSITIVE, "stage_weights": NOT_NEGATIVE} | dict.fromkeys(_C
 class MGD(Method):
     """Matching Guided Distillation: the teacher channels that match a student channel guide it.
 
+    It is not Masked Generative Distillation, also called MGD, which is
+    :class:`limbeck.methods.MaskedGenerative`.
+
     It has to be calibrated before the first step, and again every other epoch: training does both.
     In a loop of one's own, show batches to :meth:`limbeck.Distillation.observe` and then call its
     ``solve()``. What was found is saved in checkpoints.

@@ -1,0 +1,153 @@
+"""Masked Generative Distillation.
+
+Yang, Li, Shao, Shi, Yuan, Yuan: Masked Generative Distillation. ECCV 2022, arXiv:2205.01529, as
+published in yzd-v/MGD. (Matching Guided Distillation, which is :class:`limbeck.methods.MGD`, is
+another method.)
+
+The student has to generate the teacher's whole map from a part of its own. With the student's map S
+and the teacher's T, (B, C, H, W), of one level,
+
+    L = 1 / B * sum over all elements of (G(M * align(S)) - T)^2
+
+where ``align`` is a 1x1 convolution where the channels differ, and G the generation: a 3x3
+convolution, a ReLU and a 3x3 convolution, of the teacher's channels throughout. The mask M is drawn
+anew for every image, level and step. With u uniform in [0, 1), it is 0
+
+    of positions (detection)       where u > 1 - ratio, (B, 1, H, W)
+    of channels (classification)   where u < ratio,     (B, C, 1, 1)
+
+and 1 elsewhere. The loss is a sum over C, H and W, so that a weight belongs to a size of maps.
+Published:
+
+    RetinaNet, RepPoints              places fpn, ratio .65, weight 2e-5
+    Faster R-CNN, Mask R-CNN          places P2 to P5, ratio .45, weight 5e-7
+    classification (ImageNet)         places C5, ratio .15, weight 7e-5, masked "channels"
+
+The published detectors clip gradients at a norm of 35; RetinaNet and RepPoints begin with the
+teacher's neck and head. In the published code for classification the teacher is in training mode,
+so that its norms go by the batch and are changed by it; limbeck's teacher never is.
+"""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck import adapters
+from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.ranges import SHARE, refuse_outside
+from limbeck.schedules import Weight
+
+Masked = Literal["positions", "channels"]
+
+
+class MaskedGenerative(Method):
+    """Masked Generative Distillation: the teacher's map is generated from a masked student's map.
+
+    It is often called MGD, and that is not :class:`limbeck.methods.MGD`, which is Matching Guided
+    Distillation. The generation has 18 * C^2 weights for each level, 1.2 million at 256 channels,
+    which are trained beside the student and left behind with the method.
+
+    Args:
+        places: Places that both models have, such as ``["fpn"]`` or ``["C5"]``; or, where they
+            differ, ``{student's place: teacher's place}``.
+        weight: The weight of every part: a number or a schedule. The loss is a sum over channels
+            and positions, so that smaller images want a larger one.
+        ratio: The share of the positions, or of the channels, that is masked.
+        masked: Whether ``positions`` are masked, as in detection, or ``channels``, as in
+            classification.
+
+    Raises:
+        ValueError: ``ratio`` is not from 0 to 1, or ``masked`` is none of these.
+        TypeError: ``places`` is one string.
+    """
+
+    def __init__(
+        self,
+        places: Places = ("fpn",),
+        weight: Weight = 2e-5,
+        ratio: float = 0.65,
+        masked: Masked = "positions",
+    ) -> None:
+        super().__init__()
+        refuse_outside({"ratio": SHARE}, {"ratio": ratio}, "MaskedGenerative's ")
+        if masked not in get_args(Masked):
+            raise ValueError(
+                f"MaskedGenerative: masked is {masked!r}; there are {', '.join(get_args(Masked))}"
+            )
+        pairs = paired(places)
+        self.student_taps = dict(zip(pairs, pairs, strict=True))
+        self.teacher_taps = pairs
+        self.weight = weight
+        self.ratio = ratio
+        self.masked = masked
+        self.align = PlaceModules()
+        self.generation = PlaceModules()
+
+    def setup(self, step: Step) -> None:
+        """Make the adapter, where channels differ, and the generation of each level."""
+        student = step.student.by_level(self.student_taps)
+        teacher = step.taught.by_level(self.teacher_taps)
+        if student.keys() != teacher.keys():
+            raise ValueError(
+                f"MaskedGenerative: the student has {len(student)} maps ({', '.join(student)}), "
+                f"the teacher {len(teacher)} ({', '.join(teacher)}). Name those of equal stride "
+                "one by one, such as places=[P3, P4], or {student's place: teacher's place}."
+            )
+        for level, feature in student.items():
+            try:
+                align = adapters.convolution(feature, teacher[level])
+            except ValueError as error:
+                raise ValueError(f"MaskedGenerative at {level}: {error}") from None
+            if align.in_channels != align.out_channels:
+                self.align[level] = align
+            self.generation[level] = generation(align.out_channels)
+        self.weights = dict.fromkeys(student, self.weight)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """One loss for each level, by the level's name."""
+        teacher = step.taught.by_level(self.teacher_taps)
+        losses = {}
+        for number, (level, feature) in enumerate(step.student.by_level(self.student_taps).items()):
+            aligned = self.align[level](feature) if level in self.align else feature
+            masked = aligned * self.mask(aligned, step, number).to(aligned)
+            generated = self.generation[level](masked).float()
+            squares = F.mse_loss(generated, teacher[level].float(), reduction="sum")
+            losses[level] = squares / len(feature)
+        return losses
+
+    def mask(self, aligned: Tensor, step: Step, level: int) -> Tensor:
+        """What is kept of a map in one step: a resumed run draws it again.
+
+        Args:
+            aligned: The student's map behind its adapter, (B, C, H, W).
+            step: The step.
+            level: The number of the level, which counts from 0.
+
+        Returns:
+            1 where the map is kept and 0 where it is masked, float32: (B, 1, H, W) for positions,
+            (B, C, 1, 1) for channels.
+        """
+        count, channels, *size = aligned.shape
+        shape = (count, channels, 1, 1) if self.masked == "channels" else (count, 1, *size)
+        uniform = torch.rand(shape, generator=step.generator(level), device=aligned.device)
+        return self.kept(uniform).float()
+
+    def kept(self, uniform: Tensor) -> Tensor:
+        """Whether numbers u, uniform in [0, 1), keep their positions or channels, boolean."""
+        return uniform >= self.ratio if self.masked == "channels" else uniform <= 1 - self.ratio
+
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
+        """The adapter of that place, or of its first level, and the generation behind it."""
+        found = (modules.at(student_tap) for modules in (self.align, self.generation))
+        return nn.Sequential(*(module for module in found if module is not None))
+
+
+def generation(channels: int) -> nn.Sequential:
+    """The generation G, which keeps the shape (B, C, H, W) of a map."""
+    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+    return nn.Sequential(first, nn.ReLU(inplace=True), second)
+
+
+__all__ = ["Masked", "MaskedGenerative", "generation"]
