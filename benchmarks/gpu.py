@@ -13,6 +13,7 @@ operations of a step for which the host waits for the device, as torch's debug m
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -29,7 +30,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from gpu_rows import LAST, SIZE, Row, Scale, detection_batch, detection_pair, rows
 from limbeck import Distillation
-from limbeck.data import COCO, DetectionAugmentation
+from limbeck.data import COCO, Concatenated, DetectionAugmentation
 from limbeck.frame import network_frame
 from limbeck.methods import FitNet
 from limbeck.training.data import DataModule
@@ -113,20 +114,19 @@ def also(step: Step, ratio: float | None) -> list[str]:
     return ["-" if value is None else form.format(value) for form, value in found]
 
 
-def teacher_lines(scale: Scale, rounds: int) -> Iterator[str]:
+def teacher_line(scale: Scale, rounds: int, variant: Variant) -> str:
     """A RetinaNet's forward as far as its pyramid, against the whole of it."""
     images = moved(detection_batch(scale.size, scale.batch)[0])
-    for variant in (FLOAT32, LAST):
-        pair = detection_pair(FitNet(["fpn"])).to(device())
-        if variant.last:
-            pair.to(memory_format=torch.channels_last)
-        pair.teacher.eval()
-        stopped = teaching(pair, images, variant)
-        whole = evaluating(pair.teacher, images, variant)
-        measured = interleaved([stopped, whole], rounds, warm_up=2)
-        ratio = statistics.median(ratios(measured, whole, [stopped], WALL))
-        took = statistics.median(times[stopped][WALL] for times in measured)
-        yield f"| as far as its pyramid | {variant.name} | {scale.batch / took:.1f} | {ratio:.2f} |"
+    pair = detection_pair(FitNet(["fpn"])).to(device())
+    if variant.last:
+        pair.to(memory_format=torch.channels_last)
+    pair.teacher.eval()
+    stopped = teaching(pair, images, variant)
+    whole = evaluating(pair.teacher, images, variant)
+    measured = interleaved([stopped, whole], rounds, warm_up=2)
+    ratio = statistics.median(ratios(measured, whole, [stopped], WALL))
+    took = statistics.median(times[stopped][WALL] for times in measured)
+    return f"| as far as its pyramid | {variant.name} | {scale.batch / took:.1f} | {ratio:.2f} |"
 
 
 def torchvision_step(scale: Scale) -> Step:
@@ -184,27 +184,38 @@ def written_coco(folder: Path, count: int) -> Path:
     return path
 
 
+def loader_line(scale: Scale, dataset: COCO, workers: int) -> str:
+    """Images a second out of the loader, resized for a detector."""
+    ahead = 2 * workers  # batches that are under way when the first one is asked for
+    times = math.ceil(max(16, 3 * ahead) / (len(dataset) // scale.batch))
+    data = DataModule(
+        dataset,
+        Concatenated([dataset] * times),
+        batch_size=scale.batch,
+        workers=workers,
+        augmentation=DetectionAugmentation(short_sides=[scale.size[0]], long_side=scale.size[1]),
+    )
+    batches = iter(data.train_dataloader())
+    for _ in range(ahead):
+        next(batches)
+    began, count = time.perf_counter(), 0
+    for images, _ in batches:
+        moved(list(images))
+        count += len(images)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    rate = count / (time.perf_counter() - began)
+    return f"| {workers} | {rate:.1f} | {rate / workers:.1f} |"
+
+
 def loader_lines(scale: Scale) -> Iterator[str]:
-    """Images a second out of the loader, resized for a detector, by its number of workers."""
+    """The loader by its number of workers."""
     with tempfile.TemporaryDirectory() as folder:
-        file = written_coco(Path(folder), 16 * scale.batch)
+        file = written_coco(Path(folder), 8 * scale.batch)
         dataset = COCO(folder, file, training=True)
-        resized = DetectionAugmentation(short_sides=[scale.size[0]], long_side=scale.size[1])
         cores = len(os.sched_getaffinity(0))
         for workers in sorted({1, min(4, cores), min(8, cores), cores}):
-            data = DataModule(
-                dataset, dataset, batch_size=scale.batch, workers=workers, augmentation=resized
-            )
-            batches = iter(data.train_dataloader())
-            next(batches)
-            began, count = time.perf_counter(), 0
-            for images, _ in batches:
-                moved(list(images))
-                count += len(images)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            rate = count / (time.perf_counter() - began)
-            yield f"| {workers} | {rate:.1f} | {rate / workers:.1f} |"
+            yield attempt(f"{workers} workers", partial(loader_line, scale, dataset, workers))
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -256,7 +267,8 @@ def report(scale: Scale, rounds: int, minutes: float) -> Iterator[str]:
             continue
         yield attempt(f"{row.name} | {row.variant.name}", partial(line, row, rounds))
     yield f"\n{TEACHER}"
-    yield from teacher_lines(scale, rounds)
+    for variant in (FLOAT32, LAST):
+        yield attempt(f"teacher | {variant.name}", partial(teacher_line, scale, rounds, variant))
     yield f"\n{LOADER}"
     yield from loader_lines(scale)
     if late:
@@ -278,8 +290,8 @@ def main() -> None:
     for each in report(scale, options.rounds, options.minutes):
         text.append(each)
         print(each, flush=True)
-    if options.write:
-        write("benchmarks/gpu.py", "\n".join(text))
+        if options.write:  # line by line, as a machine may be taken away
+            write("benchmarks/gpu.py", "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import torch
 import torchvision
 from torch import nn
 
-from limbeck import Taps, landmarks
+from limbeck import Distillation, Taps, landmarks
+from limbeck.methods import ReviewKD
 from limbeck.models import Classifier
 from limbeck.models.resnet import BasicBlocks
 
@@ -44,3 +45,13 @@ def test_pooled_is_what_the_last_linear_layer_takes_without_its_dropout(model, p
 def test_networks_that_end_in_no_linear_layer_have_no_pooled_vector(model):
     assert {"C4", "logits"} <= landmarks(model()).keys()
     assert "pooled" not in landmarks(model())
+
+
+def test_a_dropout_in_place_does_not_take_the_pooled_vector_away() -> None:
+    # In training alone it overwrites what it gets; the dry pass is in evaluation mode.
+    student = torchvision.models.mobilenet_v3_small(num_classes=5)
+    teacher = torchvision.models.resnet18(num_classes=5)
+    pair = Distillation(student, teacher, [ReviewKD(["C5", "pooled"])]).train()
+    losses = pair(torch.rand(2, 3, 64, 64), torch.tensor([0, 4]))
+    losses.total.backward()
+    assert losses.total.isfinite()

@@ -41,3 +41,13 @@ def test_what_interrupts_the_writing_leaves_the_former_file_alone(
         interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_lies_beside_a_file_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (tmp_path / "results.json.part").symlink_to(mine)  # as a browser names what it is loading
+    write_whole(tmp_path / "results.json", "{}")
+    assert (mine.read_text(), (tmp_path / "results.json").read_text()) == ("mine", "{}")
+    assert (tmp_path / "results.json.part").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3

@@ -57,7 +57,9 @@ class _Reader:
         return any(tensor._version != version for tensor, version in self.sources)
 
     def learn(self) -> None:
-        self.copies = self.overwritten()
+        # A dropout in place overwrites its input in training alone, and the dry pass evaluates.
+        in_place = self.tap.side != "output" and getattr(self.module, "inplace", False)
+        self.copies = in_place or self.overwritten()
         self.expected = self.count
 
     def result(self, stopped: bool) -> Any:

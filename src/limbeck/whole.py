@@ -1,33 +1,37 @@
 """Files that are there whole, or as they were before: each is written beside its place."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a place beside a file to write to, and put what was written in the file's own place.
+def written_whole(path: Path, *, wait: bool = True) -> Iterator[Path]:
+    """Give a new file beside a file to write to, and put it in the file's place.
 
-    It is waited for until it is on the disk. Where an error ends the writing, what was there before
-    stays, and nothing is left beside it; a killed process leaves ``NAME.part``.
+    Where an error ends the writing, what was there before stays, and nothing is left beside it; a
+    killed process leaves a hidden file that ends with ``.part``.
 
     Args:
         path: The file. Its folder is made where it is missing.
+        wait: Whether to wait until what was written is on the disk.
 
     Yields:
-        The place to write to, ``NAME.part``.
+        The new file, which is empty.
 
     Raises:
         OSError: It cannot be written.
     """
-    partial = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # short, and nobody else's
+    partial.touch(exist_ok=False)
     try:
         yield partial
-        with partial.open("rb+") as file:  # Windows waits for files alone that are open to write
-            os.fsync(file.fileno())
+        if wait:
+            with partial.open("rb+") as file:  # Windows waits for files alone that can be written
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

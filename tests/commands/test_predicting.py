@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,15 @@ def test_images_of_different_sizes_are_classified_one_by_one() -> None:
     assert classify(model, images[::2], ["r", "g", "b"]) == each[::2]
     assert sizes[3:] == [(2, 3, 4, 4)]
     assert {row["class"] for row in classify(model, images[:1], [])[0]} == {0, 1, 2}
+
+
+def test_a_batch_from_a_worker_takes_few_file_descriptors() -> None:
+    paths = image_paths(*[(8 + index % 3, 8) for index in range(200)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(list(Path("/proc/self/fd").iterdir())) + 60
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        (batch,) = image_loader(ImageFiles(paths, to_float()), 300, 1, CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sum(each.pixels is not None for each in batch) == 200

@@ -7,7 +7,7 @@ from limbeck.cli import main
 SAID = [
     ("predict", "student is missing. Expected the student's folder with student.safetensors and"),
     ("predict", "images is missing. Expected image files, or folders of them. Give it: `limbeck p"),
-    ("predict --treshold 0.3 a b", "--treshold is not known. There are --output, --threshold, "),
+    ("predict --treshold 0.3 a b", "--treshold is not known. There are --batch_size, --device, "),
     ("predict --treshold 0.3 a b", "Nearest known: --threshold."),
     ("predict a b --threshold x", "--threshold is x; expected a number. Give it such a value."),
     ("predict a b --output", "--output has no value. Expected one behind it. Give it, or leave"),

@@ -64,7 +64,7 @@ def test_what_is_no_json_is_told_in_the_words_of_json(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_lists, "_PIECE", piece)
         if not expected:
-            assert load(tmp_path / "a.json", content, "b") == right
+            assert load(tmp_path / "a.json", content) == right
             return
         with pytest.raises(ValueError, match="line ") as caught:
             load(tmp_path / "a.json", content, "b")

@@ -75,14 +75,6 @@ def test_two_classes_leave_no_other_to_compare():
     assert nckd.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_one_class_is_refused():
-    models = [
-        small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=1) for _ in range(2)
-    ]
-    with pytest.raises(ValueError, match=r"'DKD': DKD compares the other classes.*\(1, 1\)"):
-        Distillation(*models, [DKD()])
-
-
 def test_it_needs_labels():
     pair = Distillation(
         small_models.resnet(), small_models.resnet(), [DKD()], student_loss=lambda *_: {}

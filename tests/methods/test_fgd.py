@@ -266,3 +266,10 @@ def test_pyramids_of_other_levels_and_maps_of_other_sizes_are_refused() -> None:
 def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FGD(**options)
+
+
+def test_a_part_without_weight_stays_a_number_that_is_known_to_stay():
+    method = FGD(relation=0.0)
+    assert method.part_weights["relation"] == 0.0
+    warm = FGD(weight=WarmUp(1.0, 10))
+    assert warm.part_weights["relation"].at(10) == pytest.approx(5e-6)

@@ -54,3 +54,22 @@ def test_half_precision_logits_are_standardised_in_float32():
     logits = torch.randn(5, 7).bfloat16()
     assert standardised(logits).dtype is torch.float32
     assert torch.equal(standardised(logits), standardised(logits.float()))
+
+
+@pytest.mark.parametrize(
+    ("method", "classes"),
+    [
+        (methods.KD(), 1),
+        (methods.DIST(), 1),
+        (methods.DKD(), 1),
+        (methods.KD(standardise=True), 2),
+        (methods.DKD(standardise=True), 2),
+    ],
+)
+def test_too_few_classes_to_learn_from_are_refused(method, classes):
+    pair = [
+        small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=classes)
+        for _ in range(2)
+    ]
+    with pytest.raises(ValueError, match=f"{classes + 1} classes or more, and the logits"):
+        Distillation(*pair, [method])

@@ -4,10 +4,11 @@ import logging
 
 import pytest
 import torch
+import torchvision
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
-from limbeck.methods import AT, CWD, PKD
+from limbeck.methods import AT, CWD, PKD, FitNet, MaskedGenerative
 from tests import batches, small_models
 from tests.methods.modern import step_of
 
@@ -83,3 +84,21 @@ def test_a_pair_is_told_by_the_places_of_both():
         r"\(1, 3, 4, 4\)",
     ):
         method.setup(step)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda: FitNet(["C4"]),
+        lambda: MaskedGenerative(["C4"], masked="channels"),
+        lambda: CWD(["C4"]),
+    ],
+)
+def test_maps_that_differ_in_size_in_training_alone_are_refused_by_name(method):
+    # One trunk rounds sizes up and the other down: at 128 px, of the dry pass, they are equal.
+    student, teacher = (
+        torchvision.models.get_model(name, num_classes=3) for name in ("resnet18", "vgg11_bn")
+    )
+    pair = Distillation(student, teacher, [method()])
+    with pytest.raises(ValueError, match=r"at C4: .*, 7, 7\).*, 6, 6\).*equal stride"):
+        pair(torch.rand(2, 3, 100, 100), torch.tensor([0, 1]))

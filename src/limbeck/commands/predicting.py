@@ -5,13 +5,14 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from PIL import ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from limbeck.data.augmentation import Transform
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut
+from limbeck.data.loading import DetectionBatch
+from limbeck.data.orientation import upright
 from limbeck.data.workers import belong_to_parent
 from limbeck.frame import explained_size
 
@@ -31,6 +32,30 @@ class Loaded(NamedTuple):
     path: Path
     pixels: Tensor | None
     problem: str = ""
+
+
+class LoadedBatch(list[Loaded]):
+    """The image files of a batch, whose pixels come from a worker in one piece of shared memory.
+
+    Each tensor that is sent by itself would take a file descriptor, of which a process has 1024.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., "LoadedBatch"], tuple[object, ...]]:
+        """Part the pixels from the rest, and pack them."""
+        pixels = [each.pixels for each in self if each.pixels is not None]
+        packed = DetectionBatch(pixels, []) if pixels else None
+        rest = [(each.path, each.pixels is None, each.problem) for each in self]
+        return _put_together, (packed, rest)
+
+
+def _put_together(
+    packed: DetectionBatch | None, rest: Sequence[tuple[Path, bool, str]]
+) -> LoadedBatch:
+    pixels = iter(packed.images if packed else ())
+    return LoadedBatch(
+        Loaded(path, None if unreadable else next(pixels), problem)
+        for path, unreadable, problem in rest
+    )
 
 
 class ImageFiles(Dataset[Loaded]):
@@ -53,7 +78,7 @@ class ImageFiles(Dataset[Loaded]):
         path = self.paths[index]
         try:
             with open_image(path) as opened:
-                image = to_rgb(ImageOps.exif_transpose(opened))
+                image = to_rgb(upright(opened))
             return Loaded(path, self.transform(image).as_subclass(Tensor))
         except BadSampleError as error:
             return Loaded(path, None, str(error))
@@ -79,7 +104,7 @@ def image_loader(
         files,
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=list,
+        collate_fn=LoadedBatch,
         pin_memory=device.type == "cuda",
         worker_init_fn=belong_to_parent,
     )

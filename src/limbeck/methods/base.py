@@ -1,7 +1,8 @@
 """What a published way to distil is made of, and what it sees of a step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal
@@ -274,6 +275,24 @@ class Method(nn.Module, ABC):
             The picture.
         """
         return None
+
+    @contextmanager
+    def named(self, level: str) -> Iterator[None]:
+        """Within, an error about what does not fit names the method and the level.
+
+        Args:
+            level: The name of the level, or the names of both sides.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ValueError: What is done within does not fit.
+        """
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__} at {level}: {error}") from None
 
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.methods.base import Step
-from limbeck.methods.logits import LogitMethod, standardised
+from limbeck.methods.logits import LogitMethod
 from limbeck.schedules import Weight
 
 
@@ -37,8 +37,9 @@ class DKD(LogitMethod):
     """Decoupled knowledge distillation of a classifier.
 
     It needs labels. The published values: on CIFAR-100 a temperature of 4, alpha 1, and beta 8 (2
-    between ResNets for CIFAR, 6 between wide ResNets and between VGGs); on ImageNet a temperature
-    of 1, alpha 1, and beta 0.5 (ResNet-34 to ResNet-18) or 2 (ResNet-50 to MobileNetV1).
+    from ResNet-56 to 20 and from 110 to 32, 6 between wide ResNets and from VGG13); on ImageNet a
+    temperature of 1, alpha 1, and beta 0.5 (ResNet-34 to ResNet-18) or 2 (ResNet-50 to
+    MobileNetV1).
 
     Args:
         alpha: The weight of TCKD: a number or a schedule.
@@ -63,19 +64,8 @@ class DKD(LogitMethod):
         other_classes: bool = False,
         standardise: bool = False,
     ) -> None:
-        super().__init__(temperature, logits, other_classes)
-        self.standardise = standardise
+        super().__init__(temperature, logits, other_classes, standardise)
         self.weights = {"tckd": alpha, "nckd": beta}
-
-    def setup(self, step: Step) -> None:
-        """Refuse a pair without logits, whose class counts differ, or with a single class."""
-        super().setup(step)
-        student, _ = self.logits_of_both(step)
-        if student.shape[1] < 2:
-            raise ValueError(
-                f"DKD compares the other classes beside the label's, and the logits "
-                f"{tuple(student.shape)} are of one class. Leave DKD out."
-            )
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The parts ``tckd`` and ``nckd``: the losses of the target class and of the others."""
@@ -85,8 +75,6 @@ class DKD(LogitMethod):
                 f"{type(step.targets).__name__}. KD and DIST need none."
             )
         student, teacher = self.logits_of_both(step)  # (B, K) each
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
         tckd, nckd = decoupled(student, teacher, step.targets, self.temperature)
         return {"tckd": tckd, "nckd": nckd}
 

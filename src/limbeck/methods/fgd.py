@@ -56,7 +56,7 @@ from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.methods.pictures import OverImages
 from limbeck.ranges import POSITIVE, refuse_outside
-from limbeck.schedules import Product, Weight, as_schedule
+from limbeck.schedules import Product, Schedule, Weight, as_schedule
 
 BoxesBy = Literal["frame", "content"]
 
@@ -115,9 +115,7 @@ class FGD(Method):
             "attention": attention,
             "relation": relation,
         }
-        self.part_weights = {
-            part: Product((as_schedule(weight), as_schedule(own))) for part, own in parts.items()
-        }
+        self.part_weights = {part: _product(weight, own) for part, own in parts.items()}
         self.temperature = temperature
         self.boxes_by = boxes_by
         self.align = PlaceModules()
@@ -143,10 +141,8 @@ class FGD(Method):
             )
         self.weights = {}
         for level, feature in student.items():
-            try:
+            with self.named(level):
                 align = adapters.convolution(feature, teacher[level])
-            except ValueError as error:
-                raise ValueError(f"FGD at {level}: {error}") from None
             if align.in_channels != align.out_channels:
                 self.align[level] = align
             self.student_context[level] = Context(align.out_channels)
@@ -158,6 +154,8 @@ class FGD(Method):
         teacher, masks = step.taught.by_level(self.places), self.masks(step)
         losses: dict[str, Tensor] = {}
         for level, feature in step.student.by_level(self.places).items():
+            with self.named(level):  # one network may round sizes up, the other down
+                adapters.same_map(feature, teacher[level])
             aligned = self.align[level](feature) if level in self.align else feature
             with torch.autocast(aligned.device.type, enabled=False):
                 maps = aligned.float(), teacher[level].float()
@@ -314,3 +312,10 @@ def _masks(
 
 
 __all__ = ["FGD", "BoxesBy", "Context", "attentions", "box_masks", "focal"]
+
+
+def _product(first: Weight, second: Weight) -> Weight:
+    """The product of two weights: a number where both are numbers, which is known to stay."""
+    if isinstance(first, Schedule) or isinstance(second, Schedule):
+        return Product((as_schedule(first), as_schedule(second)))
+    return first * second

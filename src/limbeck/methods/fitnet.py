@@ -68,10 +68,8 @@ class FitNet(Method):
                 f"teacher {len(teacher)} ({', '.join(teacher)}). Name the levels one by one."
             )
         for level, feature in student.items():
-            try:
+            with self.named(level):
                 self.adapters[level] = self._adapter(feature, teacher[level])
-            except ValueError as error:
-                raise ValueError(f"FitNet at {level}: {error}") from None
         self.weights = dict.fromkeys(student, self.weight)
 
     def _adapter(self, student: Tensor, teacher: Tensor) -> nn.Module:
@@ -89,12 +87,14 @@ class FitNet(Method):
     def forward(self, step: Step) -> dict[str, Tensor]:
         """One loss for each level, by the level's name."""
         teacher = step.taught.by_level(self.teacher_taps)
-        return {
-            level: self._loss(self.adapters[level](feature), teacher[level])
-            for level, feature in step.student.by_level(self.student_taps).items()
-        }
+        losses = {}
+        for level, feature in step.student.by_level(self.student_taps).items():
+            with self.named(level):
+                losses[level] = self._loss(self.adapters[level](feature), teacher[level])
+        return losses
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        adapters.same_map(student, teacher)  # one network may round sizes up, the other down
         student, teacher = student.float(), teacher.float()
         loss = F.mse_loss(student, teacher)
         if not self.normalise:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.methods.base import Step
-from limbeck.methods.logits import LogitMethod, standardised
+from limbeck.methods.logits import LogitMethod
 from limbeck.schedules import Weight
 
 
@@ -51,15 +51,12 @@ class KD(LogitMethod):
         other_classes: bool = False,
         standardise: bool = False,
     ) -> None:
-        super().__init__(temperature, logits, other_classes)
-        self.standardise = standardise
+        super().__init__(temperature, logits, other_classes, standardise)
         self.weights = {"logits": weight}
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The part ``logits``: the loss L."""
         student, teacher = self.logits_of_both(step)  # (B, K) each
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
         return {"logits": soft_divergence(student, teacher, self.temperature)}
 
 

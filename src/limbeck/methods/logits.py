@@ -19,15 +19,19 @@ class LogitMethod(Method):
             or what it holds as ``logits`` where it is a mapping, as of Hugging Face's classifiers.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        standardise: Whether the logits of both are standardised in each image first.
 
     Raises:
         ValueError: The temperature is not above 0.
     """
 
-    def __init__(self, temperature: float, logits: str, other_classes: bool) -> None:
+    def __init__(
+        self, temperature: float, logits: str, other_classes: bool, standardise: bool = False
+    ) -> None:
         super().__init__()
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature})
         self.temperature = temperature
+        self.standardise = standardise
         self.student_taps = {"logits": logits}
         self.teacher_taps = {"logits": logits}
         self.compares_classes = not other_classes
@@ -45,7 +49,7 @@ class LogitMethod(Method):
                 )
 
     def setup(self, step: Step) -> None:
-        """Refuse a pair without logits, or whose class counts differ."""
+        """Refuse a pair without logits, whose class counts differ, or with too few classes."""
         student, teacher = self.logits_of_both(step)
         if student.shape != teacher.shape:
             raise ValueError(
@@ -54,13 +58,21 @@ class LogitMethod(Method):
                 "classes in the same order: give a teacher of the student's classes, or leave "
                 f"{self._name} out."
             )
+        fewest = 3 if self.standardise else 2  # two standardised logits are always the same
+        if student.shape[1] < fewest:
+            how = f"{self._name} on standardised logits" if self.standardise else self._name
+            raise ValueError(
+                f"{how} needs {fewest} classes or more, and the logits {tuple(student.shape)} "
+                f"have {student.shape[1]}: there is nothing to learn from them. Leave it out."
+            )
 
     def logits_of_both(self, step: Step) -> tuple[Tensor, Tensor]:
-        """The logits of the student and of the teacher, (B, K) each, in float32."""
-        return (
-            self._logits("student", step.student).float(),
-            self._logits("teacher", step.taught).float(),
-        )
+        """The logits that are compared, of the student and the teacher, (B, K), in float32."""
+        student = self._logits("student", step.student).float()
+        teacher = self._logits("teacher", step.taught).float()
+        if self.standardise:
+            return standardised(student), standardised(teacher)
+        return student, teacher
 
     def _logits(self, name: str, side: Side) -> Tensor:
         """The logits (B, K) of one side, also where a model returns a mapping that holds them."""

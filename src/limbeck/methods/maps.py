@@ -47,22 +47,16 @@ class MapMethod(Method):
 
     def setup(self, step: Step) -> None:
         """Find the levels that are compared, and make an adapter for each that needs one."""
-        name = type(self).__name__
         for place in self.student_taps:
-            where = f"{name} at {self._pair(place, place)}"
+            pair = self._pair(place, place)
             student, teacher = (s.by_level([place]) for s in (step.student, step.taught))
-            try:
+            with self.named(pair):
                 found = _partners(student, teacher)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
-            _tell(where, student, teacher, found)
+            _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
             self.partners |= found
         for level, maps in self.levels(step).items():
-            try:
+            with self.named(self._pair(level, self.partners[level])):
                 adapter = self.adapter(*maps)
-            except ValueError as error:
-                pair = self._pair(level, self.partners[level])
-                raise ValueError(f"{name} at {pair}: {error}") from None
             if adapter is not None:
                 self.adapters[level] = adapter
         self.weights = dict.fromkeys(self.partners, self.weight)
@@ -79,7 +73,8 @@ class MapMethod(Method):
         for level, (student, teacher) in self.levels(step).items():
             if level in self.adapters:
                 student = self.adapters[level](student)
-            losses[level] = self.loss(student, teacher)
+            with self.named(self._pair(level, self.partners[level])):
+                losses[level] = self.loss(student, teacher)
         return losses
 
     @abstractmethod

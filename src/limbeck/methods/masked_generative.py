@@ -96,10 +96,8 @@ class MaskedGenerative(Method):
                 "one by one, such as places=[P3, P4], or {student's place: teacher's place}."
             )
         for level, feature in student.items():
-            try:
+            with self.named(level):
                 align = adapters.convolution(feature, teacher[level])
-            except ValueError as error:
-                raise ValueError(f"MaskedGenerative at {level}: {error}") from None
             if align.in_channels != align.out_channels:
                 self.align[level] = align
             self.generation[level] = generation(align.out_channels)
@@ -110,6 +108,8 @@ class MaskedGenerative(Method):
         teacher = step.taught.by_level(self.teacher_taps)
         losses = {}
         for number, (level, feature) in enumerate(step.student.by_level(self.student_taps).items()):
+            with self.named(level):  # one network may round sizes up, the other down
+                adapters.same_map(feature, teacher[level])
             aligned = self.align[level](feature) if level in self.align else feature
             masked = aligned * self.mask(aligned, step, number).to(aligned)
             generated = self.generation[level](masked).float()

@@ -74,16 +74,16 @@ class PKD(MapMethod):
         self.convolved = adapter == "conv"
 
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
-        """A 1x1 convolution where it is asked for; otherwise channels have to be equal."""
-        if self.convolved:
-            return adapters.convolution(*self._of_one_size(student, teacher))
-        if student.shape[1] != teacher.shape[1]:
+        """A 1x1 convolution where channels differ, if it is asked for."""
+        if student.shape[1] == teacher.shape[1]:
+            return None
+        if not self.convolved:
             raise ValueError(
                 f"the student's map {tuple(student.shape)} and the teacher's "
                 f"{tuple(teacher.shape)} differ in channels, which are compared one by one. "
                 "Choose places of as many channels, or set adapter to conv."
             )
-        return None
+        return adapters.convolution(*self._of_one_size(student, teacher))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss L of one level."""

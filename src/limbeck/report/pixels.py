@@ -10,6 +10,8 @@ from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from limbeck.whole import written_whole
+
 PIXELS = (".png", ".jpg", ".jpeg")  # the suffixes of pictures that can be written here
 QUALITY = 90  # of JPEGs, at which letters stay clear
 COMPRESSION = 1  # of PNGs: of photographs, 6 takes three times as long and gains nothing
@@ -31,24 +33,22 @@ def save_over(image: Tensor, figure: Figure, out: Path, software: str | None = N
     drawn[..., :3] = pixels.permute(1, 2, 0).cpu().numpy()
     drawn[..., 3] = 255
     figure.draw(renderer)
-    out.parent.mkdir(parents=True, exist_ok=True)
     _write(PIL.Image.fromarray(np.ascontiguousarray(drawn[..., :3])), figure.dpi, out, software)
 
 
 def _write(picture: PIL.Image.Image, dpi: float, out: Path, software: str | None) -> None:
     """Write a picture whole or not at all, as one that was cut off says no more whose it is."""
-    partial = out.with_name(f"{out.name}.part")  # not waited for: a lost picture is drawn again
-    if out.suffix.lower() == ".png":
-        note = PngInfo()
-        if software:
-            note.add_text("Software", software)
-        picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=note, compress_level=COMPRESSION)
-    else:
-        exif = PIL.Image.Exif()
-        if software:
-            exif[Base.Software] = software
-        picture.save(partial, "JPEG", dpi=(dpi, dpi), exif=exif, quality=QUALITY)
-    partial.replace(out)
+    with written_whole(out, wait=False) as partial:  # a picture that is lost is drawn again
+        if out.suffix.lower() == ".png":
+            note = PngInfo()
+            if software:
+                note.add_text("Software", software)
+            picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=note, compress_level=COMPRESSION)
+        else:
+            exif = PIL.Image.Exif()
+            if software:
+                exif[Base.Software] = software
+            picture.save(partial, "JPEG", dpi=(dpi, dpi), exif=exif, quality=QUALITY)
 
 
 def software_of(picture: PIL.Image.Image) -> str | None:

@@ -35,12 +35,12 @@ class TrainingLoader(DataLoader[Any]):
 
     def _waited_for(self, batches: Iterator[Any]) -> Iterator[Any]:
         while True:
-            asked = time.monotonic()
+            asked = time.perf_counter()
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self.waited += time.monotonic() - asked
+            self.waited += time.perf_counter() - asked
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class EvaluationLoader(DataLoader[Any]):
                 yield batch
         if batches and not left:
             raise BadSampleError(
-                f"none of the images in {batches} batches for validation is a good sample; leave "
+                f"none of the images in {batches} batches is a good sample; leave "
                 "on_bad_sample at 'error' to see why"
             )
 

@@ -1,6 +1,5 @@
 """The file of what a run's models predict on every validation image."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.metrics.predictions import Predictions
+from limbeck.whole import written_whole
 
 
 class PredictionFiles(L.Callback):
@@ -55,14 +55,12 @@ class PredictionFiles(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write a file for each model."""
         data: Any = pl_module.data
-        self.folder.mkdir(parents=True, exist_ok=True)
         for side, rows in self.kept.items():
             sizes, found, truth = zip(*rows, strict=True)
             predictions = Predictions(data.task, data.classes, torch.stack(sizes), found, truth)
-            # One that a killed comparison has left may still write the same.
-            partial = self.folder / f"{side}.{os.getpid()}.part"
-            predictions.save(partial)
-            partial.replace(self.folder / f"{side}.safetensors")
+            # A process that a killed comparison has left may still write the same.
+            with written_whole(self.folder / f"{side}.safetensors") as partial:
+                predictions.save(partial)
 
 
 def _on_cpu(items: Any) -> Sequence[Any]:

@@ -61,8 +61,8 @@ class DataWaits(L.Callback):
             return
         loader: Any = trainer.train_dataloader
         every = getattr(trainer, "log_every_n_steps", 1) or 1
-        logged = trainer.global_step % every == 0
-        before, self._last = self._last, (time.monotonic(), loader.waited)
+        logged = trainer.global_step > 0 and trainer.global_step % every == 0
+        before, self._last = self._last, (time.perf_counter(), loader.waited)
         if before is not None and self._begun:
             seconds, waited = (now - then for now, then in zip(self._last, before, strict=True))
             self._steps += 1
@@ -103,8 +103,10 @@ def advice(share: float, load: float, step: float, workers: int, most: int) -> s
     Returns:
         What was found and what helps, or None where it is nothing to speak of.
     """
+    if share < MUCH or step <= 0:  # a coarse clock sees no time in short steps
+        return None
     needed = math.ceil(load / step)
-    if share < MUCH or needed <= workers:
+    if needed <= workers:
         return None
     found = (
         f"training waits for its data in {share:.0%} of the time: loading a batch takes "

@@ -117,6 +117,8 @@ class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision 
 
     def _fit_as_they_are(self, images: Sequence[Tensor]) -> bool:
         """Whether the images are of one size, and are neither resized nor padded."""
+        if not images:
+            return False
         first = images[0]
         return (
             (self.training or is_unresized(self))
