@@ -1,4 +1,6 @@
-"""How often the host waits for the device in a training step, of every method on every model.
+"""How often the host waits for the device in a training step, of methods on models.
+
+The methods are KD, FitNet, MGD, HEAD, TF-HEAD and fine-grained imitation.
 
     python benchmarks/host_waits.py [--rows RetinaNet] [--operators] [--write]
 

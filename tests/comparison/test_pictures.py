@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from limbeck.comparison import running
 from limbeck.comparison.job import Job
 from limbeck.comparison.pictures import FOLDER, draw, drawn
+from limbeck.methods.pictures import NOTHING
 from limbeck.report.style import save
 
 
@@ -66,3 +67,34 @@ def test_a_method_is_drawn_once_as_it_was_trained(
     kept = {path.suffix for path in (tmp_path / FOLDER).iterdir()}
     assert kept == {".png", ".log", ".yaml"}, "nothing is left over"
     assert len(list((tmp_path / FOLDER).glob("*.part*"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "tries"), [("Killed", 2), (f"ERROR --method kd: KD {NOTHING}.", 1)]
+)
+    ("said", "tries"), [("Killed", 2), (f"ERROR --method kd: KD {NOTHING}.", 1)]
+)
+def test_what_could_not_be_drawn_is_told_and_tried_again(
+    said: str,
+    tries: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Inspecting):
+        calls = 0
+
+        def __init__(self, words: Sequence[str], log_path: Path, _: Mapping[str, str]) -> None:
+            log_path.write_text(said)
+            self.code = 1
+            Failing.calls += 1
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "start", Failing)
+    run = job("KD", "a1", "kd")
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints/last.ckpt").touch()
+    for _ in range(2):
+        draw([run], tmp_path)
+    assert Failing.calls == tries
+    assert caplog.text.count("what kd of KD sees could not be drawn") == 2 * (tries - 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.commands.fit import parts_of
 from limbeck.data.loading import scaled
-from limbeck.methods.pictures import Matrices, OverImages, Picture
+from limbeck.methods.pictures import NOTHING, Matrices, OverImages, Picture
 from limbeck.report import matrix_grid, overlay_grid
 from limbeck.report.style import is_replaceable
 from limbeck.training.checkpoints import WholeCheckpoints
@@ -56,7 +56,7 @@ def draw_method(
     shown = module.pair.picture(batch, targets, method)
     if shown is None:
         kind = type(module.pair.methods[method]).__name__
-        raise ValueError(f"--method {method}: {kind} has nothing that could be drawn.")
+        raise ValueError(f"--method {method}: {kind} {NOTHING}.")
     numbers = list(_numbers(shown))
     caption = f"{shown.caption} In numbers: {'; '.join(numbers)}."
     if isinstance(shown, Matrices):

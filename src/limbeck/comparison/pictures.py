@@ -1,14 +1,18 @@
 """Pictures of what the methods of a comparison see in training images, for the report."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.comparison.job import Job
 from limbeck.comparison.running import waited_for, written
+from limbeck.methods.pictures import NOTHING
 from limbeck.names import file_names
 from limbeck.recipe import value_at
 from limbeck.report.page import MethodPicture
 from limbeck.report.style import described
+
+log = logging.getLogger(__name__)
 
 FOLDER = "pictures"
 _TRAINED = "checkpoints/last.ckpt"  # of a run, where its recipe has checkpoints
@@ -24,16 +28,25 @@ def draw(jobs: Sequence[Job], output: Path) -> None:
     for job in {job.name: job for job in reversed(jobs)}.values():
         for method, path in _paths(job, output).items():
             log_path, going = path.with_suffix(".log"), path.with_suffix(".log.part")
-            if log_path.exists():  # a method that has nothing to draw leaves this alone
-                continue
+            checkpoint = job.folder / _TRAINED
+            if log_path.exists() or not checkpoint.is_file():
+                continue  # drawn already, or nothing to be drawn; or what it learnt is not there
             recipe = written(path.with_suffix(".yaml"), job.recipe or {})
             sketch = path.with_suffix(".part.png")  # of one that was killed nothing is left over
             sketch.unlink(missing_ok=True)
             words = ["inspect", str(recipe), "--method", method, "--picture", str(sketch)]
-            if (checkpoint := job.folder / _TRAINED).is_file():
-                words += ["--checkpoint", str(checkpoint)]
-            if waited_for([*words, "--images", "3"], going) == 0:
+            words += ["--checkpoint", str(checkpoint), "--images", "3"]
+            if waited_for(words, going) == 0:
                 sketch.replace(path)
+            elif NOTHING not in going.read_text("utf-8", "replace"):
+                log.warning(
+                    "what %s of %s sees could not be drawn, and is missing from the report: see "
+                    "%s. The next call tries again.",
+                    method,
+                    job.name,
+                    going,
+                )
+                continue
             going.replace(log_path)
 
 

@@ -67,7 +67,8 @@ class Augmentation(ABC):
         """The transform of all samples of a training batch, which follows that of each.
 
         It takes the list of their ``(image, target)`` and gives such a list of the same length.
-        None (the default) leaves them as they are.
+        None (the default) leaves them as they are. Images come as :meth:`training` gives them:
+        where that is uint8, begin with :func:`to_float` to compute with values in [0, 1].
         """
         return None
 

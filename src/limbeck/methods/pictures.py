@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Boxes = Mapping[str, Tensor]
+NOTHING = "has nothing that could be drawn"  # what is said of a method without a picture
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,11 @@ class TwoStageStudent(Form):
         labels = [
             classes_of(target, each) for target, each in zip(labelled(step), boxes, strict=True)
         ]
-        caption, cells_read = "The regions that the student's own head looks at. ", {}
+        caption = (
+            "The regions that the student's own head looks at when it detects; in training it "
+            "draws some of such regions, with the objects among them. "
+        )
+        cells_read = {}
         if self.settings.ckd is not None:
             positions = centres(boxes, teacher["akd"], self.mirror.finest)
             caption += "CKD teaches it what the teacher's tower has in the cells at their centres. "

@@ -36,6 +36,8 @@ class KeptAnchors:
         grids = tuple(tuple(feature.shape[-2:]) for feature in maps)
         key = (tuple(images.tensors.shape[-2:]), grids, maps[0].dtype, maps[0].device)
         if key in self._kept:
+            if not torch.compiler.is_compiling():
+                self._kept[key] = self._kept.pop(key)  # the last one that was used
             return self._kept[key]
         with torch.inference_mode(False):  # a training step may need what evaluation made
             made = make()
