@@ -72,8 +72,6 @@ def test_a_method_is_drawn_once_as_it_was_trained(
 @pytest.mark.parametrize(
     ("said", "tries"), [("Killed", 2), (f"ERROR --method kd: KD {NOTHING}.", 1)]
 )
-    ("said", "tries"), [("Killed", 2), (f"ERROR --method kd: KD {NOTHING}.", 1)]
-)
 def test_what_could_not_be_drawn_is_told_and_tried_again(
     said: str,
     tries: int,
