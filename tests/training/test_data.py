@@ -341,7 +341,7 @@ def test_nothing_but_bad_samples_is_an_error():
     data = module(train=none, val=none, workers=0, on_bad_sample="skip")
     with pytest.raises(BadSampleError, match=r"none of the 6 images is a good sample: \d\.jpg"):
         list(data.train_dataloader())
-    with pytest.raises(BadSampleError, match="none of the images in 3 batches for validation"):
+    with pytest.raises(BadSampleError, match="none of the images in 3 batches is a good sample"):
         list(data.val_dataloader())
 
 
