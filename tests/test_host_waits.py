@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,15 @@ GRID = {"plain": (1, 0), "FitNet": (1, 0), "imitation": (2, 0)}
 EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
     "Classifier": dict.fromkeys(("plain", "KD", "FitNet", "MGD"), (0, 0)),
     "RetinaNet, torchvision": DENSE,
-    "RetinaNet, detectron2": DENSE,
-    # The padded sizes of the images are copied.
-    "RetinaNet, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in DENSE.items()},
+    # What methods add is the same with every preset: docs/performance.md has all of them.
+    "RetinaNet, detectron2": {"plain": (2, 0)},
+    "RetinaNet, mmdetection": {"plain": (2, 1)},  # the padded sizes of the images are copied
     "FasterRCNN, torchvision": STAGED,
-    "FasterRCNN, detectron2": STAGED,
-    "FasterRCNN, mmdetection": {m: (waits, copies + 1) for m, (waits, copies) in STAGED.items()},
+    "FasterRCNN, detectron2": {"plain": (22, 0)},
+    "FasterRCNN, mmdetection": {"plain": (22, 1)},
     "FasterRCNNC4, torchvision": C4,
-    "FasterRCNNC4, detectron2": C4,
-    "FasterRCNNC4, fgfi": {m: (waits, copies + 2) for m, (waits, copies) in C4.items()},
+    "FasterRCNNC4, detectron2": {"plain": (22, 0)},
+    "FasterRCNNC4, fgfi": {"plain": (22, 2)},
     "SSD": {"plain": (21, 0), "FitNet": (21, 0), "MGD": (21, 0), "imitation": (22, 0)},
     "ShuffleDet": GRID,
     "YOLOv2": GRID,
@@ -126,6 +127,7 @@ QUICK = ("Classifier", "YOLOv2")
 )
 def test_a_step_waits_as_often_as_is_written_here(student: str) -> None:
     row = host_waits.rows()[student]
+    row = replace(row, methods={m: row.methods[m] for m in EXPECTED[student] if m != "plain"})
     found = {
         method: (counts.total(WAIT), counts.total(COPY))
         for method, counts in host_waits.counts_of(row)
