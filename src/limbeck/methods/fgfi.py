@@ -95,8 +95,6 @@ class FineGrainedImitation(Method):
                 "None"
             )
         pairs = paired(places)
-        if not pairs:
-            raise ValueError("places is empty: name one, such as P4, or leave it out for all maps")
         self.places = tuple(pairs)
         own = {"all maps": "maps", "all anchors": "anchors", "input frame": "frame"}
         self.student_taps = dict(zip(pairs, pairs, strict=True)) | own

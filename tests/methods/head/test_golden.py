@@ -18,7 +18,7 @@ from limbeck.methods.head.ckd import CKD, cells
 from limbeck.methods.head.dense_student import teacher_layers
 from limbeck.methods.head.method import WARM_UP
 from limbeck.methods.head.proposals import Predictions, Proposals, propose
-from limbeck.methods.head.regions import Regions, best_truth, sample
+from limbeck.methods.head.regions import Regions, best_truth, samples_of
 from limbeck.models import FasterRCNN, RetinaNet
 from tests.models.detection.head_fixtures import (
     LEVELS,
@@ -91,7 +91,7 @@ def target(sampling: Tensors, image: int) -> Tensors:
 @pytest.mark.parametrize("image", [0, 1])
 def test_sampling_is_mmdetections(sampling: Tensors, name: str, count: int, image: int) -> None:
     torch.manual_seed(100 + image)
-    found = sample(proposals(sampling, image), target(sampling, image), count)
+    (found,) = samples_of([proposals(sampling, image)], [target(sampling, image)], count)
     expected = {
         key.removeprefix(f"{name}.").removesuffix(f".{image}"): value
         for key, value in sampling.items()

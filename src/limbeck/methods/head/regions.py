@@ -104,12 +104,6 @@ def together(sampled: Sequence[Sample]) -> Regions:
     )
 
 
-def sample(proposals: Proposals, target: dict[str, Tensor], count: int) -> Sample:
-    """The regions of one image, see :func:`samples_of`."""
-    (of_image,) = samples_of([proposals], [target], count)
-    return of_image
-
-
 @torch.no_grad()
 def samples_of(
     proposals: Sequence[Proposals], targets: Sequence[dict[str, Tensor]], count: int
