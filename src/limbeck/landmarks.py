@@ -54,6 +54,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
@@ -408,7 +409,7 @@ def _maps_of_own_layers(call: Call) -> list[Tensor]:
     layers = [list(layer.modules())[-1] for layer in head.module_list]
     per_cell = [layer.out_channels // rows.shape[-1] for layer in layers]
     sizes = [grid.numel() * anchors for grid, anchors in zip(grids, per_cell, strict=True)]
-    cells = zip(rows.split(sizes, dim=1), grids, strict=True)
+    cells = zip(torch.split(rows, sizes, dim=1), grids, strict=True)
     return [of_level.unflatten(1, (*g, -1)).flatten(3).movedim(3, 1) for of_level, g in cells]
 
 
