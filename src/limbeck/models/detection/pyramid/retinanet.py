@@ -8,16 +8,17 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from limbeck.models.detection.detector import Detector, pyramid
+from limbeck.models.detection.detector import Detector, Maps, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.parts.box_coder import box_coder
 from limbeck.models.detection.parts.dense_losses import losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import Matcher, match_anchors, matcher
-from limbeck.models.detection.parts.transform import ReferenceTransform
+from limbeck.models.detection.parts.transform import ReferenceTransform, Targets
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import LastNorm, Norm
@@ -219,27 +220,11 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
         self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Losses by their names in training mode, otherwise the detections of each image.
-
-        Args:
-            images: The images, (3, H, W) each, RGB in [0, 1].
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
-
-        Returns:
-            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
-            ``labels`` (D,) of each image.
-
-        Raises:
-            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
-        """
-        if not self.training:
-            return super().forward(images, targets)
-        targets = self.refuse_bad_batch(images, targets)
-        batch, targets = self.transform(images, targets)
-        maps = list(self.backbone(batch.tensors).values())
-        anchors = self.anchor_generator(batch, maps)
-        return self.compute_loss(targets, self.head(maps), anchors)
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of all anchors of a batch, from its maps on."""
+        levels = list(maps.values())
+        anchors = self.anchor_generator(batch, levels)
+        return self.compute_loss(targets, self.head(levels), anchors)
 
     def compute_loss(
         self,
