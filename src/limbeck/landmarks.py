@@ -409,8 +409,8 @@ def _maps_of_own_layers(call: Call) -> list[Tensor]:
     layers = [list(layer.modules())[-1] for layer in head.module_list]
     per_cell = [layer.out_channels // rows.shape[-1] for layer in layers]
     sizes = [grid.numel() * anchors for grid, anchors in zip(grids, per_cell, strict=True)]
-    cells = zip(torch.split(rows, sizes, dim=1), grids, strict=True)
-    return [of_level.unflatten(1, (*g, -1)).flatten(3).movedim(3, 1) for of_level, g in cells]
+    levels = zip(torch.split(rows, sizes, dim=1), grids, strict=True)
+    return [of_level.reshape(len(rows), *g, -1).movedim(3, 1) for of_level, g in levels]
 
 
 def _anchors_by_level(call: Call) -> list[list[Tensor]]:
