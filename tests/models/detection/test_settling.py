@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 
 from limbeck.models import (
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -93,6 +94,10 @@ def c4(**arguments) -> FasterRCNNC4:
     return FasterRCNNC4(BLOCKS, 2, **{"box_head_channels": 8} | arguments)
 
 
+def gfl(**arguments) -> GFL:
+    return GFL(BLOCKS, 2, **{"levels": (3, 5), "fpn_channels": 32, "head_depth": 1} | arguments)
+
+
 def ssd(**arguments) -> SSD:
     return SSD(BLOCKS, 2, **{"levels": (3, 5), "image_size": (64, 64)} | arguments)
 
@@ -109,6 +114,7 @@ MAKERS = {
     RetinaNet: retinanet,
     FasterRCNN: faster_rcnn,
     FasterRCNNC4: c4,
+    GFL: gfl,
     SSD: ssd,
     ShuffleDet: shuffledet,
     YOLOv2: yolov2,
