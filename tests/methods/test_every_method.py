@@ -98,9 +98,9 @@ def same_student():
     return small_models.resnet(norm=FrozenBatchNorm2d)
 
 
-def decided_student():
+def decided_student(*arguments):
     """For methods that rank its predictions: their scores lie apart."""
-    student = small_models.retinanet()
+    student = small_models.retinanet(*arguments)
     for name, parameter in student.head.classification_head.named_parameters():
         if name.endswith("weight"):
             nn.init.kaiming_normal_(parameter)
@@ -127,6 +127,13 @@ CASES: dict[type[Method], Case] = {
     methods.KD: classifiers(methods.KD),
     # P7 is one position at 128 px, where there is nothing to compare.
     methods.CWD: retinanets(lambda: methods.CWD(["P3", "P4", "P5", "P6"])),
+    methods.CrossKD: retinanets(
+        lambda: methods.CrossKD(held=3),
+        student=decided_student,
+        teacher=partial(decided_student, Bottleneck),
+        # What a batch's losses are divided by, and its maps' scale, are of a process.
+        equal_halves=True,
+    ),
     methods.DIST: classifiers(
         methods.DIST,
         # Its correlations over images are of a process: equal only where the images are, and only

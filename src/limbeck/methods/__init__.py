@@ -5,6 +5,7 @@ Every method exported here joins the tests that all of them must pass.
 
 from limbeck.methods.at import AT
 from limbeck.methods.base import Calibration, Method, Side, Step
+from limbeck.methods.crosskd import CrossKD
 from limbeck.methods.cwd import CWD
 from limbeck.methods.dist import DIST
 from limbeck.methods.dkd import DKD
@@ -30,6 +31,7 @@ __all__ = [
     "PKD",
     "TFHEAD",
     "Calibration",
+    "CrossKD",
     "FineGrainedImitation",
     "FitNet",
     "MaskedGenerative",

@@ -5,12 +5,16 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from math import log2
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
 
 log = logging.getLogger(__name__)
+
+SMALL = 1e-6  # what is added to a standard deviation
+_LEAST = 1e-3  # of the mean standard deviation: what that of a channel counts as
 
 
 class MapMethod(Method):
@@ -114,6 +118,27 @@ class MapMethod(Method):
         place = max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
         theirs = f"{self.teacher_taps[place]}{theirs.removeprefix(place)}"
         return ours if ours == theirs else f"{ours} of the student and {theirs} of the teacher"
+
+
+def standardised(student: Tensor) -> Tensor:
+    """A student's map with each channel of mean 0 and deviation 1 over the batch and all positions.
+
+    The standard deviation, which is unbiased, of a channel counts as no less than a thousandth of
+    the mean over the channels: one without any variation would have a gradient 1e6 times too large.
+
+    Args:
+        student: The map, (B, C, H, W), in float32.
+
+    Returns:
+        The map, (B, C, H, W): 0, without a gradient, where no channel varies or each has one value.
+    """
+    count = student[:, 0].numel()
+    deviation, mean = torch.std_mean(
+        student, dim=(0, 2, 3), keepdim=True, correction=min(1, count - 1)
+    )  # (1, C, 1, 1)
+    usual = deviation.detach().mean()
+    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + SMALL)
+    return z.masked_fill(usual <= SMALL, 0.0)
 
 
 def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, str]:

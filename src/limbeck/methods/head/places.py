@@ -14,7 +14,7 @@ from torchvision.models.detection.ssd import SSD
 from limbeck.frame import Frame
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Side
-from limbeck.methods.head.proposals import foreground
+from limbeck.models.detection.parts.heads import foreground
 from limbeck.tap import Tap
 
 NamedTaps = dict[str, Tap | str]

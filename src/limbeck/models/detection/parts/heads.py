@@ -95,3 +95,23 @@ class ClassAgnosticBoxPredictor(BoxPredictor):
         """The features of regions (R, C) -> class logits (R, K + 1) and deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return logits, deltas.repeat(1, logits.shape[1])
+
+
+def flat(maps: Tensor, columns: int) -> Tensor:
+    """What a dense head gives at one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
+    batch, _, height, width = maps.shape
+    cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
+    return cells_first.reshape(batch, -1, columns)
+
+
+def foreground(model: nn.Module, logits: Tensor) -> Tensor:
+    """The columns of the classes of a dense head's logits: (..., K + 1) or (..., K) to (..., K).
+
+    torchvision's column 0 is never used. limbeck's detectors of other presets have no such column.
+    """
+    return logits[..., unused_columns(model) :]
+
+
+def unused_columns(model: nn.Module) -> int:
+    """How many columns of the class scores come before the first class."""
+    return int(getattr(getattr(model, "preset", None), "unused_column", True))
