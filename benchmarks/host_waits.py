@@ -36,6 +36,7 @@ from limbeck import Distillation
 from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -108,6 +109,9 @@ def rows() -> dict[str, Row]:
         found[f"FasterRCNN, {preset}"] = Row(
             partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored
         )
+    gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
+    pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), pyramid)
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]

@@ -6,6 +6,7 @@ import pytest
 
 from limbeck.models import (
     FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -98,6 +99,10 @@ def c4(**arguments) -> FasterRCNNC4:
     return FasterRCNNC4(BLOCKS, 2, **{"box_head_channels": 8} | arguments)
 
 
+def gfl(**arguments) -> GFL:
+    return GFL(BLOCKS, 2, **{"levels": (3, 5), "fpn_channels": 32, "head_depth": 1} | arguments)
+
+
 def ssd(**arguments) -> SSD:
     return SSD(BLOCKS, 2, **{"levels": (3, 5), "image_size": (64, 64)} | arguments)
 
@@ -115,6 +120,7 @@ MAKERS = {
     FCOS: fcos,
     FasterRCNN: faster_rcnn,
     FasterRCNNC4: c4,
+    GFL: gfl,
     SSD: ssd,
     ShuffleDet: shuffledet,
     YOLOv2: yolov2,
