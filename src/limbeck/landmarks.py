@@ -15,7 +15,8 @@
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
 ``cls_maps``, ``box_maps``   a dense head's last convolutions: logits of K columns for the A anchors
                              of each cell, (B, A*K, H, W), and the numbers that boxes are computed
-                             from, (B, A*4, H, W), before any activation; a list over levels
+                             from, (B, A*4, H, W), before any activation; a list over levels. In
+                             GFL boxes are distributions of bins, (B, 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
@@ -375,6 +376,8 @@ def _detector(model: nn.Module) -> Landmarks:
     for name, path in _OWN_LAYERS.items():
         if isinstance(getattr(_module(model, path), "module_list", None), nn.ModuleList):
             places[name] = Tap(path, "call", select=_maps_of_own_layers, kind="levels")
+    if _module(model, _SCALED.partition("[")[0]) is not None:
+        places["box_maps"] = replace(Tap.parse(_SCALED), kind="levels")
     for path in ("anchor_generator", "rpn.anchor_generator"):
         if hasattr(model, path.partition(".")[0]):
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
@@ -390,6 +393,8 @@ _DETECTOR_PLACES = {
     "box_maps": "head.regression_head.bbox_reg[*]",
     "roi_features": "roi_heads.box_roi_pool",
 }
+# In GFL a factor of each level's own follows the last convolution.
+_SCALED = "head.regression_head.scales[*]"
 # In SSD each level has a layer of its own.
 _OWN_LAYERS = {"cls_maps": "head.classification_head", "box_maps": "head.regression_head"}
 
