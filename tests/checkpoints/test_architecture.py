@@ -8,6 +8,7 @@ import torchvision
 
 from limbeck import models
 from limbeck.checkpoints.architecture import architecture, kind_of, trunk_of
+from limbeck.checkpoints.libraries import torchvision as torchvision_names
 from tests.checkpoints.narrow_tensors import small, small_detector
 
 
@@ -108,11 +109,14 @@ def test_without_a_pyramid_the_names_do_not_say_how_it_is_run() -> None:
         architecture({"backbone.0.weight": torch.zeros(1), "roi_heads.x.weight": torch.zeros(1)})
 
 
-def test_fcos_is_no_retinanet() -> None:
-    names = ["backbone.body.conv1.weight", "head.regression_head.bbox_ctrness.weight"]
-    assert kind_of(names) == "other"
-    with pytest.raises(ValueError, match="another dense detector's, such as FCOS's"):
-        architecture(dict.fromkeys(names, torch.zeros(1)))
+@pytest.mark.parametrize("arguments", [{}, {"head_depth": 2, "levels": (3, 5)}])
+def test_fcos_is_no_retinanet(arguments: dict) -> None:
+    given = {"backbone": "resnet18", "num_classes": 3, "fpn_channels": 64} | arguments
+    with torch.device("meta"):
+        model = models.FCOS(**given)
+    found = architecture(torchvision_names.read(model.state_dict()))
+    assert found.kind == "FCOS"
+    assert found.arguments == {"levels": (3, 7), "head_depth": 4} | given
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.trunks import TRUNKS, VGGS, residual_blocks
 
 Kind = Literal[
-    "RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk", "other"
+    "RetinaNet", "FCOS", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk"
 ]
 
 _FCOS = "head.regression_head.bbox_ctrness."
@@ -25,7 +25,7 @@ class Architecture:
 
     Attributes:
         kind: The name of limbeck's class. A ``trunk`` is a backbone without a neck, or a whole
-            classifier; ``other`` is a detector that limbeck does not have.
+            classifier.
         arguments: The arguments, such as ``backbone``, ``num_classes``, ``levels``.
         anchors: The number of anchors of each cell. 0: the network has none, or they are not told.
     """
@@ -46,27 +46,24 @@ def kind_of(names: Iterable[str]) -> Kind:
         return "FasterRCNN" if pyramid else "FasterRCNNC4"
     if not {"backbone", "head"} <= parts:
         return "trunk"
-    return "other" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
+    return "FCOS" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
 
 
 def architecture(tensors: Tensors) -> Architecture:
     """The network that a state dict is of.
 
     Args:
-        tensors: The state dict under torchvision's names, RetinaNet with K columns of classes.
+        tensors: The state dict under torchvision's names, RetinaNet and FCOS with K columns of
+            classes.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: It is no RetinaNet, Faster R-CNN or SSD on a trunk of limbeck's, or no trunk.
+        ValueError: It is no detector on a pyramid and no SSD, on a trunk of limbeck's, and no
+            trunk.
     """
     kind = kind_of(tensors)
-    if kind == "other":
-        raise ValueError(
-            "these weights are another dense detector's, such as FCOS's. Expected RetinaNet's, "
-            "Faster R-CNN's or SSD's."
-        )
     if kind == "FasterRCNNC4":
         raise ValueError(
             "these weights are of a Faster R-CNN without a pyramid, whose names do not say how it "
@@ -77,6 +74,8 @@ def architecture(tensors: Tensors) -> Architecture:
             return Architecture(kind, {"backbone": trunk_of(tensors)})
         if kind == "SSD":
             return Architecture(kind, _ssd(tensors))
+        if kind == "FCOS":
+            return Architecture(kind, _fcos(tensors))
         return _retinanet(tensors) if kind == "RetinaNet" else _faster_rcnn(tensors)
     except KeyError as error:
         raise ValueError(
@@ -154,6 +153,16 @@ def _retinanet(tensors: Tensors) -> Architecture:
     if p6 is not None and c5 != p5:  # otherwise its shape does not tell
         arguments |= {"p6_from": "P5" if p6.shape[1] == p5 else "C5"}
     return Architecture("RetinaNet", pyramid | arguments, anchors)
+
+
+def _fcos(tensors: Tensors) -> dict[str, Any]:
+    _anchors(tensors["head.regression_head.bbox_reg.bias"])
+    tower = re.compile(r"head\.classification_head\.conv\.\d+\.weight")
+    layers = [value for name, value in tensors.items() if tower.fullmatch(name)]
+    return _pyramid(tensors) | {
+        "num_classes": len(tensors["head.classification_head.cls_logits.bias"]),
+        "head_depth": sum(layer.dim() == 4 for layer in layers),  # the others are normalisations
+    }
 
 
 def _anchors(offsets: Tensor) -> int:

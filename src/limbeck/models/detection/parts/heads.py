@@ -5,10 +5,12 @@ that autocast would run in half precision.
 """
 
 from torch import Tensor, nn
-from torchvision.models.detection import faster_rcnn, retinanet, rpn, ssd, ssdlite
+from torchvision.models.detection import faster_rcnn, fcos, retinanet, rpn, ssd, ssdlite
 from torchvision.ops import Conv2dNormActivation
 
 from limbeck.models.precision import in_full_precision
+
+_GROUPS = 32  # of the normalisations in FCOS's towers
 
 
 class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvision is untyped
@@ -39,6 +41,36 @@ class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvisi
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """All levels' maps -> ``cls_logits`` (B, N, columns) and ``bbox_regression`` (B, N, 4)."""
+        return {name: in_full_precision(output) for name, output in super().forward(x).items()}
+
+
+class FCOSHead(fcos.FCOSHead):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's head of FCOS, with outputs in full precision.
+
+    Afresh, it predicts a distance of one stride to each side, where torchvision begins at 0: behind
+    the ReLU there, a side that begins below has no gradient, and may never be learnt.
+
+    Args:
+        channels: The number of channels of the pyramid and of the towers.
+        columns: The number of class scores of each location.
+        depth: The number of convolutions in each of the two towers.
+
+    Raises:
+        ValueError: The channels do not divide into groups of two or more, which are normalised.
+    """
+
+    def __init__(self, channels: int, columns: int, depth: int) -> None:
+        if channels % _GROUPS or channels == _GROUPS:
+            raise ValueError(
+                f"fpn_channels={channels}: expected {2 * _GROUPS} or another multiple of "
+                f"{_GROUPS}. The head of an FCOS normalises {_GROUPS} groups of channels, and a "
+                "single channel of a map of one cell cannot be normalised."
+            )
+        super().__init__(channels, 1, columns, depth)
+        nn.init.ones_(self.regression_head.bbox_reg.bias)
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """All levels' maps -> ``cls_logits`` (B, N, columns), and the boxes and centre-ness."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
 
 
