@@ -150,6 +150,13 @@ CASES: dict[type[Method], Case] = {
         # Its normaliser counts the positions of a process: equal only where the images are.
         equal_halves=True,
     ),
+    methods.LD: retinanets(
+        # Undivided, its sums over the objects of a batch are twice those of a half.
+        lambda: methods.LD(divided=True),
+        student=small_models.gfl,
+        teacher=lambda: small_models.gfl((16, 16, 32, 32)),
+        equal_halves=True,
+    ),
     # At P7 there is one cell, to which a context block gives everything whatever its weights are.
     methods.FGD: retinanets(lambda: Awake(["P3", "P4"])),
     methods.MaskedGenerative: retinanets(Chequered),

@@ -14,6 +14,7 @@ from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
 from limbeck.methods.head import HEAD, TFHEAD
 from limbeck.methods.kd import KD
+from limbeck.methods.ld import LD
 from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
 from limbeck.methods.pkd import PKD
@@ -27,6 +28,7 @@ __all__ = [
     "FGD",
     "HEAD",
     "KD",
+    "LD",
     "MGD",
     "PKD",
     "TFHEAD",

@@ -49,7 +49,6 @@ class ATSSMatcher:
     def __init__(self, count: int = CANDIDATES) -> None:
         self.count = count
 
-    @torch.no_grad()
     def __call__(
         self, targets: Sequence[dict[str, Tensor]], anchors: Tensor, counts: Sequence[int]
     ) -> Tensor:
@@ -66,6 +65,13 @@ class ATSSMatcher:
             For every anchor of each image (B, N) the index of its object among those of the whole
             batch, image by image, or ``NEGATIVE``, or ``IGNORED``.
         """
+        return self.with_thresholds(targets, anchors, counts)[0]
+
+    @torch.no_grad()
+    def with_thresholds(
+        self, targets: Sequence[dict[str, Tensor]], anchors: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """What calling the matcher gives, (B, N), and the threshold of each object, (M,)."""
         boxes, image = objects_of(targets)
         inside = cells_inside(targets, anchors)
         found = candidates(boxes, anchors, counts, self.count, inside, image)
@@ -74,7 +80,9 @@ class ATSSMatcher:
         depth = torch.stack([x - left, y - top, right - x, bottom - y]).amin(dim=0)
         positive = (found.overlaps >= found.threshold[:, None]) & (depth > _INSIDE)
         matched = _best(positive, found, image, (len(targets), len(anchors)))
-        return matched if inside is None else matched.masked_fill(~inside, IGNORED)
+        if inside is not None:
+            matched = matched.masked_fill(~inside, IGNORED)
+        return matched, found.threshold
 
 
 def objects_of(targets: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
