@@ -47,7 +47,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import generalized_box_iou_loss
 
 from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
@@ -58,6 +57,7 @@ from limbeck.models.detection.parts.gfl_head import GFLHead
 from limbeck.models.detection.parts.heads import flat, foreground
 from limbeck.models.detection.parts.locations import centreness, match_locations
 from limbeck.models.detection.parts.matcher import IGNORED, match_anchors
+from limbeck.models.detection.parts.overlaps import giou
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
@@ -245,8 +245,7 @@ class OfRetinaNet(Form):
         coder = BoundedBoxCoder((1.0, 1.0, 1.0, 1.0))
         places = anchors.expand_as(own).flatten(0, 1)
         boxes = (coder.decode_single(deltas.flatten(0, 1), places) for deltas in (crossed, own))
-        loss: Tensor = generalized_box_iou_loss(*boxes)
-        return loss.view(own.shape[:2])
+        return (1 - giou(*boxes)).view(own.shape[:2])
 
 
 class OfFCOS(Form):

@@ -12,13 +12,14 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.models import detection
 from torchvision.models.detection._utils import BoxLinearCoder
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
 from limbeck.models.detection.detector import Detector, Maps, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone, layout_of
 from limbeck.models.detection.parts.heads import FCOSHead
 from limbeck.models.detection.parts.locations import centreness, match_locations
+from limbeck.models.detection.parts.overlaps import giou
 from limbeck.models.detection.parts.selection import indices_of_rows
 from limbeck.models.detection.parts.transform import Targets
 from limbeck.models.detection.pyramid.plain import fcos_code
@@ -202,7 +203,7 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
         ours = outputs["bbox_ctrness"].flatten()[positive]
         losses = {
             "classification": sigmoid_focal_loss(logits, wanted, reduction="sum"),
-            "bbox_regression": generalized_box_iou_loss(found, truth, reduction="sum"),
+            "bbox_regression": (1 - giou(found, truth)).sum(),
             "bbox_ctrness": F.binary_cross_entropy_with_logits(ours, central, reduction="sum"),
         }
         return {name: loss / max(1, len(positive)) for name, loss in losses.items()}
