@@ -14,6 +14,7 @@ from torch import nn
 
 from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import (
+    FCOS,
     SSD,
     BasicBlocks,
     Classifier,
@@ -351,6 +352,25 @@ def test_cocos_91_identifiers_become_80_classes(
     back = torch.load("91.pth", weights_only=True)["roi_heads.box_predictor.cls_score.bias"]
     assert torch.equal(back[1:12], model.roi_heads.box_predictor.cls_score.bias[1:12])
     assert back[12] == -100  # a street sign, which no image shows
+
+
+def test_an_fcos_goes_to_torchvision_to_80_classes_and_back(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = SIZES | {"fpn_channels": 32, "head_depth": 2}
+    model = with_lively_heads(FCOS("resnet18", 90, **arguments, score_threshold=0.05))
+    save_student(model, "student")
+    to = ("--to", "torchvision")
+    tiny_recipes.limbeck("convert", "student", "91.pth", *to, "--check", image)
+    told = said(capsys)
+    assert "torchvision has to be told: min_size=96, max_size=160, score_threshold=0.05" in told
+    back = FCOS("resnet18", 90, weights="torchvision:91.pth", **arguments)
+    assert all(torch.equal(back.state_dict()[n], v) for n, v in model.state_dict().items())
+    tiny_recipes.limbeck("inspect", "91.pth")
+    assert "FCOS" in said(capsys)
+    tiny_recipes.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
+    assert card("80")["build"]["init_args"]["num_classes"] == 80
+    assert "is of the kind FCOS, and detectron2 has none" in refused(capsys, "80", "80.pkl")
 
 
 def test_an_ssd_of_coco_goes_to_80_classes_and_back(
