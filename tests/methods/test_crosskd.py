@@ -6,11 +6,13 @@ import torch
 from torch import nn
 from torchvision.models import detection
 from torchvision.models.resnet import Bottleneck
+from torchvision.ops import Conv2dNormActivation
 
 from limbeck import Distillation, Taps
 from limbeck.methods import CrossKD, Side, Step
 from limbeck.methods.crosskd import aligned
-from limbeck.models import BasicBlocks, RetinaNet
+from limbeck.models import FCOS, GFL, BasicBlocks, RetinaNet
+from limbeck.models.detection.parts.gfl_head import GFLHead, GroupNorm
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.presets import RETINANET
 from tests import batches, small_models, tiny_models
@@ -37,23 +39,41 @@ PATHS = {
     "reg_convs": "regression_head.conv",
     "retina_cls": "classification_head.cls_logits",
     "retina_reg": "regression_head.bbox_reg",
+    "gfl_cls": "classification_head.cls_logits",
+    "gfl_reg": "regression_head.bbox_reg",
+    "scales": "regression_head.scales",
 }
 
 
 def renamed(name):
     """The name of the authors' parameter in limbeck's head."""
     first, rest = name.split(".", 1)
-    return f"{PATHS[first]}.{rest.replace('.conv.', '.0.')}"
+    return f"{PATHS[first]}.{rest.replace('.conv.', '.0.').replace('.gn.', '.1.')}"
 
 
-def retinanet_of(case, side):
-    """The head of one side of a case, in a RetinaNet whose backbone is never run."""
+def gfl_head(channels, depth, levels, numbers):
+    """A GFL's head with norms of two groups, and another number of bins, as the fixture has."""
+    head = GFLHead(32, COLUMNS, depth, levels)
+    for branch in (head.classification_head, head.regression_head):
+        norm = partial(GroupNorm, 2)
+        layers = (Conv2dNormActivation(channels, channels, norm_layer=norm) for _ in range(depth))
+        branch.conv = nn.Sequential(*layers)
+    head.classification_head.cls_logits = nn.Conv2d(channels, COLUMNS, 3, padding=1)
+    head.regression_head.bbox_reg = nn.Conv2d(channels, numbers, 3, padding=1)
+    return head
+
+
+def detector_of(case, side):
+    """The head of one side of a case, in a detector whose backbone is never run."""
     prefix = f"param.{side}."
     own = [name for name in case if name.startswith(prefix)]
     state = {renamed(name.removeprefix(prefix)): case[name] for name in own}
-    depth = sum(name.endswith(".conv.bias") for name in own) // 2
-    channels, per_cell = case["student.0"].shape[1], len(case[f"{prefix}retina_reg.bias"]) // 4
-    head = RetinaNetHead(channels, per_cell, COLUMNS, depth)
+    depth = sum(name.endswith(".conv.weight") for name in own) // 2
+    channels, numbers = case["student.0"].shape[1], len(state["regression_head.bbox_reg.bias"])
+    if "reg_normaliser" in case:
+        head = gfl_head(channels, depth, len(levels_of(case, "student")), numbers)
+    else:
+        head = RetinaNetHead(channels, numbers // 4, COLUMNS, depth)
     head.load_state_dict(state)
     backbone = nn.Identity()
     backbone.out_channels = channels
@@ -64,7 +84,7 @@ def retinanet_of(case, side):
 
 def crossing(case):
     """The method and the step of a case, with both heads run on its maps."""
-    student, teacher = (retinanet_of(case, side) for side in ("student", "teacher"))
+    student, teacher = (detector_of(case, side) for side in ("student", "teacher"))
     teacher.requires_grad_(False)
     method = GivenLabels(held=int(case["reused_teacher_head_idx"]))
     method.connect(student, teacher)
@@ -73,7 +93,11 @@ def crossing(case):
     maps = [m.requires_grad_() for m in levels_of(case, "student")]
     ours = {branch: method.student_taps[branch] for branch in BRANCHES}
     seen = Taps(student, ours).learn(lambda: student.head(maps))
-    seen["anchors"] = [[of_level[0] for of_level in levels_of(case, "anchors")]]
+    seen["anchors"] = [
+        [of_level[0] for of_level in levels_of(case, "anchors")]
+        if "anchors.0" in case
+        else [torch.zeros(m[0, 0].numel(), 4) for m in maps]  # of no meaning to GFL's losses
+    ]
     with torch.no_grad():
         taught = Taps(teacher, method.teacher_taps).learn(
             lambda: teacher.head(levels_of(case, "teacher"))
@@ -82,8 +106,8 @@ def crossing(case):
     return method, Step([], None, *sides, number=0, world_size=1), maps
 
 
-@pytest.mark.parametrize("name", ["retina_idx3", "retina_idx0"])
-def test_losses_and_gradients_of_a_retinanet_are_the_authors(shared, name):
+@pytest.mark.parametrize("name", ["retina_idx3", "retina_idx0", "gfl_idx3"])
+def test_losses_and_gradients_are_the_authors(shared, name):
     case = case_of(shared, "crosskd.npz", name)
     method, step, maps = crossing(case)
     for branch, short in BRANCHES.items():
@@ -93,7 +117,8 @@ def test_losses_and_gradients_of_a_retinanet_are_the_authors(shared, name):
             for found, wanted in ((crossed, "cross"), (own, "teacher")):
                 expected = case[f"{wanted}_{short}.{level}"]
                 torch.testing.assert_close(found[level], expected, rtol=1e-4, atol=1e-4)
-    losses = method(step)
+    weights = method.weights_at(0)
+    losses = {branch: weights[branch] * loss for branch, loss in method(step).items()}
     for branch, short in BRANCHES.items():
         assert_loss(losses[branch], sum(levels_of(case, f"loss_{short}_kd")))
     total = sum(losses.values())
@@ -103,7 +128,7 @@ def test_losses_and_gradients_of_a_retinanet_are_the_authors(shared, name):
         assert_gradient(feature.grad, case[f"grad_student.{level}"])
     prefix = "grad.student."
     gradients = [key for key in case if key.startswith(prefix)]
-    assert bool(gradients) == (name == "retina_idx3")
+    assert bool(gradients) == name.endswith("idx3")
     for key in gradients:
         found = step.student.model.head.get_parameter(renamed(key.removeprefix(prefix)))
         assert_gradient(found.grad, case[key])
@@ -175,9 +200,49 @@ def test_the_teacher_is_the_pairs_own_wherever_that_goes():
     assert own_losses(pair(*batch)) == expected
 
 
+def gfl():
+    return GFL(BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16)), small_models.CLASSES, fpn_channels=32)
+
+
+def fcos():
+    blocks = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
+    return FCOS(blocks, small_models.CLASSES, fpn_channels=32)
+
+
+@pytest.mark.parametrize(
+    ("make", "held"),
+    [
+        (small_models.retinanet, "conv.2.0[*]"),
+        (small_models.fcos, "conv.4[*]"),
+        (fcos, "conv.4[*]"),
+        (gfl, "conv.2.1[*]"),
+    ],
+)
+def test_pairs_of_every_kind_distil(make, held):
+    pair = Distillation(decided(make()), decided(make()), {"it": CrossKD()}, student_weight=0.0)
+    assert pair.method("it").student_taps["boxes"] == f"head.regression_head.{held}"
+    losses = pair.train()(*batches.detection_batch(2, 128))
+    assert all(loss > 1e-3 for loss in own_losses(losses).values())
+    losses.total.backward()
+    head = pair.student.head
+    for branch in (head.classification_head, head.regression_head):
+        assert next(branch.conv.parameters()).grad.abs().sum() > 0
+
+
+def test_no_anchor_that_counts_costs_nothing_where_the_original_divides_by_zero():
+    pair = Distillation(decided(gfl()), decided(gfl()), {"it": GivenLabels()}).train()
+    _, steps = pair.run(*batches.detection_batch(1, 128))
+    method = pair.method("it")
+    method.weights_of_anchors, method.positives = torch.zeros(1), torch.tensor(1)
+    assert {name: loss.item() for name, loss in method(steps["it"]).items()} == {
+        "classification": 0.0,
+        "boxes": 0.0,
+    }
+
+
 def test_one_value_a_channel_and_images_without_boxes_are_finite():
     """P7 of one image of 128 px is one position: the original is NaN."""
-    for make in (small_models.retinanet, small_models.fcos):
+    for make in (small_models.retinanet, small_models.fcos, gfl):
         pair = Distillation(decided(make()), decided(make()), {"it": CrossKD()}).train()
         losses = pair(list(batches.pictures(1, 128)), [batches.nothing()])
         losses.total.backward()
@@ -227,7 +292,7 @@ def retinanet(**changed):
     ("teacher", "held", "message"),
     [
         (small_models.faster_rcnn, None, "and the teacher a FasterRCNN; .* PKD or CWD"),
-        (small_models.fcos, None, "a RetinaNet and the teacher a FCOS; expected two of one kind"),
+        (small_models.fcos, None, "a RetinaNet and the teacher a FCOS; expected two R"),
         (
             partial(retinanet, head_depth=4),
             None,

@@ -26,19 +26,20 @@ w_a = 0 for anchors that they leave out (1 for all others),
 
     RetinaNet    boxes = 1 / N * sum over anchors of v_a * (1 - GIoU(box of r^, box of r))
     FCOS         boxes = 1 / N * sum over anchors of v_a * -log(IoU(box of r^, box of r))
+    GFL          boxes = 1 / V * sum over anchors of v_a * mean over sides of KL(r || r^)
 
-where N of FCOS is the sum of the centre-ness of its positives, for the classes too. The published
-values are in :class:`CrossKD`.
+where N of FCOS is the sum of the centre-ness of its positives, for the classes too; V is the sum of
+all v_a, and KL that of the distributions of a side. The published values are in :class:`CrossKD`.
 
 Where the original divides by a standard deviation of one value (P7 of one image of 128 px), all
 losses are NaN; here such a channel takes the teacher's value. A channel of the student without any
-variation has no huge gradient (:func:`limbeck.methods.maps.standardised`). And FCOS's N, which is
-down to 1e-6 in the original, so that a batch without boxes has losses a million times too large, is
-1 at least.
+variation has no huge gradient (:func:`limbeck.methods.maps.standardised`). FCOS's N, which is down
+to 1e-6 in the original, so that a batch without boxes has losses a million times too large, is 1 at
+least; and where no anchor counts at all, GFL's boxes cost 0, in place of 0 / 0.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -53,25 +54,32 @@ from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.methods.maps import standardised
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
+from limbeck.models.detection.parts.gfl_head import GFLHead
 from limbeck.models.detection.parts.heads import flat, foreground
 from limbeck.models.detection.parts.locations import centreness, match_locations
 from limbeck.models.detection.parts.matcher import IGNORED, match_anchors
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
+Labelled = list[dict[str, Tensor]]
+Levels = tuple[Tensor, ...]
+Counted = tuple[Tensor, Tensor]  # the weights w_a, (B, N), and the scalar N
+
 CLASSES, BOXES = "classification", "boxes"
 _BRANCHES = {CLASSES: "head.classification_head", BOXES: "head.regression_head"}
+_LAST = {CLASSES: "cls_logits", BOXES: "bbox_reg"}
 _MAPS = {CLASSES: "cls_maps", BOXES: "box_maps"}
 _PLACES = {"anchors", "cls_tower", "box_tower", *_MAPS.values()}
 _NEAR = 1.0  # pixels: libraries that round anchors and such that do not differ by half of one
-_LEAST_IOU = 1e-6
+_LEAST = 1e-6  # of an IoU in a logarithm, and of what is divided by
 
 
 class CrossKD(Method):
-    """Distillation through the teacher's head, between two RetinaNets or two FCOS.
+    """Distillation through the teacher's head, between two RetinaNets, two FCOS or two GFL.
 
     It needs labels, for what the losses are divided by. The published values: RetinaNet holds 3
-    convolutions of 4, with weights of 1 and 1; FCOS 2 of 4, with 0.4 and 0.75.
+    convolutions of 4, with weights of 1 and 1; GFL 3 of 4, with 1 and 4; FCOS 2 of 4, with 0.4 and
+    0.75.
 
     Args:
         held: The number of each tower's convolutions after which the student's features go over to
@@ -105,7 +113,7 @@ class CrossKD(Method):
                 "CrossKD needs a teacher, whose head the student's features go through. Give one "
                 "(model.teacher), or leave the method out (model.methods)."
             )
-        self.form = _form_of(student, teacher)
+        self.form = _common_form(student, teacher)
         towers = [_convolutions(model) for model in (student, teacher)]
         usual = max(0, towers[1] - self.form.left)
         held = usual if self.held is None else self.held
@@ -153,44 +161,38 @@ class CrossKD(Method):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The parts ``classification`` and ``boxes``, over all levels."""
-        per_cell = step.taught.features[f"own {BOXES}"][0].shape[1] // self.form.numbers
+        anchors = self._anchors(step)
+        cells = [feature[0, 0].numel() for feature in step.taught.features[f"own {BOXES}"]]
+        per_cell = len(anchors) // sum(cells)
         crossed, own = {}, {}
         for branch in _BRANCHES:
             crossed[branch] = _rows(self.crossed(step, branch), per_cell)
             own[branch] = _rows(step.taught.features[f"own {branch}"], per_cell)
         logits, taught = (foreground(step.taught.model, side[CLASSES]) for side in (crossed, own))
-        anchors = self._anchors(step)
         counted, normaliser = self.counted(step, anchors)
         sure = counted * taught.amax(dim=-1).sigmoid()  # (B, N)
         different = self.form.difference(crossed[BOXES], own[BOXES], anchors)
         return {
             CLASSES: (counted * quality_focal(logits, taught)).sum() / normaliser,
-            BOXES: (sure * different).sum() / normaliser,
+            BOXES: (sure * different).sum() / self.form.of_boxes(normaliser, sure),
         }
 
     def crossed(self, step: Step, branch: str) -> list[Tensor]:
         """The maps of each level that the teacher's head makes of the student's features."""
         teacher = step.taught.model
         layers = [teacher.get_submodule(path) for path in self.rest[branch]]
+        scales: Any = getattr(teacher.get_submodule(_BRANCHES[branch]), "scales", None)  # GFL's
         pairs = zip(step.student.features[branch], step.taught.features[branch], strict=True)
         maps = []
-        for ours, theirs in pairs:
+        for level, (ours, theirs) in enumerate(pairs):
             feature = aligned(ours.float(), theirs.float())
             for layer in layers:
                 feature = layer(feature)
-            maps.append(feature)
+            maps.append(feature if scales is None else scales(feature, level))
         return maps
 
-    def counted(self, step: Step, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """How much each anchor counts, and what the losses are divided by.
-
-        Args:
-            step: The step, with the boxes of each image.
-            anchors: The anchors, (N, 4), the same for all images.
-
-        Returns:
-            The weights w_a, (B, N), and the scalar N.
-        """
+    def counted(self, step: Step, anchors: Tensor) -> Counted:
+        """How much each of the anchors (N, 4) counts, and what the losses are divided by."""
         if not isinstance(step.targets, list):
             raise TypeError("CrossKD needs boxes: targets with `boxes` for each image")
         levels = [len(of_level) for of_level in step.student.features["anchors"][0]]
@@ -208,22 +210,22 @@ class Form(ABC):
     Attributes:
         left: How many of a tower's convolutions the published rows leave to the teacher.
         weights: The published weights of the classes and of the boxes.
-        numbers: How many numbers the head gives for the box of an anchor.
     """
 
     left: ClassVar[int]
     weights: ClassVar[tuple[float, float]]
-    numbers: ClassVar[int] = 4
 
     @abstractmethod
-    def counted(
-        self, student: Any, targets: list[dict[str, Tensor]], anchors: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
+    def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
         """The weights w_a (B, N) and the number N, by the labels; anchors come by level."""
 
     @abstractmethod
     def difference(self, crossed: Tensor, own: Tensor, anchors: Tensor) -> Tensor:
         """How the boxes of r^ and r differ, (B, N), of what the head gave, (B, N, numbers)."""
+
+    def of_boxes(self, normaliser: Tensor, sure: Tensor) -> Tensor:
+        """What the loss of the boxes is divided by, of N and the weights v_a, (B, N)."""
+        return normaliser
 
 
 class OfRetinaNet(Form):
@@ -232,14 +234,11 @@ class OfRetinaNet(Form):
     left = 1
     weights = (1.0, 1.0)
 
-    def counted(
-        self, student: Any, targets: list[dict[str, Tensor]], anchors: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
+    def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
         """Anchors that the student's matcher ignores do not count."""
         every, matcher = torch.cat(anchors), student.proposal_matcher
         matched = torch.stack([match_anchors(matcher, target, every) for target in targets])
-        positives = (matched >= 0).sum(dim=1).clamp(min=1)
-        return (matched != IGNORED).float(), positives.sum()
+        return _of_matched(matched)
 
     def difference(self, crossed: Tensor, own: Tensor, anchors: Tensor) -> Tensor:
         """One minus the generalised IoU; no side is scaled by more than 1000 / 16."""
@@ -256,9 +255,7 @@ class OfFCOS(Form):
     left = 2
     weights = (0.4, 0.75)
 
-    def counted(
-        self, student: Any, targets: list[dict[str, Tensor]], anchors: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
+    def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
         """All locations count; what is divided by is the centre-ness of the positive ones."""
         boxes = [target["boxes"] for target in targets]
         matched = match_locations(anchors, boxes, student.center_sampling_radius)
@@ -276,7 +273,29 @@ class OfFCOS(Form):
         common = torch.minimum(ours, theirs)
         areas = [(d[..., 0] + d[..., 2]) * (d[..., 1] + d[..., 3]) for d in (ours, theirs, common)]
         union = areas[0] + areas[1] - areas[2]
-        return -(areas[2] / union.clamp(min=_LEAST_IOU)).clamp(min=_LEAST_IOU).log()
+        return -(areas[2] / union.clamp(min=_LEAST)).clamp(min=_LEAST).log()
+
+
+class OfGFL(Form):
+    """Boxes as a distribution over distances for each side."""
+
+    left = 1
+    weights = (1.0, 4.0)
+
+    def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
+        """Anchors in the padding of their image do not count."""
+        counts = [len(of_level) for of_level in anchors]
+        matched = student.proposal_matcher(targets, torch.cat(anchors), counts)
+        return _of_matched(matched)
+
+    def difference(self, crossed: Tensor, own: Tensor, anchors: Tensor) -> Tensor:
+        """The mean over the sides of the divergence of their distributions."""
+        q, p = (F.log_softmax(d.view(*d.shape[:2], 4, -1), dim=-1) for d in (crossed, own))
+        return F.kl_div(q, p, reduction="none", log_target=True).sum(dim=-1).mean(dim=-1)
+
+    def of_boxes(self, normaliser: Tensor, sure: Tensor) -> Tensor:
+        """The sum V of the weights."""
+        return sure.sum().clamp(min=_LEAST)
 
 
 def aligned(student: Tensor, teacher: Tensor) -> Tensor:
@@ -293,20 +312,31 @@ def quality_focal(logits: Tensor, teacher: Tensor) -> Tensor:
     return ((logits.sigmoid() - wanted).abs() * entropy).sum(dim=-1)
 
 
-def _form_of(student: nn.Module, teacher: nn.Module) -> Form:
-    kinds: Mapping[type[nn.Module], type[Form]] = {
-        detection.RetinaNet: OfRetinaNet,
-        detection.FCOS: OfFCOS,
-    }
-    for kind, form in kinds.items():
-        if all(isinstance(m, kind) and landmarks(m).keys() >= _PLACES for m in (student, teacher)):
-            return form()
-    names = type(student).__name__, type(teacher).__name__
-    raise ValueError(
-        f"CrossKD: the student is a {names[0]} and the teacher a {names[1]}; expected two of one "
-        f"kind out of {', '.join(kind.__name__ for kind in kinds)}, since the student's features "
-        "go through the teacher's head. Take PKD or CWD for detectors of two kinds."
-    )
+def _of_matched(matched: Tensor) -> Counted:
+    """The weights w_a and the number N of anchors that were matched, (B, N)."""
+    positives = (matched >= 0).sum(dim=1).clamp(min=1)
+    return (matched != IGNORED).float(), positives.sum()
+
+
+def _form_of(model: nn.Module) -> type[Form] | None:
+    if not landmarks(model).keys() >= _PLACES:
+        return None
+    if isinstance(model.get_submodule("head"), GFLHead):
+        return OfGFL
+    if isinstance(model, detection.FCOS):
+        return OfFCOS
+    return OfRetinaNet if isinstance(model, detection.RetinaNet) else None
+
+
+def _common_form(student: nn.Module, teacher: nn.Module) -> Form:
+    form = _form_of(student)
+    if form is None or form is not _form_of(teacher):
+        raise ValueError(
+            f"CrossKD: the student is a {type(student).__name__} and the teacher a "
+            f"{type(teacher).__name__}; expected two RetinaNets, two FCOS or two GFL, since the "
+            "student's features go through the teacher's head. Take PKD or CWD for other pairs."
+        )
+    return form()
 
 
 def _layers(model: nn.Module, tower: str) -> list[tuple[str, nn.Module]]:
@@ -339,8 +369,8 @@ def _rest(model: nn.Module, branch: str, held: int) -> list[str]:
     """The paths of what follows in a branch, from the activation on to its last convolution."""
     tower = f"{_BRANCHES[branch]}.conv"
     first = _activations(model, tower)[held - 1] if held else 0
-    last = landmarks(model)[_MAPS[branch]].path
-    return [name for name, _ in _layers(model, tower)[first:]] + [last]
+    layers = [name for name, _ in _layers(model, tower)[first:]]
+    return [*layers, f"{_BRANCHES[branch]}.{_LAST[branch]}"]
 
 
 def _rows(maps: list[Tensor], per_cell: int) -> Tensor:

@@ -34,6 +34,7 @@ class MapMethod(Method):
 
     Attributes:
         partners: The teacher's level of each of the student's, by their names, such as ``fpn.0``.
+        by_stride: Which levels of a place are compared, in words, where it is not by number.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -48,6 +49,7 @@ class MapMethod(Method):
         self.weight = weight
         self.adapters = PlaceModules()
         self.partners: dict[str, str] = {}
+        self.by_stride: dict[str, str] = {}
 
     def setup(self, step: Step) -> None:
         """Find the levels that are compared, and make an adapter for each that needs one."""
@@ -56,7 +58,12 @@ class MapMethod(Method):
             student, teacher = (s.by_level([place]) for s in (step.student, step.taught))
             with self.named(pair):
                 found = _partners(student, teacher)
-            _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
+            if [*found] != [*student] or [*found.values()] != [*teacher]:
+                pairs = (
+                    f"{_number(ours)} with {_number(theirs)}" for ours, theirs in found.items()
+                )
+                self.by_stride[place] = ", ".join(pairs)
+                _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
             self.partners |= found
         for level, maps in self.levels(step).items():
             with self.named(self._pair(level, self.partners[level])):
@@ -111,6 +118,11 @@ class MapMethod(Method):
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level."""
         return self.adapters.at(student_tap)
+
+    def levels_of(self, student_tap: str) -> str | None:
+        """Which levels of that place are compared, where it is by stride and not by number."""
+        pairs = self.by_stride.get(student_tap)
+        return None if pairs is None else f"by stride: {pairs}"
 
     def _pair(self, ours: str, theirs: str) -> str:
         """Both sides of a pair of places or levels, in words."""
@@ -192,9 +204,7 @@ def _tell(
     teacher: Mapping[str, Tensor],
     partners: Mapping[str, str],
 ) -> None:
-    """Log which levels are compared, unless it is each with the one of its number."""
-    if [*partners] == [*student] and [*partners.values()] == [*teacher]:
-        return
+    """Log which levels are compared, where it is not each with the one of its number."""
     written = (
         f"{_number(ours)} ({_sizes(student[ours])}) with {_number(theirs)} "
         f"({_sizes(teacher[theirs])})"

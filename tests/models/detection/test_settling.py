@@ -87,7 +87,7 @@ def retinanet(**arguments) -> RetinaNet:
 
 
 def fcos(**arguments) -> FCOS:
-    return FCOS(BLOCKS, 2, **{"fpn_channels": 64, "head_depth": 1} | arguments)
+    return FCOS(BLOCKS, 2, **{"fpn_channels": 32, "head_depth": 1} | arguments)
 
 
 def faster_rcnn(**arguments) -> FasterRCNN:

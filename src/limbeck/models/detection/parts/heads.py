@@ -4,13 +4,14 @@ Losses, decoding and NMS follow in the type of these outputs, and none of their 
 that autocast would run in half precision.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 from torchvision.models.detection import faster_rcnn, fcos, retinanet, rpn, ssd, ssdlite
 from torchvision.ops import Conv2dNormActivation
 
+from limbeck.models.detection.parts.gfl_head import GROUPS, GroupNorm
 from limbeck.models.precision import in_full_precision
-
-_GROUPS = 32  # of the normalisations in FCOS's towers
 
 
 class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvision is untyped
@@ -56,17 +57,21 @@ class FCOSHead(fcos.FCOSHead):  # type: ignore[misc]  # torchvision is untyped
         depth: The number of convolutions in each of the two towers.
 
     Raises:
-        ValueError: The channels do not divide into groups of two or more, which are normalised.
+        ValueError: The channels do not make the groups of the norms.
     """
 
     def __init__(self, channels: int, columns: int, depth: int) -> None:
-        if channels % _GROUPS or channels == _GROUPS:
+        if channels % GROUPS:
             raise ValueError(
-                f"fpn_channels={channels}: expected {2 * _GROUPS} or another multiple of "
-                f"{_GROUPS}. The head of an FCOS normalises {_GROUPS} groups of channels, and a "
-                "single channel of a map of one cell cannot be normalised."
+                f"fpn_channels={channels}: expected a multiple of {GROUPS}, since the norms in an "
+                f"FCOS's head have {GROUPS} groups."
             )
         super().__init__(channels, 1, columns, depth)
+        norm = partial(GroupNorm, GROUPS)
+        self.classification_head = fcos.FCOSClassificationHead(
+            channels, 1, columns, depth, norm_layer=norm
+        )
+        self.regression_head = fcos.FCOSRegressionHead(channels, 1, depth, norm_layer=norm)
         nn.init.ones_(self.regression_head.bbox_reg.bias)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:

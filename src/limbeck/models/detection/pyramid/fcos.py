@@ -63,8 +63,7 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
             Default (None): the detector is initialised afresh.
         levels: The first and the last level of the pyramid. Level k has a stride of 2**k pixels.
             The pyramid ends at the trunk's last level or below it, or two above it (P6 and P7).
-        fpn_channels: The number of channels of the pyramid and of the head, a multiple of 32 from
-            64 on.
+        fpn_channels: The number of channels of the pyramid and of the head, a multiple of 32.
         head_depth: The number of convolutions in each of the head's two towers.
         frozen_stages: The number of stages of the trunk that are not trained: 1 is the stem, 2 is
             the stem and C2.
@@ -96,7 +95,7 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
         >>> import torch
         >>> from limbeck import models
         >>> shape = models.BasicBlocks(depths=(1, 1, 1, 1), widths=(16, 16, 32, 32))
-        >>> detector = models.FCOS(shape, num_classes=3, fpn_channels=64, head_depth=1, min_size=64)
+        >>> detector = models.FCOS(shape, num_classes=3, fpn_channels=32, head_depth=1, min_size=64)
         >>> images = [torch.rand(3, 64, 96)]
         >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
         >>> list(detector(images, [target]))
