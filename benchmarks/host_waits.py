@@ -33,7 +33,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import HEAD, KD, LD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     GFL,
@@ -111,7 +111,7 @@ def rows() -> dict[str, Row]:
         )
     gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
     pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
-    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), pyramid)
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), pyramid | {"LD": (LD, None)})
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]

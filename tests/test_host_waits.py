@@ -33,7 +33,7 @@ EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
     # What methods add is the same with every preset: docs/performance.md has all of them.
     "RetinaNet, detectron2": {"plain": (2, 0)},
     "RetinaNet, mmdetection": {"plain": (2, 1)},  # the padded sizes of the images are copied
-    "GFL": {"plain": (2, 1), "FitNet": (2, 1), "MGD": (2, 1), "imitation": (3, 1)},
+    "GFL": {"plain": (2, 1), "FitNet": (2, 1), "MGD": (2, 1), "imitation": (3, 1), "LD": (3, 1)},
     "FasterRCNN, torchvision": STAGED,
     "FasterRCNN, detectron2": {"plain": (22, 0)},
     "FasterRCNN, mmdetection": {"plain": (22, 1)},
