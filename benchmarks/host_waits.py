@@ -33,7 +33,17 @@ from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, TFHEAD, CrossKD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import (
+    HEAD,
+    KD,
+    LD,
+    MGD,
+    TFHEAD,
+    CrossKD,
+    FineGrainedImitation,
+    FitNet,
+    Method,
+)
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     FCOS,
@@ -115,7 +125,8 @@ def rows() -> dict[str, Row]:
     found["FCOS"] = Row(partial(fcos, SMALL), partial(fcos, WIDE), trunk | crossed)
     gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
     pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
-    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), pyramid | crossed)
+    distilled = pyramid | crossed | {"LD": (LD, None)}
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), distilled)
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]

@@ -34,8 +34,8 @@ EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
     "RetinaNet, detectron2": {"plain": (2, 0)},
     "RetinaNet, mmdetection": {"plain": (2, 1)},  # the padded sizes of the images are copied
     "FCOS": {"plain": (2, 0), "CrossKD": (2, 0), "MGD": (2, 0), "imitation": (3, 0)},
-    "GFL": {"plain": (2, 1), "CrossKD": (2, 1), "FitNet": (2, 1), "MGD": (2, 1)}
-    | {"imitation": (3, 1)},
+    "GFL": {"plain": (2, 1), "FitNet": (2, 1), "MGD": (2, 1), "imitation": (3, 1)}
+    | {"CrossKD": (2, 1), "LD": (3, 1)},
     "FasterRCNN, torchvision": STAGED,
     "FasterRCNN, detectron2": {"plain": (22, 0)},
     "FasterRCNN, mmdetection": {"plain": (22, 1)},

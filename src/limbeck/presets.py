@@ -241,7 +241,9 @@ RETINANET: dict[PresetName, RetinaNetPreset] = {
     ),
 }
 # GFL is mmdetection's alone, and is run as its RetinaNet.
-GFL = replace(RETINANET["mmdetection"], p6_from="P5")
+GFL: dict[PresetName, RetinaNetPreset] = {
+    "mmdetection": replace(RETINANET["mmdetection"], p6_from="P5")
+}
 FASTER_RCNN: dict[PresetName, FasterRCNNPreset] = {
     "torchvision": FasterRCNNPreset(
         **vars(OF_EVERY_DETECTOR["torchvision"]),
@@ -271,6 +273,7 @@ FASTER_RCNN: dict[PresetName, FasterRCNNPreset] = {
 # By the kind of the detectors on a pyramid, which other libraries have, too.
 PRESETS: Mapping[str, Mapping[PresetName, RetinaNetPreset | FasterRCNNPreset]] = {
     "RetinaNet": RETINANET,
+    "GFL": GFL,
     "FasterRCNN": FASTER_RCNN,
 }
 

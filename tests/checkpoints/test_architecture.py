@@ -48,6 +48,28 @@ def test_arguments_are_those_of_the_model(kind: str, backbone: str, arguments: d
     assert found.anchors == (9 if kind == "RetinaNet" else 3)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "arguments"),
+    [("resnet18", {}), ("resnet50", {"head_depth": 2}), ("mobilenet_v2", {"levels": (3, 5)})],
+)
+def test_arguments_of_a_gfl(backbone: str, arguments: dict) -> None:
+    with torch.device("meta"):
+        model = models.GFL(backbone, 3, fpn_channels=32, **arguments)
+    found = architecture(model.state_dict())
+    usual = {"backbone": backbone, "num_classes": 3, "fpn_channels": 32, "head_depth": 4}
+    assert found.kind == "GFL"
+    assert found.arguments == usual | {"levels": (3, 7)} | arguments
+    assert found.anchors == 1
+
+
+def test_a_gfl_of_other_bins_is_refused() -> None:
+    with torch.device("meta"):
+        tensors = models.GFL("resnet18", 3, fpn_channels=32).state_dict()
+    tensors["head.regression_head.bbox_reg.bias"] = torch.zeros(32)
+    with pytest.raises(ValueError, match="32 rows of boxes, and limbeck's GFL 68"):
+        architecture(tensors)
+
+
 def test_what_p6_is_computed_from_is_not_guessed_where_shapes_do_not_tell() -> None:
     with torch.device("meta"):
         model = models.RetinaNet("resnet18", 3, preset="detectron2", fpn_channels=512)

@@ -15,6 +15,7 @@ from torch import nn
 from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import (
     FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -43,6 +44,10 @@ def student(folder: str, model: nn.Module) -> Path:
 
 def retinanet(backbone: str = "resnet18", **arguments: Any) -> RetinaNet:
     return RetinaNet(backbone, 3, **({"head_depth": 1} | SIZES | arguments))
+
+
+def gfl(**arguments: Any) -> GFL:
+    return GFL("resnet18", 3, **({"head_depth": 1} | SIZES | {"fpn_channels": 32} | arguments))
 
 
 def faster_rcnn(backbone: str = "resnet18", **arguments: Any) -> FasterRCNN:
@@ -125,8 +130,9 @@ def cells(output: str) -> dict[str, list[str]]:
             "m.pth",
         ),
         (lambda: retinanet(preset="detectron2", levels=(3, 4)), "detectron2", "m.pkl"),
+        (lambda: gfl(std=CAFFE_STD, score_threshold=0.1), "mmdetection", "m.pth"),
     ],
-    ids=["retinanet-d2", "retinanet-mm", "faster-rcnn-d2", "faster-rcnn-mm", "two-levels"],
+    ids=["retinanet-d2", "retinanet-mm", "faster-rcnn-d2", "faster-rcnn-mm", "two-levels", "gfl"],
 )
 def test_a_student_goes_to_a_library_and_comes_back(
     model: Any, library: str, target: str, capsys: pytest.CaptureFixture[str]
@@ -178,6 +184,18 @@ def tiny_tensors(file: Path, library: str) -> dict[str, torch.Tensor]:
         arrays = pickle.loads(file.read_bytes())["model"]
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
     return torch.load(file, weights_only=True)["state_dict"]
+
+
+def test_a_gfl_gives_its_outputs_under_mmdetections_names(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_student(with_lively_heads(gfl()), "ours")
+    tiny_recipes.limbeck("convert", "ours", "theirs.pth", "--to", "mmdetection", "--check", image)
+    found, others = cells(said(capsys))["detections"]
+    count = found.partition(" ")[0]
+    assert int(count) > 5
+    assert (found, others) == (f"{count} of {count} found", f"{count} there")
+    assert "torchvision has none" in refused(capsys, "ours", "x.pth", "--to", "torchvision")
 
 
 # -- the check -------------------------------------------------------------------------------------

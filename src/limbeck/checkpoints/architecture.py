@@ -11,10 +11,12 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.trunks import TRUNKS, VGGS, residual_blocks
 
 Kind = Literal[
-    "RetinaNet", "FCOS", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk"
+    "RetinaNet", "FCOS", "GFL", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk"
 ]
 
 _FCOS = "head.regression_head.bbox_ctrness."
+_GFL = "head.regression_head.scales."
+_DISTRIBUTIONS = 4 * 17  # rows of a GFL's boxes: four sides of 17 bins
 _REDUCED_TAIL = 480  # channels that MobileNetV3's last stage has in torchvision's SSDLite of COCO
 _SSD = "head.regression_head.module_list."
 
@@ -46,6 +48,8 @@ def kind_of(names: Iterable[str]) -> Kind:
         return "FasterRCNN" if pyramid else "FasterRCNNC4"
     if not {"backbone", "head"} <= parts:
         return "trunk"
+    if any(name.startswith(_GFL) for name in names):
+        return "GFL"
     return "FCOS" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
 
 
@@ -76,6 +80,8 @@ def architecture(tensors: Tensors) -> Architecture:
             return Architecture(kind, _ssd(tensors))
         if kind == "FCOS":
             return Architecture(kind, _fcos(tensors))
+        if kind == "GFL":
+            return Architecture(kind, _gfl(tensors), anchors=1)
         return _retinanet(tensors) if kind == "RetinaNet" else _faster_rcnn(tensors)
     except KeyError as error:
         raise ValueError(
@@ -140,10 +146,27 @@ def trunk_of(tensors: Tensors) -> str:
     )
 
 
+def _head_depth(tensors: Tensors) -> int:
+    towers = r"head\.classification_head\.conv\.(\d+)\.0\.weight"
+    return len({m[1] for name in tensors if (m := re.fullmatch(towers, name))})
+
+
+def _gfl(tensors: Tensors) -> dict[str, Any]:
+    rows = len(tensors["head.regression_head.bbox_reg.bias"])
+    if rows != _DISTRIBUTIONS:
+        raise ValueError(
+            f"the head has {rows} rows of boxes, and limbeck's GFL {_DISTRIBUTIONS}: four sides of "
+            "17 bins (reg_max 16). Give weights of such a detector."
+        )
+    return _pyramid(tensors) | {
+        "num_classes": len(tensors["head.classification_head.cls_logits.bias"]),
+        "head_depth": _head_depth(tensors),
+    }
+
+
 def _retinanet(tensors: Tensors) -> Architecture:
     pyramid = _pyramid(tensors)
-    towers = r"head\.classification_head\.conv\.(\d+)\.0\.weight"
-    depth = len({m[1] for name in tensors if (m := re.fullmatch(towers, name))})
+    depth = _head_depth(tensors)
     anchors = _anchors(tensors["head.regression_head.bbox_reg.bias"])
     columns = len(tensors["head.classification_head.cls_logits.bias"]) // anchors
     arguments: dict[str, Any] = {"num_classes": columns, "head_depth": depth}

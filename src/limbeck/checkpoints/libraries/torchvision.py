@@ -186,12 +186,17 @@ class Torchvision(Format):
         tensors = contents.tensors
         if not recognises(tensors):
             return Checkpoint(source, NAME, "trunk", tensors, contents=contents)
+        if kind_of(tensors) == "GFL":
+            raise ValueError(
+                "these weights are of a GFL, which torchvision does not have. Give them without "
+                "the name of a library."
+            )
         network = architecture(read(tensors))
         arguments = network.arguments
-        if network.kind != "SSD":
-            arguments = arguments | {"stride_in_1x1": False}
         if network.kind in PRESETS:  # the others are torchvision's alone
             arguments = arguments | {"preset": NAME}
+        if network.kind != "SSD":
+            arguments = arguments | {"stride_in_1x1": False}
         return Checkpoint(source, NAME, network.kind, tensors, arguments, contents=contents)
 
     def write(self, checkpoint: Checkpoint, *, coco_ids: bool) -> Tensors:

@@ -20,7 +20,7 @@ from limbeck.models.detection.pyramid.dense import DenseDetector
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import GFL as NUMERICS
+from limbeck.presets import GFL as PRESETS
 
 _EXTRA = "a GFL's extra levels, P6 and P7, come as a pair"
 _FEWEST = 3  # levels: of two, the mean and the deviation of their IoU would exceed both
@@ -169,7 +169,7 @@ class GFL(DenseDetector):
             topk_candidates=topk_candidates,
             _skip_resize=True,
         )
-        self.preset = NUMERICS
+        self.preset = PRESETS["mmdetection"]
         self.box_coder = DistributionCoder()
         self.transform = ReferenceTransform.like(self.transform, self.preset)
         self.complete(settled, pyramid_levels, opened)
