@@ -283,6 +283,19 @@ def test_maps_of_a_head_are_its_last_convolutions(name):
             assert torch.equal(found, layer(features))
 
 
+def test_box_maps_of_a_gfl_come_behind_the_factor_of_each_level():
+    model = small_models.gfl()
+    head = model.head.regression_head
+    with torch.no_grad():
+        for level, scale in enumerate(head.scales):
+            scale.scale.fill_(level + 1.0)
+    seen = read(model, ["box_maps", "box_tower", "cls_maps"], 128)
+    for level, found in enumerate(seen["box_maps"]):
+        expected = (level + 1) * head.bbox_reg(seen["box_tower"][level])
+        torch.testing.assert_close(found, expected)
+    assert len(seen["cls_maps"]) == len(seen["box_maps"]) == 5
+
+
 @pytest.mark.parametrize("name", ["ssdlite", "SSD of mobilenet_v2", "ssd"])
 def test_maps_of_a_head_whose_levels_have_layers_of_their_own(name):
     model = DETECTORS[name]().eval()

@@ -8,7 +8,8 @@ from limbeck.methods import HEAD, LD
 from limbeck.methods.base import Side, Step
 from limbeck.methods.ld import divergence, valuable_region
 from limbeck.models import GFL, BasicBlocks
-from limbeck.models.detection.parts.atss import ATSSMatcher
+from limbeck.models.detection.parts.atss import ATSSMatcher, cells_inside
+from limbeck.models.detection.parts.matcher import IGNORED
 from tests import batches, small_models
 from tests.methods.modern import assert_gradient, assert_loss, case_of
 from tests.models.detection.parts.test_atss import COUNTS, anchors_of, boxes_of, oracle, plain_iou
@@ -213,6 +214,20 @@ def test_parts_that_have_no_weight_are_left_out(parts):
     losses = pair.train()(*batches.detection_batch(2, 128))
     found = [name.removeprefix("ld/") for name in losses if name.startswith("ld/")]
     assert found == [p for p in ("main", "region", "classification") if p not in parts]
+
+
+def test_cells_on_the_padding_of_smaller_images_are_left_out():
+    pair = Distillation(gfl(), gfl(), {"ld": LD()}).train()
+    images = [torch.rand(3, 128, 160), torch.rand(3, 64, 96)]
+    _, targets = batches.detection_batch(2)
+    step = pair.run(images, targets)[1]["ld"]
+    matched, region = pair.methods["ld"].chosen(step)
+    inside = cells_inside(step.targets, torch.cat(step.student.features["anchors"][0]))
+    assert inside[0].all()
+    assert not inside[1].all()
+    assert (matched == IGNORED).equal(~inside)
+    assert (region > 0)[1].any()
+    assert not region[~inside].any()
 
 
 def test_a_pair_of_unequal_channels_is_distilled_without_adapters():

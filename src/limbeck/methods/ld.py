@@ -26,9 +26,10 @@ the smallest box around both. The published code divides the intersection by the
 place of the union's, and its rows are of that ``region_by``.
 
 The published main and region are sums, which grow with boxes and images: the authors warn of more
-than 3 images a process, at learning rates of 0.0025 to 0.00375 for all. ``divided`` divides both by
-the sum of v_a, 1 at least, as GFL does with its loss of distributions. An image without boxes
-teaches nothing (the original fails there).
+than 3 images a process, and train with learning rates of 0.0025 to 0.00375. ``divided`` divides
+both by the sum of v_a, 1 at least, as GFL does with its loss of distributions. An image without
+boxes teaches nothing (the original fails there). The original's imitation of maps is left out: any
+method on maps can stand beside LD.
 """
 
 from typing import Literal, get_args

@@ -65,7 +65,7 @@ def losses_of_batch(
 
 
 def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
-    """The quality focal loss (equation 2, beta = 2): |y - sigma|^2 times the cross-entropy.
+    """The quality focal loss with beta = 2: |y - sigma|^2 times the cross-entropy.
 
     Args:
         logits: The logits of the classes, of any shape.
@@ -81,7 +81,7 @@ def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
 
 
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
-    """The distribution focal loss (equation 3): cross-entropy with the two nearest bins.
+    """The distribution focal loss: cross-entropy with the two nearest bins.
 
     Args:
         logits: The logits of the bins, (..., bins).
