@@ -281,7 +281,7 @@ class Pair(nn.Module, ABC):
             ValueError: Something needs labels. The methods that do are named.
         """
         needing = [
-            f"{name} (a {type(method).__name__})"
+            f"{name} ({type(method).__name__})"
             for name, method in self.named_methods()
             if method.needs_targets
         ]

@@ -237,7 +237,7 @@ def test_images_without_labels_give_the_same_losses_or_are_refused(case):
     pair, (images, targets) = case.pair(), case.batch(2)
     if pair.methods["it"].needs_targets:
         name = type(pair.methods["it"]).__name__
-        with pytest.raises(ValueError, match=rf"need labels: it \(an? {name}\)"):
+        with pytest.raises(ValueError, match=rf"need labels: it \({name}\)"):
             pair(images, None)
         return
     expected = losses_of(pair, (images, targets)).raw

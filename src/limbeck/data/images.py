@@ -92,9 +92,7 @@ def _of_folder(folder: Path) -> list[str]:
         within = Path(parent).relative_to(folder)
         inside[:] = sorted(name for name in inside if left_out.keeps(PurePath(name)))
         found += [
-            str(Path(parent, name))
-            for name in sorted(names)
-            if left_out.keeps_image(within / name)
+            str(Path(parent, name)) for name in sorted(names) if left_out.keeps_image(within / name)
         ]
     left_out.say()
     return found

@@ -31,7 +31,7 @@ from limbeck.training.callbacks import (
 from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
-from limbeck.training.pending import PendingLogs
+from limbeck.training.pending import PendingLogs, forget_terms
 from limbeck.training.processes import let_parameters_rest
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
 from limbeck.training.scoring import (
@@ -198,6 +198,8 @@ class DistillationModule(L.LightningModule):
         shown = {"train/task": sum(student)} if student else {}  # without labels there is none
         if len(student) < len(losses):
             shown["train/distillation"] = total - sum(student)
+        if not student:
+            forget_terms(self.trainer.fit_loop.epoch_loop._results)
         self.log_dict({**raw, **weighted, "train/total": total, **shown}, batch_size=batch_size)
         if self._is_logged() or self.pair.number == 0:
             # What is logged with prog_bar=True is read from the device in every step.
