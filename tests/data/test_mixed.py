@@ -16,7 +16,7 @@ from limbeck.data import (
     Shapes,
     ShuffleDetAugmentation,
 )
-from limbeck.data.mixed import MixedBatches, UnlabelledBatches, Untold
+from limbeck.data.mixed import MixedBatches, UnlabelledBatches, Unlabelled
 from limbeck.data.sampling import Draw, Place, ShuffledBatches
 
 
@@ -115,7 +115,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_every_augmentation_takes_images_without_labels(folder, augmentation):
     batches = UnlabelledBatches(
-        Untold(Images(folder), augmentation.task),
+        Unlabelled(Images(folder), augmentation.task),
         augmentation.training(),
         augmentation.training_batch(),
     )
@@ -126,7 +126,7 @@ def test_every_augmentation_takes_images_without_labels(folder, augmentation):
 
 
 def test_a_batch_without_labels_comes_from_a_worker_as_it_is(folder):
-    untold = Untold(Images(folder), "detection")
+    untold = Unlabelled(Images(folder), "detection")
     batch = UnlabelledBatches(untold, DetectionAugmentation().training())[[Draw(0, 0), Draw(0, 1)]]
     sent = pickle.loads(pickle.dumps(batch))
     assert sent.targets is None
@@ -134,4 +134,4 @@ def test_a_batch_without_labels_comes_from_a_worker_as_it_is(folder):
 
 
 def test_sizes_are_read_without_decoding(folder):
-    assert Untold(Images(folder), "detection").image_size(2) == (40, 40)
+    assert Unlabelled(Images(folder), "detection").image_size(2) == (40, 40)

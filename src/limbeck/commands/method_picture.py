@@ -53,7 +53,7 @@ def draw_method(
         module.load_state_dict(WholeCheckpoints().load_checkpoint(checkpoint)["state_dict"])
     loaded, targets = next(iter(data.train_dataloader()))
     batch = scaled(loaded)
-    if targets is None and module.pair.methods[method].needs_targets:
+    if data.unlabelled is not None:
         module.pair.refuse_unlabelled("data.unlabelled is given")
     shown = module.pair.picture(batch, targets, method)
     if shown is None:

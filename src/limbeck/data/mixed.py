@@ -1,8 +1,8 @@
 """Training batches of labelled images and of images without labels, in a given proportion.
 
 A batch is of one kind: all of its images have labels, or none has. So an image without a label
-never looks like one without objects, a detector computes its own losses of whole batches, and every
-model takes part whose forward pass makes its losses.
+never looks like one without objects, and any model takes part, also one whose forward pass makes
+the losses of its whole batch.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from limbeck.data.sampling import KINDS, BatchOrder, Draw, ShuffledBatches, samp
 Batch = DetectionBatch | ClassificationBatch
 
 
-class Untold(VisionDataset):
+class Unlabelled(VisionDataset):
     """Images without labels in the form that the transforms of a task read.
 
     Args:
@@ -63,7 +63,7 @@ class Untold(VisionDataset):
 class UnlabelledBatches(AugmentedBatches):
     """Images without labels with their transforms, read one batch of draws at a time.
 
-    Its dataset is an :class:`Untold`, whose targets end with the transforms.
+    Its dataset is an :class:`Unlabelled`, whose targets end with the transforms.
     """
 
     def __getitem__(self, draws: list[Draw]) -> Batch | None:

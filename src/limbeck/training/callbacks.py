@@ -152,10 +152,11 @@ class NonFiniteGuard(L.Callback):
         terms: dict[str, Tensor] = module.terms
         names = tuple(terms)
         finite = torch.stack([term.isfinite().all() for term in terms.values()])
-        for known in self._finite.values():
+        known = self._finite.get(names)
+        for earlier in self._finite.values():
             # What follows a bad step is not looked at.
-            before = self._finite.get(names, torch.ones_like(finite))
-            finite = torch.where(known.all(), finite, before)
+            before = torch.ones_like(finite) if known is None else known
+            finite = torch.where(earlier.all(), finite, before)
         self._finite[names] = finite
         every = getattr(trainer, "log_every_n_steps", 1) or 1
         if trainer.global_step % every == 0:

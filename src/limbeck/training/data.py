@@ -18,7 +18,7 @@ from limbeck.data import (
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches, scaled
-from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, UnlabelledBatches, Untold
+from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, UnlabelledBatches, Unlabelled
 from limbeck.data.sampling import (
     CALIBRATION,
     UNLABELLED,
@@ -130,7 +130,7 @@ class DataModule(LightningDataModule):
             )
         self.val = val
         self.train = train
-        self.unlabelled = None if unlabelled is None else Untold(unlabelled, val.task)
+        self.unlabelled = None if unlabelled is None else Unlabelled(unlabelled, val.task)
         self.unlabelled_share = unlabelled_share
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

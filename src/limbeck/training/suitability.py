@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import BadSampleError
-from limbeck.data.mixed import Untold
+from limbeck.data.mixed import Unlabelled
 from limbeck.data.voc import PASCAL
 from limbeck.frame import takes_list
 from limbeck.methods.base import class_difference
@@ -297,7 +297,7 @@ def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
     elif isinstance(dataset, AnnotatedImages):
         for number, file in enumerate(dataset.images.paths()):
             yield number, f"{real(file.parent)}/{file.name}"
-    elif isinstance(dataset, Untold):
+    elif isinstance(dataset, Unlabelled):
         for number, path in enumerate(dataset.images.paths):
             folder, name = os.path.split(path)
             yield number, f"{real(folder)}/{name}"
