@@ -16,7 +16,7 @@ from limbeck.data import (
     Shapes,
     ShuffleDetAugmentation,
 )
-from limbeck.data.mixed import MixedBatches, UnlabelledBatches, Unlabelled
+from limbeck.data.mixed import MixedBatches, Unlabelled, UnlabelledBatches
 from limbeck.data.sampling import Draw, Place, ShuffledBatches
 
 

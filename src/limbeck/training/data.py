@@ -18,7 +18,7 @@ from limbeck.data import (
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches, scaled
-from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, UnlabelledBatches, Unlabelled
+from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, Unlabelled, UnlabelledBatches
 from limbeck.data.sampling import (
     CALIBRATION,
     UNLABELLED,
