@@ -233,6 +233,26 @@ def test_alive_under_check(case):
     assert {c.method for c in pair.check(*case.batch(2), optimizer).connections} == {"it"}
 
 
+def test_images_without_labels_give_the_same_losses_or_are_refused(case):
+    pair, (images, targets) = case.pair(), case.batch(2)
+    if pair.methods["it"].needs_targets:
+        name = type(pair.methods["it"]).__name__
+        with pytest.raises(ValueError, match=rf"need labels: it \({name}\)"):
+            pair(images, None)
+        return
+    expected = losses_of(pair, (images, targets)).raw
+    found = losses_of(pair, (images, None)).raw
+    assert found.keys() == {name for name in expected if name.startswith("it/")}
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-5, abs=1e-7), name
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1)
+    assert {c.method for c in pair.check(images, None, optimizer).connections} == {"it"}
+    pair.zero_grad()
+    losses_of(pair, (images, None)).total.backward()
+    reached = {name for name, p in pair.named_trainable_parameters() if p.grad is not None}
+    assert any(name.startswith("student.") for name in reached)
+
+
 @pytest.mark.parametrize(
     "half",
     [

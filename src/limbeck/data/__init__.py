@@ -5,6 +5,7 @@ from limbeck.data.base import VisionDataset
 from limbeck.data.coco import COCO
 from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
+from limbeck.data.images import Images
 from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
 from limbeck.data.split import Split
@@ -25,6 +26,7 @@ __all__ = [
     "Concatenated",
     "DetectionAugmentation",
     "ImageFolder",
+    "Images",
     "Shapes",
     "ShuffleDetAugmentation",
     "Split",

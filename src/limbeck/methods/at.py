@@ -40,6 +40,8 @@ class AT(MapMethod):
         ValueError: There is no place.
     """
 
+    needs_targets = False
+
     def __init__(self, places: Places = ("C2", "C3", "C4", "C5"), weight: Weight = 1000.0) -> None:
         super().__init__(places, weight)
 

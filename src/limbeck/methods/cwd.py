@@ -42,6 +42,8 @@ class CWD(MapMethod):
         ValueError: There is no place, or the temperature is not above 0.
     """
 
+    needs_targets = False
+
     def __init__(
         self, places: Places = ("fpn",), weight: Weight = 10.0, temperature: float = 1.0
     ) -> None:

@@ -47,6 +47,8 @@ class DIST(LogitMethod):
         ValueError: The temperature is not above 0.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         beta: Weight = 2.0,

@@ -42,6 +42,8 @@ class FitNet(Method):
         TypeError: ``places`` is one string.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         places: Places,

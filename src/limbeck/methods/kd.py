@@ -43,6 +43,8 @@ class KD(LogitMethod):
         ValueError: The temperature is not above 0.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         temperature: float = 4.0,

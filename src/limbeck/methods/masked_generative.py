@@ -63,6 +63,8 @@ class MaskedGenerative(Method):
         TypeError: ``places`` is one string.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         places: Places = ("fpn",),

@@ -57,6 +57,8 @@ class PKD(MapMethod):
         ValueError: There is no place, or ``resize`` or ``adapter`` is none of these.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         places: Places = ("P3", "P4", "P5", "P6"),

@@ -69,6 +69,8 @@ class ReviewKD(Method):
         TypeError: ``places`` is one string.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         places: Places = ("C2", "C3", "C4", "C5", "pooled"),
