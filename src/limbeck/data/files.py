@@ -138,3 +138,22 @@ def images_by_stem(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
             ", ".join(path.name for path in twice[0]),
         )
     return {stem: paths[-1] for stem, paths in found.items() if paths}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder and of the folders in it, sorted.
+
+    Hidden files and those that operating systems leave behind are left out, and so are files that
+    are no images; their numbers are logged.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The paths, each with the folder before it.
+    """
+    left_out = LeftOut(folder)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = sorted(path for path in files if left_out.keeps_image(path.relative_to(folder)))
+    left_out.say()
+    return found
