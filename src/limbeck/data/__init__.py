@@ -16,11 +16,13 @@ from limbeck.data.transforms import (
 )
 from limbeck.data.voc import VOC
 from limbeck.data.widerface import WIDERFace
+from limbeck.data.yolo import YOLO
 
 __all__ = [
     "COCO",
     "KITTI",
     "VOC",
+    "YOLO",
     "Augmentation",
     "ClassificationAugmentation",
     "Concatenated",

@@ -1,13 +1,12 @@
 """Images without labels: a folder, or a list of files."""
 
-import os
 from pathlib import Path, PurePath
 
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from limbeck.data.base import open_image, to_rgb
-from limbeck.data.files import SUFFIXES, LeftOut
+from limbeck.data.files import SUFFIXES, LeftOut, images_in
 from limbeck.data.orientation import is_sideways, upright
 from limbeck.data.table import Texts
 from limbeck.texts import read_text
@@ -52,7 +51,7 @@ class Images(Dataset[tv_tensors.Image]):
                 f"{place} does not exist; expected a folder of images, or a text file with the "
                 "path of one image a line. Correct data.unlabelled's root."
             )
-        self.paths = Texts.of(_of_folder(place) if place.is_dir() else _of_list(place))
+        self.paths = Texts.of(images_in(place) if place.is_dir() else _of_list(place))
         if not len(self.paths):
             raise FileNotFoundError(
                 f"{place} {'holds' if place.is_dir() else 'names'} no image; expected image files "
@@ -82,20 +81,6 @@ class Images(Dataset[tv_tensors.Image]):
         """The (height, width) in pixels of an image as it is turned upright."""
         with open_image(self.paths[index]) as file:
             return (file.width, file.height) if is_sideways(file) else (file.height, file.width)
-
-
-def _of_folder(folder: Path) -> list[str]:
-    """The image files of a folder and of all folders inside it."""
-    left_out = LeftOut(folder)
-    found = []
-    for parent, inside, names in os.walk(folder):
-        within = Path(parent).relative_to(folder)
-        inside[:] = sorted(name for name in inside if left_out.keeps(PurePath(name)))
-        found += [
-            str(Path(parent, name)) for name in sorted(names) if left_out.keeps_image(within / name)
-        ]
-    left_out.say()
-    return found
 
 
 def _of_list(file: Path) -> list[str]:
