@@ -172,7 +172,7 @@ def test_the_order_of_places(places: object, message: str | None) -> None:
 
 def test_unequal_numbers_of_levels_and_channels_of_none_are_refused() -> None:
     models = small_models.retinanet(), small_models.retinanet()
-    with pytest.raises(ValueError, match=r"ReviewKD: the student has 5 maps .*, the teacher 1"):
+    with pytest.raises(ValueError, match=r"ReviewKD: the student has 5 features .*, the teacher 1"):
         Distillation(*models, [ReviewKD({"fpn": "P3"})])
     with pytest.raises(ValueError, match="mid_channels is 0"):
         ReviewKD(mid_channels=0)

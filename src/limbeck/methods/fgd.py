@@ -53,7 +53,8 @@ from torch.nn.utils.rnn import pad_sequence
 from limbeck import adapters
 from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import PlaceModules, Places, Step
+from limbeck.methods.maps import LevelMethod
 from limbeck.methods.pictures import OverImages
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule
@@ -63,7 +64,7 @@ BoxesBy = Literal["frame", "content"]
 _BLOCK = 2**24  # cells times boxes at a time: 64 MB
 
 
-class FGD(Method):
+class FGD(LevelMethod):
     """Focal and Global Distillation: maps are imitated inside and outside of boxes, and as a whole.
 
     The weights belong to maps of 256 channels of images of 800 x 1333 px, since the losses are
@@ -88,6 +89,8 @@ class FGD(Method):
         TypeError: ``places`` is one string.
     """
 
+    adapters_name = "align"
+
     def __init__(
         self,
         places: Places = ("fpn",),
@@ -99,16 +102,13 @@ class FGD(Method):
         temperature: float = 0.5,
         boxes_by: BoxesBy = "frame",
     ) -> None:
-        super().__init__()
+        super().__init__(places)
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature}, "FGD's ")
         if boxes_by not in get_args(BoxesBy):
             raise ValueError(
                 f"FGD: boxes_by is {boxes_by!r}; there are {', '.join(get_args(BoxesBy))}"
             )
-        pairs = paired(places)
-        self.places = tuple(pairs)
-        self.student_taps = dict(zip(pairs, pairs, strict=True)) | {"input frame": "frame"}
-        self.teacher_taps = pairs
+        self.student_taps = {**self.student_taps, "input frame": "frame"}
         parts = {
             "foreground": foreground,
             "background": background,
@@ -118,7 +118,6 @@ class FGD(Method):
         self.part_weights = {part: _product(weight, own) for part, own in parts.items()}
         self.temperature = temperature
         self.boxes_by = boxes_by
-        self.align = PlaceModules()
         self.student_context = PlaceModules()
         self.teacher_context = PlaceModules()
 
@@ -130,35 +129,35 @@ class FGD(Method):
                 f"{type(student).__name__} is no such model. Use FitNet or MaskedGenerative."
             )
 
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """A 1x1 convolution where channels differ."""
+        return adapters.channel_convolution(student, teacher)
+
+    def setup_level(self, level: str, student: Tensor, teacher: Tensor) -> None:
+        """Make the adapter, where channels differ, and both context blocks of one level."""
+        super().setup_level(level, student, teacher)
+        self.student_context[level] = Context(teacher.shape[1])
+        self.teacher_context[level] = Context(teacher.shape[1])
+
     def setup(self, step: Step) -> None:
-        """Make the adapter, where channels differ, and both context blocks of each level."""
-        student, teacher = (s.by_level(self.places) for s in (step.student, step.taught))
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"FGD: the student has {len(student)} maps ({', '.join(student)}), the teacher "
-                f"{len(teacher)} ({', '.join(teacher)}). Name those of equal stride one by one, "
-                "such as places=[P3, P4], or {student's place: teacher's place}."
-            )
-        self.weights = {}
-        for level, feature in student.items():
-            with self.named(level):
-                align = adapters.convolution(feature, teacher[level])
-            if align.in_channels != align.out_channels:
-                self.align[level] = align
-            self.student_context[level] = Context(align.out_channels)
-            self.teacher_context[level] = Context(align.out_channels)
-            self.weights |= {f"{level}.{part}": w for part, w in self.part_weights.items()}
+        """Find the levels, make what they need, and give every part of each its weight."""
+        super().setup(step)
+        self.weights = {
+            f"{level}.{part}": weight
+            for level in self.partners
+            for part, weight in self.part_weights.items()
+        }
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The four parts of each level, such as ``fpn.0.foreground``."""
-        teacher, masks = step.taught.by_level(self.places), self.masks(step)
+        masks = self.masks(step)
         losses: dict[str, Tensor] = {}
-        for level, feature in step.student.by_level(self.places).items():
-            with self.named(level):  # one network may round sizes up, the other down
-                adapters.same_map(feature, teacher[level])
-            aligned = self.align[level](feature) if level in self.align else feature
+        for level, (student, teacher) in self.levels(step).items():
+            with self.named_level(level):  # one network may round sizes up, the other down
+                adapters.same_map(student, teacher)
+            aligned = self.adapted(level, student, step)
             with torch.autocast(aligned.device.type, enabled=False):
-                maps = aligned.float(), teacher[level].float()
+                maps = aligned.float(), teacher.float()
                 parts = focal(*maps, masks[level], self.temperature)
                 parts["relation"] = self._relation(level, *maps)
             losses |= {f"{level}.{part}": loss for part, loss in parts.items()}
@@ -174,13 +173,13 @@ class FGD(Method):
         if not isinstance(step.targets, list):
             raise TypeError("FGD needs boxes: targets with `boxes` for each image")
         whole = [frame.size] * len(frame.image_sizes)
-        maps = step.student.by_level(self.places)
+        maps = [student for student, _ in self.levels(step).values()]
         found = box_masks(
             [target["boxes"] for target in step.targets],
             whole if self.boxes_by == "frame" else frame.image_sizes,
-            [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps.values()],
+            [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps],
         )
-        return dict(zip(maps, found, strict=True))
+        return dict(zip(self.partners, found, strict=True))
 
     def picture(self, step: Step) -> OverImages:
         """Where the foreground of every level is."""
@@ -194,10 +193,6 @@ class FGD(Method):
             "which a box touches. Each column is a map.",
             columns,
         )
-
-    def adapter_of(self, student_tap: str) -> nn.Module | None:
-        """The adapter of that place, or of its first level; None where channels are equal."""
-        return self.align.at(student_tap)
 
 
 class Context(nn.Module):

@@ -87,11 +87,7 @@ class ReviewKD(Method):
     def setup(self, step: Step) -> None:
         """Make the fusion of each level."""
         student, teacher = self._maps("student", step.student), self._maps("teacher", step.taught)
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"ReviewKD: the student has {len(student)} maps ({', '.join(student)}), the "
-                f"teacher {len(teacher)} ({', '.join(teacher)}). Name them one by one."
-            )
+        self.refuse_unpaired(student, teacher)
         _refuse_growing(student)
         coarsest = next(reversed(student))
         mid = self.mid_channels or min(MOST_CHANNELS, student[coarsest].shape[1])
