@@ -13,6 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import host_waits
 from counting import AWAY, COPY, LAUNCH, WAIT, counted
+from limbeck.methods import DetectorDKD
 
 # (waits, copies) of a step of 16 images. One wait for each is the suppression of proposals, or a
 # loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD).
@@ -133,3 +134,13 @@ def test_a_step_waits_as_often_as_is_written_here(student: str) -> None:
         for method, counts in host_waits.counts_of(row)
     }
     assert found == EXPECTED[student]
+
+
+@pytest.mark.slow
+def test_the_teachers_box_head_is_waited_for_once() -> None:
+    """Its RoIAlign asks which regions are read from which level; their labels need no wait."""
+    row = host_waits.rows()["FasterRCNN, torchvision"]
+    row = replace(row, methods={"DKD": (DetectorDKD, None)})
+    waits, copies = ([c.total(kind) for _, c in host_waits.counts_of(row)] for kind in (WAIT, COPY))
+    assert waits[1] == waits[0] + 1
+    assert copies == [0, 0]
