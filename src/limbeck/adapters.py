@@ -117,8 +117,8 @@ def resized(feature: Tensor, size: Sequence[int], mode: Resizing) -> Tensor:
     Args:
         feature: The map, (B, C, H, W).
         size: The height and width that it is brought to.
-        mode: How: ``area`` takes the mean over the cells that fall together, ``bilinear`` the four
-            nearest cells' mean by distance, where the corners of both maps' outer cells coincide.
+        mode: How: ``area`` takes the mean over the cells that fall together, ``bilinear`` the mean
+            of the four nearest cells, weighted by distance; both maps have the same outer corners.
 
     Returns:
         The map, (B, C, *size); itself where it has that size.

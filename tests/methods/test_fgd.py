@@ -261,7 +261,10 @@ def test_pyramids_of_other_levels_and_maps_of_other_sizes_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"temperature": 0.0}, "temperature is 0"), ({"boxes_by": "image"}, "boxes_by is 'image'")],
+    [
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"boxes_by": "image"}, "boxes_by is 'image'; expected frame or content"),
+    ],
 )
 def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -156,7 +156,10 @@ def test_pyramids_of_other_levels_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"ratio": 1.5}, "ratio is 1.5"), ({"masked": "cells"}, "masked is 'cells'; there are")],
+    [
+        ({"ratio": 1.5}, "ratio is 1.5"),
+        ({"masked": "cells"}, "masked is 'cells'; expected positions or"),
+    ],
 )
 def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

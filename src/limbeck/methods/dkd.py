@@ -2,10 +2,10 @@
 
 Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation. CVPR 2022, arXiv:2203.08679.
 
-The divergence of KD is the sum of two: how sure the teacher is of the true class, and
-how it divides the rest among the other classes. The second one's weight is the less the surer the
-teacher is; here it has a weight of its own. With temperature T, the teacher's logits v and the
-student's z, the label y, and
+The divergence of KD is the sum of two terms: one of how sure the teacher is of the true class, and
+one of how it divides the rest among the other classes. KD multiplies the second by 1 - p_y, so that
+it all but vanishes where the teacher is sure. Here each term has a weight of its own. With the
+temperature T, the teacher's logits v, the student's z, the label y, and
 
     p = softmax(v / T),    q = softmax(z / T)                              over all K classes
     p^ = softmax of v / T, q^ = softmax of z / T                           over those that are not y
@@ -20,8 +20,8 @@ head is trained on stand in the place of images: their labels are y, with the ba
 class, z is what the student's box head says of them, and v what the teacher's box head says of the
 same regions in the teacher's maps.
 
-Everything is computed of logarithms: where logits lie further apart than
-104 T, the original takes the logarithm of a probability that float32 has rounded to 0, and is NaN.
+Everything is computed from logarithms of probabilities: where logits lie further apart than 104 T,
+the original takes the logarithm of a probability that float32 has rounded to 0, and gives NaN.
 
 The published rows warm both weights up over the first epochs, 20 on CIFAR-100, by stairs:
 ``Staircase(8.0, stairs=20, every=781)`` with 781 steps an epoch. Standardised logits (Sun et al.,

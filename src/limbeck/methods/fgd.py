@@ -28,9 +28,9 @@ one for the teacher, which are both trained,
     R(X) = X + W2 ReLU(LayerNorm(W1 c)),   c = sum over positions of softmax(w . X) * X
     relation = 1 / B * sum of (R_S(S) - R_T(T))^2
 
-W2 is 0 at first. The published form has a bias beside w, which a softmax does not see. Published
-weights (foreground, background, attention, relation), on P3 to P7 of one-stage detectors and P2 to
-P5 of two-stage ones, with gradients clipped at a norm of 35:
+W2 is 0 at first. The published form has a bias beside w, which a softmax does not see. The
+published weights (foreground, background, attention, relation), on P3 to P7 of one-stage detectors
+and P2 to P5 of two-stage ones, with gradients clipped at a norm of 35, are
 
     RetinaNet, GFL                    1e-3, 5e-4, 5e-4, 5e-6          temperature .5
     RepPoints                         1.6e-3, 8e-4, 8e-4, 8e-6        temperature .5
@@ -39,7 +39,8 @@ P5 of two-stage ones, with gradients clipped at a norm of 35:
 
 The student begins with the teacher's neck and head, where the two are of one kind. The published
 code scales boxes by the size of an image before it was padded, onto the map of the padded batch:
-``boxes_by`` "content". And a box that begins outside of the image wraps to its far side there.
+``boxes_by`` "content". A box that begins outside of the image wraps around to its far side there,
+and is cut at the border here.
 """
 
 from collections.abc import Sequence
@@ -85,8 +86,9 @@ class FGD(LevelMethod):
             shifted and stretched in images that are smaller than the frame.
 
     Raises:
-        ValueError: The temperature is not above 0, or ``boxes_by`` is none of these.
         TypeError: ``places`` is one string.
+        ValueError: There is no place, the temperature is not above 0, or ``boxes_by`` is neither of
+            the two.
     """
 
     adapters_name = "align"
@@ -106,7 +108,7 @@ class FGD(LevelMethod):
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature}, "FGD's ")
         if boxes_by not in get_args(BoxesBy):
             raise ValueError(
-                f"FGD: boxes_by is {boxes_by!r}; there are {', '.join(get_args(BoxesBy))}"
+                f"FGD's boxes_by is {boxes_by!r}; expected {' or '.join(get_args(BoxesBy))}"
             )
         self.student_taps = {**self.student_taps, "input frame": "frame"}
         parts = {
@@ -125,8 +127,9 @@ class FGD(LevelMethod):
         """Refuse a student that is no detector: there are no boxes."""
         if "frame" not in landmarks(student):
             raise ValueError(
-                f"FGD needs a student that detects, since its masks are of boxes; "
-                f"{type(student).__name__} is no such model. Use FitNet or MaskedGenerative."
+                "FGD needs a student that detects, since it makes its masks from boxes, and "
+                f"{type(student).__name__} is no detector that limbeck knows. Take a method that "
+                "needs no boxes, such as FitNet or MaskedGenerative."
             )
 
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
@@ -171,7 +174,10 @@ class FGD(LevelMethod):
         """The masks M_fg and M_bg of every level, (B, H, W) each."""
         frame = step.student.features["input frame"]
         if not isinstance(step.targets, list):
-            raise TypeError("FGD needs boxes: targets with `boxes` for each image")
+            raise TypeError(
+                "FGD needs boxes, from which it makes its masks: targets with `boxes` for each "
+                f"image, and the batch has {type(step.targets).__name__}. CWD and PKD need none."
+            )
         whole = [frame.size] * len(frame.image_sizes)
         maps = [student for student, _ in self.levels(step).values()]
         found = box_masks(

@@ -16,8 +16,8 @@ anew for every image, level and step. With u uniform in [0, 1), it is 0
     of positions (detection)       where u > 1 - ratio, (B, 1, H, W)
     of channels (classification)   where u < ratio,     (B, C, 1, 1)
 
-and 1 elsewhere. The loss is a sum over C, H and W, so that a weight belongs to a size of maps.
-Published:
+and 1 elsewhere. The loss is a sum over C, H and W, so that a weight belongs to a size of maps. The
+published values are
 
     RetinaNet, RepPoints              places fpn, ratio .65, weight 2e-5
     Faster R-CNN, Mask R-CNN          places P2 to P5, ratio .45, weight 5e-7
@@ -46,9 +46,9 @@ Masked = Literal["positions", "channels"]
 class MaskedGenerative(MapMethod):
     """Masked Generative Distillation: the teacher's map is generated from a masked student's map.
 
-    It is often called MGD, and that is not :class:`limbeck.methods.MGD`, which is Matching Guided
-    Distillation. The generation has 18 * C^2 weights for each level, 1.2 million at 256 channels,
-    which are trained beside the student and left behind with the method.
+    It is often called MGD, which is the name of Matching Guided Distillation here,
+    :class:`limbeck.methods.MGD`. The generation has 18 * C^2 weights for each level, 1.2 million at
+    256 channels, which are trained beside the student and left behind with the method.
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["C5"]``; or, where they
@@ -60,8 +60,9 @@ class MaskedGenerative(MapMethod):
             classification.
 
     Raises:
-        ValueError: ``ratio`` is not from 0 to 1, or ``masked`` is none of these.
         TypeError: ``places`` is one string.
+        ValueError: There is no place, ``ratio`` is not from 0 to 1, or ``masked`` is neither of the
+            two.
     """
 
     adapters_name = "align"
@@ -77,7 +78,7 @@ class MaskedGenerative(MapMethod):
         refuse_outside({"ratio": SHARE}, {"ratio": ratio}, "MaskedGenerative's ")
         if masked not in get_args(Masked):
             raise ValueError(
-                f"MaskedGenerative: masked is {masked!r}; there are {', '.join(get_args(Masked))}"
+                f"MaskedGenerative's masked is {masked!r}; expected {' or '.join(get_args(Masked))}"
             )
         self.ratio = ratio
         self.masked = masked
@@ -100,7 +101,7 @@ class MaskedGenerative(MapMethod):
         return generated
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss L of one level, of what the student generates."""
+        """The loss L of one level; ``student`` is what the student generates."""
         adapters.same_map(student, teacher)  # one network may round sizes up, the other down
         squares = F.mse_loss(student.float(), teacher.float(), reduction="sum")
         return squares / len(student)

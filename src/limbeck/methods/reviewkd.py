@@ -29,10 +29,10 @@ them, 1/4 for the next, 1/8 for the last. Published weights of L:
     COCO, places fpn       Faster R-CNN: R50 1, R18 1.2, MobileNetV2 2; RetinaNet R50 1
 
 On ImageNet the places are ``C2`` to ``C5`` and ``pooled``. The paper compares maps before their
-activation; in the authors' ResNets an activation in place comes before the maps are read, so that
-``C2`` repeats their row and ``C2.pre`` does not. Their MobileNet's maps are ``C2.pre`` to
-``C5.pre``. In the published code only the height of a map decides about l, and a batch of one image
-has no variance at ``pooled``, which raises an error there.
+activation. In the authors' ResNets a ReLU overwrites these maps before they are compared, so that
+``C2`` to ``C5`` repeat their row, and ``C2.pre`` to ``C5.pre`` do not; of their MobileNet the maps
+are ``C2.pre`` to ``C5.pre``. In the published code the height of a map alone decides about l, and a
+batch of one image raises an error, since it has no variance at ``pooled``.
 """
 
 from collections.abc import Mapping
