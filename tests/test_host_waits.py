@@ -13,7 +13,6 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import host_waits
 from counting import AWAY, COPY, LAUNCH, WAIT, counted
-from limbeck.methods import DetectorDKD
 
 # (waits, copies) of a step of 16 images. One wait for each is the suppression of proposals, or a
 # loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD).
@@ -137,10 +136,11 @@ def test_a_step_waits_as_often_as_is_written_here(student: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_teachers_box_head_is_waited_for_once() -> None:
+@pytest.mark.parametrize("student", ["FasterRCNN, torchvision", "FasterRCNNC4, torchvision"])
+def test_the_teachers_box_head_is_waited_for_once(student: str) -> None:
     """Its RoIAlign asks which regions are read from which level; their labels need no wait."""
-    row = host_waits.rows()["FasterRCNN, torchvision"]
-    row = replace(row, methods={"DKD": (DetectorDKD, None)})
+    row = host_waits.rows()[student]
+    row = replace(row, methods=host_waits.BOX_HEADS)
     waits, copies = ([c.total(kind) for _, c in host_waits.counts_of(row)] for kind in (WAIT, COPY))
     assert waits[1] == waits[0] + 1
     assert copies == [0, 0]

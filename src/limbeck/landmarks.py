@@ -364,7 +364,7 @@ def _detector(model: nn.Module) -> Landmarks:
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
     for name, path in _DETECTOR_PLACES.items():
         try:
-            model.get_submodule(Tap.parse(path).path)
+            model.get_submodule(path.partition("[")[0])
         except AttributeError:
             continue
         places[name] = replace(Tap.parse(path), kind="levels" if "[*]" in path else "tensor")
@@ -373,13 +373,14 @@ def _detector(model: nn.Module) -> Landmarks:
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
     if "anchors" in places:  # a generator takes every output of the backbone
         places["maps"] = Tap("backbone", select=_maps, kind="levels")
+    if "roi_features" in places:  # what makes them takes the maps, the boxes and the images' sizes
+        places["regions"] = replace(places["roi_features"], side="input", keys=("1",))
     return places
 
 
 _DETECTOR_PLACES = {
     "cls_tower": "head.classification_head.conv[*]",
     "box_tower": "head.regression_head.conv[*]",
-    "regions": "roi_heads.box_roi_pool:input/1",
     "roi_features": "roi_heads.box_roi_pool",
 }
 

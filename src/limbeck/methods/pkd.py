@@ -32,7 +32,7 @@ from limbeck.schedules import Weight
 Resized = Literal["student", "teacher"]
 
 _SMALL = 1e-6
-_LEAST = 1e-3  # share of the mean standard deviation that a channel of the student has at least
+_LEAST = 1e-3  # of the mean standard deviation: what a channel of the student counts as
 
 
 class PKD(MapMethod):
