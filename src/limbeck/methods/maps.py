@@ -78,7 +78,7 @@ class LevelMethod(Method):
 
     def levels(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         """The student's and the teacher's map of each level that is compared, by its name."""
-        # By the student's places, which the student's taps may be more than.
+        # The teacher's taps go by the student's places, beside which the student may have others.
         student = step.student.by_level(self.teacher_taps)
         teacher = step.taught.by_level(self.teacher_taps)
         return {ours: (student[ours], teacher[theirs]) for ours, theirs in self.partners.items()}
