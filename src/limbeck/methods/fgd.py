@@ -124,13 +124,22 @@ class FGD(LevelMethod):
         self.teacher_context = PlaceModules()
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Refuse a student that is no detector: there are no boxes."""
+        """Refuse a student that is no detector, which has no boxes."""
         if "frame" not in landmarks(student):
             raise ValueError(
                 "FGD needs a student that detects, since it makes its masks from boxes, and "
                 f"{type(student).__name__} is no detector that limbeck knows. Take a method that "
                 "needs no boxes, such as FitNet or MaskedGenerative."
             )
+
+    def setup(self, step: Step) -> None:
+        """Find the levels, make what they need, and give every part of each its weight."""
+        super().setup(step)
+        self.weights = {
+            f"{level}.{part}": weight
+            for level in self.partners
+            for part, weight in self.part_weights.items()
+        }
 
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
         """A 1x1 convolution where channels differ."""
@@ -141,15 +150,6 @@ class FGD(LevelMethod):
         super().setup_level(level, student, teacher)
         self.student_context[level] = Context(teacher.shape[1])
         self.teacher_context[level] = Context(teacher.shape[1])
-
-    def setup(self, step: Step) -> None:
-        """Find the levels, make what they need, and give every part of each its weight."""
-        super().setup(step)
-        self.weights = {
-            f"{level}.{part}": weight
-            for level in self.partners
-            for part, weight in self.part_weights.items()
-        }
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The four parts of each level, such as ``fpn.0.foreground``."""
