@@ -5,7 +5,7 @@ from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation, Taps
 from limbeck.frame import network_frame
-from limbeck.methods import DKD, DetectorDKD
+from limbeck.methods import DKD, DetectorDKD, ReviewKD
 from limbeck.methods.dkd import decoupled
 from limbeck.methods.kd import soft_divergence
 from limbeck.models import BasicBlocks, FasterRCNN, FasterRCNNC4
@@ -181,6 +181,16 @@ def test_no_regions_at_all_cost_nothing():
     losses = decoupled(student, torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), 1.0)
     assert [loss.item() for loss in losses] == [0, 0]
     sum(losses).backward()
+
+
+def test_beside_reviewkd_as_in_the_published_rows():
+    methods = {"dkd": DetectorDKD(), "reviewkd": ReviewKD(["fpn"], weight=1.2)}
+    pair = Distillation(*PAIRS["detectron2"](), methods).train()
+    losses = pair(*batches.detection_batch(2, 128))
+    parts = [name for name in losses if not name.startswith("student/")]
+    assert parts == ["dkd/tckd", "dkd/nckd", *(f"reviewkd/fpn.{i}" for i in range(5))]
+    losses.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in pair.trainable_parameters())
 
 
 def test_the_teacher_stops_behind_its_backbone():
