@@ -7,7 +7,7 @@ from limbeck.methods.at import AT
 from limbeck.methods.base import Calibration, Method, Side, Step
 from limbeck.methods.cwd import CWD
 from limbeck.methods.dist import DIST
-from limbeck.methods.dkd import DKD
+from limbeck.methods.dkd import DKD, DetectorDKD
 from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
@@ -30,6 +30,7 @@ __all__ = [
     "PKD",
     "TFHEAD",
     "Calibration",
+    "DetectorDKD",
     "FineGrainedImitation",
     "FitNet",
     "MaskedGenerative",

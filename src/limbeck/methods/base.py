@@ -299,6 +299,21 @@ class Method(nn.Module, ABC):
         except ValueError as error:
             raise ValueError(f"{type(self).__name__} at {level}: {error}") from None
 
+    def refuse_unpaired(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> None:
+        """Raise a ValueError unless both sides have features of the same names.
+
+        Args:
+            student: The student's features by level, see :meth:`Side.by_level`.
+            teacher: The teacher's features by level.
+        """
+        if student.keys() != teacher.keys():
+            raise ValueError(
+                f"{type(self).__name__}: the student has {len(student)} features "
+                f"({', '.join(student)}), the teacher {len(teacher)} ({', '.join(teacher)}). Name "
+                "those of equal stride one by one, such as places=[P3, P4], or {student's place: "
+                "teacher's place}."
+            )
+
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""
         return {part: as_schedule(weight).at(number) for part, weight in self.weights.items()}
