@@ -44,6 +44,7 @@ from limbeck.methods import (
     FitNet,
     Method,
 )
+from limbeck.methods.dkd import DetectorDKD
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     FCOS,
@@ -66,6 +67,7 @@ PRESETS = ("torchvision", "detectron2", "mmdetection")
 # Fresh detectors propose next to nothing: what is counted goes by the images, not by the boxes.
 RETINANET: dict[str, Any] = {"fpn_channels": 32, "head_depth": 1}
 FASTER: dict[str, Any] = {"fpn_channels": 32, "box_head_channels": 16}
+BOX_HEADS: dict[str, Any] = {"DetectorDKD": (DetectorDKD, None)}  # methods of two-stage detectors
 TABLE = """\
 | student | method | waits | copies | of both, limbeck's own | beyond the plain step | launches |
 |---|---|---|---|---|---|---|"""
@@ -119,7 +121,7 @@ def rows() -> dict[str, Row]:
         )
         mirrored = {"HEAD": (HEAD, partial(dense, WIDE))}
         found[f"FasterRCNN, {preset}"] = Row(
-            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored
+            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored | BOX_HEADS
         )
     fcos = partial(FCOS, num_classes=CLASSES, **RETINANET)
     found["FCOS"] = Row(partial(fcos, SMALL), partial(fcos, WIDE), trunk | crossed)
@@ -133,7 +135,7 @@ def rows() -> dict[str, Row]:
         )
         hint = {"FitNet": (partial(FitNet, ["C4"], adapter="conv"), None)}
         found[f"FasterRCNNC4, {preset}"] = Row(
-            partial(build, SMALL), partial(build, WIDE), everywhere | hint
+            partial(build, SMALL), partial(build, WIDE), everywhere | hint | BOX_HEADS
         )
     hint = {"FitNet": (partial(FitNet, ["maps"], adapter="conv"), None)}
     ssd = partial(SSD, num_classes=CLASSES, levels=(3, 7), image_size=(SIZE, SIZE))

@@ -19,7 +19,9 @@
                              GFL boxes are distributions of bins, (B, 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
-``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
+``regions``                  the boxes that the box head looks at, in training those that it is
+                             trained on, xyxy in the frame, (R, 4) of each image
+``roi_features``             their pooled features, of all images, (sum of R, C, h, w)
 ``pooled``                   what a classifier's last linear layer takes, before dropout, (B, C)
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
@@ -347,7 +349,7 @@ def _backbone(model: nn.Module) -> Landmarks:
         if keys and isinstance(backbone.fpn.extra_blocks, kind):
             keys |= dict(enumerate(names, max(keys) + 1))
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
-    fpn = Tap("backbone", select=_levels, kind="levels")
+    fpn = Tap("backbone", select=_maps, kind="levels")
     return _trunk(model, "backbone.body") | places | {"fpn": fpn}
 
 
@@ -356,12 +358,8 @@ def _atrous(backbone: nn.Module) -> Landmarks:
     return {"C4": Tap("backbone.extra.0")} if isinstance(backbone, SSDFeatureExtractorVGG) else {}
 
 
-def _levels(value: dict[str, Tensor]) -> list[Tensor]:
-    return list(value.values())
-
-
 def _maps(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else _levels(value)
+    return [value] if isinstance(value, Tensor) else list(value.values())
 
 
 def _detector(model: nn.Module) -> Landmarks:
@@ -383,6 +381,8 @@ def _detector(model: nn.Module) -> Landmarks:
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
     if "anchors" in places:  # a generator takes every output of the backbone
         places["maps"] = Tap("backbone", select=_maps, kind="levels")
+    if "roi_features" in places:  # what makes them takes the maps, the boxes and the images' sizes
+        places["regions"] = replace(places["roi_features"], side="input", keys=("1",))
     return places
 
 

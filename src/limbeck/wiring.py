@@ -183,23 +183,15 @@ def check(
         Traceback (most recent call last):
         limbeck.wiring.NotAliveError: 2 trainable parameters are not in the optimizer, ...
     """
-    if not any(parameter.requires_grad for parameter in pair.student.parameters()):
-        raise NotAliveError(
-            "no parameter of the student is trained: all have requires_grad=False. Unfreeze the "
-            "part of it that is to learn."
-        )
+    _refuse_frozen_student(pair)
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
     with _undisturbed(pair), torch.enable_grad():
         _refuse_bad_values(pair, images, targets)
         outputs, steps = pair.run(images, targets)
         pair.own_losses(outputs, targets, wait=True)
-        parameters = [p for p in pair.student.parameters() if p.requires_grad]
         for name, method in pair.named_methods():
-            for part, loss in method(steps[name]).items():
-                if part not in method.weights:
-                    raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
-                _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
+            _refuse_idle_parts(name, method, steps[name], pair.student)
         connections = [
             c for name, m in pair.named_methods() for c in _connect(name, m, steps[name])
         ]
@@ -281,6 +273,14 @@ def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
     return torch.stack(norms).norm().item() if norms else 0.0
 
 
+def _refuse_frozen_student(pair: Pair) -> None:
+    if not any(parameter.requires_grad for parameter in pair.student.parameters()):
+        raise NotAliveError(
+            "no parameter of the student is trained: all have requires_grad=False. Unfreeze the "
+            "part of it that is to learn."
+        )
+
+
 def _refuse_trained_teacher(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:
     if pair.teacher is None:
         return
@@ -305,6 +305,15 @@ def _refuse_forgotten_parameters(pair: Pair, optimizer: torch.optim.Optimizer | 
             f"{', '.join(forgotten[:3])}. Build it from pair.trainable_parameters(), which holds "
             "the adapters too."
         )
+
+
+def _refuse_idle_parts(name: str, method: Method, step: Step, student: nn.Module) -> None:
+    """Refuse a method of which a part has no weight, or nothing to do with the student."""
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    for part, loss in method(step).items():
+        if part not in method.weights:
+            raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
+        _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
 
 
 def _refuse_unconnected(

@@ -107,6 +107,19 @@ def decided_student(*arguments):
     return student
 
 
+def same_proposals(proposals, objectness, image_shapes, counts):
+    """What an RPN proposes in each image: nothing that rounding could change."""
+    boxes = torch.tensor([[2.0, 5.0, 44.0, 51.0], [60.0, 60.0, 100.0, 90.0], [0.0, 0.0, 70.0, 9.0]])
+    return [boxes for _ in image_shapes], []
+
+
+def steady_student():
+    """For methods on its regions: they are always the same, and fewer than would be sampled."""
+    student = small_models.faster_rcnn()
+    student.rpn.filter_proposals = same_proposals
+    return student
+
+
 classifiers = partial(
     Case,
     student=partial(small_models.resnet, norm=FrozenBatchNorm2d),
@@ -144,6 +157,13 @@ CASES: dict[type[Method], Case] = {
         equal_halves=True,
     ),
     methods.DKD: classifiers(methods.DKD),
+    methods.DetectorDKD: retinanets(
+        methods.DetectorDKD,
+        student=steady_student,
+        teacher=partial(small_models.faster_rcnn, Bottleneck),
+        # At 128 px one value before a ReLU is so near 0 that its sign goes by the memory format.
+        batch=partial(batches.detection_batch, size=96),
+    ),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,
@@ -245,6 +265,26 @@ def test_alive_under_check(case):
     pair = case.pair()
     optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1)
     assert {c.method for c in pair.check(*case.batch(2), optimizer).connections} == {"it"}
+
+
+def test_images_without_labels_give_the_same_losses_or_are_refused(case):
+    pair, (images, targets) = case.pair(), case.batch(2)
+    if pair.methods["it"].needs_targets:
+        name = type(pair.methods["it"]).__name__
+        with pytest.raises(ValueError, match=rf"need labels: it \({name}\)"):
+            pair(images, None)
+        return
+    expected = losses_of(pair, (images, targets)).raw
+    found = losses_of(pair, (images, None)).raw
+    assert found.keys() == {name for name in expected if name.startswith("it/")}
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-5, abs=1e-7), name
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1)
+    assert {c.method for c in pair.check(images, None, optimizer).connections} == {"it"}
+    pair.zero_grad()
+    losses_of(pair, (images, None)).total.backward()
+    reached = {name for name, p in pair.named_trainable_parameters() if p.grad is not None}
+    assert any(name.startswith("student.") for name in reached)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torchvision
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
-from limbeck.methods import AT, CWD, PKD, FitNet, MaskedGenerative
+from limbeck.methods import AT, CWD, FGD, PKD, FitNet, MaskedGenerative
 from limbeck.models import FCOS, GFL, SSD, BasicBlocks
 from tests import batches, small_models
 from tests.methods.modern import step_of
@@ -47,11 +47,15 @@ def test_lists_of_other_levels_are_compared_by_stride_and_it_is_said(caplog):
     ]
 
 
-def test_the_levels_of_a_one_stage_and_a_two_stage_detector():
+@pytest.mark.parametrize("method", [CWD, FGD, MaskedGenerative])
+def test_the_levels_of_a_one_stage_and_a_two_stage_detector(method):
+    """P3 to P6 of both are compared; P2 of the one and P7 of the other have no partner."""
     student, teacher = small_models.retinanet(), small_models.faster_rcnn(Bottleneck)
-    pair = Distillation(student, teacher, {"it": CWD()}).train()
+    pair = Distillation(student, teacher, {"it": method()}).train()
     losses = pair(*batches.detection_batch(2, 128))
-    assert [name for name in losses if name.startswith("it/")] == [f"it/fpn.{i}" for i in range(4)]
+    levels = dict.fromkeys(".".join(name.split(".")[:2]) for name in losses if "it/" in name)
+    assert [*levels] == [f"it/fpn.{i}" for i in range(4)]
+    assert all(loss.isfinite() for loss in losses.values())
     _, steps = pair.run(*batches.detection_batch(2, 128))
     for ours, theirs in pair.method("it").levels(steps["it"]).values():
         assert ours.shape == theirs.shape
@@ -120,6 +124,22 @@ def test_detectors_of_two_kinds_teach_each_other_and_the_table_says_by_which_lev
 def test_levels_that_do_not_pair_off_are_refused(student, teacher):
     with pytest.raises(ValueError, match=r"CWD at fpn: .* x .*do not pair off.*one by one"):
         CWD().setup(step_of({"fpn": student}, {"fpn": teacher}))
+
+
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [
+        (FGD, ["align", "student_context", "teacher_context"]),
+        (MaskedGenerative, ["align", "generation"]),
+        (CWD, ["adapters"]),
+    ],
+)
+def test_parameters_have_the_names_that_checkpoints_have(method, kept):
+    student, teacher = {"place": maps(8)[0]}, {"place": maps(8, channels=4)[0]}
+    built = method(["place"])
+    built.setup(step_of(student, teacher))
+    names = dict.fromkeys(name.partition(".place.")[0] for name in built.state_dict())
+    assert [*names] == kept
 
 
 @pytest.mark.parametrize("method", METHODS)

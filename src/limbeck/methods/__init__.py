@@ -8,7 +8,7 @@ from limbeck.methods.base import Calibration, Method, Side, Step
 from limbeck.methods.crosskd import CrossKD
 from limbeck.methods.cwd import CWD
 from limbeck.methods.dist import DIST
-from limbeck.methods.dkd import DKD
+from limbeck.methods.dkd import DKD, DetectorDKD
 from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
@@ -34,6 +34,7 @@ __all__ = [
     "TFHEAD",
     "Calibration",
     "CrossKD",
+    "DetectorDKD",
     "FineGrainedImitation",
     "FitNet",
     "MaskedGenerative",

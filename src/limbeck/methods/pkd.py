@@ -8,9 +8,9 @@ each channel c is standardised over the batch and all positions, n = B * H * W v
     z(X) = (X - mean_c) / (std_c + 1e-6),    std unbiased
     L    = 1/2 * mean over all elements of (z(S) - z(T))^2  =  (n - 1) / n * (1 - r)
 
-with r, the mean over channels of Pearson's correlation of the student's map S and the teacher's T.
-Maps of other heights and widths are resized, bilinearly: the student's to the teacher's, or the
-other way round. Each level is a part of its own.
+where r is the mean over channels of Pearson's correlation of the student's map S and the teacher's
+T. Maps of two sizes are brought to one by bilinear resizing: the student's to the teacher's, or
+the other way round. Each level is a part of its own.
 
 A level that has one value a channel (n = 1, such as P7 of one image of 128 px) costs 0 here and has
 a gradient of 0; the original is NaN. The standard deviation of a student's channel counts as no
@@ -53,6 +53,8 @@ class PKD(MapMethod):
         TypeError: ``places`` is one string.
         ValueError: There is no place, or ``resize`` or ``adapter`` is none of these.
     """
+
+    needs_targets = False
 
     def __init__(
         self,

@@ -88,13 +88,18 @@ def save_student(
     model = unwrap(model)
     build, made = _checked_build(model, build)
     _check_classes(model, classes)
-    state = _kept_part(model, made).state_dict()
-    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
+    tensors = _copied(_kept_part(model, made))
     folder = Path(folder)
     with written_whole(folder / CARD) as card, written_whole(folder / WEIGHTS) as weights:
         save_file(tensors, weights)
         said = _card(model, build, classes, _sha256(weights), metadata or {})
         card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _copied(network: nn.Module) -> Tensors:
+    """The tensors of a network on the CPU, none of which shares memory with another one."""
+    state = network.state_dict()
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
 
 
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -126,11 +125,10 @@ def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[NamedTaps, 
                 f"HEAD: the backbone of the {side} {type(model).__name__} is no feature pyramid "
                 "(torchvision's BackboneWithFPN)."
             )
-    regions = Tap("roi_heads.box_roi_pool", "input", select=itemgetter(1))
     ours: NamedTaps = {
         "assist": "fpn",
         "ckd": Tap("roi_heads.box_head"),
-        "regions": regions,
+        "regions": "regions",
         "frame": "frame",
     }
     theirs: NamedTaps = {"akd": "cls_tower", "box_tower": "box_tower", "anchors": "anchors"}
