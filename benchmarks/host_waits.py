@@ -33,10 +33,22 @@ from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import (
+    HEAD,
+    KD,
+    LD,
+    MGD,
+    TFHEAD,
+    CrossKD,
+    FineGrainedImitation,
+    FitNet,
+    Method,
+)
 from limbeck.methods.dkd import DetectorDKD
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
+    FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -97,6 +109,7 @@ def rows() -> dict[str, Row]:
     }
     everywhere = {"imitation": (FineGrainedImitation, None)}
     trunk = everywhere | {"MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None)}
+    crossed = {"CrossKD": (CrossKD, None)}
     for preset in PRESETS:
         dense = partial(RetinaNet, num_classes=CLASSES, preset=preset, **RETINANET)
         staged = partial(FasterRCNN, num_classes=CLASSES, preset=preset, **FASTER)
@@ -104,12 +117,18 @@ def rows() -> dict[str, Row]:
         head = {"HEAD": (HEAD, partial(staged, WIDE))}
         free = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
         found[f"RetinaNet, {preset}"] = Row(
-            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free
+            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free | crossed
         )
         mirrored = {"HEAD": (HEAD, partial(dense, WIDE))}
         found[f"FasterRCNN, {preset}"] = Row(
             partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored | BOX_HEADS
         )
+    fcos = partial(FCOS, num_classes=CLASSES, **RETINANET)
+    found["FCOS"] = Row(partial(fcos, SMALL), partial(fcos, WIDE), trunk | crossed)
+    gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
+    pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
+    distilled = pyramid | crossed | {"LD": (LD, None)}
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), distilled)
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]

@@ -17,7 +17,7 @@ from counting import AWAY, COPY, LAUNCH, WAIT, counted
 # (waits, copies) of a step of 16 images. One wait for each is the suppression of proposals, or a
 # loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD).
 DENSE = {"plain": (2, 0), "FitNet": (2, 0), "MGD": (2, 0), "imitation": (3, 0)}
-DENSE |= {"HEAD": (22, 0), "TF-HEAD": (40, 3)}
+DENSE |= {"HEAD": (22, 0), "TF-HEAD": (40, 3), "CrossKD": (2, 0)}
 STAGED = {
     "plain": (22, 0),
     "FitNet": (22, 0),
@@ -33,6 +33,9 @@ EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
     # What methods add is the same with every preset: docs/performance.md has all of them.
     "RetinaNet, detectron2": {"plain": (2, 0)},
     "RetinaNet, mmdetection": {"plain": (2, 1)},  # the padded sizes of the images are copied
+    "FCOS": {"plain": (2, 0), "CrossKD": (2, 0), "MGD": (2, 0), "imitation": (3, 0)},
+    "GFL": {"plain": (2, 1), "FitNet": (2, 1), "MGD": (2, 1), "imitation": (3, 1)}
+    | {"CrossKD": (2, 1), "LD": (3, 1)},
     "FasterRCNN, torchvision": STAGED,
     "FasterRCNN, detectron2": {"plain": (22, 0)},
     "FasterRCNN, mmdetection": {"plain": (22, 1)},

@@ -13,6 +13,10 @@
 ``maps``                     a detector's backbone outputs, with or without FPN: a list over the
                              levels that have anchors
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
+``cls_maps``, ``box_maps``   a dense head's last convolutions: logits of K columns for the A anchors
+                             of each cell, (B, A*K, H, W), and the numbers that boxes are computed
+                             from, (B, A*4, H, W), before any activation; a list over levels. In
+                             GFL boxes are distributions of bins, (B, 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``regions``                  the boxes that the box head looks at, in training those that it is
@@ -53,6 +57,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
@@ -363,11 +368,14 @@ def _detector(model: nn.Module) -> Landmarks:
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
     for name, path in _DETECTOR_PLACES.items():
-        try:
-            model.get_submodule(path.partition("[")[0])
-        except AttributeError:
+        if _module(model, path.partition("[")[0]) is None:
             continue
         places[name] = replace(Tap.parse(path), kind="levels" if "[*]" in path else "tensor")
+    for name, path in _OWN_LAYERS.items():
+        if isinstance(getattr(_module(model, path), "module_list", None), nn.ModuleList):
+            places[name] = Tap(path, "call", select=_maps_of_own_layers, kind="levels")
+    if _module(model, _SCALED.partition("[")[0]) is not None:
+        places["box_maps"] = replace(Tap.parse(_SCALED), kind="levels")
     for path in ("anchor_generator", "rpn.anchor_generator"):
         if hasattr(model, path.partition(".")[0]):
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
@@ -381,8 +389,33 @@ def _detector(model: nn.Module) -> Landmarks:
 _DETECTOR_PLACES = {
     "cls_tower": "head.classification_head.conv[*]",
     "box_tower": "head.regression_head.conv[*]",
+    "cls_maps": "head.classification_head.cls_logits[*]",
+    "box_maps": "head.regression_head.bbox_reg[*]",
     "roi_features": "roi_heads.box_roi_pool",
 }
+# In GFL a factor of each level's own follows the last convolution.
+_SCALED = "head.regression_head.scales[*]"
+# In SSD each level has a layer of its own.
+_OWN_LAYERS = {"cls_maps": "head.classification_head", "box_maps": "head.regression_head"}
+
+
+def _module(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _maps_of_own_layers(call: Call) -> list[Tensor]:
+    """The maps (B, A*K, H, W) of each level, from one call of a head of SSD."""
+    head: Any = call.module
+    rows: Tensor = call.output  # (B, the sum of H*W*A, K)
+    grids = [feature.shape[-2:] for feature in call.args[0]]
+    layers = [list(layer.modules())[-1] for layer in head.module_list]
+    per_cell = [layer.out_channels // rows.shape[-1] for layer in layers]
+    sizes = [grid.numel() * anchors for grid, anchors in zip(grids, per_cell, strict=True)]
+    levels = zip(torch.split(rows, sizes, dim=1), grids, strict=True)
+    return [of_level.reshape(len(rows), *g, -1).movedim(3, 1) for of_level, g in levels]
 
 
 def _anchors_by_level(call: Call) -> list[list[Tensor]]:

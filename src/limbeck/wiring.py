@@ -34,6 +34,8 @@ class Connection:
         student_shape: The shape of the student's value, and how many more tensors it has.
         adapter: What brings the student's value to the teacher's shape; ``-`` where nothing does.
         weight: The present weights of the losses of this place, or of the whole method.
+        levels: Which of the student's levels is compared with which of the teacher's; ``-`` where
+            it is each with the one of its number.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Connection:
     student_shape: str
     adapter: str
     weight: str
+    levels: str = "-"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,13 @@ class Wiring:
     connections: tuple[Connection, ...]
 
     def __rich__(self) -> Table:
-        table = Table("method", "teacher", "shape", "student", "shape", "adapter", "weight")
+        columns = ["method", "teacher", "shape", "student", "shape", "adapter", "weight"]
+        if any(c.levels != "-" for c in self.connections):
+            columns.append("levels")
+        table = Table(*columns)
         for c in self.connections:
-            table.add_row(*(str(getattr(c, field)) for field in c.__dataclass_fields__))
+            cells = [str(getattr(c, field)) for field in c.__dataclass_fields__]
+            table.add_row(*cells[: len(columns)])
         return table
 
     def __str__(self) -> str:
@@ -337,6 +344,7 @@ def _connect(name: str, method: Method, step: Step) -> Iterator[Connection]:
             student_shape=_shape(step.student.features.get(tap_name)),
             adapter="-" if adapter is None else _describe(adapter),
             weight=", ".join(f"{w:g}" for w in sorted(own or set(weights.values()))),
+            levels=method.levels_of(tap_name) or "-",
         )
 
 

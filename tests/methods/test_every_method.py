@@ -98,9 +98,9 @@ def same_student():
     return small_models.resnet(norm=FrozenBatchNorm2d)
 
 
-def decided_student():
+def decided_student(*arguments):
     """For methods that rank its predictions: their scores lie apart."""
-    student = small_models.retinanet()
+    student = small_models.retinanet(*arguments)
     for name, parameter in student.head.classification_head.named_parameters():
         if name.endswith("weight"):
             nn.init.kaiming_normal_(parameter)
@@ -140,6 +140,13 @@ CASES: dict[type[Method], Case] = {
     methods.KD: classifiers(methods.KD),
     # P7 is one position at 128 px, where there is nothing to compare.
     methods.CWD: retinanets(lambda: methods.CWD(["P3", "P4", "P5", "P6"])),
+    methods.CrossKD: retinanets(
+        lambda: methods.CrossKD(held=3),
+        student=decided_student,
+        teacher=partial(decided_student, Bottleneck),
+        # What a batch's losses are divided by, and its maps' scale, are of a process.
+        equal_halves=True,
+    ),
     methods.DIST: classifiers(
         methods.DIST,
         # Its correlations over images are of a process: equal only where the images are, and only
@@ -161,6 +168,13 @@ CASES: dict[type[Method], Case] = {
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,
         # Its normaliser counts the positions of a process: equal only where the images are.
+        equal_halves=True,
+    ),
+    methods.LD: retinanets(
+        # Undivided, its sums over the objects of a batch are twice those of a half.
+        lambda: methods.LD(divided=True),
+        student=small_models.gfl,
+        teacher=lambda: small_models.gfl((16, 16, 32, 32)),
         equal_halves=True,
     ),
     # At P7 there is one cell, to which a context block gives everything whatever its weights are.

@@ -322,6 +322,10 @@ class Method(nn.Module, ABC):
         """The adapter on the student's feature of that name, for the wiring table."""
         return None
 
+    def levels_of(self, student_tap: str) -> str | None:
+        """Which levels of that place are compared, for the wiring table; None: by number."""
+        return None
+
 
 def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
     """How the classes of the teacher differ from those that are learnt.

@@ -34,8 +34,8 @@ class CWD(MapMethod):
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
-            they differ, ``{student's place: teacher's place}``. The class maps of a RetinaNet are
-            ``head.classification_head.cls_logits[*]``.
+            they differ, ``{student's place: teacher's place}``. ``cls_maps`` are the class maps of
+            a dense head.
         weight: The weight of every level: a number or a schedule.
         temperature: The temperature tau, above 0.
 

@@ -7,12 +7,16 @@ from contextlib import AbstractContextManager
 from math import log2
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
 
 log = logging.getLogger(__name__)
+
+SMALL = 1e-6  # what is added to a standard deviation
+_LEAST = 1e-3  # of the mean standard deviation: what that of a channel counts as
 
 
 class LevelMethod(Method):
@@ -31,6 +35,7 @@ class LevelMethod(Method):
 
     Attributes:
         partners: The teacher's level of each of the student's, by their names, such as ``fpn.0``.
+        by_stride: Which levels of a place are compared, in words, where it is not by number.
         adapters_name: What the adapters are called in the names of parameters.
 
     Raises:
@@ -47,6 +52,7 @@ class LevelMethod(Method):
         self.teacher_taps = pairs
         self.add_module(self.adapters_name, PlaceModules())
         self.partners: dict[str, str] = {}
+        self.by_stride: dict[str, str] = {}
 
     def setup(self, step: Step) -> None:
         """Find the levels that are compared, and make what each of them needs."""
@@ -55,7 +61,10 @@ class LevelMethod(Method):
             student, teacher = (s.by_level([place]) for s in (step.student, step.taught))
             with self.named(pair):
                 found = _partners(student, teacher)
-            _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
+            if [*found] != [*student] or [*found.values()] != [*teacher]:
+                numbers = (map(_number, levels) for levels in found.items())
+                self.by_stride[place] = ", ".join(" with ".join(each) for each in numbers)
+                _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
             self.partners |= found
         for level, maps in self.levels(step).items():
             with self.named_level(level):
@@ -113,6 +122,11 @@ class LevelMethod(Method):
         Raises:
             ValueError: The two maps cannot be compared.
         """
+
+    def levels_of(self, student_tap: str) -> str | None:
+        """Which levels of that place are compared, where it is by stride and not by number."""
+        pairs = self.by_stride.get(student_tap)
+        return None if pairs is None else f"by stride: {pairs}"
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level."""
@@ -181,6 +195,27 @@ class MapMethod(LevelMethod):
         """
 
 
+def standardised(student: Tensor) -> Tensor:
+    """A student's map with each channel of mean 0 and deviation 1 over the batch and all positions.
+
+    The standard deviation, which is unbiased, of a channel counts as no less than a thousandth of
+    the mean over the channels: one without any variation would have a gradient 1e6 times too large.
+
+    Args:
+        student: The map, (B, C, H, W), in float32.
+
+    Returns:
+        The map, (B, C, H, W): 0, without a gradient, where no channel varies or each has one value.
+    """
+    count = student[:, 0].numel()
+    deviation, mean = torch.std_mean(
+        student, dim=(0, 2, 3), keepdim=True, correction=min(1, count - 1)
+    )  # (1, C, 1, 1)
+    usual = deviation.detach().mean()
+    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + SMALL)
+    return z.masked_fill(usual <= SMALL, 0.0)
+
+
 def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, str]:
     """The teacher's level of each of the student's, by their names.
 
@@ -232,9 +267,7 @@ def _tell(
     teacher: Mapping[str, Tensor],
     partners: Mapping[str, str],
 ) -> None:
-    """Log which levels are compared, unless it is each with the one of its number."""
-    if [*partners] == [*student] and [*partners.values()] == [*teacher]:
-        return
+    """Log which levels are compared, where it is not each with the one of its number."""
     written = (
         f"{_number(ours)} ({_sizes(student[ours])}) with {_number(theirs)} "
         f"({_sizes(teacher[theirs])})"

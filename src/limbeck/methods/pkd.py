@@ -26,13 +26,10 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.base import Places
-from limbeck.methods.maps import MapMethod
+from limbeck.methods.maps import SMALL, MapMethod, standardised
 from limbeck.schedules import Weight
 
 Resized = Literal["student", "teacher"]
-
-_SMALL = 1e-6
-_LEAST = 1e-3  # of the mean standard deviation: what a channel of the student counts as
 
 
 class PKD(MapMethod):
@@ -109,9 +106,5 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student[:, 0].numel() == 1:
         return 0 * student.sum()
-    deviation, mean = torch.std_mean(student, dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
-    usual = deviation.detach().mean()
-    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + _SMALL)
-    z = z.masked_fill(usual <= _SMALL, 0.0)  # no channel varies
     deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
-    return F.mse_loss(z, (teacher - mean) / (deviation + _SMALL)) / 2
+    return F.mse_loss(standardised(student), (teacher - mean) / (deviation + SMALL)) / 2

@@ -6,6 +6,8 @@ from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.grid.shuffledet import ShuffleDet
 from limbeck.models.detection.grid.yolov2 import YOLOv2
 from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
+from limbeck.models.detection.pyramid.fcos import FCOS
+from limbeck.models.detection.pyramid.gfl import GFL
 from limbeck.models.detection.pyramid.retinanet import RetinaNet
 from limbeck.models.detection.ssd.ssd import SSD
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
@@ -13,6 +15,8 @@ from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights
 
 __all__ = [
+    "FCOS",
+    "GFL",
     "SSD",
     "BasicBlockResNet",
     "BasicBlocks",

@@ -20,6 +20,8 @@ _MOST_SCALES = 100  # of anchors in an octave; three are usual
 _MOST_STEPS = 1000  # of a pipeline: names that stand for lists of names can make any number
 _MMDETECTION: dict[str, MetaArchitecture] = {
     "RetinaNet": "retinanet",
+    "GFL": "gfl",
+    "KnowledgeDistillationSingleStageDetector": "gfl",  # LD's students
     "FasterRCNN": "faster_rcnn",
 }
 
@@ -68,12 +70,19 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
     config = _assignments(text)
     kind = str(at(config, "model.type")).rpartition(".")[2]
     arch = _MMDETECTION.get(kind)
-    two_stage = arch == "faster_rcnn"
+    two_stage, one_stage = arch == "faster_rcnn", arch in ("retinanet", "gfl")
     head = "model.roi_head.bbox_head" if two_stage else "model.bbox_head"
     generator = "model.rpn_head" if two_stage else "model.bbox_head"
     # Early 2.x had the settings of tests beside the model.
     test = "model.test_cfg" if at(config, "model.test_cfg") else "test_cfg"
     test += ".rcnn" if two_stage else ""
+    sizes = _sizes(config, f"{generator}.anchor_generator") if arch else None
+    ratios = numbers(config, f"{generator}.anchor_generator.ratios") if arch else None
+    p6_from = _p6_from(config) if one_stage else None
+    relu = _relu_before_p7(config) if one_stage else None
+    if arch == "gfl":  # none of this is an argument of it
+        _refuse_other_levels(p6_from, relu)
+        sizes = ratios = p6_from = relu = None
     bgr, mean, std = _input(config)
     sides = _sides(config)
     frozen = at(config, "model.backbone.frozen_stages", int)
@@ -85,10 +94,10 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
         std=std,
         num_classes=at(config, f"{head}.num_classes", int),
         classes=classes,
-        anchor_sizes=_sizes(config, f"{generator}.anchor_generator") if arch else None,
-        aspect_ratios=numbers(config, f"{generator}.anchor_generator.ratios") if arch else None,
-        p6_from=_p6_from(config) if arch == "retinanet" else None,
-        relu_before_p7=_relu_before_p7(config) if arch == "retinanet" else None,
+        anchor_sizes=sizes,
+        aspect_ratios=ratios,
+        p6_from=p6_from,
+        relu_before_p7=relu,
         min_size=min(sides) if sides else None,
         max_size=max(sides) if sides else None,
         score_threshold=at(config, f"{test}.score_thr", float),
@@ -250,7 +259,7 @@ def _p6_from(config: Any) -> Literal["P5", "C5"] | None:
     if said == "on_output":
         return "P5"
     raise ValueError(
-        f"model.neck.add_extra_convs is {reprlib.repr(said)}: limbeck's RetinaNet computes P6 "
+        f"model.neck.add_extra_convs is {reprlib.repr(said)}: limbeck's detectors compute P6 "
         "from C5 (on_input) or P5 (on_output)."
     )
 
@@ -259,3 +268,13 @@ def _relu_before_p7(config: Any) -> bool | None:
     if not at(config, "model.neck.add_extra_convs"):
         return None
     return bool(at(config, "model.neck.relu_before_extra_convs"))
+
+
+def _refuse_other_levels(p6_from: str | None, relu: bool | None) -> None:
+    """Raise ValueError unless P6 and P7 are those of limbeck's GFL."""
+    if p6_from == "C5" or relu:
+        raise ValueError(
+            f"model.neck computes P6 from {p6_from}, and relu_before_extra_convs is {relu}: "
+            "limbeck's GFL computes P6 from P5 (add_extra_convs on_output), without a ReLU before "
+            "P7."
+        )

@@ -19,11 +19,10 @@ from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.form import Form, Settings
 from limbeck.methods.head.picture import LEGEND, cells_over_images, regions_picture
 from limbeck.methods.head.places import mirrored_places, pyramid_levels
-from limbeck.methods.head.proposals import foreground, unused_columns
 from limbeck.methods.head.regions import labelled
 from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.dense_losses import LOSSES, losses_of_images
-from limbeck.models.detection.parts.heads import RetinaNetHead
+from limbeck.models.detection.parts.heads import RetinaNetHead, flat, foreground, unused_columns
 from limbeck.models.detection.parts.matcher import match_anchors
 from limbeck.models.detection.parts.roi_heads import region_labels
 from limbeck.models.precision import in_full_precision
@@ -186,13 +185,6 @@ def _assist(teacher: nn.Module, student: Any, channels: int, transfer: bool) -> 
             "both the same, or begin afresh: transfer false."
         )
     return trained_copy(head)
-
-
-def flat(maps: Tensor, columns: int) -> Tensor:
-    """The outputs of one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
-    batch, _, height, width = maps.shape
-    cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
-    return cells_first.reshape(batch, -1, columns)
 
 
 def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:

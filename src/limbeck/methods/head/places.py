@@ -13,7 +13,8 @@ from torchvision.models.detection.ssd import SSD
 from limbeck.frame import Frame
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Side
-from limbeck.methods.head.proposals import foreground
+from limbeck.models.detection.parts.distributions import DistributionCoder
+from limbeck.models.detection.parts.heads import foreground
 from limbeck.tap import Tap
 
 NamedTaps = dict[str, Tap | str]
@@ -110,7 +111,8 @@ def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[NamedTaps, 
     Raises:
         ValueError: One of them lacks what a dense assist needs.
     """
-    if not isinstance(teacher, detection.RetinaNet):
+    distributes = isinstance(getattr(teacher, "box_coder", None), DistributionCoder)
+    if not isinstance(teacher, detection.RetinaNet) or distributes:
         lack = "has a box head, too" if is_two_stage(teacher) else "is no RetinaNet"
         raise ValueError(
             f"HEAD: the student {type(student).__name__} has a box head, so its assist would be a "

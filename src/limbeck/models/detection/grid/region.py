@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.frame import Extent
-from limbeck.models.detection.grid.detector import Predictions, Targets, iou
+from limbeck.models.detection.grid.detector import Predictions
+from limbeck.models.detection.parts.overlaps import iou
+from limbeck.models.detection.parts.transform import Targets
 
 LEVEL = 5  # the map's stride is 2**5 pixels
 STRIDE = 2**LEVEL
