@@ -22,7 +22,7 @@ from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
 from limbeck.training.compilation import channels_last, compile_trunks
-from tests import batches, observation, small_models
+from tests import batches, observation, small_models, tiny_detrs
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,14 @@ CASES: dict[type[Method], Case] = {
         lambda: methods.PKD(["C2"], adapter="conv"),
         # Its loss is (n - 1) / n times what it would be of infinitely many values: n is 2048 here.
         batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
+        equal_halves=True,
+    ),
+    methods.QueryKD: Case(
+        methods.QueryKD,
+        student=partial(tiny_detrs.detector, "detr"),  # its norms are frozen
+        teacher=partial(tiny_detrs.detector, "rt_detr"),
+        batch=partial(batches.detection_batch, size=64),
+        # Its normaliser is the confidence of a process's queries.
         equal_halves=True,
     ),
     methods.MGD: classifiers(

@@ -16,6 +16,7 @@ from limbeck.methods.kd import KD
 from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
 from limbeck.methods.pkd import PKD
+from limbeck.methods.query_kd import QueryKD
 from limbeck.methods.reviewkd import ReviewKD
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "FitNet",
     "MaskedGenerative",
     "Method",
+    "QueryKD",
     "ReviewKD",
     "Side",
     "Step",

@@ -88,9 +88,7 @@ class Family:
 
         Returns:
             ``C<k>`` of the backbone and ``P<k>`` of what the decoder sees, as far as strides are
-            powers of two, ``maps`` for all of the latter, and ``queries`` (B, Q, d),
-            ``query_logits`` (B, Q, K) and ``query_boxes`` (B, Q, 4) of the last layer. In training
-            mode the queries are those that evaluation has, too.
+            powers of two, and ``maps`` for all of the latter.
         """
         found: dict[str, Tap] = {}
         strides = _strides(config)
@@ -99,14 +97,7 @@ class Family:
             found |= {f"C{k}": Tap(path, select=_Map(n)) for n, k in _levels(strides)}
         path = f"network.{self.pyramid}"
         found |= {f"P{k}": Tap(path, select=_Map(n)) for n, k in _levels(strides)}
-        found["maps"] = Tap(path, select=maps_in, kind="levels")
-        of_queries = {
-            "queries": "last_hidden_state",
-            "query_logits": "logits",
-            "query_boxes": "pred_boxes",
-        }
-        count = queries_of(config)
-        return found | {n: Tap("network", select=_Queries(v, count)) for n, v in of_queries.items()}
+        return found | {"maps": Tap(path, select=maps_in, kind="levels")}
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -208,17 +199,3 @@ class _Map:
 
     def __call__(self, value: Any) -> Tensor:
         return maps_in(value)[self.number]
-
-
-@dataclass(frozen=True)
-class _Queries:
-    """Picks what the last layer says of the queries that evaluation has, too."""
-
-    name: str
-    count: int
-
-    def __call__(self, output: Any) -> Tensor:
-        denoising = output.get("denoising_meta_values")  # of training: they come first
-        start = 0 if denoising is None else denoising["dn_num_split"][0]
-        value: Tensor = output[self.name]
-        return value[:, start : start + self.count]

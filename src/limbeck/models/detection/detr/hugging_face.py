@@ -28,6 +28,7 @@ from limbeck.models.detection.detr.configuration import (
     transformers,
 )
 from limbeck.models.detection.detr.families import FAMILIES, Family, frame_multiple, queries_of
+from limbeck.models.detection.detr.queries import PLACES, Queries
 from limbeck.models.detection.parts.transform import Targets, Transform, refuse_vanishing
 from limbeck.models.detection.settling import first_not_none, refuse_impossible
 from limbeck.models.precision import in_full_precision
@@ -135,6 +136,7 @@ class HuggingFaceDetector(LimbeckModel):
         self.network = getattr(transformers(), self.family.network)(config)
         self.network.loss_function = _InFullPrecision(self.network.loss_function)
         _freeze(self.network, self.family.unreached(config))
+        self.queries = Queries(queries_of(config), self.family.background)
         settled = _settled(given, description, queries_of(config))
         self.transform = _transform(settled, frame_multiple(config))
         own = {"network": plain_config(config), "num_classes": num_classes}
@@ -165,13 +167,16 @@ class HuggingFaceDetector(LimbeckModel):
             refuse_bad_targets(targets or [], self.num_classes)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
-        inputs = {"pixel_values": batch.tensors}
+        inputs: dict[str, Any] = {"pixel_values": batch.tensors}
         if self.family.masked:
             inputs["pixel_mask"] = _mask(batch)
         if self.training:
-            output = self.network(**inputs, labels=self._labels(batch, targets or []))
+            inputs["labels"] = self._labels(batch, targets or [])
+        output = self.network(**inputs)
+        self.queries(output, self._sides(batch) / _frame(batch))
+        if self.training:
             return self._reaching(self.family.losses(output.loss_dict, self.network.config))
-        found = self.decode(self.network(**inputs), batch)
+        found = self.decode(output, batch)
         return self.transform.postprocess(found, batch.image_sizes, sizes)
 
     def decode(self, output: Any, batch: ImageList) -> list[dict[str, Tensor]]:
@@ -189,7 +194,7 @@ class HuggingFaceDetector(LimbeckModel):
         scores = logits.softmax(-1)[..., :-1] if self.family.background else logits.sigmoid()
         count, classes = min(self.detections_per_image, scores[0].numel()), scores.shape[-1]
         scores, chosen = scores.flatten(1).topk(count)
-        boxes = box_convert(boxes, "cxcywh", "xyxy") * self._sides(batch, boxes)
+        boxes = box_convert(boxes, "cxcywh", "xyxy") * self._sides(batch)
         boxes = boxes.gather(1, (chosen // classes)[..., None].expand(-1, -1, 4))
         found = []
         for number, size in enumerate(batch.image_sizes):
@@ -203,9 +208,15 @@ class HuggingFaceDetector(LimbeckModel):
         return found
 
     @property
+    def backbone(self) -> nn.Module:
+        """The backbone of the network."""
+        backbone: nn.Module = self.network.get_submodule(self.family.backbone)
+        return backbone
+
+    @property
     def landmarks(self) -> dict[str, Tap]:
         """The places that go by the field's names, and those of the queries."""
-        return self.family.places(self.network.config)
+        return self.family.places(self.network.config) | PLACES
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
         """The network and its tensors, with or without this detector's prefix."""
@@ -267,7 +278,7 @@ class HuggingFaceDetector(LimbeckModel):
 
     def _labels(self, batch: ImageList, targets: Targets) -> list[dict[str, Tensor]]:
         """The targets as the library takes them: shares, and classes that count from 0."""
-        sides = self._sides(batch, batch.tensors)
+        sides = self._sides(batch)
         return [
             {
                 "class_labels": target["labels"] - 1,
@@ -276,12 +287,12 @@ class HuggingFaceDetector(LimbeckModel):
             for target, of_image in zip(targets, sides, strict=True)
         ]
 
-    def _sides(self, batch: ImageList, like: Tensor) -> Tensor:
+    def _sides(self, batch: ImageList) -> Tensor:
         """The width, height, width and height that boxes are shares of, (B, 1, 4), in pixels."""
-        height, width = batch.tensors.shape[-2:]
-        frames = batch.image_sizes if self.family.masked else [(height, width)] * len(like)
-        sides = [[[width, height, width, height]] for height, width in frames]
-        return torch.tensor(sides, dtype=torch.float32, device=like.device)
+        if not self.family.masked:
+            return _frame(batch).expand(len(batch.image_sizes), 1, 4)
+        sides = [[[width, height] * 2] for height, width in batch.image_sizes]
+        return torch.tensor(sides, dtype=torch.float32, device=batch.tensors.device)
 
     def _reaching(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses, which also reach what a batch without boxes leaves out.
@@ -356,6 +367,13 @@ def _freeze(network: nn.Module, unreached: Sequence[str]) -> None:
             type(network).__name__,
             ", ".join(unreached),
         )
+
+
+def _frame(batch: ImageList) -> Tensor:
+    """The width, height, width and height of a padded batch, (1, 1, 4), in pixels."""
+    height, width = batch.tensors.shape[-2:]
+    sides = [[[width, height] * 2]]
+    return torch.tensor(sides, dtype=torch.float32, device=batch.tensors.device)
 
 
 def _mask(batch: ImageList) -> Tensor:
