@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from torch import nn
+import pytest
+import torch
+from torch import Tensor
 
 from limbeck.models import HuggingFaceDetector
+
+FRAME = (64, 128)  # height and width
 
 _SIZES = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 _STAGES = {"out_features": ["stage2", "stage3", "stage4"]}
@@ -127,6 +131,28 @@ def config(family: str, **others: Any) -> dict[str, Any]:
     return {"model_type": family, **CONFIGS[family], **others}
 
 
-def detector(family: str = "rt_detr", num_classes: int = 3, **others: Any) -> nn.Module:
+def detector(family: str = "rt_detr", num_classes: int = 3, **others: Any) -> HuggingFaceDetector:
     """A tiny detector of a family, with random weights."""
-    return HuggingFaceDetector(config(family), num_classes, image_size=(64, 128), **others)
+    return HuggingFaceDetector(config(family), num_classes, image_size=FRAME, **others)
+
+
+def seeded(family: str, **others: Any) -> HuggingFaceDetector:
+    """The same weights every time."""
+    torch.manual_seed(5)
+    return detector(family, **others)
+
+
+def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Two images of unequal sizes, with three boxes."""
+    torch.manual_seed(11)
+    images = [torch.rand(3, *FRAME), torch.rand(3, 32, 64)]
+    targets = [
+        {"boxes": [[5.0, 5, 40, 40], [60, 10, 120, 50]], "labels": [1, 3]},
+        {"boxes": [[20.0, 5, 50, 30]], "labels": [2]},
+    ]
+    return images, [
+        {"boxes": torch.tensor(t["boxes"]), "labels": torch.tensor(t["labels"])} for t in targets
+    ]
+
+
+every_family = pytest.mark.parametrize("family", CONFIGS)

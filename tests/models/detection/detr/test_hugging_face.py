@@ -3,75 +3,24 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from limbeck import Distillation, Taps, landmarks
+from limbeck import Distillation
 from limbeck.methods import FitNet
 from limbeck.models import HuggingFaceDetector, load_student, save_student
 from limbeck.models.detection.detr.families import FAMILIES
-from tests.tiny_detrs import CONFIGS, config, detector
+from tests.tiny_detrs import FRAME, batch, config, detector, every_family, seeded
 
 transformers = pytest.importorskip("transformers")
-
-FRAME = (64, 128)  # height and width
-every_family = pytest.mark.parametrize("family", CONFIGS)
-
-
-def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Two images of unequal sizes, with three boxes."""
-    torch.manual_seed(11)
-    images = [torch.rand(3, *FRAME), torch.rand(3, 32, 64)]
-    targets = [
-        {"boxes": [[5.0, 5, 40, 40], [60, 10, 120, 50]], "labels": [1, 3]},
-        {"boxes": [[20.0, 5, 50, 30]], "labels": [2]},
-    ]
-    return images, [
-        {"boxes": torch.tensor(t["boxes"]), "labels": torch.tensor(t["labels"])} for t in targets
-    ]
 
 
 def empty_targets() -> list[dict[str, Tensor]]:
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     return [none, dict(none)]
-
-
-def seeded(family: str, **others: Any) -> HuggingFaceDetector:
-    torch.manual_seed(5)
-    made = detector(family, **others)
-    assert isinstance(made, HuggingFaceDetector)
-    return made
-
-
-def test_there_is_a_tiny_one_of_every_family() -> None:
-    assert set(CONFIGS) == set(FAMILIES)
-
-
-@every_family
-def test_its_losses_are_the_librarys(family: str) -> None:
-    model = seeded(family).train()
-    images, targets = batch()
-    images, targets = images[:1] * 2, targets[:1] * 2  # of one size: there is no padding
-    torch.manual_seed(3)
-    ours = model(images, targets)
-    labels = [
-        {
-            "class_labels": t["labels"] - 1,
-            "boxes": torch.tensor([[22.5, 22.5, 35, 35], [90, 30, 60, 40]])
-            / torch.tensor([128.0, 64, 128, 64]),
-        }
-        for t in targets
-    ]
-    pixels = model.transform(images)[0].tensors
-    torch.manual_seed(3)
-    theirs = model.network(pixel_values=pixels, labels=labels).loss
-    torch.testing.assert_close(sum(ours.values()), theirs)
-    assert {"bbox", "giou"} < set(ours)
-    assert "cardinality_error" not in ours
 
 
 @every_family
@@ -118,54 +67,6 @@ def test_its_detections_are_those_of_the_librarys_own_processor(family: str) -> 
     assert ours["labels"].tolist() == (theirs["labels"] + 1).tolist()
     inside = theirs["boxes"].clamp(min=0).minimum(torch.tensor([128.0, 64, 128, 64]))
     torch.testing.assert_close(ours["boxes"], inside)
-
-
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.masked])
-def test_of_an_image_in_a_padded_batch_boxes_are_shares_of_the_image(family: str) -> None:
-    model = seeded(family)
-    model.transform.fixed_size = None
-    model.transform.min_size, model.transform.max_size = (64,), 128
-    model.eval()
-    large, small = torch.rand(3, 64, 128), torch.rand(3, 64, 64)
-    seen = model([large, small])[1]["boxes"]
-    assert seen[:, 2].max() <= 64
-    with Taps(model, ["query_boxes"]) as taps:
-        model([large, small])
-    raw = model.network(
-        pixel_values=model.transform([large, small])[0].tensors,
-        pixel_mask=torch.cat(
-            [torch.ones(2, 64, 64), torch.tensor([1.0, 0.0])[:, None, None].expand(2, 64, 64)], 2
-        ).long(),
-    ).pred_boxes
-    shares = torch.tensor([[[1.0, 1, 1, 1]], [[0.5, 1, 0.5, 1]]])
-    torch.testing.assert_close(taps["query_boxes"], raw * shares)
-
-
-@every_family
-def test_its_places_have_the_fields_names(family: str) -> None:
-    model = seeded(family).eval()
-    names = list(landmarks(model))
-    with Taps(model, names) as taps:
-        model([torch.rand(3, *FRAME)])
-    strides = {name: int(name[1]) for name in names if name[0] in "CP" and name[1:].isdigit()}
-    assert strides
-    for name, level in strides.items():
-        assert taps[name].shape[-2:] == (64 >> level, 128 >> level), name
-    assert [m.shape[-1] for m in taps["maps"]] == [
-        128 >> level for name, level in strides.items() if name[0] == "P"
-    ]
-    assert taps["queries"].shape[:2] == (1, 10)
-    assert taps["query_logits"].shape == (1, 10, 3)
-    assert taps["query_boxes"].shape == (1, 10, 4)
-
-
-@every_family
-def test_in_training_its_queries_are_those_of_evaluation(family: str) -> None:
-    model = seeded(family).train()
-    with Taps(model, ["queries", "query_logits"]) as taps:
-        model(*batch())
-    assert taps["queries"].shape[:2] == (2, 10)
-    assert taps["query_logits"].shape == (2, 10, 3)
 
 
 @every_family
@@ -261,49 +162,6 @@ def test_a_students_folder_and_a_file_are_weights_too(tmp_path: Path) -> None:
             assert torch.equal(ours, theirs)
 
 
-def test_what_would_fetch_or_run_something_is_left_out() -> None:
-    hostile = config(
-        "rt_detr",
-        attn_implementation="somebody/kernels",
-        auto_map={"AutoConfig": "evil.Config"},
-        quantization_config={"quant_method": "fbgemm_fp8"},
-        _name_or_path="somebody/else",
-    )
-    kept = HuggingFaceDetector(hostile, 3).arguments["network"]
-    assert not {"attn_implementation", "auto_map", "quantization_config", "_name_or_path"} & set(
-        kept
-    )
-
-
-def test_timms_trunks_come_without_weights_and_without_a_hub() -> None:
-    trunk = {"model_type": "timm_backbone", "backbone": "resnet18", "out_indices": [4]}
-    stated = {**CONFIGS["detr"], "model_type": "detr"}
-    model = HuggingFaceDetector(stated | {"backbone_config": trunk}, 3)
-    assert model.arguments["network"]["backbone_config"]["backbone"] == "resnet18"
-    with pytest.raises(ValueError, match="expected a name of timm's, without hub or folder"):
-        HuggingFaceDetector(
-            stated | {"backbone_config": trunk | {"backbone": "hf-hub:somebody/model"}}, 3
-        )
-
-
-@pytest.mark.parametrize(
-    ("network", "said"),
-    [
-        ({"model_type": "bert"}, "model_type is 'bert'; expected a detector of rt_detr"),
-        (config("rt_detr", backbone_config={"model_type": "bert"}), "backbone_config is 'bert'"),
-        (config("rt_detr", d_model="wide"), "no configuration that transformers"),
-    ],
-)
-def test_a_wrong_configuration_is_named(network: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        HuggingFaceDetector(network, 3)
-
-
-def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no config\.json"):
-        HuggingFaceDetector(str(tmp_path), 3)
-
-
 def test_wrong_sizes_are_named() -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
         HuggingFaceDetector(config("rt_detr"), 3, image_size=(100, 64))
@@ -311,19 +169,3 @@ def test_wrong_sizes_are_named() -> None:
         HuggingFaceDetector(config("rt_detr"), 3, image_size=(64, 64), min_size=64)
     with pytest.raises(ValueError, match="num_classes"):
         HuggingFaceDetector(config("rt_detr"), 0)
-
-
-def test_without_the_library_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'limbeck\[transformers\]'"):
-        HuggingFaceDetector(config("rt_detr"), 3)
-
-
-def test_of_a_two_stage_deformable_detr_what_learns_nothing_is_frozen(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    stated = config("deformable_detr", two_stage=True, two_stage_num_proposals=10)
-    model = HuggingFaceDetector(stated, 3, image_size=FRAME).train()
-    assert "keep their weights" in caplog.text
-    sum(model(*batch()).values()).backward()
-    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
