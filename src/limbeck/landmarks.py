@@ -53,7 +53,7 @@ and in ShuffleNetV2 (``C2``).
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -389,6 +389,12 @@ def _anchors_by_level(call: Call) -> list[list[Tensor]]:
     return [list(of_image.split(sizes)) for of_image in call.output]
 
 
-_families: list[Family] = [_classifier, _backbone, _detector]
+def _own(model: nn.Module) -> Landmarks:
+    """What a model says of its own places, as limbeck's detectors of other libraries do."""
+    stated = getattr(model, "landmarks", None)
+    return dict(stated) if isinstance(stated, Mapping) else {}
+
+
+_families: list[Family] = [_classifier, _backbone, _detector, _own]
 
 __all__ = ["landmarks", "norm_of", "register_family", "resolve", "unwrap"]

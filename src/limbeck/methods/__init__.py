@@ -18,6 +18,7 @@ from limbeck.methods.ld import LD
 from limbeck.methods.masked_generative import MaskedGenerative
 from limbeck.methods.mgd import MGD
 from limbeck.methods.pkd import PKD
+from limbeck.methods.query_kd import QueryKD
 from limbeck.methods.reviewkd import ReviewKD
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "FitNet",
     "MaskedGenerative",
     "Method",
+    "QueryKD",
     "ReviewKD",
     "Side",
     "Step",

@@ -3,6 +3,7 @@
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier
 from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
+from limbeck.models.detection.detr.hugging_face import HuggingFaceDetector
 from limbeck.models.detection.grid.shuffledet import ShuffleDet
 from limbeck.models.detection.grid.yolov2 import YOLOv2
 from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
@@ -24,6 +25,7 @@ __all__ = [
     "Classifier",
     "FasterRCNN",
     "FasterRCNNC4",
+    "HuggingFaceDetector",
     "RetinaNet",
     "ShuffleDet",
     "YOLOv2",

@@ -70,19 +70,13 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
     config = _assignments(text)
     kind = str(at(config, "model.type")).rpartition(".")[2]
     arch = _MMDETECTION.get(kind)
-    two_stage, one_stage = arch == "faster_rcnn", arch in ("retinanet", "gfl")
+    two_stage = arch == "faster_rcnn"
     head = "model.roi_head.bbox_head" if two_stage else "model.bbox_head"
     generator = "model.rpn_head" if two_stage else "model.bbox_head"
     # Early 2.x had the settings of tests beside the model.
     test = "model.test_cfg" if at(config, "model.test_cfg") else "test_cfg"
     test += ".rcnn" if two_stage else ""
-    sizes = _sizes(config, f"{generator}.anchor_generator") if arch else None
-    ratios = numbers(config, f"{generator}.anchor_generator.ratios") if arch else None
-    p6_from = _p6_from(config) if one_stage else None
-    relu = _relu_before_p7(config) if one_stage else None
-    if arch == "gfl":  # none of this is an argument of it
-        _refuse_other_levels(p6_from, relu)
-        sizes = ratios = p6_from = relu = None
+    told = _anchors_and_levels(config, arch, f"{generator}.anchor_generator")
     bgr, mean, std = _input(config)
     sides = _sides(config)
     frozen = at(config, "model.backbone.frozen_stages", int)
@@ -94,10 +88,6 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
         std=std,
         num_classes=at(config, f"{head}.num_classes", int),
         classes=classes,
-        anchor_sizes=sizes,
-        aspect_ratios=ratios,
-        p6_from=p6_from,
-        relu_before_p7=relu,
         min_size=min(sides) if sides else None,
         max_size=max(sides) if sides else None,
         score_threshold=at(config, f"{test}.score_thr", float),
@@ -107,7 +97,25 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
         frozen_stages=None if frozen is None else frozen + 1,
         activation=_activation(config),
         roi_aligned=_mm_roi_aligned(config) if two_stage else None,
+        **told,
     )
+
+
+def _anchors_and_levels(config: Any, arch: MetaArchitecture | None, place: str) -> dict[str, Any]:
+    """What is said of anchors and extra levels, as far as the detector has arguments for it."""
+    if arch is None:
+        return {}
+    anchors = {
+        "anchor_sizes": _sizes(config, place),
+        "aspect_ratios": numbers(config, f"{place}.ratios"),
+    }
+    if arch == "faster_rcnn":
+        return anchors
+    p6_from, relu = _p6_from(config), _relu_before_p7(config)
+    if arch == "gfl":
+        _refuse_other_levels(p6_from, relu)
+        return {}
+    return anchors | {"p6_from": p6_from, "relu_before_p7": relu}
 
 
 def _assignments(text: str) -> dict[str, Any]:
