@@ -13,10 +13,9 @@
 ``maps``                     a detector's backbone outputs, with or without FPN: a list over the
                              levels that have anchors
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
-``cls_maps``, ``box_maps``   a dense head's last convolutions: logits of K columns for the A anchors
-                             of each cell, (B, A*K, H, W), and the numbers that boxes are computed
-                             from, (B, A*4, H, W), before any activation; a list over levels. In
-                             GFL boxes are distributions of bins, (B, 4*bins, H, W)
+``cls_maps``, ``box_maps``   a dense head's last convolutions, before any activation, a list over
+                             levels: logits of K columns for the A anchors of each cell, (B, A*K,
+                             H, W), and what boxes are computed from, (B, A*4 or 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``regions``                  the boxes that the box head looks at, in training those that it is
