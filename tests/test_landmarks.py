@@ -14,7 +14,7 @@ from limbeck import Tap, TapError, Taps, landmarks, norm_of, register_family
 from limbeck.frame import Frame, network_frame
 from limbeck.landmarks import resolve, unwrap
 from limbeck.models import SSD, Classifier
-from tests import batches, small_models, tiny_models
+from tests import batches, small_models
 
 PIXELS = 128
 NONE = {"weights": None, "weights_backbone": None}
@@ -269,47 +269,6 @@ def test_towers_run_once_a_level(name):
         assert len(seen[tower]) == 5
         assert all(torch.equal(a, b) for a, b in zip(seen[tower], expected, strict=True))
         assert all(level.min() >= 0 for level in seen[tower])
-
-
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "limbeck's RetinaNet"])
-def test_maps_of_a_head_are_its_last_convolutions(name):
-    model = tiny_models.detector() if "limbeck" in name else getattr(small_models, name)()
-    towers = {"cls_maps": "cls_tower", "box_maps": "box_tower"}
-    seen = read(model, [*towers, *towers.values()], 64)
-    layers = model.head.classification_head.cls_logits, model.head.regression_head.bbox_reg
-    for (maps, tower), layer in zip(towers.items(), layers, strict=True):
-        assert len(seen[maps]) == len(model.anchor_generator.sizes)
-        for found, features in zip(seen[maps], seen[tower], strict=True):
-            assert torch.equal(found, layer(features))
-
-
-def test_box_maps_of_a_gfl_come_behind_the_factor_of_each_level():
-    model = small_models.gfl()
-    head = model.head.regression_head
-    with torch.no_grad():
-        for level, scale in enumerate(head.scales):
-            scale.scale.fill_(level + 1.0)
-    seen = read(model, ["box_maps", "box_tower", "cls_maps"], 128)
-    for level, found in enumerate(seen["box_maps"]):
-        expected = (level + 1) * head.bbox_reg(seen["box_tower"][level])
-        torch.testing.assert_close(found, expected)
-    assert len(seen["cls_maps"]) == len(seen["box_maps"]) == 5
-
-
-@pytest.mark.parametrize("name", ["ssdlite", "SSD of mobilenet_v2", "ssd"])
-def test_maps_of_a_head_whose_levels_have_layers_of_their_own(name):
-    model = DETECTORS[name]().eval()
-    side = model.transform.fixed_size[0]
-    seen = read(model, ["maps", "cls_maps", "box_maps"], side, batch=2)
-    heads = {"cls_maps": model.head.classification_head, "box_maps": model.head.regression_head}
-    for name, head in heads.items():
-        layers = zip(head.module_list, seen["maps"], seen[name], strict=True)
-        assert all(torch.equal(found, layer(level)) for layer, level, found in layers)
-
-
-@pytest.mark.parametrize("name", ["faster_rcnn", "resnet"])
-def test_models_without_a_dense_head_have_no_maps_of_one(name):
-    assert not {"cls_maps", "box_maps"} & landmarks(getattr(small_models, name)()).keys()
 
 
 @pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "fcos", "ssdlite"])

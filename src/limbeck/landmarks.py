@@ -13,10 +13,9 @@
 ``maps``                     a detector's backbone outputs, with or without FPN: a list over the
                              levels that have anchors
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
-``cls_maps``, ``box_maps``   a dense head's last convolutions: logits of K columns for the A anchors
-                             of each cell, (B, A*K, H, W), and the numbers that boxes are computed
-                             from, (B, A*4, H, W), before any activation; a list over levels. In
-                             GFL boxes are distributions of bins, (B, 4*bins, H, W)
+``cls_maps``, ``box_maps``   a dense head's last convolutions, before any activation, a list over
+                             levels: logits of K columns for the A anchors of each cell, (B, A*K,
+                             H, W), and what boxes are computed from, (B, A*4 or 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
 ``regions``                  the boxes that the box head looks at, in training those that it is
@@ -57,7 +56,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
@@ -66,6 +64,7 @@ from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from limbeck.dense_heads import dense_head
 from limbeck.frame import Frame, takes_list
 from limbeck.pooled import pooled
 from limbeck.tap import Call, Tap, TapError
@@ -367,55 +366,17 @@ def _detector(model: nn.Module) -> Landmarks:
     if not takes_list(model):
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
-    for name, path in _DETECTOR_PLACES.items():
-        if _module(model, path.partition("[")[0]) is None:
-            continue
-        places[name] = replace(Tap.parse(path), kind="levels" if "[*]" in path else "tensor")
-    for name, path in _OWN_LAYERS.items():
-        if isinstance(getattr(_module(model, path), "module_list", None), nn.ModuleList):
-            places[name] = Tap(path, "call", select=_maps_of_own_layers, kind="levels")
-    if _module(model, _SCALED.partition("[")[0]) is not None:
-        places["box_maps"] = replace(Tap.parse(_SCALED), kind="levels")
+    places |= dense_head(model)
     for path in ("anchor_generator", "rpn.anchor_generator"):
         if hasattr(model, path.partition(".")[0]):
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
     if "anchors" in places:  # a generator takes every output of the backbone
         places["maps"] = Tap("backbone", select=_maps, kind="levels")
-    if "roi_features" in places:  # what makes them takes the maps, the boxes and the images' sizes
+    if isinstance(getattr(getattr(model, "roi_heads", None), "box_roi_pool", None), nn.Module):
+        places["roi_features"] = Tap("roi_heads.box_roi_pool")
+        # What makes them takes the maps, the boxes and the images' sizes.
         places["regions"] = replace(places["roi_features"], side="input", keys=("1",))
     return places
-
-
-_DETECTOR_PLACES = {
-    "cls_tower": "head.classification_head.conv[*]",
-    "box_tower": "head.regression_head.conv[*]",
-    "cls_maps": "head.classification_head.cls_logits[*]",
-    "box_maps": "head.regression_head.bbox_reg[*]",
-    "roi_features": "roi_heads.box_roi_pool",
-}
-# In GFL a factor of each level's own follows the last convolution.
-_SCALED = "head.regression_head.scales[*]"
-# In SSD each level has a layer of its own.
-_OWN_LAYERS = {"cls_maps": "head.classification_head", "box_maps": "head.regression_head"}
-
-
-def _module(model: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(path)
-    except AttributeError:
-        return None
-
-
-def _maps_of_own_layers(call: Call) -> list[Tensor]:
-    """The maps (B, A*K, H, W) of each level, from one call of a head of SSD."""
-    head: Any = call.module
-    rows: Tensor = call.output  # (B, the sum of H*W*A, K)
-    grids = [feature.shape[-2:] for feature in call.args[0]]
-    layers = [list(layer.modules())[-1] for layer in head.module_list]
-    per_cell = [layer.out_channels // rows.shape[-1] for layer in layers]
-    sizes = [grid.numel() * anchors for grid, anchors in zip(grids, per_cell, strict=True)]
-    levels = zip(torch.split(rows, sizes, dim=1), grids, strict=True)
-    return [of_level.reshape(len(rows), *g, -1).movedim(3, 1) for of_level, g in levels]
 
 
 def _anchors_by_level(call: Call) -> list[list[Tensor]]:
