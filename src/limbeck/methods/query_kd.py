@@ -30,7 +30,6 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
 
@@ -146,6 +145,8 @@ def matched(costs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         The matrix, the row and the column of each pair, int64 (B * min(Q, R),) each.
     """
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
     finite = costs.nan_to_num(posinf=torch.finfo(costs.dtype).max / 1e6)
     found = [linear_sum_assignment(of_image) for of_image in finite.cpu().numpy()]
     rows = torch.tensor([row for rows, _ in found for row in rows], dtype=torch.int64)
