@@ -1,6 +1,4 @@
-"""How often the host waits for the device in a training step, of methods on models.
-
-The methods are KD, FitNet, MGD, HEAD, TF-HEAD and fine-grained imitation.
+"""How often the host waits for the device in a training step, of every method on models it fits.
 
     python benchmarks/host_waits.py [--rows RetinaNet] [--operators] [--write]
 
@@ -33,7 +31,23 @@ from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import (
+    AT,
+    CWD,
+    DIST,
+    DKD,
+    FGD,
+    HEAD,
+    KD,
+    MGD,
+    PKD,
+    TFHEAD,
+    FineGrainedImitation,
+    FitNet,
+    MaskedGenerative,
+    Method,
+    ReviewKD,
+)
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     SSD,
@@ -63,6 +77,8 @@ MASKS = """\
 |---|---|---|---|"""
 
 Build = Callable[[], nn.Module]
+# What makes a method, by name, and a teacher of its own where it needs another one than its row's.
+Methods = dict[str, tuple[Callable[[], Method], Build | None]]
 
 
 @dataclass(frozen=True)
@@ -72,39 +88,52 @@ class Row:
     Attributes:
         student: what builds the student.
         teacher: what builds the teacher of the methods that need one.
-        methods: by name, what makes a method; a teacher of its own where it needs another one.
+        methods: the methods that fit.
     """
 
     student: Build
     teacher: Build
-    methods: dict[str, tuple[Callable[[], Method], Build | None]]
+    methods: Methods
+
+
+def on_maps(*places: str) -> Methods:
+    """The methods that compare the maps of any two models."""
+    return {
+        "AT": (partial(AT, places), None),
+        "CWD": (partial(CWD, places), None),
+        "FitNet": (partial(FitNet, places, adapter="conv"), None),
+        "MaskedGenerative": (partial(MaskedGenerative, places), None),
+        "PKD": (partial(PKD, places, adapter="conv"), None),
+        "ReviewKD": (partial(ReviewKD, places), None),
+    }
+
+
+def on_boxes(*places: str) -> Methods:
+    """The methods that need boxes beside maps; imitation takes those that have anchors."""
+    return {"FGD": (partial(FGD, places), None), "imitation": (FineGrainedImitation, None)}
 
 
 def rows() -> dict[str, Row]:
     """Every model with the methods that fit."""
+    matching: Methods = {"MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None)}
+    logits: Methods = {"DIST": (DIST, None), "DKD": (DKD, None), "KD": (KD, None)}
     found = {
         "Classifier": Row(
             partial(Classifier, SMALL, CLASSES),
             partial(Classifier, WIDE, CLASSES),
-            {
-                "KD": (KD, None),
-                "FitNet": (partial(FitNet, ["C3", "C4", "C5"], adapter="conv"), None),
-                "MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None),
-            },
+            matching | logits | on_maps("C3", "C4", "C5"),
         )
     }
-    everywhere = {"imitation": (FineGrainedImitation, None)}
-    trunk = everywhere | {"MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None)}
+    pyramid = matching | on_maps("fpn") | on_boxes("fpn")
     for preset in PRESETS:
         dense = partial(RetinaNet, num_classes=CLASSES, preset=preset, **RETINANET)
         staged = partial(FasterRCNN, num_classes=CLASSES, preset=preset, **FASTER)
-        pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
-        head = {"HEAD": (HEAD, partial(staged, WIDE))}
-        free = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
+        head: Methods = {"HEAD": (HEAD, partial(staged, WIDE))}
+        free: Methods = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
         found[f"RetinaNet, {preset}"] = Row(
             partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free
         )
-        mirrored = {"HEAD": (HEAD, partial(dense, WIDE))}
+        mirrored: Methods = {"HEAD": (HEAD, partial(dense, WIDE))}
         found[f"FasterRCNN, {preset}"] = Row(
             partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored
         )
@@ -112,19 +141,18 @@ def rows() -> dict[str, Row]:
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]
         )
-        hint = {"FitNet": (partial(FitNet, ["C4"], adapter="conv"), None)}
         found[f"FasterRCNNC4, {preset}"] = Row(
-            partial(build, SMALL), partial(build, WIDE), everywhere | hint
+            partial(build, SMALL), partial(build, WIDE), on_maps("C4") | on_boxes("C4")
         )
-    hint = {"FitNet": (partial(FitNet, ["maps"], adapter="conv"), None)}
+    maps = on_maps("maps") | on_boxes("maps")
     ssd = partial(SSD, num_classes=CLASSES, levels=(3, 7), image_size=(SIZE, SIZE))
-    found["SSD"] = Row(partial(ssd, SMALL), partial(ssd, WIDE), trunk | hint)
+    found["SSD"] = Row(partial(ssd, SMALL), partial(ssd, WIDE), matching | maps)
     for name, build, student, teacher in (
         ("ShuffleDet", ShuffleDet, 0.25, 0.5),
         ("YOLOv2", YOLOv2, 0.05, 0.1),
     ):
         of = partial(build, num_classes=CLASSES, image_size=(SIZE, SIZE))
-        found[name] = Row(partial(of, student), partial(of, teacher), everywhere | hint)
+        found[name] = Row(partial(of, student), partial(of, teacher), maps)
     return found
 
 

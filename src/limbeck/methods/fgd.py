@@ -55,6 +55,7 @@ from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.methods.pictures import OverImages
+from limbeck.models.detection.parts.selection import written
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule
 
@@ -173,11 +174,10 @@ class FGD(Method):
         frame = step.student.features["input frame"]
         if not isinstance(step.targets, list):
             raise TypeError("FGD needs boxes: targets with `boxes` for each image")
-        whole = [frame.size] * len(frame.image_sizes)
         maps = step.student.by_level(self.places)
         found = box_masks(
             [target["boxes"] for target in step.targets],
-            whole if self.boxes_by == "frame" else frame.image_sizes,
+            [frame.size] if self.boxes_by == "frame" else frame.image_sizes,
             [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps.values()],
         )
         return dict(zip(maps, found, strict=True))
@@ -270,7 +270,8 @@ def box_masks(
 
     Args:
         boxes: The boxes of each image, (G, 4), xyxy, pixels. They may lie outside of it in part.
-        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map.
+        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map; a
+            single one is that of all images.
         grids: The (H, W) of each level.
 
     Returns:
@@ -278,8 +279,7 @@ def box_masks(
     """
     # A box of NaN, which fills an image's boxes up, is on no cell.
     padded = pad_sequence([b.float() for b in boxes], batch_first=True, padding_value=torch.nan)
-    sides = torch.tensor(extents, dtype=torch.float32).to(padded.device, non_blocking=True)
-    height, width = sides.T[..., None]  # (B, 1) each
+    height, width = (written(sides, padded)[:, None] for sides in zip(*extents, strict=True))
     masks = []
     for rows, columns in grids:
         left, right = (padded[..., i] * columns / width for i in (0, 2))

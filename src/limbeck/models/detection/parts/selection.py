@@ -4,6 +4,8 @@ How many elements a mask chooses is known to the device alone: each ``nonzero`` 
 until all is done that it asked for. Here a batch is asked once.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -26,6 +28,19 @@ def indices_of_rows(masks: Tensor) -> list[Tensor]:
     places = torch.arange(1, sum(counts) + 1, device=masks.device)
     found = torch.searchsorted(masks.flatten().cumsum(0), places) % masks.shape[1]
     return list(torch.split(found, counts))
+
+
+def written(values: Sequence[float], like: Tensor) -> Tensor:
+    """A few numbers as a tensor (N,), written on the device: to copy them there would wait.
+
+    Args:
+        values: The N numbers, one or more.
+        like: A tensor of the device and the type that they are to have.
+
+    Returns:
+        The numbers.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
