@@ -18,7 +18,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ from limbeck.models import (
     ShuffleDet,
     YOLOv2,
 )
-from measuring import write
+from measuring import publish, settings
 
 IMAGES, SIZE, CLASSES = 16, 128, 3
 SMALL = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
@@ -251,38 +250,35 @@ def mask_lines() -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def main() -> None:
-    """Count and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", default="", help="those alone whose student's name begins so")
-    parser.add_argument("--operators", action="store_true", help="what is waited for, by operator")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    text = [
+def table(beginning: str, operators: bool) -> Iterator[str]:
+    """The tables, line by line."""
+    yield (
         f"The second step of {IMAGES} x {SIZE} px, forward and backward, torch "
-        f"{torch.__version__}.",
-        "",
-        TABLE,
-    ]
-    print("\n".join(text), flush=True)
+        f"{torch.__version__}.\n\n{TABLE}"
+    )
     for name, row in rows().items():
-        if not name.startswith(options.rows):
+        if not name.startswith(beginning):
             continue
         plain = 0
         for method, counts in counts_of(row):
             plain = counts.total(WAIT, COPY) if method == "plain" else plain
-            text.append(line(name, method, counts, plain))
-            print(text[-1], flush=True)
-            if options.operators:
+            yield line(name, method, counts, plain)
+            if operators:
                 for asked, number in counts.of.most_common():
                     if asked.kind != LAUNCH:
-                        print(f"    {number:4} {asked.kind} {asked.operator} of {asked.owner}")
-    if not options.rows:
-        found = [MASKS, *mask_lines()]
-        print("", *found, sep="\n")
-        text += ["", *found]
-    if options.write:
-        write("benchmarks/host_waits.py", "\n".join(text))
+                        yield f"    {number:4} {asked.kind} {asked.operator} of {asked.owner}"
+    if not beginning:
+        yield f"\n{MASKS}"
+        yield from mask_lines()
+
+
+def main() -> None:
+    """Count and print the table."""
+    parser = settings(__doc__)
+    parser.add_argument("--rows", default="", help="those alone whose student's name begins so")
+    parser.add_argument("--operators", action="store_true", help="what is waited for, by operator")
+    options = parser.parse_args()
+    publish("benchmarks/host_waits.py", table(options.rows, options.operators), options.write)
 
 
 if __name__ == "__main__":

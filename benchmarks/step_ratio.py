@@ -15,7 +15,6 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,18 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from limbeck import Distillation
 from limbeck.frame import network_frame
 from limbeck.methods import KD, FitNet
-from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 
 CLASSES = 100
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -277,35 +287,28 @@ HEAD = """\
 |---|---|---|---|---|---|---|"""
 
 
+def table(options: argparse.Namespace, rows: Mapping[str, Callable[[], Row]]) -> Iterator[str]:
+    """The table, line by line."""
+    what = f"Classification {options.batch} x {options.size} px, detection 2 x 256 px"
+    yield f"{above(what, options.rounds)}\n\n{HEAD}"
+    for name, make in rows.items():
+        if not options.rows or name in options.rows:
+            yield line(make(), options.rounds)
+
+
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser = settings(__doc__, rounds=30)
     parser.add_argument("--size", type=int, default=160, help="classification images, pixels")
     parser.add_argument("--batch", type=int, default=8, help="classification images a step")
     parser.add_argument("--rows", nargs="*", help="only these")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
+    begin()
     rows = dict(classification_rows(options.size, options.batch)) | dict(detection_rows(256, 2))
     unknown = set(options.rows or ()) - set(rows)
     if unknown:
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    text = [
-        f"Classification {options.batch} x {options.size} px, detection 2 x 256 px; "
-        f"{options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
-        "",
-        HEAD,
-    ]
-    print("\n".join(text), flush=True)
-    for name, make in rows.items():
-        if not options.rows or name in options.rows:
-            text.append(line(make(), options.rounds))
-            print(text[-1], flush=True)
-    if options.write:
-        write("benchmarks/step_ratio.py", "\n".join(text))
+    publish("benchmarks/step_ratio.py", table(options, rows), options.write)
 
 
 if __name__ == "__main__":
