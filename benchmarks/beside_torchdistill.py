@@ -16,6 +16,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from step_ratio import (
     LAYERS,
     classifier,
     distilled,
+    hint_by_hand,
     hints_by_hand,
     inference,
     kd_by_hand,
@@ -184,7 +186,7 @@ def lines(size: int, batch: int, rounds: int) -> Iterator[str]:
                 "torchdistill": torchdistills_step(
                     classifier("resnet50").eval(), images, labels, hints_config()
                 ),
-                "by hand": hints_by_hand(teacher, images, labels, adapted=True),
+                "by hand": hints_by_hand(teacher, images, labels, hint_by_hand(adapted=True)),
                 "by hand, at once": hints_at_once(teacher, images, labels),
             },
         ),

@@ -41,7 +41,7 @@ from measuring import (
     settings,
     spread,
 )
-from step_ratio import CLASSES, classifier, retinanet
+from step_ratio import CLASSES, classifier, detection_batch, retinanet
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,9 @@ def pairs() -> Iterator[tuple[str, Distillation, tuple]]:
     pair = Distillation(classifier("resnet18"), classifier("resnet50"), methods)
     yield "KD and FitNet C3 to C5, ResNet 50 -> 18", pair, (images, labels)
 
-    images = list(torch.rand(2, 3, 256, 256))
-    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]])
-    targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+    batch = detection_batch(256, 2)
     pair = Distillation(retinanet("resnet18"), retinanet("resnet50"), [FitNet(["fpn"])])
-    yield "FitNet on the FPN, RetinaNet R50 -> R18", pair, (images, targets)
+    yield "FitNet on the FPN, RetinaNet R50 -> R18", pair, batch
 
 
 def moved(value: object) -> object:

@@ -18,6 +18,7 @@ from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
 from limbeck.terminal import say
 from limbeck.training.export import short
+from limbeck.training.logs import is_logged
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.training.writing import outlived
@@ -153,8 +154,7 @@ class NonFiniteGuard(L.Callback):
         if self._finite is not None:
             finite = torch.where(self._finite.all(), finite, self._finite)
         self._names, self._finite = tuple(terms), finite
-        every = getattr(trainer, "log_every_n_steps", 1) or 1
-        if trainer.global_step % every == 0:
+        if is_logged(trainer, trainer.global_step):
             self._look(trainer)
 
     def _look(self, trainer: L.Trainer) -> None:
