@@ -111,8 +111,8 @@ def test_batches_survive_the_way_from_a_worker(dataset, transform):
 
 def test_targets_of_types_that_numpy_lacks_survive_the_way_from_a_worker():
     image, boxes = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.rand(2, 4).bfloat16()
-    sent = pickle.dumps(DetectionBatch([image], [{"boxes": boxes, "labels": torch.arange(2)}]))
-    (target,) = pickle.loads(sent).targets
+    batch = DetectionBatch([image], [{"boxes": boxes, "labels": torch.arange(2)}])
+    (target,) = sent(batch).targets
     assert torch.equal(target["boxes"], boxes)
     assert torch.equal(target["labels"], torch.arange(2))
 
