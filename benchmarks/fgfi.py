@@ -200,7 +200,7 @@ def step_lines(batch: int, size: int, rounds: int) -> Iterator[str]:
         pair = Distillation(student, teacher, [FineGrainedImitation(weight=1e-9)])
         step = distilled(pair, images, targets)
         floor = [plain, inference(partial(levels_of, teacher, images))]
-        measured = interleaved([step, hand, *floor], rounds)
+        measured = interleaved([step, hand, *floor], rounds, warm_up=1)
         cells = [
             spread(ratios(measured, of, by, clock))
             for of, by, clock in (

@@ -112,7 +112,7 @@ def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
     akd = [nn.Linear(WIDTH, WIDTH) for _ in range(2)]
     shared = adapters_by_hand(regions, [*akd, nn.Linear(256, WIDTH)])
     own = adapters_by_hand(regions, [nn.Linear(256, 9 * WIDTH)])  # one for each anchor of a cell
-    measured = interleaved([*steps.values(), without, whole, shared, own], rounds)
+    measured = interleaved([*steps.values(), without, whole, shared, own], rounds, warm_up=1)
     alone = steps["assist"]
     floors = {
         "assist": ((), ()),
