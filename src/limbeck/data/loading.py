@@ -33,7 +33,7 @@ class DetectionBatch(NamedTuple):
         """Pack the batch for the way from a worker, where each tensor costs the receiver 0.1 ms."""
         arrays = None
         if self.targets is not None:
-            arrays = [{key: value.numpy() for key, value in t.items()} for t in self.targets]
+            arrays = [{key: _array(value) for key, value in t.items()} for t in self.targets]
         return _unpack, (*_pack(self.images), arrays)
 
 
@@ -211,8 +211,15 @@ def _shared(like: Tensor, count: int) -> Tensor:
     return torch.empty(0, dtype=like.dtype).set_(storage)
 
 
+def _array(value: Tensor) -> NDArray[Any] | Tensor:
+    """A tensor of a target as it is sent; NumPy lacks bfloat16, which goes as a tensor."""
+    return value if value.dtype is torch.bfloat16 else value.numpy()
+
+
 def _unpack(
-    together: Tensor, layouts: list[Layout], arrays: list[dict[str, NDArray[Any]]] | None
+    together: Tensor,
+    layouts: list[Layout],
+    arrays: list[dict[str, NDArray[Any] | Tensor]] | None,
 ) -> DetectionBatch:
     parts: Sequence[Tensor] = torch.split(together, [math.prod(shape) for shape, _ in layouts])
     images = [part.as_strided(*layout) for part, layout in zip(parts, layouts, strict=True)]

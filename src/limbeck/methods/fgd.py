@@ -57,6 +57,7 @@ from limbeck.landmarks import landmarks
 from limbeck.methods.base import PlaceModules, Places, Step
 from limbeck.methods.maps import LevelMethod
 from limbeck.methods.pictures import OverImages
+from limbeck.models.detection.parts.selection import written
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule
 
@@ -178,11 +179,10 @@ class FGD(LevelMethod):
                 "FGD needs boxes, from which it makes its masks: targets with `boxes` for each "
                 f"image, and the batch has {type(step.targets).__name__}. CWD and PKD need none."
             )
-        whole = [frame.size] * len(frame.image_sizes)
         maps = [student for student, _ in self.levels(step).values()]
         found = box_masks(
             [target["boxes"] for target in step.targets],
-            whole if self.boxes_by == "frame" else frame.image_sizes,
+            [frame.size] if self.boxes_by == "frame" else frame.image_sizes,
             [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps],
         )
         return dict(zip(self.partners, found, strict=True))
@@ -271,7 +271,8 @@ def box_masks(
 
     Args:
         boxes: The boxes of each image, (G, 4), xyxy, pixels. They may lie outside of it in part.
-        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map.
+        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map; a
+            single one is that of all images.
         grids: The (H, W) of each level.
 
     Returns:
@@ -279,8 +280,7 @@ def box_masks(
     """
     # A box of NaN, which fills an image's boxes up, is on no cell.
     padded = pad_sequence([b.float() for b in boxes], batch_first=True, padding_value=torch.nan)
-    sides = torch.tensor(extents, dtype=torch.float32).to(padded.device, non_blocking=True)
-    height, width = sides.T[..., None]  # (B, 1) each
+    height, width = (written(sides, padded)[:, None] for sides in zip(*extents, strict=True))
     masks = []
     for rows, columns in grids:
         left, right = (padded[..., i] * columns / width for i in (0, 2))

@@ -30,6 +30,7 @@ from limbeck.training.callbacks import (
 )
 from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
+from limbeck.training.logs import is_logged
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
 from limbeck.training.pending import PendingLogs, forget_terms
 from limbeck.training.processes import let_parameters_rest
@@ -208,8 +209,7 @@ class DistillationModule(L.LightningModule):
 
     def _is_logged(self) -> bool:
         """Whether the trainer logs the step at hand."""
-        every: int = self.trainer.log_every_n_steps or 0  # type: ignore[attr-defined]
-        return every > 0 and (self.pair.number + 1) % every == 0
+        return is_logged(self.trainer, self.pair.number + 1)
 
     def _over_processes(self, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total and the terms, averaged in one message in the steps that are logged."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.methods.base import Step
 from limbeck.methods.head.akd import squared_error
 from limbeck.methods.head.assist import ASSIST_PARTS, trained_copy
-from limbeck.methods.head.ckd import cells, table
+from limbeck.methods.head.ckd import cells
 from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.form import Form, Settings
 from limbeck.methods.head.picture import LEGEND, cells_over_images, regions_picture
@@ -25,6 +25,7 @@ from limbeck.models.detection.parts.dense_losses import LOSSES, losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead, flat, foreground, unused_columns
 from limbeck.models.detection.parts.matcher import match_anchors
 from limbeck.models.detection.parts.roi_heads import region_labels
+from limbeck.models.detection.parts.selection import written
 from limbeck.models.precision import in_full_precision
 
 ANCHOR = 4  # strides, the side of the smallest anchor of a RetinaNet's level
@@ -202,7 +203,7 @@ def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:
     box = torch.cat(boxes).detach().float()
     side = (box[:, 2:] - box[:, :2]).clamp(min=1).prod(1).sqrt()
     level = (side / (ANCHOR * 2**finest)).log2().floor().long().clamp(0, len(maps) - 1)
-    stride = table([2 ** (finest + i) for i in range(len(maps))], level)
+    stride = written([2 ** (finest + i) for i in range(len(maps))], level)[level]
     x, y = ((box[:, :2] + box[:, 2:]) / 2 // stride[:, None]).long().T
-    height, width = (table([m.shape[axis] for m in maps], level) for axis in (2, 3))
+    height, width = (written([m.shape[axis] for m in maps], level)[level] for axis in (2, 3))
     return torch.stack([image, level, y.minimum(height - 1), x.minimum(width - 1)], dim=1)

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
@@ -203,22 +202,15 @@ class DenseOutputs(nn.Module):
         detector: The detector, whose parameters are shared. It is brought to evaluation mode.
 
     Attributes:
-        mean: The mean of each input channel, (3, 1, 1).
-        std: The standard deviation of each input channel, (3, 1, 1).
         anchors: The anchors of an image of the detector's ``image_size``, (N, 4).
     """
 
-    mean: Tensor
-    std: Tensor
     anchors: Tensor
 
     def __init__(self, detector: GridDetector) -> None:
         super().__init__()
         self.detector = detector
         device = next(detector.parameters()).device
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(detector.transform, f"image_{name}"), device=device)
-            self.register_buffer(name, values[:, None, None], persistent=False)
         height, width = detector.image_size
         (stride,) = detector.strides
         cells = (height // stride, width // stride)
@@ -229,7 +221,9 @@ class DenseOutputs(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """RGB images in [0, 1], (B, 3, *image_size) -> boxes (B, N, 4) and scores (B, N, C)."""
         detector = self.detector
-        feature = detector.backbone((images - self.mean) / self.std)  # type: ignore[operator]
+        transform = detector.transform
+        normalised = (images - transform.mean) / transform.std
+        feature = detector.backbone(normalised)  # type: ignore[operator]
         predictions = detector.split(in_full_precision(detector.head(feature)))
         return detector.decode(predictions, self.anchors, detector.image_size)
 
