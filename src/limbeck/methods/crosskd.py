@@ -88,22 +88,24 @@ class CrossKD(Method):
         classification: The weight of the classes: a number or a schedule. Default (None): the
             published one.
         boxes: The weight of the boxes: a number or a schedule. Default (None): the published one.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
 
     Raises:
-        ValueError: ``held`` is below 0.
+        ValueError: ``held`` is below 0, or above 32.
     """
-
-    compares_classes = True
 
     def __init__(
         self,
         held: int | None = None,
         classification: Weight | None = None,
         boxes: Weight | None = None,
+        other_classes: bool = False,
     ) -> None:
         super().__init__()
         refuse_outside({"held": Range(0, 32)}, {"held": held}, "CrossKD's ")
         self.held = held
+        self.compares_classes = not other_classes
         self.given = {CLASSES: classification, BOXES: boxes}
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
