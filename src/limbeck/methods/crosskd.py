@@ -70,7 +70,7 @@ _BRANCHES = {CLASSES: "head.classification_head", BOXES: "head.regression_head"}
 _LAST = {CLASSES: "cls_logits", BOXES: "bbox_reg"}
 _MAPS = {CLASSES: "cls_maps", BOXES: "box_maps"}
 _PLACES = {"anchors", "cls_tower", "box_tower", *_MAPS.values()}
-_NEAR = 1.0  # pixels: libraries that round anchors and such that do not differ by half of one
+_NEAR = 1.0  # pixels: anchors of a library that rounds them are half a pixel off at most
 _LEAST = 1e-6  # of an IoU in a logarithm, and of what is divided by
 
 

@@ -82,7 +82,7 @@ def write(tensors: Tensors, *, coco_ids: bool = False) -> Tensors:
     """The inverse of :func:`read`; columns that are never used get a score of 0.
 
     Args:
-        tensors: The tensors of a whole detector, RetinaNet with K columns.
+        tensors: The tensors of a whole detector, RetinaNet and FCOS with K columns.
         coco_ids: Whether the 80 classes are COCO's, and get their places among 91.
 
     Returns:
