@@ -188,8 +188,8 @@ class Torchvision(Format):
             return Checkpoint(source, NAME, "trunk", tensors, contents=contents)
         if kind_of(tensors) == "GFL":
             raise ValueError(
-                "these weights are of a GFL, which torchvision does not have. Give them without "
-                "the name of a library."
+                "these weights are of a GFL, which torchvision does not have. Give the student's "
+                "folder in the place of its file, or weights without the name torchvision."
             )
         network = architecture(read(tensors))
         arguments = network.arguments
