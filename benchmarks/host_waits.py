@@ -43,13 +43,13 @@ from limbeck.methods import (
     PKD,
     TFHEAD,
     CrossKD,
+    DetectorDKD,
     FineGrainedImitation,
     FitNet,
     MaskedGenerative,
     Method,
     ReviewKD,
 )
-from limbeck.methods.dkd import DetectorDKD
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
     FCOS,

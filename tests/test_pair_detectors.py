@@ -5,7 +5,7 @@ import torch
 
 from limbeck import Distillation
 from limbeck.methods import FitNet
-from limbeck.models import SSD, FasterRCNN, RetinaNet, ShuffleDet, YOLOv2
+from limbeck.models import FCOS, GFL, SSD, FasterRCNN, RetinaNet, ShuffleDet, YOLOv2
 from tests.models.detection.c4.small_c4 import small
 from tests.models.detection.tiny_detectors import TINY, tiny
 
@@ -13,6 +13,8 @@ SIZE = (64, 96)
 GRID = {"image_size": SIZE, "anchor_shapes": [(16.0, 16.0), (40.0, 24.0)]}
 MODELS = {
     "RetinaNet": lambda: tiny(RetinaNet, "mmdetection"),
+    "FCOS": lambda: FCOS(TINY, 3, fpn_channels=32, norm="trained"),
+    "GFL": lambda: GFL(TINY, 3, fpn_channels=32, norm="trained"),
     "FasterRCNN": lambda: tiny(FasterRCNN, "detectron2"),
     "FasterRCNNC4": small,
     "SSD": lambda: SSD(TINY, 3, image_size=SIZE, levels=(3, 6)),

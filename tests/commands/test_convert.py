@@ -196,6 +196,8 @@ def test_a_gfl_gives_its_outputs_under_mmdetections_names(
     assert int(count) > 5
     assert (found, others) == (f"{count} of {count} found", f"{count} there")
     assert "torchvision has none" in refused(capsys, "ours", "x.pth", "--to", "torchvision")
+    weights = "ours/student.safetensors"
+    assert "Give the student's folder" in refused(capsys, weights, "x.pth", "--to", "mmdetection")
 
 
 # -- the check -------------------------------------------------------------------------------------

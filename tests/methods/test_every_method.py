@@ -272,6 +272,13 @@ def test_gradient_reaches_student_and_adapters_only(case):
         assert all(p.grad is None for p in pair.teacher.parameters())
 
 
+def test_a_method_that_compares_classes_can_be_told_to_take_others(case):
+    """Its refusal of a teacher of other classes says so."""
+    method = case.make()
+    if method.compares_classes:
+        assert not type(method)(other_classes=True).compares_classes
+
+
 def test_finite(case):
     pair = case.pair()
     losses = losses_of(pair, case.batch(2))

@@ -81,7 +81,8 @@ def test_a_plain_student_that_shares_the_data_sees_labelled_images_alone(
     students = []
     for unlabelled in (photographs, None):
         module = DistillationModule(tiny_models.classifier(), optimizer=tiny_runs.PLAIN_SGD)
-        tiny_runs.fit(module, data_of(unlabelled), tmp_path)
+        data = data_of(unlabelled, batch_size=32)  # more than there are without labels
+        tiny_runs.fit(module, data, tmp_path)
         students.append(observation.snapshot(module.pair.student))
     assert observation.same(*students)
     told = [message for message in caplog.messages if "data.unlabelled" in message]

@@ -70,7 +70,7 @@ _BRANCHES = {CLASSES: "head.classification_head", BOXES: "head.regression_head"}
 _LAST = {CLASSES: "cls_logits", BOXES: "bbox_reg"}
 _MAPS = {CLASSES: "cls_maps", BOXES: "box_maps"}
 _PLACES = {"anchors", "cls_tower", "box_tower", *_MAPS.values()}
-_NEAR = 1.0  # pixels: libraries that round anchors and such that do not differ by half of one
+_NEAR = 1.0  # pixels: anchors of a library that rounds them are half a pixel off at most
 _LEAST = 1e-6  # of an IoU in a logarithm, and of what is divided by
 
 
@@ -88,22 +88,24 @@ class CrossKD(Method):
         classification: The weight of the classes: a number or a schedule. Default (None): the
             published one.
         boxes: The weight of the boxes: a number or a schedule. Default (None): the published one.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
 
     Raises:
-        ValueError: ``held`` is below 0.
+        ValueError: ``held`` is below 0, or above 32.
     """
-
-    compares_classes = True
 
     def __init__(
         self,
         held: int | None = None,
         classification: Weight | None = None,
         boxes: Weight | None = None,
+        other_classes: bool = False,
     ) -> None:
         super().__init__()
         refuse_outside({"held": Range(0, 32)}, {"held": held}, "CrossKD's ")
         self.held = held
+        self.compares_classes = not other_classes
         self.given = {CLASSES: classification, BOXES: boxes}
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:

@@ -72,10 +72,12 @@ class LD(Method):
             measure, or ``diou``, the paper's.
         divided: Whether ``main`` and ``region`` are divided by the sum of the positives' scores, 1
             at least. Otherwise they grow with boxes and images, as published.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
 
     Raises:
-        ValueError: A temperature is not above 0, ``region_by`` is none of these, or there is no
-            part.
+        ValueError: A temperature is not above 0, ``region_by`` is neither of the two, or there
+            is no part.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class LD(Method):
         class_temperature: float = 2.0,
         region_by: RegionBy = "published",
         divided: bool = False,
+        other_classes: bool = False,
     ) -> None:
         super().__init__()
         temperatures = {"temperature": temperature, "class_temperature": class_temperature}
         refuse_outside(dict.fromkeys(temperatures, POSITIVE), temperatures, "LD's ")
         if region_by not in get_args(RegionBy):
             raise ValueError(
-                f"LD: region_by is {region_by!r}; there are {', '.join(get_args(RegionBy))}"
+                f"LD's region_by is {region_by!r}; expected {' or '.join(get_args(RegionBy))}"
             )
         given = {"main": main, "region": region, "classification": classification}
         self.weights = {part: weight for part, weight in given.items() if weight is not None}
@@ -106,7 +109,7 @@ class LD(Method):
         self.class_temperature = class_temperature
         self.region_by = region_by
         self.divided = divided
-        self.compares_classes = classification is not None
+        self.compares_classes = classification is not None and not other_classes
         self.student_taps = {
             "head": Tap("head"),
             "anchors": "anchors",
@@ -118,7 +121,8 @@ class LD(Method):
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Refuse models whose boxes are no distributions."""
         for side, model in (("student", student), ("teacher", teacher)):
-            if not isinstance(getattr(model, "box_coder", None), DistributionCoder):
+            distributes = isinstance(getattr(model, "box_coder", None), DistributionCoder)
+            if model is not None and not distributes:
                 raise ValueError(
                     f"LD compares boxes that are distributions, and the {side} is a "
                     f"{type(model).__name__}. Give two detectors of limbeck.models.GFL; for "
@@ -128,7 +132,7 @@ class LD(Method):
     def setup(self, step: Step) -> None:
         """Refuse a pair whose heads give rows of other anchors, or of other classes."""
         parts = {"bbox_regression": "boxes"}
-        parts |= {"cls_logits": "classes"} if self.compares_classes else {}
+        parts |= {"cls_logits": "classes"} if "classification" in self.weights else {}
         for name, what in parts.items():
             ours, theirs = (
                 tuple(side.features["head"][name].shape[1:]) for side in (step.student, step.taught)

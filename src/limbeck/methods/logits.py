@@ -84,8 +84,8 @@ class LogitMethod(Method):
                 f"{self._name} compares the logits (B, K) of classifiers, and the {name}, a "
                 f"{type(side.model).__name__}, gives a {type(found).__name__}{shape}. Set "
                 f"{self._name}'s argument logits to the place of the logits in both models; for "
-                "detectors, give a method that compares features, or for two-stage ones "
-                "DetectorDKD."
+                "detectors, give a method that compares features, for two-stage ones DetectorDKD, "
+                "or for transformers QueryKD."
             )
         return logits
 

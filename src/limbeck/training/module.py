@@ -42,7 +42,12 @@ from limbeck.training.scoring import (
     named_scores,
 )
 from limbeck.training.skipped import SkippedSamples
-from limbeck.training.suitability import doubts, idle_teacher, refuse_other_data
+from limbeck.training.suitability import (
+    doubts,
+    idle_teacher,
+    refuse_other_data,
+    unlearnt_images,
+)
 from limbeck.training.waiting import DataWaits
 
 log = logging.getLogger(__name__)
@@ -143,9 +148,7 @@ class DistillationModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Make the metrics, and have the teacher measured on all validation data."""
         self._refuse_unsuitable(training=stage == "fit")
-        if not len(self.pair.methods):
-            self.data.leave_out_unlabelled()
-        elif stage == "fit" and self.data.unlabelled is not None:
+        if stage == "fit" and self.data.unlabelled is not None:
             let_parameters_rest(self.trainer.strategy)
         self.pair.seed = self.data.seed
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
@@ -158,7 +161,10 @@ class DistillationModule(L.LightningModule):
         """Refuse models, data and metric that do not go together, and say once what is odd."""
         refuse_other_data(self.pair, self.data)
         metric = self.new_metric(self.data)
-        found = doubts(self.pair, self.data, metric, training=training)
+        found = unlearnt_images(self.pair, self.data) if training else []
+        if not len(self.pair.methods):
+            self.data.leave_out_unlabelled()  # what is left out is not looked at below
+        found += doubts(self.pair, self.data, metric, training=training)
         if training and not self.transfers:
             found += idle_teacher(self.pair)
         for sentence in () if self.told else found:

@@ -44,7 +44,7 @@ def doubts(pair: Pair, data: DataModule, metric: Metric, *, training: bool) -> l
     """
     found = [*unfit_validation_set(data), *missing_fields(data, metric)]
     if training:
-        found += [*unlearnt_images(pair, data), *shared_images(data), *large_batches(data)]
+        found += [*shared_images(data), *large_batches(data)]
     if training and data.train is not None:
         found += unfit_training_set(data)
     return found + other_classes(pair, data, training=training)

@@ -82,7 +82,7 @@ def write(tensors: Tensors, *, coco_ids: bool = False) -> Tensors:
     """The inverse of :func:`read`; columns that are never used get a score of 0.
 
     Args:
-        tensors: The tensors of a whole detector, RetinaNet with K columns.
+        tensors: The tensors of a whole detector, RetinaNet and FCOS with K columns.
         coco_ids: Whether the 80 classes are COCO's, and get their places among 91.
 
     Returns:
@@ -188,8 +188,8 @@ class Torchvision(Format):
             return Checkpoint(source, NAME, "trunk", tensors, contents=contents)
         if kind_of(tensors) == "GFL":
             raise ValueError(
-                "these weights are of a GFL, which torchvision does not have. Give them without "
-                "the name of a library."
+                "these weights are of a GFL, which torchvision does not have. Give the student's "
+                "folder in the place of its file, or weights without the name torchvision."
             )
         network = architecture(read(tensors))
         arguments = network.arguments

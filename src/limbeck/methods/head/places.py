@@ -38,18 +38,18 @@ def dense_places(method: str, student: nn.Module) -> NamedTaps:
     if isinstance(student, SSD):
         raise ValueError(
             f"{method}: the maps of the student {kind} have different widths, and an assist reads "
-            "all of its levels with one head. Take a student with a feature pyramid: RetinaNet or "
-            "FCOS."
+            "all of its levels with one head. Take a student with a feature pyramid: RetinaNet, "
+            "FCOS or GFL."
         )
     if is_two_stage(student):
         raise ValueError(
             f"{method}: the student {kind} has a box head of its own, and no dense head that an "
-            "assist could stand beside. Take a dense student: RetinaNet or FCOS."
+            "assist could stand beside. Take a dense student: RetinaNet, FCOS or GFL."
         )
     if not isinstance(student, detection.RetinaNet | detection.FCOS):
         raise ValueError(
             f"{method}: the student {kind} has no dense head whose boxes are known to limbeck. "
-            "Take a RetinaNet or FCOS, limbeck's or torchvision's."
+            "Take a RetinaNet, FCOS or GFL."
         )
     if "fpn" not in landmarks(student):
         raise ValueError(

@@ -57,7 +57,7 @@ class Proposals:
 
 
 def predictions(model: nn.Module, features: Mapping[str, Any]) -> Predictions:
-    """The predictions of a RetinaNet or FCOS.
+    """The predictions of a RetinaNet, FCOS or GFL.
 
     Args:
         model: The detector.

@@ -48,8 +48,8 @@ class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvisi
 class FCOSHead(fcos.FCOSHead):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's head of FCOS, with outputs in full precision.
 
-    Afresh, it predicts a distance of one stride to each side, where torchvision begins at 0: behind
-    the ReLU there, a side that begins below has no gradient, and may never be learnt.
+    A fresh head predicts a distance of one stride to each side. torchvision's begins at 0, before
+    a ReLU: a side whose first prediction is below 0 has no gradient, and may never be learnt.
 
     Args:
         channels: The number of channels of the pyramid and of the towers.
