@@ -19,7 +19,7 @@ from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
 from limbeck.terminal import say
 from limbeck.training.export import short
-from limbeck.training.logs import is_logged
+from limbeck.training.logs import USUAL, is_logged
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.training.writing import outlived
@@ -159,7 +159,7 @@ class NonFiniteGuard(L.Callback):
             before = torch.ones_like(finite) if known is None else known
             finite = torch.where(earlier.all(), finite, before)
         self._finite[names] = finite
-        if is_logged(trainer, trainer.global_step):
+        if is_logged(trainer, trainer.global_step, USUAL):
             self._look(trainer)
 
     def _look(self, trainer: L.Trainer) -> None:
