@@ -37,9 +37,48 @@ def test_timms_trunks_come_without_weights_and_without_a_hub() -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "others", "said"),
+    [
+        ("rt_detr", {"backbone": "somebody/model"}, "expected a backbone_config"),
+        ("rf_detr", {"backbone": "resnet18"}, "expected a backbone_config"),
+        ("detr", {"backbone": "somebody/model", "use_timm_backbone": False}, "a backbone_config"),
+        ("detr", {"backbone": "hf-hub:somebody/model"}, "expected a name of timm's, without hub"),
+        ("deformable_detr", {"backbone": "local-dir:/etc"}, "expected a name of timm's, without"),
+    ],
+)
+def test_a_backbone_that_would_be_fetched_by_its_name_is_refused(
+    family: str, others: dict[str, Any], said: str
+) -> None:
+    stated = {name: value for name, value in config(family).items() if name != "backbone_config"}
+    with pytest.raises(ValueError, match=said):
+        HuggingFaceDetector(stated | others, 3)
+
+
+def test_a_detr_that_names_a_trunk_of_timms_as_published_ones_do_is_built() -> None:
+    stated = {name: value for name, value in config("detr").items() if name != "backbone_config"}
+    published = {"backbone": "resnet18", "use_timm_backbone": True, "use_pretrained_backbone": True}
+    model = HuggingFaceDetector(stated | published | {"scale_embedding": False}, 3)
+    assert model.arguments["network"]["backbone_config"]["backbone"] == "resnet18"
+
+
+def test_a_key_that_stands_for_another_one_has_no_code_fetched() -> None:
+    alias = {"attribute_map": {"other": "_attn_implementation"}, "other": "somebody/kernels"}
+    for stated in (
+        config("rt_detr", **alias),
+        config("rt_detr", backbone_config=CONFIGS["rt_detr"]["backbone_config"] | alias),
+    ):
+        network = HuggingFaceDetector(stated, 3).network
+        for each in (network.config, network.config.backbone_config):
+            assert not hasattr(each, "other")
+            assert each._attn_implementation != "somebody/kernels"
+
+
+@pytest.mark.parametrize(
     ("network", "said"),
     [
         ({"model_type": "bert"}, "model_type is 'bert'; expected a detector of rt_detr"),
+        ({"model_type": ["detr"]}, r"model_type is \['detr'\]; expected a detector of rt_detr"),
+        (config("rt_detr", backbone_config="resnet"), "backbone_config is 'resnet'"),
         (config("rt_detr", backbone_config={"model_type": "bert"}), "backbone_config is 'bert'"),
         (config("rt_detr", d_model="wide"), "no configuration that transformers"),
     ],

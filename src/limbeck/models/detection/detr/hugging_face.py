@@ -107,6 +107,7 @@ class HuggingFaceDetector(LimbeckModel):
         "score_threshold": 0.0,
         "detections_per_image": None,
     }
+    described_by: ClassVar[Sequence[str]] = ("network",)
     network: Any
     transform: Transform
     num_classes: int
