@@ -89,7 +89,7 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
     """
     if isinstance(network, Mapping):
         return Description(_safe(network, "network"), {})
-    found, preprocessor, card = (_file(str(network), n) for n in (CONFIG, PREPROCESSOR, CARD))
+    found, preprocessor = (_file(str(network), name) for name in (CONFIG, PREPROCESSOR))
     if found is None:
         raise FileNotFoundError(
             f"network is {str(network)!r}: there is no {CONFIG}. Expected a folder that has one, a "
@@ -99,8 +99,21 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
     return Description(
         _safe(_json(found), str(found)),
         {} if preprocessor is None else _json(preprocessor),
-        None if card is None else _licence(card),
+        licence_of(str(network)),
     )
+
+
+def licence_of(network: str) -> str | None:
+    """The licence of a folder or of a name on the hub, as its card says it.
+
+    Args:
+        network: The folder or the name.
+
+    Returns:
+        The licence. None: there is no card, or it says none.
+    """
+    card = _file(network, CARD)
+    return None if card is None else _licence(card)
 
 
 def built_config(config: Mapping[str, Any], num_classes: int) -> Any:
