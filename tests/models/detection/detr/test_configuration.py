@@ -1,11 +1,12 @@
 """What is said of a network is read, and nothing that is fetched or run."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from limbeck.models import HuggingFaceDetector
+from limbeck.models import HuggingFaceDetector, load_student, save_student
 from tests.tiny_detrs import CONFIGS, config
 
 pytest.importorskip("transformers")
@@ -93,7 +94,12 @@ def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
         HuggingFaceDetector(str(tmp_path), 3)
 
 
-def test_without_the_library_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+def test_without_the_library_it_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_student(HuggingFaceDetector(config("rt_detr"), 3), tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'limbeck\[transformers\]'"):
         HuggingFaceDetector(config("rt_detr"), 3)
+    with pytest.raises(ValueError, match=r"pip install 'limbeck\[transformers\]'\.$"):
+        load_student(tmp_path)
