@@ -127,8 +127,8 @@ class HuggingFaceDetector(LimbeckModel):
         super().__init__()
         sizes = {"image_size": image_size, "min_size": min_size, "max_size": max_size}
         given = sizes | {"mean": mean, "std": std}
-        outputs = {"score_threshold": score_threshold, "detections_per_image": detections_per_image}
-        refuse_impossible(given | outputs | {"num_classes": num_classes})
+        counts = {"num_classes": num_classes, "detections_per_image": detections_per_image}
+        refuse_impossible(given | counts | {"score_threshold": score_threshold})
         description = described(network)
         config = built_config(description.config, num_classes)
         self.num_classes = num_classes
@@ -137,19 +137,20 @@ class HuggingFaceDetector(LimbeckModel):
         self.network.loss_function = _InFullPrecision(self.network.loss_function)
         _freeze(self.network, self.family.unreached(config))
         self.queries = Queries(queries_of(config), self.family.background)
-        # The library's own weights say nothing: their folder's description does.
-        opened = weights if weights is None or _is_the_librarys(weights) else open_weights(weights)
+        theirs = weights is not None and _is_the_librarys(weights)
+        opened = None if theirs else open_weights(weights)
         settled = settled_images(given, stated_by(opened, self.numerics), description)
         refuse_impossible(settled)
         self.transform = transform_of(settled, frame_multiple(config))
-        outputs["detections_per_image"] = first_not_none(detections_per_image, queries_of(config))
-        own = {"network": plain_config(config), "num_classes": num_classes}
-        self.arguments = plain_value(own | settled | outputs)
+        own = {"network": plain_config(config), "num_classes": num_classes} | settled
+        self.score_threshold = score_threshold
+        most: int = first_not_none(detections_per_image, queries_of(config))
+        self.detections_per_image = most
+        outputs = {"score_threshold": score_threshold, "detections_per_image": most}
+        self.arguments = plain_value(own | outputs)
         self.published = ()
         self.licence = description.licence
-        self.score_threshold = score_threshold
-        self.detections_per_image = int(outputs["detections_per_image"])
-        if opened is weights and weights is not None:
+        if theirs:
             self._load_the_librarys(str(weights))
         elif opened is not None:
             load_weights(self, opened)
@@ -318,8 +319,13 @@ class HuggingFaceDetector(LimbeckModel):
                 "missing, left over, or of another shape. Give the weights of this very network."
             )
         if own:
-            log.info(
-                "%d tensors of other classes keep their own weights: %s", len(own), sorted(own)[0]
+            log.warning(
+                "weights=%r have another number of classes than num_classes=%d: %d tensors, such "
+                "as %s, keep their initial weights, and detect nothing before they are trained",
+                weights,
+                self.num_classes,
+                len(own),
+                sorted(own)[0],
             )
         self.network.load_state_dict(network.state_dict())
         self.licence = licence_of(weights)
