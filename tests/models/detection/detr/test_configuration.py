@@ -1,5 +1,6 @@
 """What is said of a network is read, and nothing that is fetched or run."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from limbeck.models import HuggingFaceDetector, load_student, save_student
 from tests.tiny_detrs import CONFIGS, config
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 
 def test_what_would_fetch_or_run_something_is_left_out() -> None:
@@ -92,6 +93,40 @@ def test_a_wrong_configuration_is_named(network: dict[str, Any], said: str) -> N
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no config\.json"):
         HuggingFaceDetector(str(tmp_path), 3)
+
+
+def of_the_hub(monkeypatch: pytest.MonkeyPatch, files: dict[str, Path | None]) -> None:
+    """Have the hub hold these files, of which None is missing, and not be reached for others."""
+
+    def cached_file(_: str, name: str, **__: Any) -> str | None:
+        if name not in files:
+            raise OSError(f"the hub is not reached for {name}")
+        return None if files[name] is None else str(files[name])
+
+    monkeypatch.setattr(transformers.utils, "cached_file", cached_file)
+
+
+def test_a_name_on_the_hub_is_read_and_says_what_could_not_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config("rt_detr")))
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 96, "width": 64}}')
+    stated = {"config.json": tmp_path / "config.json"}
+    of_the_hub(monkeypatch, {})
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no config\.json \(the hub is not reached"
+    ):
+        HuggingFaceDetector("somebody/detector", 3)
+    of_the_hub(monkeypatch, stated)
+    with pytest.raises(
+        FileNotFoundError, match=r"whether it has a preprocessor_config\.json is not"
+    ):
+        HuggingFaceDetector("somebody/detector", 3)
+    of_the_hub(monkeypatch, stated | {"preprocessor_config.json": None})
+    assert HuggingFaceDetector("somebody/detector", 3).arguments["image_size"] == [640, 640]
+    place = tmp_path / "preprocessor_config.json"
+    of_the_hub(monkeypatch, stated | {"preprocessor_config.json": place})
+    assert HuggingFaceDetector("somebody/detector", 3).arguments["image_size"] == [96, 64]
 
 
 def test_without_the_library_it_says_how_to_install_it(

@@ -89,17 +89,28 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
     """
     if isinstance(network, Mapping):
         return Description(_safe(network, "network"), {})
-    found, preprocessor = (_file(str(network), name) for name in (CONFIG, PREPROCESSOR))
+    network = str(network)
+    try:
+        found, why = _file(network, CONFIG), ""
+    except OSError as error:
+        found, why = None, f" ({str(error)[:500]})"
     if found is None:
         raise FileNotFoundError(
-            f"network is {str(network)!r}: there is no {CONFIG}. Expected a folder that has one, a "
+            f"network is {network!r}: there is no {CONFIG}{why}. Expected a folder that has one, a "
             "name on the hub of Hugging Face, such as PekingU/rtdetr_r18vd, or a configuration. "
             "Correct it, or see whether the hub can be reached."
         )
+    try:
+        preprocessor = _file(network, PREPROCESSOR)
+    except OSError as error:  # without it images would silently be resized to another size
+        raise FileNotFoundError(
+            f"network is {network!r}: whether it has a {PREPROCESSOR} is not known "
+            f"({str(error)[:500]}). See whether the hub can be reached, or give a folder."
+        ) from error
     return Description(
         _safe(_json(found), str(found)),
         {} if preprocessor is None else _json(preprocessor),
-        licence_of(str(network)),
+        licence_of(network),
     )
 
 
@@ -112,7 +123,10 @@ def licence_of(network: str) -> str | None:
     Returns:
         The licence. None: there is no card, or it says none.
     """
-    card = _file(network, CARD)
+    try:
+        card = _file(network, CARD)
+    except OSError:  # the hub is not reached
+        return None
     return None if card is None else _licence(card)
 
 
@@ -217,7 +231,7 @@ def _is_left_out(name: str) -> bool:
 
 
 def _file(network: str, name: str) -> Path | None:
-    """A file of a folder or of the hub's; None where there is none."""
+    """A file of a folder or of the hub's; None where there is none, an OSError if nobody knows."""
     if Path(network).is_dir():
         file = Path(network, name)
         return file if file.is_file() else None
@@ -226,7 +240,7 @@ def _file(network: str, name: str) -> Path | None:
         found = library.utils.cached_file(
             network, name, _raise_exceptions_for_missing_entries=False
         )
-    except (OSError, ValueError):  # no such name, or the hub is not reached
+    except ValueError:  # it is no name as the hub's are
         return None
     return None if found is None else Path(found)
 
@@ -234,7 +248,7 @@ def _file(network: str, name: str) -> Path | None:
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}). Copy it again.") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}, expected a mapping. Correct it.")
