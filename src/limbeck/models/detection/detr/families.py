@@ -88,7 +88,8 @@ class Family:
 
         Returns:
             ``C<k>`` of the backbone and ``P<k>`` of what the decoder sees, as far as strides are
-            powers of two, and ``maps`` for all of the latter.
+            powers of two, and ``maps`` for all of the latter. Of Deformable DETR, ``P<k>`` are the
+            backbone's maps, before the projection to the width of its encoder.
         """
         found: dict[str, Tap] = {}
         strides = _strides(config)

@@ -5,16 +5,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
-from torchvision.models.detection.transform import resize_boxes
 
 from limbeck.arguments import shown
 from limbeck.models.detection.detr.configuration import PREPROCESSOR, Description
-from limbeck.models.detection.parts.transform import Transform, refuse_vanishing
+from limbeck.models.detection.parts.transform import Transform, refuse_vanishing, resized
 from limbeck.models.detection.settling import first_not_none
-from limbeck.models.precision import in_full_precision
 
 USUAL_SIZE, USUAL_LONGEST = (640, 640), 1333
 _NO_NORMALISATION = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
@@ -41,17 +38,14 @@ class ProcessorTransform(Transform):
         """
         if self.training:
             return image, target
-        before = image.shape[-2:]
         if self.fixed_size is None:
             sizes = importlib.import_module("transformers.image_transforms")
-            size = sizes.get_size_with_aspect_ratio(before, self.min_size[-1], self.max_size)
+            size = sizes.get_size_with_aspect_ratio(
+                image.shape[-2:], self.min_size[-1], self.max_size
+            )
         else:
             size = self.fixed_size[::-1]
-        full = in_full_precision(image)[None]  # half precision has no antialias on CPUs
-        resized = F.interpolate(full, size, mode="bilinear", antialias=True)[0]
-        if target is not None:
-            target["boxes"] = resize_boxes(target["boxes"], before, size)
-        return resized.to(image.dtype), target
+        return resized(image, target, size, antialias=True)
 
 
 def settled_images(
