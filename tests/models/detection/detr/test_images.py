@@ -93,3 +93,20 @@ def test_the_network_sees_the_pixels_that_its_own_file_says(
     found = HuggingFaceDetector(described(tmp_path, stated, family), 3).arguments
     assert mean is None or found["mean"] == pytest.approx(mean)
     assert std is None or found["std"] == pytest.approx(std)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"size": {"height": "a", "width": 64}}, r"size is .*; expected a number of pixels, or"),
+        ({"image_mean": [0.1, 0.2]}, r"image_mean is \[0\.1, 0\.2\]; expected three numbers"),
+        ({"image_std": 0.5}, r"image_std is 0\.5; expected three numbers"),
+        ({"rescale_factor": 0}, r"rescale_factor is 0; expected a number other than 0"),
+        ({"do_rescale": "yes"}, r"do_rescale is 'yes'; expected true or false"),
+    ],
+)
+def test_what_is_no_value_of_a_processors_is_named(
+    stated: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json of the network: {said}"):
+        HuggingFaceDetector(described(tmp_path, stated), 3)

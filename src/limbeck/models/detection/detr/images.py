@@ -8,13 +8,22 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from limbeck.arguments import shown
+from limbeck.arguments import shown, suits
 from limbeck.models.detection.detr.configuration import PREPROCESSOR, Description
 from limbeck.models.detection.parts.transform import Transform, refuse_vanishing, resized
 from limbeck.models.detection.settling import first_not_none
 
 USUAL_SIZE, USUAL_LONGEST = (640, 640), 1333
 _NO_NORMALISATION = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
+_STATED = {  # what a file may say, as a type and in words
+    "do_normalize": (bool, "true or false"),
+    "do_rescale": (bool, "true or false"),
+    "image_mean": (tuple[float, float, float], "three numbers"),
+    "image_std": (tuple[float, float, float], "three numbers"),
+    "max_size": (int, "a number of pixels"),
+    "rescale_factor": (float, "a number other than 0"),
+    "size": (int | dict[str, int | None], "a number of pixels, or several by their names"),
+}
 _LARGEST = 255  # what 1.0 is in the pixels that the library's processors begin with
 
 
@@ -62,8 +71,9 @@ def settled_images(
         The arguments ``image_size``, ``min_size``, ``max_size``, ``mean`` and ``std``.
 
     Raises:
-        ValueError: Two sizes are given, or the size that the description says is not understood.
+        ValueError: Two sizes are given, or the description says what is not understood.
     """
+    _refuse_misfits(description.preprocessor)
     image_size, min_size = given["image_size"], given["min_size"]
     if image_size is not None and min_size is not None:
         raise ValueError(
@@ -142,6 +152,18 @@ def preprocessor_of(settled: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _refuse_misfits(stated: Mapping[str, Any]) -> None:
+    """Refuse a value of another type than processors write, which may be null everywhere."""
+    for name, (kind, told) in _STATED.items():
+        value = stated.get(name)
+        is_zero = name == "rescale_factor" and value == 0
+        if value is not None and (is_zero or not suits(value, kind)):
+            raise ValueError(
+                f"{PREPROCESSOR} of the network: {name} is {shown(value)}; expected {told}. "
+                "Correct it."
+            )
+
+
 def _stated_size(stated: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """The (height, width), or the shorter side and the bound of the longer one, in pixels."""
     size, longest = stated.get("size"), stated.get("max_size")
@@ -165,9 +187,10 @@ def _stated_normalisation(description: Description) -> tuple[list[float], list[f
     stated = description.preprocessor
     plain = description.config["model_type"] in _NO_NORMALISATION
     mean, std = (0.0,) * 3, (1.0,) * 3
-    if stated.get("do_normalize", not plain):
+    if first_not_none(stated.get("do_normalize"), not plain):
         mean = first_not_none(stated.get("image_mean"), IMAGENET_DEFAULT_MEAN)
         std = first_not_none(stated.get("image_std"), IMAGENET_DEFAULT_STD)
-    factor = stated.get("rescale_factor", 1 / _LARGEST) if stated.get("do_rescale", True) else 1.0
+    rescales = first_not_none(stated.get("do_rescale"), True)
+    factor = first_not_none(stated.get("rescale_factor"), 1 / _LARGEST) if rescales else 1.0
     scale = 1.0 if math.isclose(factor * _LARGEST, 1) else factor * _LARGEST
     return [each / scale for each in mean], [each / scale for each in std]
