@@ -204,6 +204,8 @@ def _built(card: Card, tensors: Tensors, *, trust: bool) -> nn.Module:
             return card.build.make(trust=trust)
     except ValueError as error:
         raise ValueError(f"{card.path}: build: {str(error)[:2000]}") from error
+    except ImportError as error:  # of a library that is not installed, which the error says
+        raise ValueError(f"{card.path}: build: {error}") from error
     except Exception as error:  # whatever a constructor raises for arguments from anywhere
         raise ValueError(
             f"{card.path}: build: {card.build.class_path} does not take its init_args "

@@ -12,6 +12,7 @@ from limbeck.models import (
     Classifier,
     FasterRCNN,
     FasterRCNNC4,
+    HuggingFaceDetector,
     RetinaNet,
     ShuffleDet,
     YOLOv2,
@@ -188,7 +189,7 @@ NOT_NUMERICS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*MAKERS, Classifier])
+@pytest.mark.parametrize("kind", [*MAKERS, Classifier, HuggingFaceDetector])
 def test_every_argument_is_one_of_the_numerics_or_known_to_be_none(kind: type) -> None:
     """Who adds an argument to a model has to decide: otherwise weights would run under another."""
     undecided = set(inspect.signature(kind).parameters) - set(kind.numerics) - NOT_NUMERICS

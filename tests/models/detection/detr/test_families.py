@@ -64,3 +64,14 @@ def test_of_a_two_stage_deformable_detr_what_learns_nothing_is_frozen(
     assert "keep their weights" in caplog.text
     sum(model(*batch()).values()).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_a_swin_has_stages_whose_strides_are_those_of_a_resnet() -> None:
+    swin = {"model_type": "swin", "embed_dim": 4, "depths": [1] * 4, "num_heads": [1] * 4}
+    stages = {"out_features": ["stage2", "stage3", "stage4"], "window_size": 2, "patch_size": 4}
+    stated = config("deformable_detr", backbone_config=swin | stages)
+    model = HuggingFaceDetector(stated, 3, image_size=FRAME).eval()
+    with Taps(model, ["P3", "P4", "P5"]) as taps:
+        model([torch.rand(3, *FRAME)])
+    assert [taps[f"P{k}"].shape[-1] for k in (3, 4, 5)] == [16, 8, 4]
+    assert model.transform.size_divisible == 32

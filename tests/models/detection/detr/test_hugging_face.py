@@ -1,7 +1,6 @@
 """Transformer detectors are what their library says they are, and called as limbeck's own."""
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -96,16 +95,6 @@ def test_its_folder_is_loaded_by_limbeck_and_by_the_library(family: str, tmp_pat
     assert alone.config.id2label == {0: "cat", 1: "dog", 2: "hen"}
 
 
-def test_the_librarys_processor_prepares_images_as_the_detector_does(tmp_path: Path) -> None:
-    model = seeded("rt_detr", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval()
-    save_student(model, tmp_path)
-    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
-    image = (torch.rand(3, *FRAME) * 255).to(torch.uint8)
-    theirs = processor(images=image, return_tensors="pt")["pixel_values"]
-    ours = model.transform([image / 255])[0].tensors
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder as the library writes it, of a detector with five classes."""
@@ -135,18 +124,50 @@ def test_a_folder_of_the_library_is_built_and_loaded(folder: Path) -> None:
 def test_layers_of_other_classes_keep_their_own_weights(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     model = HuggingFaceDetector(str(folder), 2, weights=folder)
     stored = load_file(folder / "model.safetensors")
     name = "model.decoder.bbox_embed.0.layers.0.weight"
     assert torch.equal(model.network.state_dict()[name], stored[name])
-    assert "tensors of other classes keep their own weights" in caplog.text
+    assert "another number of classes than num_classes=2" in caplog.text
     assert model.eval()([torch.rand(3, 96, 64)])[0]["labels"].max() <= 2
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"do not fit the network|does not load them"):
         HuggingFaceDetector(config("rt_detr", decoder_layers=3), 5, weights=folder)
+
+
+def test_only_layers_of_classes_may_have_another_shape(folder: Path) -> None:
+    stated = config("rt_detr", encoder_ffn_dim=24)
+    with pytest.raises(ValueError, match=r"do not fit the network: .*of another shape"):
+        HuggingFaceDetector(stated, 5, weights=folder)
+
+
+def test_a_folder_of_weights_needs_no_configuration_and_may_have_a_dot(folder: Path) -> None:
+    place = folder.rename(folder.with_name("detector.v2"))
+    (place / "config.json").unlink()
+    model = HuggingFaceDetector(config("rt_detr"), 5, weights=place)
+    stored = load_file(place / "model.safetensors")
+    name = "model.decoder.class_embed.0.weight"
+    assert torch.equal(model.network.state_dict()[name], stored[name])
+    assert model.licence == "apache-2.0"
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        detector(weights=tmp_path / "nowhere.pth")
+
+
+def test_a_students_weights_decide_what_is_left_open(tmp_path: Path) -> None:
+    student = seeded("rt_detr", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), score_threshold=0.2)
+    save_student(student, tmp_path)
+    other = HuggingFaceDetector(config("rt_detr"), 3, weights=tmp_path)
+    assert other.arguments == student.arguments | {"score_threshold": 0.0}
+    image = batch()[0][1]
+    kept = student.eval()([image])[0]["scores"]
+    assert torch.equal(other.eval()([image])[0]["scores"][: len(kept)], kept)
+    with pytest.raises(ValueError, match=r"mean is .* in the weights"):
+        HuggingFaceDetector(config("rt_detr"), 3, weights=tmp_path, mean=(0.0, 0.0, 0.0))
 
 
 def test_a_students_folder_and_a_file_are_weights_too(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from limbeck import Taps
 from limbeck.models.detection.detr.families import FAMILIES
+from limbeck.models.detection.detr.queries import Queries
 from tests.tiny_detrs import batch, every_family, seeded
 
 pytest.importorskip("transformers")
@@ -38,3 +39,16 @@ def test_in_training_its_queries_are_those_of_evaluation(family: str) -> None:
         model(*batch())
     assert taps["queries"].shape[:2] == (2, 10)
     assert taps["query_logits"].shape == (2, 10, 3)
+
+
+def test_log_odds_of_a_softmax_are_its_probabilities_and_always_finite() -> None:
+    logits = torch.tensor([[[0.5, -1.0, 2.0], [300.0, -300.0, 0.0], [-200.0, 1.0, 500.0]]])
+    logits.requires_grad_()
+    boxes = torch.full((1, 3, 4), 0.5)
+    output = {"last_hidden_state": boxes, "logits": logits, "pred_boxes": boxes}
+    found = Queries(3, background=True)(output, torch.ones(1, 1, 4))["logits"]
+    torch.testing.assert_close(found.sigmoid(), logits.softmax(-1)[..., :2], rtol=1e-5, atol=1e-5)
+    assert found.isfinite().all()
+    found.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

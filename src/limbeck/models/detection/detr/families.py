@@ -88,7 +88,8 @@ class Family:
 
         Returns:
             ``C<k>`` of the backbone and ``P<k>`` of what the decoder sees, as far as strides are
-            powers of two, and ``maps`` for all of the latter.
+            powers of two, and ``maps`` for all of the latter. Of Deformable DETR, ``P<k>`` are the
+            backbone's maps, before the projection to the width of its encoder.
         """
         found: dict[str, Tap] = {}
         strides = _strides(config)
@@ -158,7 +159,7 @@ def frame_multiple(config: Any) -> int:
         The stride of the coarsest map; of transformers with windows, the side of a window.
     """
     backbone = config.backbone_config
-    patch = getattr(backbone, "patch_size", None)
+    patch = _patch(backbone)
     windows = getattr(backbone, "num_windows", 1)
     if config.model_type == "lw_detr":  # it states the windows of a map, the others those of a side
         windows = math.isqrt(windows)
@@ -176,13 +177,18 @@ def _strides(config: Any) -> Sequence[float]:
     if hasattr(config, "feat_strides"):
         return list(config.feat_strides)
     backbone = config.backbone_config
-    patch = getattr(backbone, "patch_size", None)
+    patch = _patch(backbone)
     if patch is not None:
         factors = getattr(config, "projector_scale_factors", None) or [1.0]
         return [patch / factor for factor in factors]
     count = 1 if config.model_type == "detr" else len(backbone.out_indices)
     coarsest = 16 if getattr(config, "dilation", False) else 32
     return [coarsest / 2**n for n in reversed(range(count))]
+
+
+def _patch(backbone: Any) -> int | None:
+    """The stride of a backbone whose maps all have the same one; None of one that has stages."""
+    return None if backbone.model_type == "swin" else getattr(backbone, "patch_size", None)
 
 
 def _levels(strides: Sequence[float]) -> list[tuple[int, int]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from limbeck.arguments import plain_value
+from limbeck.checkpoints.formats import SUFFIXES
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
 from limbeck.guard import refuse_bad_targets, refuse_malformed
@@ -21,24 +21,23 @@ from limbeck.models.card import CARD as STUDENT
 from limbeck.models.detection.detr.configuration import (
     CONFIG,
     PREPROCESSOR,
-    Description,
     built_config,
     described,
+    licence_of,
     plain_config,
     transformers,
 )
 from limbeck.models.detection.detr.families import FAMILIES, Family, frame_multiple, queries_of
+from limbeck.models.detection.detr.images import preprocessor_of, settled_images, transform_of
 from limbeck.models.detection.detr.queries import PLACES, Queries
-from limbeck.models.detection.parts.transform import Targets, Transform, refuse_vanishing
+from limbeck.models.detection.parts.transform import Targets, Transform
 from limbeck.models.detection.settling import first_not_none, refuse_impossible
 from limbeck.models.precision import in_full_precision
-from limbeck.models.weights import load_weights
+from limbeck.models.weights import load_weights, open_weights, stated_by
 from limbeck.tap import Tap, map_tensors
 
 log = logging.getLogger(__name__)
 
-USUAL_SIZE, USUAL_LONGEST = (640, 640), 1333
-_NO_NORMALISATION = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
 _INDEX = "model.safetensors.index.json"  # by which transformers finds weights under other names
 
 
@@ -65,13 +64,15 @@ class HuggingFaceDetector(LimbeckModel):
             network's state dict; or a student's folder. Layers of another number of classes keep
             their own initial weights. Default (None): the network is initialised at random.
         image_size: The (height, width) in pixels to which evaluation resizes each image, whatever
-            its aspect. Default (None): as ``preprocessor_config.json`` says, otherwise 640 x 640.
+            its aspect. Default (None): as the weights of a student say, otherwise as the
+            ``preprocessor_config.json`` of ``network`` says, otherwise 640 x 640.
         min_size: In place of ``image_size``, the shorter side that evaluation resizes images to, in
             pixels; their aspect is kept. Default (None): as that file says.
         max_size: The bound of the longer side, in pixels. Default (None): as that file says,
             otherwise 1333.
-        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as that file says,
-            otherwise ImageNet's, or 0 for RT-DETR, D-FINE and DEIMv2.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights of a
+            student say, otherwise as that file says, otherwise ImageNet's, or 0 for RT-DETR, D-FINE
+            and DEIMv2.
         std: The standard deviation of each input channel, in the same way, or 1.
         score_threshold: The score above which detections are kept.
         detections_per_image: The largest number of detections of an image. Default (None): that of
@@ -100,13 +101,10 @@ class HuggingFaceDetector(LimbeckModel):
 
     numerics: ClassVar[Mapping[str, Any]] = {
         "image_size": None,
-        "min_size": None,
-        "max_size": None,
         "mean": None,
         "std": None,
-        "score_threshold": 0.0,
-        "detections_per_image": None,
     }
+    described_by: ClassVar[Sequence[str]] = ("network",)
     network: Any
     transform: Transform
     num_classes: int
@@ -127,8 +125,10 @@ class HuggingFaceDetector(LimbeckModel):
         detections_per_image: int | None = None,
     ) -> None:
         super().__init__()
-        given = {name: value for name, value in locals().items() if name in self.numerics}
-        refuse_impossible(given | {"num_classes": num_classes})
+        sizes = {"image_size": image_size, "min_size": min_size, "max_size": max_size}
+        given = sizes | {"mean": mean, "std": std}
+        counts = {"num_classes": num_classes, "detections_per_image": detections_per_image}
+        refuse_impossible(given | counts | {"score_threshold": score_threshold})
         description = described(network)
         config = built_config(description.config, num_classes)
         self.num_classes = num_classes
@@ -137,16 +137,23 @@ class HuggingFaceDetector(LimbeckModel):
         self.network.loss_function = _InFullPrecision(self.network.loss_function)
         _freeze(self.network, self.family.unreached(config))
         self.queries = Queries(queries_of(config), self.family.background)
-        settled = _settled(given, description, queries_of(config))
-        self.transform = _transform(settled, frame_multiple(config))
-        own = {"network": plain_config(config), "num_classes": num_classes}
-        self.arguments = plain_value(own | settled)
+        theirs = weights is not None and _is_the_librarys(weights)
+        opened = None if theirs else open_weights(weights)
+        settled = settled_images(given, stated_by(opened, self.numerics), description)
+        refuse_impossible(settled)
+        self.transform = transform_of(settled, frame_multiple(config))
+        own = {"network": plain_config(config), "num_classes": num_classes} | settled
+        self.score_threshold = score_threshold
+        most: int = first_not_none(detections_per_image, queries_of(config))
+        self.detections_per_image = most
+        outputs = {"score_threshold": score_threshold, "detections_per_image": most}
+        self.arguments = plain_value(own | outputs)
         self.published = ()
         self.licence = description.licence
-        self.score_threshold = score_threshold
-        self.detections_per_image: int = settled["detections_per_image"]
-        if weights is not None:
-            self._load(weights)
+        if theirs:
+            self._load_the_librarys(str(weights))
+        elif opened is not None:
+            load_weights(self, opened)
 
     def forward(self, images: list[Tensor], targets: Targets | None = None) -> Any:
         """Losses by their names in training mode, otherwise the detections of each image.
@@ -254,27 +261,10 @@ class HuggingFaceDetector(LimbeckModel):
         shards = dict.fromkeys(self.network.state_dict(), weights)
         contents = {
             CONFIG: config,
-            PREPROCESSOR: self._preprocessor(),
+            PREPROCESSOR: preprocessor_of(self.arguments),
             _INDEX: {"metadata": {}, "weight_map": shards},
         }
         return {name: json.dumps(value, indent=2) + "\n" for name, value in contents.items()}
-
-    def _preprocessor(self) -> dict[str, Any]:
-        """What images are brought to, as the library's own processors take it."""
-        height_width, settled = self.arguments["image_size"], self.arguments
-        size = {"shortest_edge": settled["min_size"], "longest_edge": settled["max_size"]}
-        if height_width is not None:
-            size = dict(zip(("height", "width"), height_width, strict=True))
-        return {
-            "image_processor_type": "DetrImageProcessor",
-            "do_resize": True,
-            "size": size,
-            "do_rescale": True,
-            "do_normalize": True,
-            "image_mean": settled["mean"],
-            "image_std": settled["std"],
-            "do_pad": height_width is None,
-        }
 
     def _labels(self, batch: ImageList, targets: Targets) -> list[dict[str, Tensor]]:
         """The targets as the library takes them: shares, and classes that count from 0."""
@@ -305,15 +295,11 @@ class HuggingFaceDetector(LimbeckModel):
         name = next(iter(losses))
         return losses | {name: losses[name] + 0.0 * embedding.weight[0, 0]}
 
-    def _load(self, weights: str | Path) -> None:
-        """Load weights as ``network`` names them, or as all of limbeck's models do."""
-        folder = Path(weights)
-        if (folder / STUDENT).exists() or folder.is_file() or folder.suffix:
-            load_weights(self, weights)
-            return
+    def _load_the_librarys(self, weights: str) -> None:
+        """Load weights of the library's from a folder or from the hub."""
         try:
             network, told = type(self.network).from_pretrained(
-                str(weights),
+                weights,
                 config=self.network.config,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
@@ -321,23 +307,34 @@ class HuggingFaceDetector(LimbeckModel):
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"weights={str(weights)!r}: transformers does not load them ({error}). Expected a "
+                f"weights={weights!r}: transformers does not load them ({error}). Expected a "
                 "folder or a name on the hub with weights of this network in safetensors."
             ) from error
-        own = {name for name, *_ in told["mismatched_keys"]}
-        strange = sorted(set(told["missing_keys"]) - own) + sorted(told["unexpected_keys"])
+        own = {n for n, *shapes in told["mismatched_keys"] if self._are_of_classes(*shapes)}
+        strange = {name for name, *_ in told["mismatched_keys"]} | set(told["missing_keys"])
+        strange = {n for n in strange - own | set(told["unexpected_keys"]) if not _is_count(n)}
         if strange:
             raise ValueError(
-                f"weights={str(weights)!r} do not fit the network: {', '.join(strange[:5])} "
-                "are missing or left over. Give the weights of this very network."
+                f"weights={weights!r} do not fit the network: {', '.join(sorted(strange)[:5])} are "
+                "missing, left over, or of another shape. Give the weights of this very network."
             )
         if own:
-            log.info(
-                "%d tensors of other classes keep their own weights: %s", len(own), sorted(own)[0]
+            log.warning(
+                "weights=%r have another number of classes than num_classes=%d: %d tensors, such "
+                "as %s, keep their initial weights, and detect nothing before they are trained",
+                weights,
+                self.num_classes,
+                len(own),
+                sorted(own)[0],
             )
         self.network.load_state_dict(network.state_dict())
-        self.licence = described(str(weights)).licence
+        self.licence = licence_of(weights)
         log.info("%s has the weights %s", type(self).__name__, weights)
+
+    def _are_of_classes(self, theirs: Sequence[int], ours: Sequence[int]) -> bool:
+        """Whether the shapes of a tensor differ in the number of classes, or of these and one."""
+        rows = (self.num_classes,), (self.num_classes + 1,)
+        return tuple(theirs[1:]) == tuple(ours[1:]) and tuple(ours[:1]) in rows
 
 
 class _InFullPrecision:
@@ -354,6 +351,19 @@ class _InFullPrecision:
 
 def _full(tensor: Tensor) -> Tensor:
     return in_full_precision(tensor) if tensor.is_floating_point() else tensor
+
+
+def _is_the_librarys(weights: str | Path) -> bool:
+    """Whether weights are a folder of the library's, or a name on the hub."""
+    place = Path(weights)
+    if place.exists():
+        return place.is_dir() and not (place / STUDENT).exists()
+    return ":" not in str(weights) and not str(weights).endswith(SUFFIXES)
+
+
+def _is_count(name: str) -> bool:
+    """Whether a tensor counts batches, which frozen normalisations do not have."""
+    return name.endswith("num_batches_tracked")
 
 
 def _freeze(network: nn.Module, unreached: Sequence[str]) -> None:
@@ -382,53 +392,3 @@ def _mask(batch: ImageList) -> Tensor:
     for of_image, (height, width) in zip(mask, batch.image_sizes, strict=True):
         of_image[:height, :width] = 1
     return mask
-
-
-def _settled(given: Mapping[str, Any], description: Description, queries: int) -> dict[str, Any]:
-    """The arguments of evaluation: as given, as the description says, otherwise as usual."""
-    stated = description.preprocessor
-    size = stated.get("size")
-    size = size if isinstance(size, Mapping) else {}
-    image_size, min_size = given["image_size"], given["min_size"]
-    if image_size is not None and min_size is not None:
-        raise ValueError(
-            f"image_size is {image_size} and min_size {min_size}; expected one of them. Leave the "
-            "other one out."
-        )
-    if image_size is None and min_size is None:
-        min_size = size.get("shortest_edge")
-        if min_size is None:
-            image_size = (size.get("height", USUAL_SIZE[0]), size.get("width", USUAL_SIZE[1]))
-    plain = description.config["model_type"] in _NO_NORMALISATION
-    normalises = stated.get("do_normalize", not plain)
-    mean = stated.get("image_mean", IMAGENET_DEFAULT_MEAN) if normalises else (0.0,) * 3
-    std = stated.get("image_std", IMAGENET_DEFAULT_STD) if normalises else (1.0,) * 3
-    longest = (
-        None if image_size else first_not_none(given["max_size"], size.get("longest_edge"), 1333)
-    )
-    return {
-        "image_size": image_size,
-        "min_size": min_size,
-        "max_size": None if image_size else longest,
-        "mean": first_not_none(given["mean"], mean),
-        "std": first_not_none(given["std"], std),
-        "score_threshold": given["score_threshold"],
-        "detections_per_image": first_not_none(given["detections_per_image"], queries),
-    }
-
-
-def _transform(settled: Mapping[str, Any], multiple: int) -> Transform:
-    """The transform that resizes in evaluation mode alone, and pads to multiples of a side."""
-    mean, std, size = settled["mean"], settled["std"], settled["image_size"]
-    if size is None:
-        transform = Transform(settled["min_size"], settled["max_size"], mean, std, multiple)
-    else:
-        height, width = size
-        if height % multiple or width % multiple:
-            raise ValueError(
-                f"image_size is {tuple(size)}; this network needs a height and a width that are "
-                f"multiples of {multiple}. Give such."
-            )
-        transform = Transform(min(size), max(size), mean, std, multiple, (width, height))
-    transform.register_forward_pre_hook(refuse_vanishing)
-    return transform

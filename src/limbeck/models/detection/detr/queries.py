@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from limbeck.models.precision import in_full_precision
 from limbeck.tap import Tap
 
-_MOST = 1 - 1e-6  # a probability whose odds float32 still holds
+_MOST = -1e-6  # the logarithm of a probability whose odds float32 still holds
 
 PLACES = {
     "queries": Tap("queries", keys=("states",)),
@@ -52,5 +52,10 @@ class Queries(nn.Module):
             for name in ("last_hidden_state", "logits", "pred_boxes")
         )
         if self.background:
-            logits = torch.logit(logits.softmax(-1)[..., :-1].clamp(max=_MOST))
+            logits = _log_odds(logits.log_softmax(-1)[..., :-1].clamp(max=_MOST))
         return {"states": states, "logits": logits, "boxes": boxes * shares}
+
+
+def _log_odds(logarithms: Tensor) -> Tensor:
+    """The log-odds of probabilities by their logarithms, finite however small they are."""
+    return logarithms - torch.log(-torch.expm1(logarithms))
