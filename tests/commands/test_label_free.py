@@ -1,8 +1,5 @@
 """``limbeck`` with recipes that have images without labels."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from limbeck.commands.method_picture import draw_method
 from limbeck.comparison import running
 from limbeck.data import Shapes
-from tests.commands import tiny_recipes
+from tests.commands import killing, tiny_recipes
 from tests.commands.conftest import Runs
 from tests.commands.processes import start
 from tests.commands.tiny_recipes import RUN, fit
@@ -158,10 +155,7 @@ def test_parameters_that_nothing_reads_rest_on_two_processes_as_on_one(photograp
             "methods": {"hint": hint},
         }
         path = tiny_recipes.write(Path("recipes"), folder.name, recipe)
-        words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", str(path)]
-        threads = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)
-        assert done.returncode == 0, done.stderr
+        assert killing.limbeck("fit", "--config", path, processes=devices) == [0] * devices
         students.append(load_file(folder / "student" / "student.safetensors"))
     one, two, mixed = students
     resting, moved = "fc.weight", "layer1.0.conv1.weight"
