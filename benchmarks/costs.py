@@ -5,7 +5,8 @@
 The pairs are those of ``step_ratio.py``, and R and the peak are what it and ``memory.py`` say. The
 methods of a pair run in one round, in random order, beside the plain step and the part of the
 teacher that they need. Methods with trained modules have a step by hand beside them
-(``by_hand.py``). HEAD is measured against other parts, by ``head.py``.
+(``by_hand.py``). HEAD is measured against other parts, by ``head.py``. CrossKD, DetectorDKD, LD and
+QueryKD are not here: they need more of the teacher than its maps, or detectors of other kinds.
 """
 
 import os

@@ -38,9 +38,12 @@ from limbeck.methods import (
     FGD,
     HEAD,
     KD,
+    LD,
     MGD,
     PKD,
     TFHEAD,
+    CrossKD,
+    DetectorDKD,
     FineGrainedImitation,
     FitNet,
     MaskedGenerative,
@@ -49,6 +52,8 @@ from limbeck.methods import (
 )
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
+    FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -67,6 +72,7 @@ PRESETS = ("torchvision", "detectron2", "mmdetection")
 # Fresh detectors propose next to nothing: what is counted goes by the images, not by the boxes.
 RETINANET: dict[str, Any] = {"fpn_channels": 32, "head_depth": 1}
 FASTER: dict[str, Any] = {"fpn_channels": 32, "box_head_channels": 16}
+BOX_HEADS: dict[str, Any] = {"DetectorDKD": (DetectorDKD, None)}  # methods of two-stage detectors
 TABLE = """\
 | student | method | waits | copies | of both, limbeck's own | beyond the plain step | launches |
 |---|---|---|---|---|---|---|"""
@@ -123,6 +129,7 @@ def rows() -> dict[str, Row]:
             matching | logits | on_maps("C3", "C4", "C5"),
         )
     }
+    crossed: Methods = {"CrossKD": (CrossKD, None)}
     pyramid = matching | on_maps("fpn") | on_boxes("fpn")
     for preset in PRESETS:
         dense = partial(RetinaNet, num_classes=CLASSES, preset=preset, **RETINANET)
@@ -130,18 +137,23 @@ def rows() -> dict[str, Row]:
         head: Methods = {"HEAD": (HEAD, partial(staged, WIDE))}
         free: Methods = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
         found[f"RetinaNet, {preset}"] = Row(
-            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free
+            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free | crossed
         )
         mirrored: Methods = {"HEAD": (HEAD, partial(dense, WIDE))}
         found[f"FasterRCNN, {preset}"] = Row(
-            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored
+            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored | BOX_HEADS
         )
+    fcos = partial(FCOS, num_classes=CLASSES, **RETINANET)
+    found["FCOS"] = Row(partial(fcos, SMALL), partial(fcos, WIDE), pyramid | crossed)
+    gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
+    distilled = pyramid | crossed | {"LD": (LD, None)}
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), distilled)
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]
         )
         found[f"FasterRCNNC4, {preset}"] = Row(
-            partial(build, SMALL), partial(build, WIDE), on_maps("C4") | on_boxes("C4")
+            partial(build, SMALL), partial(build, WIDE), on_maps("C4") | on_boxes("C4") | BOX_HEADS
         )
     maps = on_maps("maps") | on_boxes("maps")
     ssd = partial(SSD, num_classes=CLASSES, levels=(3, 7), image_size=(SIZE, SIZE))

@@ -6,12 +6,18 @@ import torch
 from torchvision.models import resnet18
 from torchvision.models._api import WeightsEnum
 
-from limbeck import models
+from limbeck import methods, models
 from limbeck.checkpoints import Checkpoint, write_checkpoint
 from limbeck.commands import recipes
+from limbeck.methods import Method
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+METHODS = [
+    exported
+    for exported in vars(methods).values()
+    if isinstance(exported, type) and issubclass(exported, Method) and exported is not Method
+]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
@@ -74,3 +80,17 @@ def test_every_recipe_that_the_readme_names_exists():
     named = re.findall(r"recipes copy (\S+)", README)
     assert named
     assert set(named) <= set(recipes.names())
+
+
+def test_the_table_of_methods_has_them_all():
+    rows = re.findall(r"^\| `(\w+)` \|", README, re.M)
+    assert sorted(rows) == sorted(method.__name__ for method in METHODS)
+
+
+@pytest.mark.parametrize("needs_targets", [True, False])
+def test_the_methods_that_need_labels_are_those_that_are_said_to(needs_targets):
+    data = (ROOT / "docs/data.md").read_text()
+    said = r"by name: ([\w\s,]+)\. A" if needs_targets else r"for that: ([\w\s,]+)\. Photographs"
+    (named,) = re.findall(said, data)
+    expected = {m.__name__ for m in METHODS if m.needs_targets is needs_targets}
+    assert set(re.split(r",\s+|\s+and\s+", named)) == expected

@@ -194,6 +194,6 @@ def same_frame(student: Frame, teacher: Frame | None) -> None:
             f"{student.size} with contents {student.image_sizes}, the teacher to {teacher.size} "
             f"with {teacher.image_sizes} (height, width). Give both the same preset; or images "
             "whose sides are multiples of what either pads to, 1 px in SSD and in FasterRCNNC4 of "
-            "the presets detectron2 and fgfi, 16 in ShuffleDet, 32 in other detectors; or networks "
-            "of your own the same transform.size_divisible."
+            "the presets detectron2 and fgfi, 16 in ShuffleDet, a window in RF-DETR and LW-DETR, "
+            "32 in other detectors; or networks of your own the same transform.size_divisible."
         )

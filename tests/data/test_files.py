@@ -2,7 +2,14 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from limbeck.data.files import LeftOut, images_by_stem, is_companion, is_image, without_companions
+from limbeck.data.files import (
+    LeftOut,
+    images_by_stem,
+    images_in,
+    is_companion,
+    is_image,
+    without_companions,
+)
 
 COMPANIONS = (
     "._000.png", ".DS_Store", ".hidden.jpg", "Thumbs.db", "thumbs.DB", "desktop.ini", "__MACOSX",
@@ -52,3 +59,14 @@ def test_of_several_files_of_one_image_the_last_is_read_and_that_is_said(
     found = images_by_stem(tmp_path, ["b", "a", "d"])
     assert found == {"b": tmp_path / "b.PNG", "a": tmp_path / "a.png"}
     assert "1 images have several files, such as a.jpg, a.png; the last of them" in caplog.text
+
+
+def test_folders_that_are_linked_in_are_gone_through_once(tmp_path: Path) -> None:
+    for name in ("set/own", "elsewhere/inner"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.png").touch()
+    (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/inner/back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/own/up").symlink_to("..")
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in images_in(tmp_path / "set")]
+    assert found == ["set/linked/inner/a.png", "set/own/a.png"]

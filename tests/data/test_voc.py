@@ -291,3 +291,70 @@ def test_companion_files_are_left_out_and_counted(devkit, caplog):
     assert "Annotations: left out 1 files or folders" in in_folder
     with pytest.raises(FileNotFoundError, match=r"the lists that are there: train, val\."):
         VOC(devkit, "test")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten images in ``pics``, each with a cat in its file in ``annots``, and no lists."""
+    for folder in ("annots", "pics"):
+        (tmp_path / folder).mkdir()
+    cat = an_object("cat", 1, 1, 9, 9)
+    for number in range(10):
+        PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"pics/{number}.png")
+        (tmp_path / f"annots/{number}.xml").write_text(f"<annotation>{cat}</annotation>")
+    return tmp_path
+
+
+def divided(root, split, **arguments):
+    """The names of the images of a split that is no list."""
+    found = VOC(root, split, annotations="annots", images="pics", **{"held_out": 0.3} | arguments)
+    return [image.path.stem for image in found.images]
+
+
+def test_folders_of_other_names_are_divided_by_a_share(folders):
+    train, val = divided(folders, "train"), divided(folders, "val")
+    assert train
+    assert val
+    assert sorted(train + val) == divided(folders, "trainval") == [str(n) for n in range(10)]
+
+
+def test_what_is_held_out_goes_by_the_names_alone(folders):
+    val = set(divided(folders, "val"))
+    empty = min(val)
+    (folders / f"annots/{empty}.xml").write_text("<annotation></annotation>")
+    PIL.Image.new("RGB", (40, 30)).save(folders / "pics/more.png")
+    (folders / "annots/more.xml").write_text("<annotation></annotation>")
+    assert set(divided(folders, "val")) - {"more"} == val
+    assert set(divided(folders, "val", training=True)) == val - {empty}
+    assert val <= set(divided(folders, "val", held_out=0.6))
+
+
+def test_a_share_is_about_what_is_held_out(folders):
+    for number in range(10, 400):
+        (folders / f"pics/{number}.png").symlink_to(folders / "pics/0.png")
+        (folders / f"annots/{number}.xml").symlink_to(folders / "annots/0.xml")
+    assert 70 < len(divided(folders, "val", held_out=0.25)) < 130
+
+
+def test_a_list_may_lie_anywhere_in_the_root(folders):
+    (folders / "lists").mkdir()
+    (folders / "lists/mine.txt").write_text("3\n1\n")
+    assert divided(folders, "lists/mine.txt", held_out=None) == ["3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("split", "held_out", "error", "said"),
+    [
+        ("test", 0.3, ValueError, "split is 'test'; of the 10 annotations .* val with"),
+        ("train", 1.0, ValueError, "held_out is 1.0"),
+        ("train", None, FileNotFoundError, "ImageSets/Main is not a folder; .* and held_out where"),
+    ],
+)
+def test_what_cannot_be_divided_is_named(folders, split, held_out, error, said):
+    with pytest.raises(error, match=said):
+        divided(folders, split, held_out=held_out)
+
+
+def test_a_list_and_a_share_contradict_each_other(devkit):
+    with pytest.raises(ValueError, match=r"train\.txt says which images are of 'train'"):
+        VOC(devkit, "train", held_out=0.2)

@@ -196,6 +196,17 @@ def test_neither_a_hub_nor_a_folder_is_asked(maker: str, name: Any, tmp_path: Pa
         Build(maker, {"model_name": given}).make()
 
 
+@pytest.mark.parametrize("network", ["bait/model", "{bait}"])
+def test_a_transformer_detector_s_network_is_neither_a_hub_s_nor_a_folder_s(
+    network: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "rt_detr"}')
+    given = {"network": network.format(bait=tmp_path), "num_classes": 3}
+    message = r"init_args\.network of limbeck.models.HuggingFaceDetector is .* fetched"
+    with nothing_happens(tmp_path), pytest.raises(ValueError, match=message):
+        Build("limbeck.models.HuggingFaceDetector", given).make()
+
+
 @pytest.mark.parametrize("network", ["timm:hf-hub:bait/model", "hf-hub:bait/model", "local-dir:/x"])
 def test_a_classifier_s_network_is_no_hub_s(network: str) -> None:
     with nothing_happens(Path("/x")), pytest.raises(ValueError, match="no such network"):

@@ -1,10 +1,11 @@
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as L
 import pytest
 
-from limbeck.training.logs import EarlierRows, Rows, rows_of
+from limbeck.training.logs import EarlierRows, Rows, is_logged, rows_of
 from limbeck.training.module import DistillationModule
 from limbeck.training.writing import UNWRITTEN
 from tests import tiny_models
@@ -107,3 +108,14 @@ def test_a_file_with_a_damaged_header_is_moved_aside(
     assert "was moved to" in caplog.text
     assert (tmp_path / "metrics.csv.damaged").is_file()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("every", "otherwise", "found"),
+    [(2, 0, [2, 4, 6]), (0, 0, []), (0, 3, [3, 6]), (2, 3, [2, 4, 6])],
+)
+def test_a_step_is_logged_or_looked_at_where_none_is(
+    every: int, otherwise: int, found: list[int]
+) -> None:
+    trainer = SimpleNamespace(log_every_n_steps=every)
+    assert [step for step in range(7) if is_logged(trainer, step, otherwise)] == found

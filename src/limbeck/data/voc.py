@@ -1,5 +1,7 @@
 """Detection datasets in the layout of PASCAL VOC: an XML file for each image, splits as lists."""
 
+import hashlib
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +15,9 @@ from limbeck.data.annotated import (
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
-from limbeck.data.orientation import Frame
+from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects
+from limbeck.ranges import Range, refuse_outside
 from limbeck.texts import read_bytes, read_text
 
 PASCAL = (
@@ -22,6 +25,7 @@ PASCAL = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
+_RANGES = {"held_out": Range(0, 1, open=True, open_above=True)}
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -34,9 +38,14 @@ class VOC(AnnotatedImages):
     images. Objects that are marked difficult stay in both modes, as an evaluator of VOC ignores
     them. ``iscrowd`` is 0 throughout, and ``area`` is that of the box.
 
+    Folders of other names, such as ``images`` and ``annots``, are stated, and data without lists
+    can be divided here: see ``annotations``, ``images`` and ``held_out``.
+
     Args:
         root: The folder that holds ``Annotations``, ``ImageSets`` and ``JPEGImages``.
-        split: The name of a list in ``ImageSets/Main``, such as ``"train"``.
+        split: The name of a list in ``ImageSets/Main``, such as ``"train"``; or the path of a list,
+            a text file with a name on each line, seen from ``root``; or, with ``held_out``,
+            ``"train"``, ``"val"``, or ``"trainval"`` for both.
         training: Whether to clip boxes, and to leave out boxes with a side of less than one pixel
             and images without objects.
         keep_images_without_boxes: Whether ``training`` keeps images without boxes, as examples of
@@ -47,11 +56,16 @@ class VOC(AnnotatedImages):
         classes: The names of the classes in the order of the labels; any other name is an error.
             Default (None): the 20 classes of PASCAL or, where the annotations of any split have a
             name that is not among them, all names that are found, sorted.
+        annotations: The name of the folder of the XML files in ``root``.
+        images: The name of the folder of the images in ``root``.
+        held_out: The share of all annotated images that is "val" where there is no list, above 0
+            and below 1; the others are "train". Which ones are "val" goes by their names alone.
+            Default (None): there is a list.
 
     Raises:
         FileNotFoundError: The layout, the split, an image or an annotation is missing.
         ValueError: A list or an annotation is malformed or has an unknown class, or nothing is left
-            to learn from.
+            to learn from; or ``held_out`` is out of its range, or given beside a list.
     """
 
     def __init__(
@@ -61,32 +75,36 @@ class VOC(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
         classes: Sequence[str] | None = None,
+        annotations: str = "Annotations",
+        images: str = "JPEGImages",
+        held_out: float | None = None,
     ) -> None:
         if classes is not None:
             refuse_bad_classes(classes, f"classes: {list(classes)}")
+        refuse_outside(_RANGES, {"held_out": held_out})
         folder = Path(root)
-        file, names = _read_split(folder, split)
-        source = folder / "Annotations"
-        annotations = {name: _parse(source / f"{name}.xml") for name in names}
+        layout = _Layout(folder, folder / annotations, folder / images)
+        file, names = layout.divided(split, held_out) if held_out else layout.listed(split)
+        source = layout.annotations
+        parsed = {name: _parse(source / f"{name}.xml") for name in names}
         if classes is None:
             every = sorted(path.name for path in source.glob("*.xml"))
             rest = [
                 _parse(source / name)
                 for name in without_companions(every, source)
-                if name.removesuffix(".xml") not in annotations
+                if name.removesuffix(".xml") not in parsed
             ]
-            found = {name for one in [*annotations.values(), *rest] for name in one.names}
+            found = {name for one in [*parsed.values(), *rest] for name in one.names}
             classes = PASCAL if found <= set(PASCAL) else sorted(found)
-        images = folder / "JPEGImages"
-        files = _image_files(images, names)
+        files = _image_files(layout.images, names)
         table = ImageTable.numbered(
-            images,
-            (files[name].name for name in annotations),
-            (len(one.names) for one in annotations.values()),
-            _objects(list(annotations.values()), classes),
-            (one.size for one in annotations.values()),
+            layout.images,
+            (files[name].name for name in parsed),
+            (len(one.names) for one in parsed.values()),
+            _objects(list(parsed.values()), classes),
+            (one.size for one in parsed.values()),
         )
         super().__init__(
             classes,
@@ -137,29 +155,81 @@ def _objects(annotations: Sequence[_Annotation], classes: Sequence[str]) -> Obje
     )
 
 
-def _read_split(folder: Path, split: str) -> tuple[Path, list[str]]:
-    """The list of a split and the names in it; an error says what is wrong with another layout."""
-    lists = folder / "ImageSets" / "Main"
-    missing = [p for p in (folder / "Annotations", lists, folder / "JPEGImages") if not p.is_dir()]
-    if missing:
-        nested = [path.parent for path in sorted(folder.glob("*/*/Annotations"))]
-        nested = nested or [path.parent for path in sorted(folder.glob("*/Annotations"))]
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where a dataset has its lists, its annotations and its images."""
+
+    root: Path
+    annotations: Path
+    images: Path
+
+    def listed(self, split: str) -> tuple[Path, list[str]]:
+        """The list of a split and the names in it; an error says what is wrong elsewhere."""
+        own, lists = self.root / split, self.root / "ImageSets" / "Main"
+        if split.endswith(".txt") and own.is_file():
+            self._refuse_missing()
+            return own, _names(own)
+        self._refuse_missing(lists)
+        file = lists / f"{split}.txt"
+        if not file.is_file():
+            splits = sorted(path.stem for path in lists.iterdir() if path.name[0] != ".")
+            raise FileNotFoundError(
+                f"split is {split!r}, and {file} does not exist. Expected one of the lists that "
+                f"are there: {', '.join(splits) or 'none'}. Give one of them, or the path of a "
+                "list in this folder."
+            )
+        return file, _names(file)
+
+    def divided(self, split: str, held_out: float) -> tuple[Path, list[str]]:
+        """The folder of the annotations, and the names of a split that is made of all of them."""
+        self._refuse_missing()
+        file = self.root / "ImageSets" / "Main" / f"{split}.txt"
+        if file.is_file():
+            raise ValueError(
+                f"held_out is {held_out}, and {file} says which images are of {split!r}. Expected "
+                "one of the two: leave held_out out, or remove the list."
+            )
+        found = sorted(path.name for path in self.annotations.glob("*.xml"))
+        every = [Path(name).stem for name in without_companions(found, self.annotations)]
+        kept = {name: _share_of(name) < held_out for name in every}
+        sides = {
+            "train": [name for name in every if not kept[name]],
+            "val": [name for name in every if kept[name]],
+            "trainval": every,
+        }
+        if not sides.get(split):
+            counts = ", ".join(f"{name} with {len(names)}" for name, names in sides.items())
+            raise ValueError(
+                f"split is {split!r}; of the {len(every)} annotations in {self.annotations}, with "
+                f"held_out {held_out}, there are {counts} images. Give one that has images."
+            )
+        return self.annotations, sides[split]
+
+    def _refuse_missing(self, *lists: Path) -> None:
+        missing = [path for path in (self.annotations, *lists, self.images) if not path.is_dir()]
+        if not missing:
+            return
+        nested = [path.parent for path in sorted(self.root.glob("*/*/Annotations"))]
+        nested = nested or [path.parent for path in sorted(self.root.glob("*/Annotations"))]
         advice = f" Did you mean {nested[0]}?" if nested else ""
-        for file in [*folder.glob("*.json"), *folder.glob("annotations/*.json")][:1]:
+        for file in [*self.root.glob("*.json"), *self.root.glob("annotations/*.json")][:1]:
             advice = f" With {file} it looks like COCO's layout: use limbeck.data.COCO."
         raise FileNotFoundError(
             f"{missing[0]} is not a folder; expected a root that holds Annotations, ImageSets/Main "
-            f"and JPEGImages, such as VOCdevkit/VOC2007. Give that.{advice}"
+            "and JPEGImages, such as VOCdevkit/VOC2007. Give that, or say what these folders are "
+            f"called here (annotations, images), and held_out where there are no lists.{advice}"
         )
-    file = lists / f"{split}.txt"
-    if not file.is_file():
-        splits = sorted(path.stem for path in lists.iterdir() if path.name[0] != ".")
-        raise FileNotFoundError(
-            f"split is {split!r}, and {file} does not exist. Expected one of the lists that "
-            f"are there: {', '.join(splits) or 'none'}. Give one of them."
-        )
-    lines = read_text(file).splitlines()
-    return file, without_companions([line.strip() for line in lines if line.strip()], file)
+
+
+def _names(file: Path) -> list[str]:
+    """The names in a list."""
+    lines = filter(None, (line.strip() for line in read_text(file).splitlines()))
+    return without_companions(lines, file)
+
+
+def _share_of(name: str) -> float:
+    """A number from 0 to 1 that a name has everywhere, and that is spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) / 2**64
 
 
 def _image_files(folder: Path, names: list[str]) -> dict[str, Path]:

@@ -119,12 +119,7 @@ class FineGrainedImitation(Method):
     def setup(self, step: Step) -> None:
         """Make one adapter for each map, and find which level's anchors lie on it."""
         student, teacher = (s.by_level(self.places) for s in (step.student, step.taught))
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"FineGrainedImitation: the student has {len(student)} maps ({', '.join(student)}),"
-                f" the teacher {len(teacher)} ({', '.join(teacher)}). Name those of equal stride "
-                "one by one, such as places=[P3, P4], or {student's place: teacher's place}."
-            )
+        self.refuse_unpaired(student, teacher)
         maps = step.student.features["all maps"]
         for level, feature in student.items():
             try:

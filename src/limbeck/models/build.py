@@ -4,7 +4,7 @@ import inspect
 import pkgutil
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -123,6 +123,8 @@ class LimbeckModel(nn.Module, ABC):
             ``None`` stands for the value that the preset has under that name or, where it has
             none, for what the constructor computes. Where a class has no such argument, the value
             here is a fact about it. A student's weights are only loaded where these are equal.
+        described_by: The arguments that describe the network, or as texts name a folder or an
+            address where its description is. A student's folder has the descriptions themselves.
         arguments: Every argument that limbeck's own constructor got, settled, as plain JSON values,
             without the weights.
         published: The models whose published weights fit this one or its trunk, the trunk's first,
@@ -130,6 +132,7 @@ class LimbeckModel(nn.Module, ABC):
     """
 
     numerics: ClassVar[Mapping[str, Any]] = {}
+    described_by: ClassVar[Sequence[str]] = ()
     arguments: dict[str, Any]
     published: tuple[str, ...]
     _constructed_with: dict[str, Any]
@@ -181,6 +184,18 @@ class LimbeckModel(nn.Module, ABC):
     @abstractmethod
     def plain(self) -> nn.Module:
         """The network as torchvision or timm know it, which is what a student's file holds."""
+
+    def companions(self, weights: str, classes: Sequence[str]) -> dict[str, str]:
+        """Further files of a student's folder, by which another library loads it.
+
+        Args:
+            weights: The name of the file of the weights there.
+            classes: The names of the foreground classes. Empty: they are not known.
+
+        Returns:
+            The contents by the names of the files, by default none.
+        """
+        return {}
 
     @abstractmethod
     def without_limbeck(self) -> str | None:

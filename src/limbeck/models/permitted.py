@@ -10,7 +10,7 @@ builder fetch or open others is refused where it is stated, and switched off whe
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -56,6 +56,7 @@ def permitted(
         _refuse_other_names(arguments.get("model_name"))
     elif inspect.isclass(maker) and maker.__module__.startswith("limbeck."):
         refuse_misfits(maker, arguments, "init_args")
+        _refuse_places(class_path, arguments, getattr(maker, "described_by", ()))
     taken = inspect.signature(maker).parameters
     off = {"weights": None, "weights_backbone": None, "pretrained": False}
     return maker, arguments | {name: value for name, value in off.items() if name in taken}
@@ -126,6 +127,17 @@ def _refuse_sources(class_path: str, arguments: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"init_args.{name} of {class_path} is {shown(value)}, expected null: the "
                 f"weights of a student are in its own folder. Set it to null. {ADVICE}"
+            )
+
+
+def _refuse_places(class_path: str, arguments: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a text where it would be a folder or an address that describes the network."""
+    for name in names:
+        if isinstance(arguments.get(name), str):
+            raise ValueError(
+                f"init_args.{name} of {class_path} is {shown(arguments[name])}, which would be "
+                "opened or fetched; expected a mapping that describes the network. Write it there, "
+                f"as save_student does. {ADVICE}"
             )
 
 

@@ -23,14 +23,19 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-def is_logged(trainer: Any, step: int) -> bool:
+USUAL = 50  # steps, after which Lightning logs one
+
+
+def is_logged(trainer: Any, step: int, otherwise: int = 0) -> bool:
     """Whether a trainer logs an optimizer step, which counts from 1.
 
     Args:
         trainer: The trainer, of which ``log_every_n_steps`` is 0 where it logs no step.
         step: The number of the step; 0 is none.
+        otherwise: The number that takes the place of such a 0, for what is looked at whether or not
+            it is logged.
     """
-    every: int = trainer.log_every_n_steps or 0
+    every: int = trainer.log_every_n_steps or otherwise
     return every > 0 and step > 0 and step % every == 0
 
 

@@ -32,7 +32,8 @@ from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
 from limbeck.training.logs import is_logged
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
-from limbeck.training.pending import PendingLogs
+from limbeck.training.pending import PendingLogs, forget_terms
+from limbeck.training.processes import let_parameters_rest
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
 from limbeck.training.scoring import (
     MetricName,
@@ -41,7 +42,12 @@ from limbeck.training.scoring import (
     named_scores,
 )
 from limbeck.training.skipped import SkippedSamples
-from limbeck.training.suitability import doubts, idle_teacher, refuse_other_data
+from limbeck.training.suitability import (
+    doubts,
+    idle_teacher,
+    refuse_other_data,
+    unlearnt_images,
+)
 from limbeck.training.waiting import DataWaits
 
 log = logging.getLogger(__name__)
@@ -142,6 +148,8 @@ class DistillationModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Make the metrics, and have the teacher measured on all validation data."""
         self._refuse_unsuitable(training=stage == "fit")
+        if stage == "fit" and self.data.unlabelled is not None:
+            let_parameters_rest(self.trainer.strategy)
         self.pair.seed = self.data.seed
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
@@ -153,7 +161,10 @@ class DistillationModule(L.LightningModule):
         """Refuse models, data and metric that do not go together, and say once what is odd."""
         refuse_other_data(self.pair, self.data)
         metric = self.new_metric(self.data)
-        found = doubts(self.pair, self.data, metric, training=training)
+        found = unlearnt_images(self.pair, self.data) if training else []
+        if not len(self.pair.methods):
+            self.data.leave_out_unlabelled()  # what is left out is not looked at below
+        found += doubts(self.pair, self.data, metric, training=training)
         if training and not self.transfers:
             found += idle_teacher(self.pair)
         for sentence in () if self.told else found:
@@ -190,10 +201,12 @@ class DistillationModule(L.LightningModule):
         total, terms = self._over_processes(total)
         raw = {f"train/raw/{name}": value for name, value in terms.items()}
         weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in terms.items()}
-        student = sum(v for n, v in weighted.items() if n.startswith("train/weighted/student/"))
-        shown = {"train/task": student}
-        if any(not name.startswith("student/") for name in losses):
-            shown["train/distillation"] = total - student
+        student = [v for n, v in weighted.items() if n.startswith("train/weighted/student/")]
+        shown = {"train/task": sum(student)} if student else {}  # without labels there is none
+        if len(student) < len(losses):
+            shown["train/distillation"] = total - sum(student)
+        if not student:
+            forget_terms(self.trainer.fit_loop.epoch_loop._results)
         self.log_dict({**raw, **weighted, "train/total": total, **shown}, batch_size=batch_size)
         if self._is_logged() or self.pair.number == 0:
             # What is logged with prog_bar=True is read from the device in every step.

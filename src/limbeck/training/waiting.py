@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from limbeck.training.logs import is_logged
+from limbeck.training.logs import USUAL, is_logged
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class DataWaits(L.Callback):
         if self._told:
             return
         loader: Any = trainer.train_dataloader
-        logged = is_logged(trainer, trainer.global_step)
+        logged = is_logged(trainer, trainer.global_step, USUAL)
         before, self._last = self._last, (time.perf_counter(), loader.waited)
         if before is not None and self._begun:
             seconds, waited = (now - then for now, then in zip(self._last, before, strict=True))

@@ -19,12 +19,12 @@ from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.form import Form, Settings
 from limbeck.methods.head.picture import LEGEND, cells_over_images, regions_picture
 from limbeck.methods.head.places import mirrored_places, pyramid_levels
-from limbeck.methods.head.proposals import foreground, unused_columns
-from limbeck.methods.head.regions import classes_of, labelled
+from limbeck.methods.head.regions import labelled
 from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.dense_losses import LOSSES, losses_of_images
-from limbeck.models.detection.parts.heads import RetinaNetHead
+from limbeck.models.detection.parts.heads import RetinaNetHead, flat, foreground, unused_columns
 from limbeck.models.detection.parts.matcher import match_anchors
+from limbeck.models.detection.parts.roi_heads import region_labels
 from limbeck.models.detection.parts.selection import written
 from limbeck.models.precision import in_full_precision
 
@@ -70,9 +70,8 @@ class TwoStageStudent(Form):
         """The student's own regions, and the cells of the teacher's tower that CKD reads."""
         student, teacher = step.student.features, step.taught.features
         boxes: list[Tensor] = student["regions"]
-        labels = [
-            classes_of(target, each) for target, each in zip(labelled(step), boxes, strict=True)
-        ]
+        heads = step.student.model.get_submodule("roi_heads")
+        labels = region_labels(heads, boxes, labelled(step))
         caption = (
             "The regions that the student's own head looks at when it detects; in training it "
             "draws some of such regions, with the objects among them. "
@@ -86,7 +85,7 @@ class TwoStageStudent(Form):
                     teacher["akd"], positions, student["frame"]
                 )
             }
-        return regions_picture(caption + LEGEND, boxes, torch.cat(labels), cells_read)
+        return regions_picture(caption + LEGEND, boxes, labels, cells_read)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of CKD."""
@@ -187,13 +186,6 @@ def _assist(teacher: nn.Module, student: Any, channels: int, transfer: bool) -> 
             "both the same, or begin afresh: transfer false."
         )
     return trained_copy(head)
-
-
-def flat(maps: Tensor, columns: int) -> Tensor:
-    """The outputs of one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
-    batch, _, height, width = maps.shape
-    cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
-    return cells_first.reshape(batch, -1, columns)
 
 
 def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:

@@ -39,6 +39,27 @@ def refuse_vanishing(transform: GeneralizedRCNNTransform, arguments: tuple[Any, 
             )
 
 
+def resized(
+    image: Tensor, target: dict[str, Tensor] | None, size: Sequence[int], *, antialias: bool
+) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Resize an image and its boxes bilinearly, in float32.
+
+    Args:
+        image: The image (3, H, W).
+        target: The ``boxes`` (M, 4) of the image, which are scaled with it, or None.
+        size: The height and the width in pixels.
+        antialias: Whether pixels are averaged where the image becomes smaller.
+
+    Returns:
+        The image and the target.
+    """
+    full = in_full_precision(image)[None]  # half precision has no antialias on CPUs
+    found = F.interpolate(full, list(size), mode="bilinear", antialias=antialias)[0]
+    if target is not None:
+        target["boxes"] = resize_boxes(target["boxes"], image.shape[-2:], size)
+    return found.to(image.dtype), target
+
+
 class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's transform, with its constants as buffers.
 
@@ -180,11 +201,7 @@ class ReferenceTransform(Transform):
         before = image.shape[-2:]
         scale = min(self.min_size[-1] / min(before), self.max_size / max(before))
         size = [int(side * scale + 0.5) for side in before]
-        full = in_full_precision(image)[None]  # half precision has no antialias on CPUs
-        resized = F.interpolate(full, size, mode="bilinear", antialias=self.preset.antialias)[0]
-        if target is not None:
-            target["boxes"] = resize_boxes(target["boxes"], before, size)
-        return resized.to(image.dtype), target
+        return resized(image, target, size, antialias=self.preset.antialias)
 
     def forward(
         self, images: list[Tensor], targets: Targets | None = None
