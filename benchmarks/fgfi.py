@@ -8,8 +8,8 @@ to (anchors, boxes); twice, once for each box's best and once for the mask; then
 boxes. ``box_iou`` is the same mask from torchvision's IoU, vectorised.
 
 R = step of imitation / (plain step of the student + the teacher's backbone under inference_mode).
-Adapters, masks and the loss are what is above 1. "Whole adapter" is the same step with the adapter
-on the whole map, as the original has it.
+Adapters, masks and the loss are what is above 1. "By hand" is the same step without limbeck's
+method: masks by ``box_iou``, and the adapter on the whole map, as the original has it.
 """
 
 import os
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from limbeck import Distillation
@@ -48,23 +48,15 @@ from measuring import (
     settings,
     spread,
 )
-from step_ratio import distilled, inference
+from step_ratio import distilled, inference, training_step
 
 CLASSES = 20
 MASKS = """\
 | masks of one image, 20 boxes | CPU ms | published / ours | box_iou / ours |
 |---|---|---|---|"""
 STEPS = """\
-| step | CPU s | R, CPU time | R, wall | / plain | whole adapter / ours |
+| step | CPU s | R, CPU time | R, wall | R by hand, CPU time | limbeck / by hand, CPU time |
 |---|---|---|---|---|---|"""
-
-
-class WholeAdapter(FineGrainedImitation):
-    """Imitation whose adapter computes what the mask then hides, too."""
-
-    def _adapted(self, level: str, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
-        image, row, column = where
-        return self.adapters[level.replace(".", "_")](feature)[image, :, row, column]
 
 
 def published_mask(anchors: Tensor, grid: tuple[int, int], boxes: Tensor) -> Tensor:
@@ -132,14 +124,44 @@ def mask_lines(rounds: int) -> Iterator[str]:
         yield f"| {name}, {count} anchors | {milliseconds:.2f} | {' | '.join(cells)} |"
 
 
-def backbone_of(teacher: Detector, images: list[Tensor]) -> Step:
-    """The part of the teacher that imitation needs."""
+def levels_of(model: Detector, images: list[Tensor]) -> list[Tensor]:
+    """The maps of a detector's backbone, the finest first."""
+    with network_frame(model):
+        maps = model.backbone(model.transform(images)[0].tensors)
+    return [maps] if isinstance(maps, Tensor) else list(maps.values())
 
-    def features() -> None:
-        with network_frame(teacher):
-            teacher.backbone(teacher.transform(images)[0].tensors)
 
-    return inference(features)
+def by_hand(student: Detector, teacher: Detector, images: list[Tensor], targets: list) -> Step:
+    """The same step for any detector, with a mask for each image and whole adapters."""
+    anchors, grids = anchors_and_grids(student, tuple(images[0].shape[-2:]))
+    with torch.no_grad():
+        pairs = zip(levels_of(student, images), levels_of(teacher, images), strict=True)
+        adapters = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(s.shape[1], t.shape[1], 3, padding=1), nn.ReLU(inplace=True))
+            for s, t in pairs
+        )
+    seen: list[Tensor] = []
+
+    def keep(*told: object) -> None:
+        seen[:] = [told[-1]] if isinstance(told[-1], Tensor) else list(told[-1].values())
+
+    student.train().backbone.register_forward_hook(keep)
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            hints = levels_of(teacher, images)
+        with network_frame(student):
+            total = sum(student(images, targets).values())
+        summed, count = [], 0
+        for of_level, grid, adapter, own, hint in zip(
+            anchors, grids, adapters, seen, hints, strict=True
+        ):
+            mask = torch.stack([box_iou_mask(of_level, grid, t["boxes"]) for t in targets])
+            summed.append(((adapter(own) - hint).square().sum(dim=1) * mask).sum())
+            count = count + mask.sum()
+        return total + 1e-9 * sum(summed) / (2 * count)
+
+    return training_step([*student.parameters(), *adapters.parameters()], loss)
 
 
 def step_lines(batch: int, size: int, rounds: int) -> Iterator[str]:
@@ -173,18 +195,20 @@ def step_lines(batch: int, size: int, rounds: int) -> Iterator[str]:
         targets = [{"boxes": boxes_in(extent, 5), "labels": labels} for _ in images]
         student = build()  # its proposals, and so the work, are those of its fresh weights
         plain = distilled(Distillation(copy.deepcopy(student)), images, targets)
+        hand = by_hand(copy.deepcopy(student), teacher.eval(), images, targets)
         # The fresh teacher's maps are large: at a weight of any size the student would diverge.
-        step, whole = (
-            distilled(
-                Distillation(copy.deepcopy(student), teacher, [kind(weight=1e-9)]), images, targets
+        pair = Distillation(student, teacher, [FineGrainedImitation(weight=1e-9)])
+        step = distilled(pair, images, targets)
+        floor = [plain, inference(partial(levels_of, teacher, images))]
+        measured = interleaved([step, hand, *floor], rounds, warm_up=1)
+        cells = [
+            spread(ratios(measured, of, by, clock))
+            for of, by, clock in (
+                (step, floor, CPU),
+                (step, floor, WALL),
+                (hand, floor, CPU),
+                (step, [hand], CPU),
             )
-            for kind in (FineGrainedImitation, WholeAdapter)
-        )
-        needed = backbone_of(teacher.eval(), images)
-        measured = interleaved([step, whole, plain, needed], rounds)
-        cells = [spread(ratios(measured, step, [plain, needed], clock)) for clock in (CPU, WALL)]
-        cells += [
-            spread(ratios(measured, of, [by], CPU)) for of, by in ((step, plain), (whole, step))
         ]
         seconds = statistics.median(times[step][CPU] for times in measured)
         yield f"| {name} | {seconds:.2f} | {' | '.join(cells)} |"

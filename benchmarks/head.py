@@ -3,8 +3,10 @@
     python benchmarks/head.py [--rounds 10] [--write]
 
 R = step of HEAD / (step of RetinaNet and assist without a teacher + the teacher's backbone, neck
-and two fully connected layers under inference_mode, of equally many regions). Adapters, losses and
-the teacher's pooling are what is above 1; with its pooling the teacher's part is "+ pooling".
+and two fully connected layers under inference_mode, of equally many regions). The teacher's
+pooling, the adapters and the losses are what is above 1. "By hand" is what those cost in a script:
+the teacher's part with its pooling, and the adapters on as many regions, with a mean squared error,
+forward, backward and SGD. The peak is that of a step in memory, see ``memory.py``.
 RetinaNet-R18, Faster R-CNN-R50, 80 classes, 512 regions an image, fresh weights.
 """
 
@@ -19,11 +21,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from limbeck import Distillation
 from limbeck.frame import network_frame
 from limbeck.methods import HEAD, TFHEAD, Method
-from limbeck.methods.head.assist import hidden_layers
+from limbeck.methods.head.assist import WIDTH, hidden_layers
 from limbeck.models import FasterRCNN, RetinaNet
 from measuring import (
     CPU,
@@ -37,12 +40,14 @@ from measuring import (
     settings,
     spread,
 )
-from step_ratio import distilled, inference
+from memory import peak
+from step_ratio import detection_batch, distilled, inference, training_step
 
 CLASSES = 80
 TABLE = """\
-| step | CPU s | R, CPU time | R, wall | R + pooling, CPU | / assist alone, CPU | / RetinaNet |
-|---|---|---|---|---|---|---|"""
+| step | CPU s | R, CPU time | R, wall | / by hand, CPU time | / assist alone, CPU | / RetinaNet | \
+peak, MiB |
+|---|---|---|---|---|---|---|---|"""
 
 
 def student_of(methods: dict[str, Method], teacher: nn.Module | None = None) -> Distillation:
@@ -79,11 +84,21 @@ def teacher_parts(teacher: FasterRCNN, images: list[Tensor], samples: int) -> tu
     return inference(without), inference(whole)
 
 
+def adapters_by_hand(count: int, adapters: list[nn.Linear]) -> Step:
+    """Adapters of that many regions, with the squared errors that train them and what is below."""
+    own = [torch.rand(count, each.in_features, requires_grad=True) for each in adapters]
+    hints = [torch.rand(count, each.out_features) for each in adapters]
+
+    def loss() -> Tensor:
+        pairs = zip(adapters, own, hints, strict=True)
+        return sum(F.mse_loss(adapter(feature), hint) for adapter, feature, hint in pairs)
+
+    return training_step([p for adapter in adapters for p in adapter.parameters()], loss)
+
+
 def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
     """The table, line by line."""
-    images = list(torch.rand(batch, 3, size, size))
-    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]]) * size / 256
-    targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+    images, targets = detection_batch(size, batch)
     teacher = FasterRCNN("resnet50", CLASSES, preset="mmdetection").eval()
     pairs = {
         "RetinaNet": student_of({}),
@@ -93,24 +108,28 @@ def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
     }
     steps = {name: distilled(pair, images, targets) for name, pair in pairs.items()}
     without, whole = teacher_parts(teacher, images, samples)
-    measured = interleaved([*steps.values(), without, whole], rounds)
+    regions = samples * batch
+    akd = [nn.Linear(WIDTH, WIDTH) for _ in range(2)]
+    shared = adapters_by_hand(regions, [*akd, nn.Linear(256, WIDTH)])
+    own = adapters_by_hand(regions, [nn.Linear(256, 9 * WIDTH)])  # one for each anchor of a cell
+    measured = interleaved([*steps.values(), without, whole, shared, own], rounds, warm_up=1)
     alone = steps["assist"]
     floors = {
         "assist": ((), ()),
-        "HEAD": ((alone, without), (alone, whole)),
-        "TF-HEAD, R-CNN assist": ((alone,), (alone,)),
+        "HEAD": ((alone, without), (alone, whole, shared)),
+        "TF-HEAD, R-CNN assist": ((alone,), (alone, own)),
     }
     what = f"Steps of {batch} x {size} px, {samples} regions an image"
     yield f"{above(what, rounds)}\n\n{TABLE}"
-    for name, (floor, pooling) in floors.items():
+    for name, (floor, hand) in floors.items():
         step = steps[name]
         cells = [
             spread(ratios(measured, step, under, clock)) if under else "-"
-            for under, clock in ((floor, CPU), (floor, WALL), (pooling, CPU), ((alone,), CPU))
+            for under, clock in ((floor, CPU), (floor, WALL), (hand, CPU), ((alone,), CPU))
         ]
         plain = spread(ratios(measured, step, [steps["RetinaNet"]], CPU))
         seconds = statistics.median(times[step][CPU] for times in measured)
-        yield f"| {name} | {seconds:.3f} | {' | '.join(cells)} | {plain} |"
+        yield f"| {name} | {seconds:.3f} | {' | '.join(cells)} | {plain} | {peak(step):.0f} |"
 
 
 def main() -> None:
