@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/taps.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/costs.py
 	$(BIN)/python benchmarks/mgd.py
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/fgfi.py

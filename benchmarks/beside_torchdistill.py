@@ -15,8 +15,6 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import argparse
-import random
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -29,12 +27,13 @@ from torchdistill.core.distillation import get_distillation_box
 
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
-from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
+from measuring import CPU, WALL, Step, above, begin, interleaved, publish, ratios, settings, spread
 from step_ratio import (
     CLASSES,
     LAYERS,
     classifier,
     distilled,
+    hint_by_hand,
     hints_by_hand,
     inference,
     kd_by_hand,
@@ -161,7 +160,7 @@ def hints_at_once(teacher: nn.Module, images: Tensor, labels: Tensor) -> Step:
 
 
 def lines(size: int, batch: int, rounds: int) -> Iterator[str]:
-    """The rows of the table."""
+    """The table, line by line."""
     images, labels = torch.rand(batch, 3, size, size), torch.randint(CLASSES, (batch,))
     teacher = classifier("resnet50").eval()
 
@@ -187,11 +186,13 @@ def lines(size: int, batch: int, rounds: int) -> Iterator[str]:
                 "torchdistill": torchdistills_step(
                     classifier("resnet50").eval(), images, labels, hints_config()
                 ),
-                "by hand": hints_by_hand(teacher, images, labels, adapted=True),
+                "by hand": hints_by_hand(teacher, images, labels, hint_by_hand(adapted=True)),
                 "by hand, at once": hints_at_once(teacher, images, labels),
             },
         ),
     }
+    what = f"{batch} x {size} px, torchdistill {version('torchdistill')}"
+    yield f"{above(what, rounds)}\n\n{HEAD}"
     for name, (needed, steps) in rows.items():
         floor = [plain(images, labels), needed]
         measured = interleaved([*steps.values(), *floor], rounds)
@@ -208,27 +209,13 @@ HEAD = """\
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = settings(__doc__, rounds=10)
     parser.add_argument("--size", type=int, default=160, help="height and width, pixels")
     parser.add_argument("--batch", type=int, default=8, help="images a step")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
-    text = [
-        f"{options.batch} x {options.size} px; {options.rounds} interleaved rounds, "
-        f"torchdistill {version('torchdistill')}, {conditions()}; median (quartiles).",
-        "",
-        HEAD,
-    ]
-    print("\n".join(text), flush=True)
-    for line in lines(options.size, options.batch, options.rounds):
-        text.append(line)
-        print(line, flush=True)
-    if options.write:
-        write("benchmarks/beside_torchdistill.py", "\n".join(text))
+    begin()
+    found = lines(options.size, options.batch, options.rounds)
+    publish("benchmarks/beside_torchdistill.py", found, options.write)
 
 
 if __name__ == "__main__":

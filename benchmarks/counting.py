@@ -7,7 +7,8 @@ works above it, and runs the backward pass in the same thread.
 
 What it cannot see: which kernels an operation becomes (it counts operations of ``aten`` and
 ``torchvision`` that write memory), waits within a kernel's own code (NMS is known to have one), and
-what CUDA's libraries do otherwise (cuDNN is off).
+what CUDA's libraries do otherwise (cuDNN is off). Autocast and generators of the device are those
+of the CPU.
 """
 
 import sys
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -106,8 +108,27 @@ class Counts:
 def counted() -> Iterator[Counts]:
     """Within, tensors can be brought to the device, and what is done on it is counted."""
     counts = Counts()
-    with torch.backends.cudnn.flags(enabled=False), _Device(counts), _Lists():
+    of_host = mock.patch.multiple(torch, autocast=_Autocast, Generator=_generator)
+    with torch.backends.cudnn.flags(enabled=False), of_host, _Device(counts), _Lists():
         yield counts
+
+
+class _Autocast(torch.autocast):
+    """Autocast, which knows no ``meta``."""
+
+    def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_host(device_type).type, *args, **kwargs)
+
+
+def _generator(device: torch.device | str = HOST, make: Any = torch.Generator) -> torch.Generator:
+    """A generator, of which there is none on ``meta``."""
+    return make(_host(device))
+
+
+def _host(device: torch.device | str) -> torch.device:
+    """The device where what is asked of one is computed."""
+    device = torch.device(device)
+    return HOST if device == AWAY else device
 
 
 class _Device(TorchDispatchMode):

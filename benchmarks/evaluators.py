@@ -37,7 +37,7 @@ from tests.metrics import plain_kitti, plain_widerface
 
 from limbeck.metrics import COCOAveragePrecision, KITTIAveragePrecision, WIDERFaceAveragePrecision
 from limbeck.metrics.detections import DetectionMetric
-from measuring import CPU, conditions, seconds, write
+from measuring import CPU, begin, conditions, publish, seconds, settings
 
 Image = tuple[dict[str, Tensor], dict[str, Tensor]]
 CLASSES = ("Car", "Pedestrian", "Cyclist")
@@ -211,24 +211,18 @@ def coco(options: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = settings(__doc__, rounds=5)
     parser.add_argument("--coco", action="store_true", help="COCO's evaluator instead")
     parser.add_argument("--images", type=int, default=5000, help="of COCO")
     parser.add_argument("--detections", type=int, default=100, help="an image of COCO")
     parser.add_argument("--classes", type=int, default=80, help="of COCO")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    table = coco(options) if options.coco else street_and_faces(options.rounds)
+    begin()
+    found = coco(options) if options.coco else street_and_faces(options.rounds)
     measured = f"CPU time, {options.rounds} rounds, {conditions()}; medians."
     script = "benchmarks/evaluators.py" + (" --coco" if options.coco else "")
-    above = ["## COCO's evaluator", "", f"    python {script} --write", ""] if options.coco else []
-    text = "\n".join([*above, measured, "", *table])
-    print(text)
-    if options.write:
-        write(script, text)
+    title = ["## COCO's evaluator", "", f"    python {script} --write", ""] if options.coco else []
+    publish(script, [*title, measured, "", *found], options.write)
 
 
 if __name__ == "__main__":

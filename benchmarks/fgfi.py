@@ -20,7 +20,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import copy
-import random
 import statistics
 from collections.abc import Iterator
 from functools import partial
@@ -37,7 +36,18 @@ from limbeck.methods.fgfi import imitation_masks
 from limbeck.models import FasterRCNN, FasterRCNNC4, ShuffleDet, YOLOv2
 from limbeck.models.detection.detector import Detector
 from limbeck.taps import Taps
-from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 from step_ratio import distilled, inference
 
 CLASSES = 20
@@ -180,34 +190,23 @@ def step_lines(batch: int, size: int, rounds: int) -> Iterator[str]:
         yield f"| {name} | {seconds:.2f} | {' | '.join(cells)} |"
 
 
+def tables(options: argparse.Namespace) -> Iterator[str]:
+    """Both tables, line by line."""
+    yield above(f"Steps of {options.batch} x {options.size} px", options.rounds)
+    yield f"\n{MASKS}"
+    yield from mask_lines(options.rounds)
+    yield f"\n{STEPS}"
+    yield from step_lines(options.batch, options.size, options.rounds)
+
+
 def main() -> None:
     """Measure and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = settings(__doc__, rounds=10)
     parser.add_argument("--batch", type=int, default=2, help="images a step")
     parser.add_argument("--size", type=int, default=384, help="their height and width, pixels")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
-    text = [
-        f"Steps of {options.batch} x {options.size} px; {options.rounds} interleaved rounds, "
-        f"{conditions()}; median (quartiles).",
-    ]
-    print(text[0], flush=True)
-    tables = (
-        (MASKS, mask_lines(options.rounds)),
-        (STEPS, step_lines(options.batch, options.size, options.rounds)),
-    )
-    for heads, lines in tables:
-        text += ["", heads]
-        print(f"\n{heads}", flush=True)
-        for line in lines:
-            text.append(line)
-            print(line, flush=True)
-    if options.write:
-        write("benchmarks/fgfi.py", "\n".join(text))
+    begin()
+    publish("benchmarks/fgfi.py", tables(options), options.write)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ operations of a step for which the host waits for the device, as torch's debug m
 ``--size``, ``--batch`` and ``--rounds`` make it small enough to try it on a CPU.
 """
 
-import argparse
 import json
 import math
 import os
@@ -34,7 +33,7 @@ from limbeck.data import COCO, Concatenated, DetectionAugmentation
 from limbeck.frame import network_frame
 from limbeck.methods import FitNet
 from limbeck.training.data import DataModule
-from measuring import WALL, Step, device, interleaved, ratios, write
+from measuring import WALL, Step, device, interleaved, ratios, settings, write
 from precision import FLOAT32, Variant, moved, step_of
 from step_ratio import inference
 from step_ratio import retinanet as torchvisions_retinanet
@@ -277,13 +276,11 @@ def report(scale: Scale, rounds: int, minutes: float) -> Iterator[str]:
 
 def main() -> None:
     """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = settings(__doc__, rounds=5)
     parser.add_argument("--minutes", type=float, default=6.5, help="after which no row begins")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="height and width, pixels")
     parser.add_argument("--batch", type=int, default=16, help="images of a detector's step")
     parser.add_argument("--crops", type=int, default=256, help="images of a classifier's step")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
     scale = Scale(tuple(options.size), options.batch, crops=options.crops)
     text = []

@@ -8,7 +8,22 @@ import torch
 from torch import nn
 
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import (
+    AT,
+    CWD,
+    DIST,
+    DKD,
+    FGD,
+    HEAD,
+    KD,
+    MGD,
+    PKD,
+    FineGrainedImitation,
+    FitNet,
+    MaskedGenerative,
+    Method,
+    ReviewKD,
+)
 from limbeck.models import Classifier, FasterRCNN, RetinaNet
 from precision import BF16, FLOAT32, Variant
 
@@ -125,6 +140,14 @@ def rows(scale: Scale) -> Iterator[Row]:
             images = partial(detection_batch, scale.size, batch)
             alone = assist if name == "HEAD" else None
             yield Row(f"RetinaNet R50 to R18, {name}, batch {batch}", make, images, variant, alone)
+    modern = {
+        "AT": AT(["fpn"], weight=1e-6),
+        "CWD": CWD(["fpn"], weight=1e-6),
+        "FGD": FGD(["fpn"], weight=1e-6),
+        "MaskedGenerative": MaskedGenerative(["fpn"], weight=1e-9),
+        "PKD": PKD(["fpn"], weight=1e-6),
+        "ReviewKD": ReviewKD(["fpn"], weight=1e-6),
+    }
     crops = partial(classification_batch, scale.crop, scale.crops)
     images = partial(detection_batch, scale.size, scale.batch)
     for variant in (LAST, FLOAT32):
@@ -143,5 +166,12 @@ def rows(scale: Scale) -> Iterator[Row]:
             images,
             variant,
         )
+    for name, method in modern.items():
+        make = partial(detection_pair, method)
+        name = f"RetinaNet R50 to R18, {name} on P3 to P7, batch {scale.batch}"
+        yield Row(name, make, images, LAST)
+    for method in (DIST(), DKD(), ReviewKD(weight=1e-6)):
+        name = f"ResNet-50 to 18, {type(method).__name__}, batch {scale.crops}"
+        yield Row(name, partial(classifiers, method), crops, LAST)
     name = f"RetinaNet R50 to R18, FitNet on P3 to P7, batch {scale.batch}"
     yield Row(name, methods["FitNet on P3 to P7"], images, COMPILED)

@@ -14,8 +14,6 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import argparse
-import random
 import statistics
 from collections.abc import Iterator
 
@@ -27,7 +25,18 @@ from limbeck.frame import network_frame
 from limbeck.methods import HEAD, TFHEAD, Method
 from limbeck.methods.head.assist import hidden_layers
 from limbeck.models import FasterRCNN, RetinaNet
-from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 from step_ratio import distilled, inference
 
 CLASSES = 80
@@ -71,7 +80,7 @@ def teacher_parts(teacher: FasterRCNN, images: list[Tensor], samples: int) -> tu
 
 
 def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
-    """The table's rows."""
+    """The table, line by line."""
     images = list(torch.rand(batch, 3, size, size))
     box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]]) * size / 256
     targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
@@ -91,6 +100,8 @@ def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
         "HEAD": ((alone, without), (alone, whole)),
         "TF-HEAD, R-CNN assist": ((alone,), (alone,)),
     }
+    what = f"Steps of {batch} x {size} px, {samples} regions an image"
+    yield f"{above(what, rounds)}\n\n{TABLE}"
     for name, (floor, pooling) in floors.items():
         step = steps[name]
         cells = [
@@ -104,28 +115,14 @@ def lines(batch: int, size: int, samples: int, rounds: int) -> Iterator[str]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = settings(__doc__, rounds=10)
     parser.add_argument("--batch", type=int, default=2, help="images a step")
     parser.add_argument("--size", type=int, default=256, help="their height and width, pixels")
     parser.add_argument("--samples", type=int, default=512, help="regions an image")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
-    text = [
-        f"Steps of {options.batch} x {options.size} px, {options.samples} regions an image; "
-        f"{options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
-        "",
-        TABLE,
-    ]
-    print("\n".join(text), flush=True)
-    for line in lines(options.batch, options.size, options.samples, options.rounds):
-        text.append(line)
-        print(line, flush=True)
-    if options.write:
-        write("benchmarks/head.py", "\n".join(text))
+    begin()
+    found = lines(options.batch, options.size, options.samples, options.rounds)
+    publish("benchmarks/head.py", found, options.write)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""How often the host waits for the device in a training step, of methods on models.
-
-The methods are KD, FitNet, MGD, HEAD, TF-HEAD and fine-grained imitation.
+"""How often the host waits for the device in a training step, of every method on models it fits.
 
     python benchmarks/host_waits.py [--rows RetinaNet] [--operators] [--write]
 
@@ -20,7 +18,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,9 +30,30 @@ from torchvision.models.detection.image_list import ImageList
 
 from counting import AWAY, COPY, LAUNCH, WAIT, Counts, counted
 from limbeck import Distillation
-from limbeck.methods import HEAD, KD, MGD, TFHEAD, FineGrainedImitation, FitNet, Method
+from limbeck.methods import (
+    AT,
+    CWD,
+    DIST,
+    DKD,
+    FGD,
+    HEAD,
+    KD,
+    LD,
+    MGD,
+    PKD,
+    TFHEAD,
+    CrossKD,
+    FineGrainedImitation,
+    FitNet,
+    MaskedGenerative,
+    Method,
+    ReviewKD,
+)
+from limbeck.methods.dkd import DetectorDKD
 from limbeck.methods.fgfi import masks_of_images
 from limbeck.models import (
+    FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -45,7 +63,7 @@ from limbeck.models import (
     ShuffleDet,
     YOLOv2,
 )
-from measuring import write
+from measuring import publish, settings
 
 IMAGES, SIZE, CLASSES = 16, 128, 3
 SMALL = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
@@ -54,6 +72,7 @@ PRESETS = ("torchvision", "detectron2", "mmdetection")
 # Fresh detectors propose next to nothing: what is counted goes by the images, not by the boxes.
 RETINANET: dict[str, Any] = {"fpn_channels": 32, "head_depth": 1}
 FASTER: dict[str, Any] = {"fpn_channels": 32, "box_head_channels": 16}
+BOX_HEADS: dict[str, Any] = {"DetectorDKD": (DetectorDKD, None)}  # methods of two-stage detectors
 TABLE = """\
 | student | method | waits | copies | of both, limbeck's own | beyond the plain step | launches |
 |---|---|---|---|---|---|---|"""
@@ -63,6 +82,8 @@ MASKS = """\
 |---|---|---|---|"""
 
 Build = Callable[[], nn.Module]
+# What makes a method, by name, and a teacher of its own where it needs another one than its row's.
+Methods = dict[str, tuple[Callable[[], Method], Build | None]]
 
 
 @dataclass(frozen=True)
@@ -72,59 +93,77 @@ class Row:
     Attributes:
         student: what builds the student.
         teacher: what builds the teacher of the methods that need one.
-        methods: by name, what makes a method; a teacher of its own where it needs another one.
+        methods: the methods that fit.
     """
 
     student: Build
     teacher: Build
-    methods: dict[str, tuple[Callable[[], Method], Build | None]]
+    methods: Methods
+
+
+def on_maps(*places: str) -> Methods:
+    """The methods that compare the maps of any two models."""
+    return {
+        "AT": (partial(AT, places), None),
+        "CWD": (partial(CWD, places), None),
+        "FitNet": (partial(FitNet, places, adapter="conv"), None),
+        "MaskedGenerative": (partial(MaskedGenerative, places), None),
+        "PKD": (partial(PKD, places, adapter="conv"), None),
+        "ReviewKD": (partial(ReviewKD, places), None),
+    }
+
+
+def on_boxes(*places: str) -> Methods:
+    """The methods that need boxes beside maps; imitation takes those that have anchors."""
+    return {"FGD": (partial(FGD, places), None), "imitation": (FineGrainedImitation, None)}
 
 
 def rows() -> dict[str, Row]:
     """Every model with the methods that fit."""
+    matching: Methods = {"MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None)}
+    logits: Methods = {"DIST": (DIST, None), "DKD": (DKD, None), "KD": (KD, None)}
     found = {
         "Classifier": Row(
             partial(Classifier, SMALL, CLASSES),
             partial(Classifier, WIDE, CLASSES),
-            {
-                "KD": (KD, None),
-                "FitNet": (partial(FitNet, ["C3", "C4", "C5"], adapter="conv"), None),
-                "MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None),
-            },
+            matching | logits | on_maps("C3", "C4", "C5"),
         )
     }
-    everywhere = {"imitation": (FineGrainedImitation, None)}
-    trunk = everywhere | {"MGD": (partial(MGD, ["C4", "C5"], norm="batch"), None)}
+    crossed: Methods = {"CrossKD": (CrossKD, None)}
+    pyramid = matching | on_maps("fpn") | on_boxes("fpn")
     for preset in PRESETS:
         dense = partial(RetinaNet, num_classes=CLASSES, preset=preset, **RETINANET)
         staged = partial(FasterRCNN, num_classes=CLASSES, preset=preset, **FASTER)
-        pyramid = trunk | {"FitNet": (partial(FitNet, ["fpn"]), None)}
-        head = {"HEAD": (HEAD, partial(staged, WIDE))}
-        free = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
+        head: Methods = {"HEAD": (HEAD, partial(staged, WIDE))}
+        free: Methods = {"TF-HEAD": (partial(TFHEAD, 1.0, 1.0, box_head_channels=16), None)}
         found[f"RetinaNet, {preset}"] = Row(
-            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free
+            partial(dense, SMALL), partial(dense, WIDE), pyramid | head | free | crossed
         )
-        mirrored = {"HEAD": (HEAD, partial(dense, WIDE))}
+        mirrored: Methods = {"HEAD": (HEAD, partial(dense, WIDE))}
         found[f"FasterRCNN, {preset}"] = Row(
-            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored
+            partial(staged, SMALL), partial(staged, WIDE), pyramid | mirrored | BOX_HEADS
         )
+    fcos = partial(FCOS, num_classes=CLASSES, **RETINANET)
+    found["FCOS"] = Row(partial(fcos, SMALL), partial(fcos, WIDE), pyramid | crossed)
+    gfl = partial(GFL, num_classes=CLASSES, **RETINANET)
+    distilled = pyramid | crossed | {"LD": (LD, None)}
+    found["GFL"] = Row(partial(gfl, SMALL), partial(gfl, WIDE), distilled)
     for preset in ("torchvision", "detectron2", "fgfi"):
         build = partial(
             FasterRCNNC4, num_classes=CLASSES, preset=preset, anchor_sizes=[[16, 32, 64]]
         )
-        hint = {"FitNet": (partial(FitNet, ["C4"], adapter="conv"), None)}
         found[f"FasterRCNNC4, {preset}"] = Row(
-            partial(build, SMALL), partial(build, WIDE), everywhere | hint
+            partial(build, SMALL), partial(build, WIDE), on_maps("C4") | on_boxes("C4") | BOX_HEADS
         )
-    hint = {"FitNet": (partial(FitNet, ["maps"], adapter="conv"), None)}
+    maps = on_maps("maps") | on_boxes("maps")
     ssd = partial(SSD, num_classes=CLASSES, levels=(3, 7), image_size=(SIZE, SIZE))
-    found["SSD"] = Row(partial(ssd, SMALL), partial(ssd, WIDE), trunk | hint)
+    found["SSD"] = Row(partial(ssd, SMALL), partial(ssd, WIDE), matching | maps)
     for name, build, student, teacher in (
         ("ShuffleDet", ShuffleDet, 0.25, 0.5),
         ("YOLOv2", YOLOv2, 0.05, 0.1),
     ):
         of = partial(build, num_classes=CLASSES, image_size=(SIZE, SIZE))
-        found[name] = Row(partial(of, student), partial(of, teacher), everywhere | hint)
+        found[name] = Row(partial(of, student), partial(of, teacher), maps)
     return found
 
 
@@ -223,38 +262,35 @@ def mask_lines() -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def main() -> None:
-    """Count and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", default="", help="those alone whose student's name begins so")
-    parser.add_argument("--operators", action="store_true", help="what is waited for, by operator")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    text = [
+def table(beginning: str, operators: bool) -> Iterator[str]:
+    """The tables, line by line."""
+    yield (
         f"The second step of {IMAGES} x {SIZE} px, forward and backward, torch "
-        f"{torch.__version__}.",
-        "",
-        TABLE,
-    ]
-    print("\n".join(text), flush=True)
+        f"{torch.__version__}.\n\n{TABLE}"
+    )
     for name, row in rows().items():
-        if not name.startswith(options.rows):
+        if not name.startswith(beginning):
             continue
         plain = 0
         for method, counts in counts_of(row):
             plain = counts.total(WAIT, COPY) if method == "plain" else plain
-            text.append(line(name, method, counts, plain))
-            print(text[-1], flush=True)
-            if options.operators:
+            yield line(name, method, counts, plain)
+            if operators:
                 for asked, number in counts.of.most_common():
                     if asked.kind != LAUNCH:
-                        print(f"    {number:4} {asked.kind} {asked.operator} of {asked.owner}")
-    if not options.rows:
-        found = [MASKS, *mask_lines()]
-        print("", *found, sep="\n")
-        text += ["", *found]
-    if options.write:
-        write("benchmarks/host_waits.py", "\n".join(text))
+                        yield f"    {number:4} {asked.kind} {asked.operator} of {asked.owner}"
+    if not beginning:
+        yield f"\n{MASKS}"
+        yield from mask_lines()
+
+
+def main() -> None:
+    """Count and print the table."""
+    parser = settings(__doc__)
+    parser.add_argument("--rows", default="", help="those alone whose student's name begins so")
+    parser.add_argument("--operators", action="store_true", help="what is waited for, by operator")
+    options = parser.parse_args()
+    publish("benchmarks/host_waits.py", table(options.rows, options.operators), options.write)
 
 
 if __name__ == "__main__":

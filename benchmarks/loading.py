@@ -15,14 +15,12 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import argparse
 import io
 import json
 import pickle
-import random
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
@@ -47,7 +45,19 @@ from limbeck.data import (
 )
 from limbeck.data.loading import AugmentedBatches, scaled
 from limbeck.data.sampling import Draw
-from measuring import CPU, Step, Times, conditions, interleaved, ratios, seconds, spread, write
+from measuring import (
+    CPU,
+    Step,
+    Times,
+    begin,
+    conditions,
+    interleaved,
+    publish,
+    ratios,
+    seconds,
+    settings,
+    spread,
+)
 
 BOX = [100.0, 80.0, 200.0, 150.0]  # x, y, width, height
 
@@ -208,23 +218,14 @@ HEAD = """\
 |---|---|---|---|---|"""
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    random.seed(0)
-    text = [
-        f"CPU time, medians of {options.rounds} interleaved rounds (ratios with quartiles); "
+def table(rounds: int) -> Iterator[str]:
+    """The table, line by line."""
+    yield (
+        f"CPU time, medians of {rounds} interleaved rounds (ratios with quartiles); "
         f"{conditions()}. `make`: read, decode, augment and put together in a worker; `move`: "
         "send to another process and copy once there; `scale`: to float32 in [0, 1], which a GPU "
-        "does in the place of this CPU.",
-        "",
-        HEAD,
-    ]
-    print("\n".join(text), flush=True)
+        f"does in the place of this CPU.\n\n{HEAD}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("detection", "large", "small"):
@@ -235,11 +236,14 @@ def main() -> None:
             classification(root / "small", 32, 32, 32, 64),
         ]
         for case in cases:
-            found = lines(case, options.rounds)
-            print("\n".join(found), flush=True)
-            text += found
-    if options.write:
-        write("benchmarks/loading.py", "\n".join(text))
+            yield from lines(case, rounds)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    options = settings(__doc__, rounds=10).parse_args()
+    begin()
+    publish("benchmarks/loading.py", table(options.rounds), options.write)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""What the benchmarks share: interleaved rounds, medians with quartiles, docs/performance.md."""
+"""What the benchmarks share: options, interleaved rounds, medians with quartiles, documents."""
 
+import argparse
 import platform
 import random
 import statistics
@@ -11,7 +12,8 @@ import torch
 
 Step = Callable[[], object]
 Times = tuple[float, float]  # CPU and wall, seconds
-DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+DOCUMENTS = Path(__file__).parents[1] / "docs"
+PERFORMANCE = DOCUMENTS / "performance.md"
 CPU, WALL = 0, 1
 
 
@@ -25,6 +27,45 @@ def conditions() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     threads = f"{torch.get_num_threads()} thread"
     return f"{threads}, torch {torch.__version__}, {platform.machine()}{gpu}"
+
+
+def settings(document: str, rounds: int | None = None) -> argparse.ArgumentParser:
+    """The options that benchmarks have in common.
+
+    Args:
+        document: The script's docstring, whose first line describes it.
+        rounds: The number of rounds, where nobody says another. None: it has no rounds.
+
+    Returns:
+        The parser, to which a script adds its own.
+    """
+    parser = argparse.ArgumentParser(description=document.splitlines()[0])
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--write", action="store_true", help="into the documentation as well")
+    return parser
+
+
+def begin() -> None:
+    """One thread, and the same random numbers in every run."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+
+
+def above(what: str, rounds: int) -> str:
+    """The sentence above a table: what was measured, and on what."""
+    return f"{what}; {rounds} interleaved rounds, {conditions()}; median (quartiles)."
+
+
+def publish(script: str, lines: Iterable[str], wanted: bool, document: Path = PERFORMANCE) -> None:
+    """Print lines as they come, and write them into a document where that is wanted."""
+    text = []
+    for line in lines:
+        text.append(line)
+        print(line, flush=True)
+    if wanted:
+        write(script, "\n".join(text), document)
 
 
 def seconds(step: Step) -> Times:
@@ -70,11 +111,10 @@ def spread(values: Sequence[float]) -> str:
     return f"{median:.3f} ({first:.2f}, {third:.2f})"
 
 
-def write(script: str, text: str) -> None:
-    """Replace a script's part of docs/performance.md, or add it."""
+def write(script: str, text: str, document: Path = PERFORMANCE) -> None:
+    """Replace a script's part of a document, or add it."""
     first, last = f"<!-- {script} -->", f"<!-- end of {script} -->"
-    old = DOCUMENT.read_text() if DOCUMENT.exists() else "# Performance\n"
-    before, _, rest = old.partition(first)
+    before, _, rest = document.read_text().partition(first)
     after = rest.partition(last)[2]
     whole = f"{before.rstrip()}\n\n{first}\n{text}\n{last}\n\n{after.lstrip()}"
-    DOCUMENT.write_text(whole.rstrip() + "\n")
+    document.write_text(whole.rstrip() + "\n")

@@ -14,8 +14,8 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import argparse
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from limbeck import Distillation
 from limbeck.frame import network_frame
 from limbeck.tap import tensors_in
-from measuring import Step, conditions, device, write
+from measuring import Step, begin, conditions, device, publish, settings
 from precision import FLOAT32, moved, pairs, step_of
 
 MIB = 2**20
@@ -76,20 +76,18 @@ hints | distilled step | / (max of plain and teacher + hints) |
 |---|---|---|---|---|---|---|---|"""
 
 
+def table() -> Iterator[str]:
+    """The table, line by line."""
+    yield f"Classification 8 x 160 px, detection 2 x 256 px; {conditions()}.\n\n{HEAD}"
+    for name, pair, batch in pairs():
+        yield line(name, pair.to(device()), moved(batch))
+
+
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    text = [f"Classification 8 x 160 px, detection 2 x 256 px; {conditions()}.", "", HEAD]
-    print("\n".join(text), flush=True)
-    for name, pair, batch in pairs():
-        text.append(line(name, pair.to(device()), moved(batch)))
-        print(text[-1], flush=True)
-    if options.write:
-        write("benchmarks/memory.py", "\n".join(text))
+    options = settings(__doc__).parse_args()
+    begin()
+    publish("benchmarks/memory.py", table(), options.write)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
-import random
 import statistics
 from collections.abc import Iterator
 
@@ -31,7 +30,7 @@ from torch.nn import functional as F
 from limbeck import Distillation, Taps
 from limbeck.methods import MGD
 from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
-from measuring import CPU, Step, conditions, interleaved, ratios, spread, write
+from measuring import CPU, Step, above, begin, interleaved, publish, ratios, settings, spread
 from step_ratio import CLASSES, HEAD, Row, classifier, distilled, inference, line, training_step
 
 PLACES = ["C2.pre", "C3.pre", "C4.pre", "C5.pre"]
@@ -190,39 +189,27 @@ def step_line(batch: int, size: int, rounds: int) -> str:
     return line(row, rounds)
 
 
+def tables(options: argparse.Namespace) -> Iterator[str]:
+    """The tables, line by line."""
+    yield above(f"Steps of {options.batch} x {options.size} px", options.rounds) + "\n"
+    if not options.only or "step" in options.only:
+        yield HEAD.replace("by hand", "as published")
+        yield step_line(options.batch, options.size, options.rounds) + "\n"
+    if not options.only or "update" in options.only:
+        with torch.inference_mode():
+            yield from update_lines(options.tracked, options.rounds)
+
+
 def main() -> None:
     """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = settings(__doc__, rounds=10)
     parser.add_argument("--batch", type=int, default=8, help="images a training step")
     parser.add_argument("--size", type=int, default=160, help="their height and width, pixels")
     parser.add_argument("--tracked", type=int, default=32, help="images a tracked batch, 224 px")
     parser.add_argument("--only", nargs="*", choices=["update", "step"])
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
-    text = [
-        f"Steps of {options.batch} x {options.size} px; {options.rounds} interleaved rounds, "
-        f"{conditions()}; median (quartiles).",
-        "",
-    ]
-    print("\n".join(text), flush=True)
-
-    def say(new: str) -> None:
-        text.append(new)
-        print(new, flush=True)
-
-    if not options.only or "step" in options.only:
-        say(HEAD.replace("by hand", "as published"))
-        say(step_line(options.batch, options.size, options.rounds) + "\n")
-    if not options.only or "update" in options.only:
-        with torch.inference_mode():
-            for new in update_lines(options.tracked, options.rounds):
-                say(new)
-    if options.write:
-        write("benchmarks/mgd.py", "\n".join(text))
+    begin()
+    publish("benchmarks/mgd.py", tables(options), options.write)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import copy
-import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,9 +27,21 @@ from torch import Tensor
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
 from limbeck.training.compilation import channels_last, compile_trunks
-from measuring import CPU, WALL, Step, conditions, device, interleaved, ratios, seconds, spread
-from measuring import write as write_table
-from step_ratio import CLASSES, classifier, retinanet
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    device,
+    interleaved,
+    publish,
+    ratios,
+    seconds,
+    settings,
+    spread,
+)
+from step_ratio import CLASSES, classifier, detection_batch, retinanet
 
 
 @dataclass(frozen=True)
@@ -96,11 +107,9 @@ def pairs() -> Iterator[tuple[str, Distillation, tuple]]:
     pair = Distillation(classifier("resnet18"), classifier("resnet50"), methods)
     yield "KD and FitNet C3 to C5, ResNet 50 -> 18", pair, (images, labels)
 
-    images = list(torch.rand(2, 3, 256, 256))
-    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]])
-    targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+    batch = detection_batch(256, 2)
     pair = Distillation(retinanet("resnet18"), retinanet("resnet50"), [FitNet(["fpn"])])
-    yield "FitNet on the FPN, RetinaNet R50 -> R18", pair, (images, targets)
+    yield "FitNet on the FPN, RetinaNet R50 -> R18", pair, batch
 
 
 def moved(value: object) -> object:
@@ -133,30 +142,22 @@ HEAD = """\
 |---|---|---|---|---|---|"""
 
 
+def table(options: argparse.Namespace) -> Iterator[str]:
+    """The table, line by line."""
+    what = "Classification 8 x 160 px, detection 2 x 256 px"
+    yield f"{above(what, options.rounds)}\n\n{HEAD}"
+    for name, pair, batch in pairs():
+        yield from lines(name, pair, batch, options)
+
+
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6)
+    parser = settings(__doc__, rounds=6)
     parser.add_argument("--compile", action="store_true", help="compiled variants instead; slow")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
-    text = [
-        f"Classification 8 x 160 px, detection 2 x 256 px; {options.rounds} interleaved rounds, "
-        f"{conditions()}; median (quartiles).",
-        "",
-        HEAD,
-    ]
-    print("\n".join(text), flush=True)
-    for name, pair, batch in pairs():
-        found = lines(name, pair, batch, options)
-        print("\n".join(found), flush=True)
-        text += found
-    if options.write:
-        script = "benchmarks/precision.py" + (" --compile" if options.compile else "")
-        write_table(script, "\n".join(text))
+    begin()
+    script = "benchmarks/precision.py" + (" --compile" if options.compile else "")
+    publish(script, table(options), options.write)
 
 
 if __name__ == "__main__":

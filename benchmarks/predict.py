@@ -17,11 +17,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json
-import random
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,19 @@ from torchvision.utils import draw_bounding_boxes
 from limbeck.commands import predict as verb
 from limbeck.models import RetinaNet, load_student, save_student
 from limbeck.report.pictures import DPI, _draw_boxes, _draw_image
-from measuring import CPU, WALL, Step, conditions, device, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    device,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 
 CLASSES = ("person", "bicycle", "car", "dog", "traffic light")
 DETECTIONS = 8  # an image
@@ -160,35 +171,29 @@ def variants(folder: Path, options: argparse.Namespace) -> list[tuple[str, Step,
     ]
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--size", type=int, default=320, help="the shorter side in the model")
-    parser.add_argument("--workers", type=int, default=1, help="of the last row")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
+def table(options: argparse.Namespace) -> Iterator[str]:
+    """The table, line by line."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     with tempfile.TemporaryDirectory() as folder:
         rows = variants(Path(folder), options)
         measured = interleaved([step for _, step, _ in rows], options.rounds, warm_up=1)
-    lines = []
+    what = f"{options.images} images of 640 x 480, {options.size} px in the model"
+    yield f"{TEXT}\n\n{above(what, options.rounds)}\n\n{HEAD}"
     for name, step, bare in rows:
         took = statistics.median(times[step][CPU] for times in measured) / options.images
         shown = [spread(ratios(measured, step, [bare], clock)) for clock in (CPU, WALL)]
-        lines.append(f"| {name} | {took * 1000:.0f} | {shown[0]} | {shown[1]} |")
-    above = f"{options.images} images of 640 x 480, {options.size} px in the model"
-    measured_on = (
-        f"{above}; {options.rounds} interleaved rounds, {conditions()}; median (quartiles)."
-    )
-    text = "\n".join([TEXT, "", measured_on, "", HEAD, *lines])
-    print(text)
-    if options.write:
-        write("benchmarks/predict.py", text)
+        yield f"| {name} | {took * 1000:.0f} | {shown[0]} | {shown[1]} |"
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = settings(__doc__, rounds=4)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--size", type=int, default=320, help="the shorter side in the model")
+    parser.add_argument("--workers", type=int, default=1, help="of the last row")
+    options = parser.parse_args()
+    begin()
+    publish("benchmarks/predict.py", table(options), options.write)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,27 @@ the bare interpreter takes is a row of its own, and part of every other. Ratios 
 torchvision`` of the same round, median with quartiles.
 """
 
-import argparse
-import random
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 
-from measuring import CPU, WALL, Step, Times, conditions, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    Times,
+    begin,
+    conditions,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 
 TORCH = "import torch, torchvision"
 COMMANDS = {
@@ -49,23 +60,22 @@ def seconds_of_child(step: Step) -> Times:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, took
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    random.seed(0)
+def table(rounds: int) -> Iterator[str]:
+    """The table, line by line."""
     steps = {name: partial(command, words) for name, words in COMMANDS.items()}
-    measured = interleaved(steps.values(), options.rounds, warm_up=1, measure=seconds_of_child)
-    text = [f"{options.rounds} interleaved rounds, {conditions()}; median (quartiles).", "", HEAD]
+    measured = interleaved(steps.values(), rounds, warm_up=1, measure=seconds_of_child)
+    yield f"{rounds} interleaved rounds, {conditions()}; median (quartiles).\n\n{HEAD}"
     for name, step in steps.items():
         shown = [spread(ratios(measured, step, [steps[TORCH]], clock)) for clock in (CPU, WALL)]
         took = statistics.median(times[step][CPU] for times in measured)
-        text.append(f"| `{name}` | {' | '.join(shown)} | {took:.3f} |")
-    print("\n".join(text))
-    if options.write:
-        write("benchmarks/startup.py", "\n".join(text))
+        yield f"| `{name}` | {' | '.join(shown)} | {took:.3f} |"
+
+
+def main() -> None:
+    """Measure and print the table."""
+    options = settings(__doc__, rounds=15).parse_args()
+    begin()
+    publish("benchmarks/startup.py", table(options.rounds), options.write)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +27,26 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from by_hand import Compared, Maps
 from limbeck import Distillation
 from limbeck.frame import network_frame
 from limbeck.methods import KD, FitNet
-from measuring import CPU, WALL, Step, conditions, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 
 CLASSES = 100
+# Makes a method by hand, of the maps of the student and of the teacher.
+MakeByHand = Callable[[Maps, Maps], nn.Module]
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -118,6 +131,11 @@ def distilled(pair: Distillation, images: object, targets: object) -> Step:
     return training_step(pair.trainable_parameters(), lambda: pair(images, targets).total)
 
 
+def hint_by_hand(adapted: bool) -> MakeByHand:
+    """Mean squared errors of maps, behind 1x1 adapters or as they are."""
+    return partial(Compared, F.mse_loss, adapted=adapted)
+
+
 def kd_by_hand(teacher: nn.Module, images: Tensor, labels: Tensor) -> Step:
     """Soft labels, for this pair only."""
     student = classifier("resnet18").train()
@@ -133,24 +151,21 @@ def kd_by_hand(teacher: nn.Module, images: Tensor, labels: Tensor) -> Step:
     return training_step(list(student.parameters()), loss)
 
 
-def hints_by_hand(teacher: nn.Module, images: Tensor, labels: Tensor, adapted: bool) -> Step:
-    """Hints at C3, C4 and C5, for ResNets only."""
+def hints_by_hand(
+    teacher: nn.Module, images: Tensor, labels: Tensor, make: MakeByHand, weight: float = 1.0
+) -> Step:
+    """What a method by hand makes of C3, C4 and C5, for ResNets only."""
     student = classifier("resnet18").train()
-    shapes = zip(trunk(student, images[:1]), trunk(teacher, images[:1]), strict=True)
-    adapters = nn.ModuleList(
-        nn.Conv2d(s.shape[1], t.shape[1], 1) if adapted else nn.Identity() for s, t in shapes
-    )
+    method = make(trunk(student, images[:1]), trunk(teacher, images[:1]))
 
     def loss() -> Tensor:
         with torch.no_grad():
             hints = trunk(teacher, images)
         guided = trunk(student, images)
         total = F.cross_entropy(logits_of(student, guided[-1]), labels)
-        for adapter, feature, hint in zip(adapters, guided, hints, strict=True):
-            total = total + F.mse_loss(adapter(feature), hint)
-        return total
+        return total + weight * method(guided, hints, labels)
 
-    return training_step([*student.parameters(), *adapters.parameters()], loss)
+    return training_step([*student.parameters(), *method.parameters()], loss)
 
 
 def classification_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -178,7 +193,7 @@ def classification_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[
             f"FitNet C3 to C5, {name} -> resnet18, adapters: {adapter}",
             distilled(Distillation(classifier("resnet18"), teacher, [method]), images, labels),
             (plain(images, labels), inference(lambda: trunk(teacher, images))),
-            hints_by_hand(teacher, images, labels, adapter == "conv"),
+            hints_by_hand(teacher, images, labels, hint_by_hand(adapter == "conv")),
         )
 
     yield "noise", noise
@@ -199,24 +214,27 @@ def retinanet(name: str) -> RetinaNet:
 
 
 def detection_by_hand(
-    teacher: RetinaNet, images: list[Tensor], targets: list, adapted: bool
+    teacher: RetinaNet, images: list[Tensor], targets: list, make: MakeByHand, weight: float = 1.0
 ) -> Step:
-    """Hints on the FPN, for RetinaNets only."""
+    """What a method by hand makes of the maps of the FPN, for RetinaNets only."""
     student = retinanet("resnet18").train()
-    make = partial(nn.Conv2d, 256, 256, 1) if adapted else nn.Identity
-    adapters = nn.ModuleList(make() for _ in range(5))
+    with torch.no_grad():
+        method = make(*(pyramid(model, normalised(model, images)) for model in (student, teacher)))
 
     def loss() -> Tensor:
         with torch.no_grad():
-            hints = teacher.backbone(normalised(teacher, images)[0].tensors)
+            hints = pyramid(teacher, normalised(teacher, images))
         framed, boxes = normalised(student, images, targets)
-        levels = student.backbone(framed.tensors)
-        total = sum(dense_losses(student, framed, list(levels.values()), boxes).values())
-        for adapter, level in zip(adapters, levels, strict=True):
-            total = total + F.mse_loss(adapter(levels[level]), hints[level])
-        return total
+        levels = pyramid(student, (framed, boxes))
+        total = sum(dense_losses(student, framed, levels, boxes).values())
+        return total + weight * method(levels, hints, boxes)
 
-    return training_step([*student.parameters(), *adapters.parameters()], loss)
+    return training_step([*student.parameters(), *method.parameters()], loss)
+
+
+def pyramid(model: RetinaNet, seen: tuple) -> list[Tensor]:
+    """The maps of the FPN for a batch as the network sees it, the finest first."""
+    return list(model.backbone(seen[0].tensors).values())
 
 
 def normalised(model: RetinaNet, images: list[Tensor], targets: list | None = None) -> tuple:
@@ -230,28 +248,39 @@ def dense_losses(model: RetinaNet, framed: object, levels: list[Tensor], boxes: 
     return model.compute_loss(boxes, model.head(levels), model.anchor_generator(framed, levels))
 
 
+def detection_batch(size: int, batch: int) -> tuple[list[Tensor], list]:
+    """Images with two boxes each."""
+    images = list(torch.rand(batch, 3, size, size))
+    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]]) * size / 256
+    return images, [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+
+
+def plain_detector(images: list[Tensor], targets: list) -> Step:
+    """The student's step without a teacher."""
+    student = retinanet("resnet18").train()
+
+    def loss() -> Tensor:
+        with network_frame(student):
+            return sum(student(images, targets).values())
+
+    return training_step(list(student.parameters()), loss)
+
+
 def detection_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Rows by the names that ``--rows`` takes."""
-    images = list(torch.rand(batch, 3, size, size))
-    box = torch.tensor([[10.0, 20.0, 90.0, 120.0], [60.0, 40.0, 200.0, 180.0]])
-    targets = [{"boxes": box, "labels": torch.tensor([1, 7])} for _ in images]
+    images, targets = detection_batch(size, batch)
 
     def fpn(adapter: str) -> Row:
-        teacher, alone = retinanet("resnet50").eval(), retinanet("resnet18").train()
+        teacher = retinanet("resnet50").eval()
         pair = Distillation(retinanet("resnet18"), teacher, [FitNet(["fpn"], adapter=adapter)])
-
-        def own() -> Tensor:
-            with network_frame(alone):
-                return sum(alone(images, targets).values())
-
         return Row(
             f"FitNet on the FPN, RetinaNet R50 -> R18, adapters: {adapter}",
             distilled(pair, images, targets),
             (
-                training_step(list(alone.parameters()), own),
-                inference(lambda: teacher.backbone(normalised(teacher, images)[0].tensors)),
+                plain_detector(images, targets),
+                inference(lambda: pyramid(teacher, normalised(teacher, images))),
             ),
-            detection_by_hand(teacher, images, targets, adapter == "conv"),
+            detection_by_hand(teacher, images, targets, hint_by_hand(adapter == "conv")),
         )
 
     yield "fpn", partial(fpn, "none")
@@ -277,35 +306,28 @@ HEAD = """\
 |---|---|---|---|---|---|---|"""
 
 
+def table(options: argparse.Namespace, rows: Mapping[str, Callable[[], Row]]) -> Iterator[str]:
+    """The table, line by line."""
+    what = f"Classification {options.batch} x {options.size} px, detection 2 x 256 px"
+    yield f"{above(what, options.rounds)}\n\n{HEAD}"
+    for name, make in rows.items():
+        if not options.rows or name in options.rows:
+            yield line(make(), options.rounds)
+
+
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser = settings(__doc__, rounds=30)
     parser.add_argument("--size", type=int, default=160, help="classification images, pixels")
     parser.add_argument("--batch", type=int, default=8, help="classification images a step")
     parser.add_argument("--rows", nargs="*", help="only these")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
+    begin()
     rows = dict(classification_rows(options.size, options.batch)) | dict(detection_rows(256, 2))
     unknown = set(options.rows or ()) - set(rows)
     if unknown:
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    text = [
-        f"Classification {options.batch} x {options.size} px, detection 2 x 256 px; "
-        f"{options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
-        "",
-        HEAD,
-    ]
-    print("\n".join(text), flush=True)
-    for name, make in rows.items():
-        if not options.rows or name in options.rows:
-            text.append(line(make(), options.rounds))
-            print(text[-1], flush=True)
-    if options.write:
-        write("benchmarks/step_ratio.py", "\n".join(text))
+    publish("benchmarks/step_ratio.py", table(options, rows), options.write)
 
 
 if __name__ == "__main__":

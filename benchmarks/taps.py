@@ -14,17 +14,27 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import argparse
 import copy
-import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.taps import Taps
-from measuring import CPU, WALL, Step, conditions, device, interleaved, ratios, spread, write
+from measuring import (
+    CPU,
+    WALL,
+    Step,
+    above,
+    begin,
+    device,
+    interleaved,
+    publish,
+    ratios,
+    settings,
+    spread,
+)
 from step_ratio import CLASSES, classifier, training_step
 
 AFTER = ["C2", "C3", "C4", "C5"]
@@ -90,29 +100,22 @@ HEAD = """\
 |---|---|---|---|---|"""
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    random.seed(0)
+def table(rounds: int) -> Iterator[str]:
+    """The table, line by line."""
     images, labels = torch.rand(2, 3, 32, 32), torch.randint(CLASSES, (2,))
     images, labels = images.to(device()), labels.to(device())
     ways = forwards(images)
-    text = [
-        f"2 x 32 px; {options.rounds} interleaved rounds, {conditions()}; median (quartiles).",
-        "",
-        HEAD,
-    ]
-    text += lines("forward", {n: inference(f) for n, (_, f) in ways.items()}, options.rounds)
+    yield f"{above('2 x 32 px', rounds)}\n\n{HEAD}"
+    yield from lines("forward", {n: inference(f) for n, (_, f) in ways.items()}, rounds)
     steps = {n: training(network, f, labels) for n, (network, f) in ways.items()}
-    text += lines("training step", steps, options.rounds)
-    print("\n".join(text))
-    if options.write:
-        write("benchmarks/taps.py", "\n".join(text))
+    yield from lines("training step", steps, rounds)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    options = settings(__doc__, rounds=150).parse_args()
+    begin()
+    publish("benchmarks/taps.py", table(options.rounds), options.write)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from limbeck import Distillation
 from limbeck.methods import KD, FitNet
+from limbeck.models import GFL, BasicBlocks
 from limbeck.schedules import WarmUp
 
 CLASSES = 4
@@ -48,6 +49,19 @@ def fcos(block: type = BasicBlock) -> FCOS:
     """P3 to P7; its towers' norms are of 32 groups, which want two values each."""
     trunk = backbone(block, [2, 3, 4], 64, LastLevelP6P7(64, 64))
     return FCOS(trunk, num_classes=CLASSES + 1)
+
+
+def gfl(widths: tuple[int, ...] = (8, 16, 16, 32)) -> GFL:
+    """P3 to P7, of limbeck; its scores and boxes are decided."""
+    shape = BasicBlocks((1,) * len(widths), widths)
+    model = GFL(shape, CLASSES, fpn_channels=32, head_depth=1)
+    for predictor in (
+        model.head.classification_head.cls_logits,
+        model.head.regression_head.bbox_reg,
+    ):
+        nn.init.kaiming_normal_(predictor.weight)
+        nn.init.zeros_(predictor.bias)
+    return model
 
 
 def hinted_classifiers() -> Distillation:

@@ -25,6 +25,12 @@ DETECTORS = {
         **tiny_models.DETECTOR
         | {"backbone": models.BasicBlocks(**tiny_models.BLOCKS), "num_classes": CLASSES}
     ),
+    "FCOS": lambda: models.FCOS(
+        models.BasicBlocks(**tiny_models.BLOCKS), CLASSES, levels=(3, 4), fpn_channels=32
+    ),
+    "GFL": lambda: models.GFL(
+        models.BasicBlocks(**tiny_models.BLOCKS), CLASSES, levels=(2, 4), fpn_channels=32
+    ),
     "ShuffleDet": shuffledet,
     "torchvision's FCOS": lambda: small_models.fcos(),
 }

@@ -320,10 +320,13 @@ def test_anchors_lie_around_their_own_level_cells():
     assert sides.min() == pytest.approx(64, rel=0.02)
 
 
-def test_roi_features_and_frame_and_logits():
+def test_regions_and_roi_features_and_frame_and_logits():
     model = small_models.faster_rcnn().eval()
-    seen = read(model, ["roi_features", "frame"], 64)
-    assert seen["roi_features"].shape[1:] == (32, 7, 7)
+    seen = read(model, ["regions", "roi_features", "frame"], 64)
+    (regions,) = seen["regions"]
+    assert regions.shape[1:] == (4,)
+    assert seen["roi_features"].shape == (len(regions), 32, 7, 7)
+    assert "regions" not in landmarks(small_models.retinanet())
     assert seen["frame"] == Frame((64, 64), ((64, 64),), None)
     network, x = small_models.resnet().eval(), batches.pictures()
     with Taps(network, ["logits"]) as taken:

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation, TapError
-from limbeck.methods import KD, FitNet
+from limbeck.methods import DKD, KD, FitNet
 from tests import batches, observation, small_models
 
 
@@ -251,3 +251,65 @@ def test_close_leaves_the_plain_models(pair):
     pair.close()
     assert observation.hook_count(pair.student) == observation.hook_count(pair.teacher) == 0
     pickle.loads(pickle.dumps(pair.student))
+
+
+# -- images without labels ------------------------------------------------------------------------
+
+
+def calls_of(module):
+    """Counts, in a list, how often a module is called."""
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_a_detector_without_labels_ends_behind_its_last_tap(detectors):
+    images, targets = batches.detection_batch()
+    heads = calls_of(detectors.student.head)
+    detectors.train()
+    outputs, steps = detectors.run(images, None)
+    assert (outputs, heads) == (None, [])
+    seen = steps["FitNet"].student.features
+    assert steps["FitNet"].targets is None
+    labelled, steps = detectors.run(images, targets)
+    assert labelled.keys() == {"classification", "bbox_regression"}
+    assert len(heads) == 1
+    assert all(map(torch.equal, seen["fpn"], steps["FitNet"].student.features["fpn"]))
+
+
+def test_a_detector_that_is_evaluated_without_labels_detects(detectors):
+    with torch.no_grad():
+        outputs, _ = detectors.eval().run(batches.detection_batch()[0], None)
+    assert outputs[0].keys() == {"boxes", "labels", "scores"}
+
+
+def test_a_classifier_without_labels_gives_its_logits_and_no_loss_of_its_own(pair, batch):
+    outputs, steps = pair.train().run(batch[0], None)
+    assert outputs.shape == (2, small_models.CLASSES)
+    assert steps["soft"].targets is None
+    losses = pair(batch[0], None)
+    assert list(losses) == ["soft/logits", "hint/C4"]
+    losses.total.backward()
+    assert all(parameter.grad is not None for parameter in pair.student.parameters())
+
+
+def test_what_no_method_reads_is_left_as_it_is_without_labels(batch):
+    pair = Distillation(small_models.resnet(), small_models.resnet(), [FitNet(["C4"])]).train()
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1, weight_decay=0.1)
+    head = observation.snapshot(pair.student.fc)
+    pair(batch[0], None).total.backward()
+    optimizer.step()
+    assert observation.same(head, observation.snapshot(pair.student.fc))
+
+
+def test_all_methods_that_need_labels_are_named_where_there_are_none(batch):
+    methods = {"a": DKD(), "hint": FitNet(["C4"]), "b": DKD()}
+    pair = Distillation(small_models.resnet(), small_models.resnet(), methods)
+    message = r"targets is None.*these methods need labels: a \(DKD\), b \(DKD\)\."
+    with pytest.raises(ValueError, match=message):
+        pair(batch[0], None)
+
+
+def test_a_student_without_methods_needs_labels(batch):
+    with pytest.raises(ValueError, match="there is no method: the student learns nothing"):
+        Distillation(small_models.resnet())(batch[0], None)

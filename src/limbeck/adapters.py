@@ -46,6 +46,23 @@ def convolution(
     return nn.Conv2d(*channels, kernel_size, padding=padding, bias=bias)
 
 
+def channel_convolution(student: Tensor, teacher: Tensor) -> nn.Conv2d | None:
+    """A 1x1 convolution with a bias from the student's channels to the teacher's, if these differ.
+
+    Args:
+        student: The student's feature, (B, C_S, H, W).
+        teacher: The teacher's feature, (B, C_T, H, W).
+
+    Returns:
+        The convolution, with PyTorch's initial weights. None: there are as many channels.
+
+    Raises:
+        ValueError: The features are no maps, or their heights and widths differ.
+    """
+    made = convolution(student, teacher)
+    return None if made.in_channels == made.out_channels else made
+
+
 def convolved_at(convolution: nn.Conv2d, feature: Tensor, where: tuple[Tensor, ...]) -> Tensor:
     """What a convolution that keeps height and width gives at some positions alone.
 
@@ -100,8 +117,8 @@ def resized(feature: Tensor, size: Sequence[int], mode: Resizing) -> Tensor:
     Args:
         feature: The map, (B, C, H, W).
         size: The height and width that it is brought to.
-        mode: How: ``area`` takes the mean over the cells that fall together, ``bilinear`` the four
-            nearest cells' mean by distance, where the corners of both maps' outer cells coincide.
+        mode: How: ``area`` takes the mean over the cells that fall together, ``bilinear`` the mean
+            of the four nearest cells, weighted by distance; both maps have the same outer corners.
 
     Returns:
         The map, (B, C, *size); itself where it has that size.

@@ -40,7 +40,7 @@ class Distillation(Pair):
             ``{student's submodule: teacher's}``. Names and shapes have to be equal.
         student_weight: The weight of the student's own losses: a number or a schedule.
         student_loss: ``(outputs, targets) -> {name: loss}``, for students that return neither
-            losses nor logits.
+            losses nor logits. It is not called for images without labels.
         example: The images of the dry pass that sizes the adapters, for models that refuse 128 px:
             (B, 3, H, W), or a list of (3, H, W), or the (height, width) of one black image.
             Default (None): one black image of 128 px, or of the size that the student or the
@@ -104,7 +104,9 @@ class Distillation(Pair):
             images: Raw RGB in [0, 1], (B, 3, H, W), or for detectors a list of (3, H, W) in the
                 network's frame: nothing resizes them any more.
             targets: Class indices (B,), or for detectors a dict of ``boxes`` (xyxy, pixels) and
-                ``labels`` (from 1) for each image.
+                ``labels`` (from 1) for each image. None: the images have no labels, and the losses
+                are those of the methods alone. Parameters that no method reaches then get no
+                gradient, for which DDP needs ``find_unused_parameters=True``.
 
         Returns:
             The student's own losses as ``student/<name>``, and the methods' as
@@ -113,7 +115,8 @@ class Distillation(Pair):
         Raises:
             TypeError: A method computed a loss in half precision, the student returned neither
                 losses nor logits, or a loss is no scalar.
-            ValueError: The batch is malformed, see :meth:`run`.
+            ValueError: The batch is malformed, see :meth:`run`; or there are no labels, and a
+                method needs them.
         """
         outputs, steps = self.run(images, targets)
         weight = self.student_weight.at(self.number)
@@ -140,12 +143,14 @@ class Distillation(Pair):
             wait: Whether a device may be waited for, to read class indices.
 
         Returns:
-            The losses by name, scalars.
+            The losses by name, scalars; none where the images have no labels.
 
         Raises:
             TypeError: The student returned neither losses nor logits, or a loss is no scalar.
             ValueError: The targets are no class indices of the student's logits.
         """
+        if targets is None:
+            return {}
         logits = logits_of(outputs)
         usual = self.student_loss is student_losses
         if wait and usual and logits is not None and isinstance(targets, Tensor):

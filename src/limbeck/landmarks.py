@@ -13,9 +13,14 @@
 ``maps``                     a detector's backbone outputs, with or without FPN: a list over the
                              levels that have anchors
 ``cls_tower``, ``box_tower`` last tower convolution after its activation, a list over levels
+``cls_maps``, ``box_maps``   a dense head's last convolutions, before any activation, a list over
+                             levels: logits of K columns for the A anchors of each cell, (B, A*K,
+                             H, W), and what boxes are computed from, (B, A*4 or 4*bins, H, W)
 ``anchors``                  ``anchors[image][level]``, boxes xyxy in the frame, (A*H*W, 4)
 ``frame``                    the network's input frame, a :class:`limbeck.frame.Frame`
-``roi_features``             pooled features of the sampled boxes, (R, C, h, w)
+``regions``                  the boxes that the box head looks at, in training those that it is
+                             trained on, xyxy in the frame, (R, 4) of each image
+``roi_features``             their pooled features, of all images, (sum of R, C, h, w)
 ``pooled``                   what a classifier's last linear layer takes, before dropout, (B, C)
 ``logits``                   a classifier's output, (B, K)
 ===========================  =====================================================================
@@ -47,7 +52,7 @@ and in ShuffleNetV2 (``C2``).
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +64,7 @@ from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from limbeck.dense_heads import dense_head
 from limbeck.frame import Frame, takes_list
 from limbeck.pooled import pooled
 from limbeck.tap import Call, Tap, TapError
@@ -342,7 +348,7 @@ def _backbone(model: nn.Module) -> Landmarks:
         if keys and isinstance(backbone.fpn.extra_blocks, kind):
             keys |= dict(enumerate(names, max(keys) + 1))
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
-    fpn = Tap("backbone", select=_levels, kind="levels")
+    fpn = Tap("backbone", select=_maps, kind="levels")
     return _trunk(model, "backbone.body") | places | {"fpn": fpn}
 
 
@@ -351,12 +357,8 @@ def _atrous(backbone: nn.Module) -> Landmarks:
     return {"C4": Tap("backbone.extra.0")} if isinstance(backbone, SSDFeatureExtractorVGG) else {}
 
 
-def _levels(value: dict[str, Tensor]) -> list[Tensor]:
-    return list(value.values())
-
-
 def _maps(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else _levels(value)
+    return [value] if isinstance(value, Tensor) else list(value.values())
 
 
 def _detector(model: nn.Module) -> Landmarks:
@@ -364,25 +366,17 @@ def _detector(model: nn.Module) -> Landmarks:
     if not takes_list(model):
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
-    for name, path in _DETECTOR_PLACES.items():
-        try:
-            model.get_submodule(path.partition("[")[0])
-        except AttributeError:
-            continue
-        places[name] = replace(Tap.parse(path), kind="levels" if "[*]" in path else "tensor")
+    places |= dense_head(model)
     for path in ("anchor_generator", "rpn.anchor_generator"):
         if hasattr(model, path.partition(".")[0]):
             places["anchors"] = Tap(path, "call", select=_anchors_by_level, kind="anchors")
     if "anchors" in places:  # a generator takes every output of the backbone
         places["maps"] = Tap("backbone", select=_maps, kind="levels")
+    if isinstance(getattr(getattr(model, "roi_heads", None), "box_roi_pool", None), nn.Module):
+        places["roi_features"] = Tap("roi_heads.box_roi_pool")
+        # What makes them takes the maps, the boxes and the images' sizes.
+        places["regions"] = replace(places["roi_features"], side="input", keys=("1",))
     return places
-
-
-_DETECTOR_PLACES = {
-    "cls_tower": "head.classification_head.conv[*]",
-    "box_tower": "head.regression_head.conv[*]",
-    "roi_features": "roi_heads.box_roi_pool",
-}
 
 
 def _anchors_by_level(call: Call) -> list[list[Tensor]]:
@@ -394,6 +388,12 @@ def _anchors_by_level(call: Call) -> list[list[Tensor]]:
     return [list(of_image.split(sizes)) for of_image in call.output]
 
 
-_families: list[Family] = [_classifier, _backbone, _detector]
+def _own(model: nn.Module) -> Landmarks:
+    """What a model says of its own places, as limbeck's detectors of other libraries do."""
+    stated = getattr(model, "landmarks", None)
+    return dict(stated) if isinstance(stated, Mapping) else {}
+
+
+_families: list[Family] = [_classifier, _backbone, _detector, _own]
 
 __all__ = ["landmarks", "norm_of", "register_family", "resolve", "unwrap"]

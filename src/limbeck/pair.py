@@ -201,6 +201,8 @@ class Pair(nn.Module, ABC):
                 network's frame: nothing resizes them any more.
             targets: Class indices (B,), or for detectors a dict of ``boxes`` (xyxy, pixels) and
                 ``labels`` (from 1) for each image. A detector in training mode is called with them.
+                None: the images have no labels. A detector in training mode then ends behind its
+                last tap, as the teacher does, and returns None.
 
         Returns:
             What the student returned, and the step of each method by the method's name.
@@ -209,7 +211,7 @@ class Pair(nn.Module, ABC):
             limbeck.TapError: A tap caught nothing, or not what it caught in the dry pass.
             ValueError: The student and the teacher see the images in different frames, or the
                 batch is malformed (see :mod:`limbeck.guard`), which :func:`limbeck.check` looks
-                at more closely.
+                at more closely. Or the student is trained without labels, and a method needs them.
 
         Example:
             Read the features that a method compares:
@@ -226,16 +228,29 @@ class Pair(nn.Module, ABC):
         self.refuse_malformed(images, targets)
         with network_frame(self.student, self.teacher):
             taught = self._teach(images)
-            labelled = self.student.training and isinstance(targets, list)
-            inputs = (images, targets) if labelled else (images,)
             with explained_size("student", self.student, images):
-                learnt = self._student_taps.read(lambda: self.student(*inputs))
+                learnt = self._learn(images, targets)
         frame = learnt[1].get("frame")
         if frame is not None:
             same_frame(frame, taught[1].get("frame"))
-            targets = targets if frame.targets is None else frame.targets
+            if targets is not None and frame.targets is not None:
+                targets = frame.targets
         steps = {name: self._step(name, images, targets, learnt, taught) for name in self.methods}
         return learnt[0], steps
+
+    def _learn(self, images: Images, targets: Targets) -> Seen:
+        """Run the student, as far as its last tap where it detects and has nothing to detect."""
+        if self.student.training and targets is None and takes_list(self.student):
+            # In training mode a detector asks for boxes; its losses of none are never computed.
+            none = {"boxes": images[0].new_zeros(0, 4), "labels": images[0].new_zeros(0).long()}
+            unlabelled = [dict(none) for _ in images]
+            _, seen = self._student_taps.read(
+                lambda: self.student(images, unlabelled), stop_early=True
+            )
+            return None, seen
+        labelled = self.student.training and isinstance(targets, list)
+        inputs = (images, targets) if labelled else (images,)
+        return self._student_taps.read(lambda: self.student(*inputs))
 
     def refuse_malformed(self, images: Images, targets: Targets) -> None:
         """Refuse a batch that is malformed, as far as that needs no wait for a device.
@@ -246,13 +261,42 @@ class Pair(nn.Module, ABC):
 
         Raises:
             ValueError: Types, shapes or counts are others than documented, or, on the CPU, labels
-                or boxes are.
+                or boxes are. Or there are no labels in training, and something needs them.
         """
-        detects = self.student.training and takes_list(self.student)
+        if targets is None and self.student.training:
+            self.refuse_unlabelled("targets is None")
+        detects = self.student.training and takes_list(self.student) and targets is not None
         refuse_malformed(images, targets, detects=detects, raw=self.raw)
         if isinstance(targets, list) and has_boxes(targets) and is_readable(targets[0]["boxes"]):
             classes = foreground_classes(self.student)
             refuse_bad_targets(targets, classes, training=self.student.training)
+
+    def refuse_unlabelled(self, found: str) -> None:
+        """Refuse to train without labels where a method needs them, or where there is no method.
+
+        Args:
+            found: Where the images without labels come from, as the beginning of a sentence.
+
+        Raises:
+            ValueError: Something needs labels. The methods that do are named.
+        """
+        needing = [
+            f"{name} ({type(method).__name__})"
+            for name, method in self.named_methods()
+            if method.needs_targets
+        ]
+        if needing:
+            raise ValueError(
+                f"{found}, so there are images without labels, and these methods need labels: "
+                f"{', '.join(needing)}. Expected methods that need none, such as FitNet, or KD on "
+                "classifiers. Leave these methods out (model.methods), or the unlabelled images."
+            )
+        if not len(self.methods):
+            raise ValueError(
+                f"{found}, so there are images without labels, and there is no method: the student "
+                "learns nothing from them. Give a method that needs no labels (model.methods), or "
+                "labelled images."
+            )
 
     def _teach(self, images: Images) -> Seen:
         """Run the teacher as far as its last tap; not at all when nothing is tapped."""

@@ -54,7 +54,7 @@ reference outputs. Properties of a checkpoint, not of a library, are arguments o
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 PresetName = Literal["torchvision", "detectron2", "mmdetection"]
@@ -240,6 +240,10 @@ RETINANET: dict[PresetName, RetinaNetPreset] = {
         detections_per_image=100,
     ),
 }
+# GFL is mmdetection's alone, and is run as its RetinaNet.
+GFL: dict[PresetName, RetinaNetPreset] = {
+    "mmdetection": replace(RETINANET["mmdetection"], p6_from="P5")
+}
 FASTER_RCNN: dict[PresetName, FasterRCNNPreset] = {
     "torchvision": FasterRCNNPreset(
         **vars(OF_EVERY_DETECTOR["torchvision"]),
@@ -269,6 +273,7 @@ FASTER_RCNN: dict[PresetName, FasterRCNNPreset] = {
 # By the kind of the detectors on a pyramid, which other libraries have, too.
 PRESETS: Mapping[str, Mapping[PresetName, RetinaNetPreset | FasterRCNNPreset]] = {
     "RetinaNet": RETINANET,
+    "GFL": GFL,
     "FasterRCNN": FASTER_RCNN,
 }
 

@@ -212,11 +212,15 @@ class Taps:
             self._forget()
         return values
 
-    def read(self, forward: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    def read(
+        self, forward: Callable[[], Any], *, stop_early: bool | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Run the model and read the taps.
 
         Args:
             forward: Runs the model once.
+            stop_early: Whether to end this forward pass as soon as the last tap has fired. Default
+                (None): as at construction.
 
         Returns:
             What ``forward`` returned (None when it was stopped early), and the values by name.
@@ -225,10 +229,13 @@ class Taps:
             TapError: A tap did not fire as often as :meth:`learn` counted, or its value was
                 overwritten after it was read.
         """
+        usual = self._stop_early
         try:
+            self._stop_early = usual if stop_early is None else stop_early
             output, stopped = self._record(forward)
             return output, self._values(stopped)
         finally:
+            self._stop_early = usual
             self._forget()
 
     def _record(self, forward: Callable[[], Any]) -> tuple[Any, bool]:

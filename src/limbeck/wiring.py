@@ -34,6 +34,8 @@ class Connection:
         student_shape: The shape of the student's value, and how many more tensors it has.
         adapter: What brings the student's value to the teacher's shape; ``-`` where nothing does.
         weight: The present weights of the losses of this place, or of the whole method.
+        levels: Which of the student's levels is compared with which of the teacher's; ``-`` where
+            it is each with the one of its number.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Connection:
     student_shape: str
     adapter: str
     weight: str
+    levels: str = "-"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,13 @@ class Wiring:
     connections: tuple[Connection, ...]
 
     def __rich__(self) -> Table:
-        table = Table("method", "teacher", "shape", "student", "shape", "adapter", "weight")
+        columns = ["method", "teacher", "shape", "student", "shape", "adapter", "weight"]
+        if any(c.levels != "-" for c in self.connections):
+            columns.append("levels")
+        table = Table(*columns)
         for c in self.connections:
-            table.add_row(*(str(getattr(c, field)) for field in c.__dataclass_fields__))
+            cells = [str(getattr(c, field)) for field in c.__dataclass_fields__]
+            table.add_row(*cells[: len(columns)])
         return table
 
     def __str__(self) -> str:
@@ -176,23 +183,15 @@ def check(
         Traceback (most recent call last):
         limbeck.wiring.NotAliveError: 2 trainable parameters are not in the optimizer, ...
     """
-    if not any(parameter.requires_grad for parameter in pair.student.parameters()):
-        raise NotAliveError(
-            "no parameter of the student is trained: all have requires_grad=False. Unfreeze the "
-            "part of it that is to learn."
-        )
+    _refuse_frozen_student(pair)
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
     with _undisturbed(pair), torch.enable_grad():
         _refuse_bad_values(pair, images, targets)
         outputs, steps = pair.run(images, targets)
         pair.own_losses(outputs, targets, wait=True)
-        parameters = [p for p in pair.student.parameters() if p.requires_grad]
         for name, method in pair.named_methods():
-            for part, loss in method(steps[name]).items():
-                if part not in method.weights:
-                    raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
-                _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
+            _refuse_idle_parts(name, method, steps[name], pair.student)
         connections = [
             c for name, m in pair.named_methods() for c in _connect(name, m, steps[name])
         ]
@@ -274,6 +273,14 @@ def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
     return torch.stack(norms).norm().item() if norms else 0.0
 
 
+def _refuse_frozen_student(pair: Pair) -> None:
+    if not any(parameter.requires_grad for parameter in pair.student.parameters()):
+        raise NotAliveError(
+            "no parameter of the student is trained: all have requires_grad=False. Unfreeze the "
+            "part of it that is to learn."
+        )
+
+
 def _refuse_trained_teacher(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:
     if pair.teacher is None:
         return
@@ -298,6 +305,15 @@ def _refuse_forgotten_parameters(pair: Pair, optimizer: torch.optim.Optimizer | 
             f"{', '.join(forgotten[:3])}. Build it from pair.trainable_parameters(), which holds "
             "the adapters too."
         )
+
+
+def _refuse_idle_parts(name: str, method: Method, step: Step, student: nn.Module) -> None:
+    """Refuse a method of which a part has no weight, or nothing to do with the student."""
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    for part, loss in method(step).items():
+        if part not in method.weights:
+            raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
+        _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
 
 
 def _refuse_unconnected(
@@ -328,6 +344,7 @@ def _connect(name: str, method: Method, step: Step) -> Iterator[Connection]:
             student_shape=_shape(step.student.features.get(tap_name)),
             adapter="-" if adapter is None else _describe(adapter),
             weight=", ".join(f"{w:g}" for w in sorted(own or set(weights.values()))),
+            levels=method.levels_of(tap_name) or "-",
         )
 
 

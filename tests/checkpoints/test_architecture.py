@@ -8,6 +8,7 @@ import torchvision
 
 from limbeck import models
 from limbeck.checkpoints.architecture import architecture, kind_of, trunk_of
+from limbeck.checkpoints.libraries import torchvision as torchvision_names
 from tests.checkpoints.narrow_tensors import small, small_detector
 
 
@@ -45,6 +46,28 @@ def test_arguments_are_those_of_the_model(kind: str, backbone: str, arguments: d
     assert found.kind == kind
     assert found.arguments == expected
     assert found.anchors == (9 if kind == "RetinaNet" else 3)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments"),
+    [("resnet18", {}), ("resnet50", {"head_depth": 2}), ("mobilenet_v2", {"levels": (3, 5)})],
+)
+def test_arguments_of_a_gfl(backbone: str, arguments: dict) -> None:
+    with torch.device("meta"):
+        model = models.GFL(backbone, 3, fpn_channels=32, **arguments)
+    found = architecture(model.state_dict())
+    usual = {"backbone": backbone, "num_classes": 3, "fpn_channels": 32, "head_depth": 4}
+    assert found.kind == "GFL"
+    assert found.arguments == usual | {"levels": (3, 7)} | arguments
+    assert found.anchors == 1
+
+
+def test_a_gfl_of_other_bins_is_refused() -> None:
+    with torch.device("meta"):
+        tensors = models.GFL("resnet18", 3, fpn_channels=32).state_dict()
+    tensors["head.regression_head.bbox_reg.bias"] = torch.zeros(32)
+    with pytest.raises(ValueError, match="32 rows of boxes, and limbeck's GFL 68"):
+        architecture(tensors)
 
 
 def test_what_p6_is_computed_from_is_not_guessed_where_shapes_do_not_tell() -> None:
@@ -108,11 +131,14 @@ def test_without_a_pyramid_the_names_do_not_say_how_it_is_run() -> None:
         architecture({"backbone.0.weight": torch.zeros(1), "roi_heads.x.weight": torch.zeros(1)})
 
 
-def test_fcos_is_no_retinanet() -> None:
-    names = ["backbone.body.conv1.weight", "head.regression_head.bbox_ctrness.weight"]
-    assert kind_of(names) == "other"
-    with pytest.raises(ValueError, match="another dense detector's, such as FCOS's"):
-        architecture(dict.fromkeys(names, torch.zeros(1)))
+@pytest.mark.parametrize("arguments", [{}, {"head_depth": 2, "levels": (3, 5)}])
+def test_fcos_is_no_retinanet(arguments: dict) -> None:
+    given = {"backbone": "resnet18", "num_classes": 3, "fpn_channels": 64} | arguments
+    with torch.device("meta"):
+        model = models.FCOS(**given)
+    found = architecture(torchvision_names.read(model.state_dict()))
+    assert found.kind == "FCOS"
+    assert found.arguments == {"levels": (3, 7), "head_depth": 4} | given
 
 
 @pytest.mark.parametrize(

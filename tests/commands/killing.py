@@ -1,11 +1,17 @@
-"""A callback for recipes whose runs are to be killed."""
+"""A callback for recipes whose runs are to be killed, and processes to kill."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from lightning.pytorch.utilities import rank_zero_only
+
+from limbeck.cli import main
 
 
 class Kill(L.Callback):
@@ -67,3 +73,34 @@ class Means(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("own/epoch", float(trainer.current_epoch))
+
+
+def in_its_own_process(rank: int, folder: Path, environment: dict[str, str], *words: str) -> None:
+    """``limbeck`` as one of the processes that a launcher starts."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    os.chdir(folder)
+    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    rank_zero_only.rank = rank  # Lightning reads it from there when it is imported
+    main(words)
+
+
+def limbeck(*words: object, processes: int = 1, kill: str = "") -> list[int | None]:
+    """Exit codes of ``limbeck`` in processes of its own, which are killed after a step."""
+    environment = {
+        "KILL": kill,
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(find_free_network_port()),
+    }
+    arguments = (Path.cwd(), environment, *map(str, words))
+    context = multiprocessing.get_context("forkserver")
+    started = [
+        context.Process(target=in_its_own_process, args=(rank, *arguments))
+        for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]

@@ -14,6 +14,8 @@ from torch import nn
 
 from limbeck.checkpoints.libraries import fgfi
 from limbeck.models import (
+    FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -42,6 +44,10 @@ def student(folder: str, model: nn.Module) -> Path:
 
 def retinanet(backbone: str = "resnet18", **arguments: Any) -> RetinaNet:
     return RetinaNet(backbone, 3, **({"head_depth": 1} | SIZES | arguments))
+
+
+def gfl(**arguments: Any) -> GFL:
+    return GFL("resnet18", 3, **({"head_depth": 1} | SIZES | {"fpn_channels": 32} | arguments))
 
 
 def faster_rcnn(backbone: str = "resnet18", **arguments: Any) -> FasterRCNN:
@@ -124,8 +130,9 @@ def cells(output: str) -> dict[str, list[str]]:
             "m.pth",
         ),
         (lambda: retinanet(preset="detectron2", levels=(3, 4)), "detectron2", "m.pkl"),
+        (lambda: gfl(std=CAFFE_STD, score_threshold=0.1), "mmdetection", "m.pth"),
     ],
-    ids=["retinanet-d2", "retinanet-mm", "faster-rcnn-d2", "faster-rcnn-mm", "two-levels"],
+    ids=["retinanet-d2", "retinanet-mm", "faster-rcnn-d2", "faster-rcnn-mm", "two-levels", "gfl"],
 )
 def test_a_student_goes_to_a_library_and_comes_back(
     model: Any, library: str, target: str, capsys: pytest.CaptureFixture[str]
@@ -177,6 +184,18 @@ def tiny_tensors(file: Path, library: str) -> dict[str, torch.Tensor]:
         arrays = pickle.loads(file.read_bytes())["model"]
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
     return torch.load(file, weights_only=True)["state_dict"]
+
+
+def test_a_gfl_gives_its_outputs_under_mmdetections_names(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_student(with_lively_heads(gfl()), "ours")
+    tiny_recipes.limbeck("convert", "ours", "theirs.pth", "--to", "mmdetection", "--check", image)
+    found, others = cells(said(capsys))["detections"]
+    count = found.partition(" ")[0]
+    assert int(count) > 5
+    assert (found, others) == (f"{count} of {count} found", f"{count} there")
+    assert "torchvision has none" in refused(capsys, "ours", "x.pth", "--to", "torchvision")
 
 
 # -- the check -------------------------------------------------------------------------------------
@@ -351,6 +370,25 @@ def test_cocos_91_identifiers_become_80_classes(
     back = torch.load("91.pth", weights_only=True)["roi_heads.box_predictor.cls_score.bias"]
     assert torch.equal(back[1:12], model.roi_heads.box_predictor.cls_score.bias[1:12])
     assert back[12] == -100  # a street sign, which no image shows
+
+
+def test_an_fcos_goes_to_torchvision_to_80_classes_and_back(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = SIZES | {"fpn_channels": 32, "head_depth": 2}
+    model = with_lively_heads(FCOS("resnet18", 90, **arguments, score_threshold=0.05))
+    save_student(model, "student")
+    to = ("--to", "torchvision")
+    tiny_recipes.limbeck("convert", "student", "91.pth", *to, "--check", image)
+    told = said(capsys)
+    assert "torchvision has to be told: min_size=96, max_size=160, score_threshold=0.05" in told
+    back = FCOS("resnet18", 90, weights="torchvision:91.pth", **arguments)
+    assert all(torch.equal(back.state_dict()[n], v) for n, v in model.state_dict().items())
+    tiny_recipes.limbeck("inspect", "91.pth")
+    assert "FCOS" in said(capsys)
+    tiny_recipes.limbeck("convert", "student", "80", "--coco_ids", "true", "--check", image)
+    assert card("80")["build"]["init_args"]["num_classes"] == 80
+    assert "is of the kind FCOS, and detectron2 has none" in refused(capsys, "80", "80.pkl")
 
 
 def test_an_ssd_of_coco_goes_to_80_classes_and_back(

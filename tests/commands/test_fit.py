@@ -12,8 +12,9 @@ from torch import Tensor
 
 from limbeck.data.loading import scaled
 from limbeck.metrics import COCOAveragePrecision
-from limbeck.models import load_student
+from limbeck.models import FCOS, load_student
 from limbeck.training.data import DataModule
+from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 from tests.commands.tiny_recipes import RUN, fit
@@ -367,6 +368,27 @@ def test_a_foreign_student_is_trained_exported_and_loaded_back(foreign: str) -> 
     assert same(dict(loaded.state_dict()), student(RUN))
     state = checkpoint(RUN)["state_dict"]
     assert all(torch.equal(state[f"pair.student.{n}"], v) for n, v in student(RUN).items())
+
+
+def test_an_fcos_is_trained_and_teaches_the_next_one_through_its_head() -> None:
+    recipe = tiny_recipes.plain(max_epochs=1)
+    small = {"backbone": tiny_models.BLOCKS, "levels": [3, 4], "fpn_channels": 32, "head_depth": 2}
+    arguments = small | {"num_classes": 5, "norm": "trained", "min_size": 64, "max_size": 64}
+    recipe["model"]["student"] = {"class_path": "limbeck.models.FCOS", "init_args": arguments}
+    fit(recipe)
+    learnt = load_student(RUN / "student")
+    assert isinstance(learnt, FCOS)
+    assert (learnt.num_classes, len(learnt.classes)) == (5, 5)
+    taught = tiny_recipes.taught(RUN / "student")
+    crosskd = {"class_path": "limbeck.methods.CrossKD", "init_args": {"held": 1}}
+    taught["model"] |= {"methods": {"crosskd": crosskd}}
+    recipe["model"] |= taught["model"]
+    fit(recipe, folder=Path("next"), words=("--trainer.log_every_n_steps", 1))
+    logged = [row for row in tiny_recipes.rows(Path("next")) if row["train/total"]]
+    assert all(float(row["train/raw/crosskd/boxes"]) > 0 for row in logged)
+    assert len(logged) == 4
+    (found,) = load_student(Path("next/student"))([torch.rand(3, 64, 96)])
+    assert set(found) == {"boxes", "scores", "labels"}
 
 
 def test_a_classifier_s_run_is_judged_by_top_1() -> None:

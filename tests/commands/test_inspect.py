@@ -23,6 +23,7 @@ AT_64_PX = {
     "P3": ["backbone/0", "tensor", "1x16x8x8", "8"],
     "fpn": ["backbone", "levels", "1x16x8x8 1x16x4x4", "8 16"],
     "cls_tower": ["head.classification_head.conv[*]", "levels", "1x16x8x8 1x16x4x4", "8 16"],
+    "box_maps": ["head.regression_head.bbox_reg[*]", "levels", "1x8x8x8 1x8x4x4", "8 16"],
     # Paths, with the module's class and its calls.
     "backbone.body.layer2": ["Sequential", "1", "1x8x8x8", "8"],
     "head.regression_head.bbox_reg": ["Conv2d", "2", "1x8x4x4", "16"],

@@ -1,6 +1,5 @@
 import errno
 import json
-import multiprocessing
 import os
 import re
 import resource
@@ -14,15 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
-from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
-from limbeck.cli import main
 from limbeck.commands.resume import BEST, LAST, differences, refuse_changed
 from limbeck.training.export import export
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
+from tests.commands.killing import limbeck
 from tests.commands.test_folder import HOLD
 from tests.commands.tiny_recipes import RUN, fit
 
@@ -50,37 +47,6 @@ def killable(teacher: Path, **trainer: object) -> list[tiny_recipes.Recipe]:
     overlay["model"]["methods"]["fitnet"]["init_args"]["places"] = ["P3", "P4"]
     del overlay["model"]["transfer"]
     return [recipe, overlay]
-
-
-def in_its_own_process(rank: int, folder: Path, environment: dict[str, str], *words: str) -> None:
-    """``limbeck`` as one of the processes that a launcher starts."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
-    os.chdir(folder)
-    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    rank_zero_only.rank = rank  # Lightning reads it from there when it is imported
-    main(words)
-
-
-def limbeck(*words: object, processes: int = 1, kill: str = "") -> list[int | None]:
-    """Exit codes of ``limbeck`` in processes of its own, which are killed after a step."""
-    environment = {
-        "KILL": kill,
-        "WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(find_free_network_port()),
-    }
-    arguments = (Path.cwd(), environment, *map(str, words))
-    context = multiprocessing.get_context("forkserver")
-    started = [
-        context.Process(target=in_its_own_process, args=(rank, *arguments))
-        for rank in range(processes)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    return [process.exitcode for process in started]
 
 
 def losses(run: Path) -> list[dict[str, str]]:

@@ -147,7 +147,8 @@ def test_whatever_a_label_file_holds_it_is_named(tmp_path_factory, content):
     try:
         assert len(KITTI(root, "trainval")) == 1
     except ValueError as error:
-        assert f"{file}, line " in str(error)  # noqa: PT017 - some are fine
+        said = str(error)
+        assert said.startswith((f"{file}, line ", f"{file} is no text"))
 
 
 def test_missing_files_are_named(root):
@@ -205,3 +206,11 @@ def test_images_may_have_another_format(root):
     (root / "training/image_2/000001.png").unlink()
     PIL.Image.new("RGB", (40, 30)).save(root / "training/image_2/000001.jpg")
     assert KITTI(root, "val").images[0].path.name == "000001.jpg"
+
+
+@pytest.mark.parametrize("file", ["ImageSets/val.txt", "training/label_2/000001.txt"])
+def test_text_in_another_encoding_is_refused(root, file):
+    lists(root, val="000003\n000001")
+    (root / file).write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{file} is no text in UTF-8: byte 3 is 0xe9.*UTF-8"):
+        KITTI(root, "val")

@@ -109,6 +109,14 @@ def test_batches_survive_the_way_from_a_worker(dataset, transform):
         assert all(value.dtype == expected[key].dtype for key, value in target.items())
 
 
+def test_targets_of_types_that_numpy_lacks_survive_the_way_from_a_worker():
+    image, boxes = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.rand(2, 4).bfloat16()
+    batch = DetectionBatch([image], [{"boxes": boxes, "labels": torch.arange(2)}])
+    (target,) = sent(batch).targets
+    assert torch.equal(target["boxes"], boxes)
+    assert torch.equal(target["labels"], torch.arange(2))
+
+
 def test_images_of_a_batch_lie_in_one_piece_of_shared_memory():
     batch = batches_of(Mixed(count=4), unchanged)[DRAWS]
     received = sent(batch)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from limbeck.data.annotated import AnnotatedImages
-from limbeck.data.orientation import Frame, is_unsettled, upright
+from limbeck.data.orientation import BoxesOf, is_unsettled, upright
 from limbeck.data.table import AnnotatedImage, Objects
 
 ORIENTATIONS = range(1, 9)
@@ -28,7 +28,7 @@ def write(folder: Path, orientation: int, size: tuple[int, int], suffix: str = "
 
 
 def dataset(
-    path: Path, size: tuple[int, int] | None, boxes_of: Frame | None = None
+    path: Path, size: tuple[int, int] | None, boxes_of: BoxesOf | None = None
 ) -> AnnotatedImages:
     one = torch.ones(1, dtype=torch.int64)
     objects = Objects(torch.tensor([[1.0, 2.0, 5.0, 6.0]]), one, torch.tensor([16.0]), 0 * one)
@@ -86,7 +86,7 @@ def test_half_turns_and_mirrored_images_have_one_size(tmp_path: Path, orientatio
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("boxes_of", [None, "stored", "upright"])
 def test_where_a_size_decides_the_argument_does_not(
-    tmp_path: Path, orientation: int, boxes_of: Frame | None
+    tmp_path: Path, orientation: int, boxes_of: BoxesOf | None
 ) -> None:
     path = write(tmp_path, orientation, (20, 30))
     assert seen(dataset(path, (20, 30), boxes_of)) == "stored"

@@ -294,6 +294,18 @@ def test_training_of_classifiers_without_randomness(sample):
     assert torch.equal(image, square.flip(-1))
 
 
+def test_crops_out_of_a_padded_image_are_not_resized():
+    image = tv_tensors.Image(torch.full((3, 32, 32), 200, dtype=torch.uint8))
+    training = ClassificationAugmentation(size=32, padding=4, resize=32).training()
+    crops = [training(image, torch.tensor(0))[0] for _ in range(20)]
+    assert {tuple(crop.shape) for crop in crops} == {(3, 32, 32)}
+    seen = {value for crop in crops for value in crop.unique().tolist()}
+    assert seen == {0, 200}
+    black = torch.stack([(crop == 0).float().mean() for crop in crops])
+    assert black.unique().numel() > 3
+    assert black.max() <= 1 - (28 / 32) ** 2
+
+
 def test_jitter_changes_colours(sample):
     square = tv_tensors.Image(sample[0][..., :60])
     plain = ClassificationAugmentation(size=60, scale=(1.0, 1.0), flip=0, jitter=0.5)
@@ -349,6 +361,11 @@ def test_imagenet_evaluation_is_256_and_224():
         (lambda: ClassificationAugmentation(resize=0), "resize is 0"),
         (lambda: ClassificationAugmentation(jitter=float("nan")), "jitter is nan"),
         (lambda: ClassificationAugmentation(scale=(0.5, 0.1)), r"scale is \(0.5, 0.1\)"),
+        (lambda: ClassificationAugmentation(padding=-1), "padding is -1"),
+        (
+            lambda: ClassificationAugmentation(padding=4, scale=(0.5, 1.0)),
+            r"padding is 4 and scale \(0.5, 1.0\)",
+        ),
     ],
 )
 def test_bad_fields(make, message):

@@ -243,3 +243,9 @@ def test_companion_files_that_are_listed_are_left_out_and_counted(root, caplog):
     dataset = WIDERFace(root, "val")
     assert [image.path.name for image in dataset.images] == ["a.jpg", "b.jpg", "c.jpg"]
     assert "left out 1 files or folders that are hidden" in caplog.text
+
+
+def test_text_in_another_encoding_is_refused(root):
+    annotations(root).write_bytes("0--Parade/café.jpg".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"_bbx_gt\.txt is no text in UTF-8: byte 13 is 0xe9"):
+        WIDERFace(root, "val")

@@ -67,7 +67,7 @@ def test_a_shift_of_a_channel_costs_nothing_and_a_single_position_neither():
 
 
 def test_on_the_class_maps_of_a_dense_head():
-    place = "head.classification_head.cls_logits[*]"
+    place = "cls_maps"
     pair = Distillation(small_models.retinanet(), small_models.retinanet(), [CWD([place])])
     losses = pair.train()(*batches.detection_batch(2, 128))
     assert [name for name in losses if name.startswith("CWD/")] == [

@@ -1,10 +1,15 @@
 import pytest
 import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
 
-from limbeck import Distillation
-from limbeck.methods import DKD
+from limbeck import Distillation, Taps
+from limbeck.frame import network_frame
+from limbeck.methods import DKD, DetectorDKD, ReviewKD
 from limbeck.methods.dkd import decoupled
 from limbeck.methods.kd import soft_divergence
+from limbeck.models import BasicBlocks, FasterRCNN, FasterRCNNC4
+from limbeck.models.detection.parts.roi_heads import region_labels
 from tests import batches, small_models
 from tests.methods.modern import assert_gradient, assert_loss, case_of, step_of
 
@@ -81,3 +86,137 @@ def test_it_needs_labels():
     )
     with pytest.raises(TypeError, match=r"DKD needs labels.*NoneType"):
         pair.eval()(batches.pictures(), None)
+
+
+SMALL, WIDE = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16)), BasicBlocks((1, 1, 1, 1), (16, 16, 32, 32))
+
+
+def pyramid(preset, shape):
+    return FasterRCNN(shape, 4, preset=preset, fpn_channels=16, box_head_channels=16)
+
+
+def one_map(preset, shape):
+    return FasterRCNNC4(shape, 4, preset=preset, anchor_sizes=[[16, 32, 64]])
+
+
+PAIRS = {
+    "torchvision's own": lambda: (
+        small_models.faster_rcnn(),
+        small_models.faster_rcnn(Bottleneck, channels=48),
+    ),
+    "torchvision": lambda: (pyramid("torchvision", SMALL), pyramid("torchvision", WIDE)),
+    "detectron2": lambda: (pyramid("detectron2", SMALL), pyramid("detectron2", WIDE)),
+    "mmdetection": lambda: (pyramid("mmdetection", SMALL), pyramid("mmdetection", WIDE)),
+    "one map": lambda: (one_map("torchvision", SMALL), one_map("torchvision", WIDE)),
+    "one map, fgfi": lambda: (one_map("fgfi", SMALL), one_map("fgfi", WIDE)),
+    "one map of a pyramid": lambda: (one_map("torchvision", SMALL), pyramid("torchvision", WIDE)),
+}
+
+
+def detectors(name):
+    torch.manual_seed(0)
+    pair = Distillation(*PAIRS[name](), {"it": DetectorDKD()}).train()
+    nn.init.normal_(pair.teacher.roi_heads.box_predictor.cls_score.weight)  # it is sure of things
+    return pair
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_regions_have_the_labels_that_the_box_head_is_trained_on(name, monkeypatch):
+    pair = detectors(name)
+    heads, trained_on = pair.student.roi_heads, {}
+
+    def sampled(proposals, targets, sample=heads.select_training_samples):
+        boxes, indices, labels, deltas = sample(proposals, targets)
+        trained_on.update(boxes=boxes, labels=torch.cat(labels))
+        return boxes, indices, labels, deltas
+
+    monkeypatch.setattr(heads, "select_training_samples", sampled)
+    images, targets = batches.detection_batch(3, 128)
+    targets[2] = batches.nothing()
+    outputs, steps = pair.run(images, targets)
+    step = steps["it"]
+    labels = region_labels(heads, step.student.features["regions"], step.targets)
+    assert torch.equal(labels, trained_on["labels"])
+    assert {0, 1, 2} <= set(labels.tolist())
+    student, teacher = pair.method("it").logits_of_both(step)
+    own = nn.functional.cross_entropy(student, labels)  # of the same rows
+    torch.testing.assert_close(outputs["loss_classifier"], own)
+    expected = decoupled(student, teacher, labels, 1.0)
+    assert [*pair.method("it")(step).values()] == [*expected]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_teachers_box_head_looks_at_the_students_regions(name, monkeypatch):
+    """As if the teacher itself had proposed them."""
+    pair = detectors(name)
+    images, targets = batches.detection_batch(2, 128)
+    _, steps = pair.run(images, targets)
+    regions = steps["it"].student.features["regions"]
+    _, found = pair.method("it").logits_of_both(steps["it"])
+    monkeypatch.setattr(pair.teacher.rpn, "forward", lambda *_: (regions, {}))
+    with (
+        torch.no_grad(),
+        network_frame(pair.teacher),
+        Taps(pair.teacher, ["roi_heads.box_predictor/0"]) as seen,
+    ):
+        pair.teacher(images)
+    torch.testing.assert_close(found, seen["roi_heads.box_predictor/0"])
+    assert not found.requires_grad
+
+
+def test_published_values_of_a_box_head_are_the_defaults(shared):
+    case = case_of(shared, "dkd.npz", "detector")
+    method = DetectorDKD()
+    student = case["student"].requires_grad_()
+    found = decoupled(student, case["teacher"], case["labels"], method.temperature)
+    parts = dict(zip(("tckd", "nckd"), found, strict=True))
+    total = sum(method.weights_at(0)[part] * loss for part, loss in parts.items())
+    assert_loss(total, case["loss_total"])
+    total.backward()
+    assert_gradient(student.grad, case["grad_student"])
+
+
+def test_no_regions_at_all_cost_nothing():
+    student = torch.zeros(0, 5, requires_grad=True)
+    losses = decoupled(student, torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), 1.0)
+    assert [loss.item() for loss in losses] == [0, 0]
+    sum(losses).backward()
+
+
+def test_beside_reviewkd_as_in_the_published_rows():
+    methods = {"dkd": DetectorDKD(), "reviewkd": ReviewKD(["fpn"], weight=1.2)}
+    pair = Distillation(*PAIRS["detectron2"](), methods).train()
+    losses = pair(*batches.detection_batch(2, 128))
+    parts = [name for name in losses if not name.startswith("student/")]
+    assert parts == ["dkd/tckd", "dkd/nckd", *(f"reviewkd/fpn.{i}" for i in range(5))]
+    losses.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in pair.trainable_parameters())
+
+
+def test_the_teacher_stops_behind_its_backbone():
+    pair = detectors("torchvision")
+    called = []
+    hook = pair.teacher.rpn.register_forward_hook(lambda *_: called.append("rpn"))
+    pair(*batches.detection_batch(2, 128))
+    hook.remove()
+    assert not called
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_detectors_without_a_box_head_are_refused(side):
+    models = [small_models.faster_rcnn(), small_models.faster_rcnn()]
+    models[side == "teacher"] = small_models.retinanet()
+    with pytest.raises(ValueError, match=rf"the {side} RetinaNet has no box head .*such as CWD"):
+        Distillation(*models, [DetectorDKD()])
+
+
+def test_a_teacher_of_other_classes_is_refused():
+    teacher = FasterRCNN(SMALL, 7, fpn_channels=16, box_head_channels=16)
+    with pytest.raises(ValueError, match=r"DetectorDKD compares logits.*, 5\).*, 8\)"):
+        Distillation(small_models.faster_rcnn(), teacher, [DetectorDKD()])
+
+
+def test_regions_without_boxes_have_no_labels():
+    pair = detectors("torchvision").eval()
+    with pytest.raises(TypeError, match=r"DetectorDKD needs boxes.*NoneType"):
+        pair.method("it")(pair.run(batches.detection_batch(1, 128)[0], None)[1]["it"])

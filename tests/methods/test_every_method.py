@@ -22,7 +22,7 @@ from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
 from limbeck.training.compilation import channels_last, compile_trunks
-from tests import batches, observation, small_models
+from tests import batches, observation, small_models, tiny_detrs
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,38 @@ def same_student():
     return small_models.resnet(norm=FrozenBatchNorm2d)
 
 
-def decided_student():
+def decided_student(*arguments):
     """For methods that rank its predictions: their scores lie apart."""
-    student = small_models.retinanet()
+    student = small_models.retinanet(*arguments)
     for name, parameter in student.head.classification_head.named_parameters():
         if name.endswith("weight"):
             nn.init.kaiming_normal_(parameter)
     return student
+
+
+def same_proposals(proposals, objectness, image_shapes, counts):
+    """What an RPN proposes in each image: nothing that rounding could change."""
+    boxes = torch.tensor([[2.0, 5.0, 44.0, 51.0], [60.0, 60.0, 100.0, 90.0], [0.0, 0.0, 70.0, 9.0]])
+    return [boxes for _ in image_shapes], []
+
+
+def steady_student():
+    """For methods on its regions: they are always the same, and fewer than would be sampled."""
+    student = small_models.faster_rcnn()
+    student.rpn.filter_proposals = same_proposals
+    return student
+
+
+def sure_teacher():
+    """A transformer detector that is sure of what its student does not say.
+
+    RT-DETR's decoder says nothing in float16 on a CPU (transformers 5.24).
+    """
+    teacher = tiny_detrs.detector("deformable_detr")
+    for classes, boxes in zip(teacher.network.class_embed, teacher.network.bbox_embed, strict=True):
+        nn.init.constant_(classes.bias, 2.0)
+        nn.init.constant_(boxes.layers[-1].bias, -1.0)
+    return teacher
 
 
 classifiers = partial(
@@ -127,6 +152,13 @@ CASES: dict[type[Method], Case] = {
     methods.KD: classifiers(methods.KD),
     # P7 is one position at 128 px, where there is nothing to compare.
     methods.CWD: retinanets(lambda: methods.CWD(["P3", "P4", "P5", "P6"])),
+    methods.CrossKD: retinanets(
+        lambda: methods.CrossKD(held=3),
+        student=decided_student,
+        teacher=partial(decided_student, Bottleneck),
+        # What a batch's losses are divided by, and its maps' scale, are of a process.
+        equal_halves=True,
+    ),
     methods.DIST: classifiers(
         methods.DIST,
         # Its correlations over images are of a process: equal only where the images are, and only
@@ -137,10 +169,24 @@ CASES: dict[type[Method], Case] = {
         equal_halves=True,
     ),
     methods.DKD: classifiers(methods.DKD),
+    methods.DetectorDKD: retinanets(
+        methods.DetectorDKD,
+        student=steady_student,
+        teacher=partial(small_models.faster_rcnn, Bottleneck),
+        # At 128 px one value before a ReLU is so near 0 that its sign goes by the memory format.
+        batch=partial(batches.detection_batch, size=96),
+    ),
     methods.FitNet: retinanets(lambda: methods.FitNet(["fpn", "C4.pre"])),
     methods.FineGrainedImitation: retinanets(
         methods.FineGrainedImitation,
         # Its normaliser counts the positions of a process: equal only where the images are.
+        equal_halves=True,
+    ),
+    methods.LD: retinanets(
+        # Undivided, its sums over the objects of a batch are twice those of a half.
+        lambda: methods.LD(divided=True),
+        student=small_models.gfl,
+        teacher=lambda: small_models.gfl((16, 16, 32, 32)),
         equal_halves=True,
     ),
     # At P7 there is one cell, to which a context block gives everything whatever its weights are.
@@ -150,6 +196,14 @@ CASES: dict[type[Method], Case] = {
         lambda: methods.PKD(["C2"], adapter="conv"),
         # Its loss is (n - 1) / n times what it would be of infinitely many values: n is 2048 here.
         batch=lambda count: (batches.pictures(count, 128), batches.labels(count)),
+        equal_halves=True,
+    ),
+    methods.QueryKD: Case(
+        methods.QueryKD,
+        student=partial(tiny_detrs.detector, "detr"),  # its norms are frozen
+        teacher=sure_teacher,
+        batch=partial(batches.detection_batch, size=64),
+        # Its normaliser is the confidence of a process's queries.
         equal_halves=True,
     ),
     methods.MGD: classifiers(
@@ -231,6 +285,26 @@ def test_alive_under_check(case):
     pair = case.pair()
     optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1)
     assert {c.method for c in pair.check(*case.batch(2), optimizer).connections} == {"it"}
+
+
+def test_images_without_labels_give_the_same_losses_or_are_refused(case):
+    pair, (images, targets) = case.pair(), case.batch(2)
+    if pair.methods["it"].needs_targets:
+        name = type(pair.methods["it"]).__name__
+        with pytest.raises(ValueError, match=rf"need labels: it \({name}\)"):
+            pair(images, None)
+        return
+    expected = losses_of(pair, (images, targets)).raw
+    found = losses_of(pair, (images, None)).raw
+    assert found.keys() == {name for name in expected if name.startswith("it/")}
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-5, abs=1e-7), name
+    optimizer = torch.optim.SGD(pair.trainable_parameters(), 0.1)
+    assert {c.method for c in pair.check(images, None, optimizer).connections} == {"it"}
+    pair.zero_grad()
+    losses_of(pair, (images, None)).total.backward()
+    reached = {name for name, p in pair.named_trainable_parameters() if p.grad is not None}
+    assert any(name.startswith("student.") for name in reached)
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
     teacher.rpn.anchor_generator.sizes = teacher.rpn.anchor_generator.sizes[:4]
     teacher.rpn.anchor_generator.aspect_ratios = teacher.rpn.anchor_generator.aspect_ratios[:4]
     teacher.rpn.anchor_generator.cell_anchors = teacher.rpn.anchor_generator.cell_anchors[:4]
-    with pytest.raises(ValueError, match=r"student has 5 maps .*teacher 4 .* one by one"):
+    with pytest.raises(ValueError, match=r"student has 5 features .*teacher 4 .* one by one"):
         pair_of(FineGrainedImitation(), student, teacher)
 
 

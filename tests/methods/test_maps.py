@@ -1,6 +1,7 @@
 """Which levels of two models are compared, and what is said of those that cannot be."""
 
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,13 @@ import torchvision
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
-from limbeck.methods import AT, CWD, PKD, FitNet, MaskedGenerative
+from limbeck.methods import AT, CWD, FGD, PKD, FitNet, MaskedGenerative
+from limbeck.models import FCOS, GFL, SSD, BasicBlocks
 from tests import batches, small_models
 from tests.methods.modern import step_of
 
 METHODS = [AT, CWD, PKD]
+BLOCKS = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16))
 
 
 def maps(*sides, channels=3):
@@ -44,14 +47,70 @@ def test_lists_of_other_levels_are_compared_by_stride_and_it_is_said(caplog):
     ]
 
 
-def test_the_levels_of_a_one_stage_and_a_two_stage_detector():
+@pytest.mark.parametrize("method", [CWD, FGD, MaskedGenerative])
+def test_the_levels_of_a_one_stage_and_a_two_stage_detector(method):
+    """P3 to P6 of both are compared; P2 of the one and P7 of the other have no partner."""
     student, teacher = small_models.retinanet(), small_models.faster_rcnn(Bottleneck)
-    pair = Distillation(student, teacher, {"it": CWD()}).train()
+    pair = Distillation(student, teacher, {"it": method()}).train()
     losses = pair(*batches.detection_batch(2, 128))
-    assert [name for name in losses if name.startswith("it/")] == [f"it/fpn.{i}" for i in range(4)]
+    levels = dict.fromkeys(".".join(name.split(".")[:2]) for name in losses if "it/" in name)
+    assert [*levels] == [f"it/fpn.{i}" for i in range(4)]
+    assert all(loss.isfinite() for loss in losses.values())
     _, steps = pair.run(*batches.detection_batch(2, 128))
     for ours, theirs in pair.method("it").levels(steps["it"]).values():
         assert ours.shape == theirs.shape
+
+
+def gfl():
+    return GFL(BLOCKS, small_models.CLASSES, fpn_channels=32)
+
+
+def fcos():
+    return FCOS(BLOCKS, small_models.CLASSES, fpn_channels=32)
+
+
+def ssd():
+    return SSD(BLOCKS, small_models.CLASSES, image_size=(128, 128), levels=(3, 6))
+
+
+# Student, teacher, the place of both, and the numbers of the levels of one stride.
+DETECTORS = {
+    "RetinaNet of FCOS": (small_models.retinanet, fcos, "fpn", None),
+    "FCOS of RetinaNet": (fcos, small_models.retinanet, "fpn", None),
+    "RetinaNet of Faster R-CNN": (
+        small_models.retinanet,
+        small_models.faster_rcnn,
+        "fpn",
+        "0 with 1, 1 with 2, 2 with 3, 3 with 4",
+    ),
+    "Faster R-CNN of GFL": (
+        small_models.faster_rcnn,
+        gfl,
+        "fpn",
+        "1 with 0, 2 with 1, 3 with 2, 4 with 3",
+    ),
+    "SSD of GFL": (ssd, gfl, "maps", "0 with 0, 1 with 1, 2 with 2, 3 with 3"),
+    "GFL of SSD": (gfl, ssd, "maps", "0 with 0, 1 with 1, 2 with 2, 3 with 3"),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("make", [CWD, partial(PKD, adapter="conv")])
+def test_detectors_of_two_kinds_teach_each_other_and_the_table_says_by_which_levels(name, make):
+    student, teacher, place, numbers = DETECTORS[name]
+    pair = Distillation(student(), teacher(), {"it": make([place])}, student_weight=0.0)
+    images, targets = batches.detection_batch(2, 128)
+    losses = pair.train()(images, targets)
+    parts = [loss for part, loss in losses.items() if part.startswith("it/")]
+    assert len(parts) == (5 if numbers is None else 4)
+    losses.total.backward()
+    trunk = next(p for n, p in pair.student.named_parameters() if "layer3" in n and p.dim() == 4)
+    assert trunk.grad.isfinite().all()
+    assert trunk.grad.abs().sum() > 0
+    wiring = pair.check(images, targets)
+    row = next(c for c in wiring.connections if c.student_tap == place)
+    assert row.levels == ("-" if numbers is None else f"by stride: {numbers}")
+    assert ("by stride" in str(wiring)) == (numbers is not None)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +124,22 @@ def test_the_levels_of_a_one_stage_and_a_two_stage_detector():
 def test_levels_that_do_not_pair_off_are_refused(student, teacher):
     with pytest.raises(ValueError, match=r"CWD at fpn: .* x .*do not pair off.*one by one"):
         CWD().setup(step_of({"fpn": student}, {"fpn": teacher}))
+
+
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [
+        (FGD, ["align", "student_context", "teacher_context"]),
+        (MaskedGenerative, ["align", "generation"]),
+        (CWD, ["adapters"]),
+    ],
+)
+def test_parameters_have_the_names_that_checkpoints_have(method, kept):
+    student, teacher = {"place": maps(8)[0]}, {"place": maps(8, channels=4)[0]}
+    built = method(["place"])
+    built.setup(step_of(student, teacher))
+    names = dict.fromkeys(name.partition(".place.")[0] for name in built.state_dict())
+    assert [*names] == kept
 
 
 @pytest.mark.parametrize("method", METHODS)

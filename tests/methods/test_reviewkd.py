@@ -9,7 +9,11 @@ from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
 from limbeck.methods import ReviewKD, Step
-from limbeck.methods.reviewkd import OneValueBatchNorm2d, hierarchical_loss
+from limbeck.methods.reviewkd import (
+    OneValueBatchNorm2d,
+    OneValueSyncBatchNorm,
+    hierarchical_loss,
+)
 from limbeck.models import Classifier
 from limbeck.schedules import Staircase
 from tests import batches, small_models
@@ -107,8 +111,20 @@ def test_levels_of_one_cell_in_a_detector_and_one_image() -> None:
     assert all(p.grad.isfinite().all() for p in pair.methods.parameters())
 
 
-def test_a_norm_of_several_values_is_the_plain_one() -> None:
-    own, plain = OneValueBatchNorm2d(3), nn.BatchNorm2d(3)
+def test_synchronised_norms_of_one_process_and_one_image() -> None:
+    """They fall back to plain ones, which refuse a channel of one value: C5 of 32 px is 1 x 1."""
+    student = Classifier("resnet18", small_models.CLASSES, norm="synchronised")
+    pair = Distillation(student, small_models.resnet(Bottleneck), {"it": ReviewKD(["C4", "C5"])})
+    pair.train().student.eval()  # its own norms would raise it too
+    losses = pair(batches.pictures(1, 32), batches.labels(1))
+    losses.total.backward()
+    assert all(loss.isfinite() for loss in losses.raw.values())
+    assert all(p.grad.isfinite().all() for p in pair.methods.parameters())
+
+
+@pytest.mark.parametrize("norm", [OneValueBatchNorm2d, OneValueSyncBatchNorm])
+def test_a_norm_of_several_values_is_the_plain_one(norm: type[nn.Module]) -> None:
+    own, plain = norm(3), nn.BatchNorm2d(3)
     values = torch.rand(1, 3, 1, 2)
     assert torch.equal(own(values), plain(values))
     assert torch.equal(own.running_var, plain.running_var)
@@ -142,7 +158,7 @@ def test_norms_are_synchronised_where_the_students_are() -> None:
     student = Classifier("resnet18", small_models.CLASSES, norm="synchronised")
     pair = Distillation(student, small_models.resnet(Bottleneck), {"it": ReviewKD(["C4", "C5"])})
     norms = [m for m in pair.methods.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    assert {type(norm) for norm in norms} == {nn.SyncBatchNorm}
+    assert {type(norm) for norm in norms} == {OneValueSyncBatchNorm}
     plain = classifiers(ReviewKD(["C4", "C5"]))
     assert not any(isinstance(m, nn.SyncBatchNorm) for m in plain.methods.modules())
 
@@ -172,7 +188,7 @@ def test_the_order_of_places(places: object, message: str | None) -> None:
 
 def test_unequal_numbers_of_levels_and_channels_of_none_are_refused() -> None:
     models = small_models.retinanet(), small_models.retinanet()
-    with pytest.raises(ValueError, match=r"ReviewKD: the student has 5 maps .*, the teacher 1"):
+    with pytest.raises(ValueError, match=r"ReviewKD: the student has 5 features .*, the teacher 1"):
         Distillation(*models, [ReviewKD({"fpn": "P3"})])
     with pytest.raises(ValueError, match="mid_channels is 0"):
         ReviewKD(mid_channels=0)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from limbeck.models import (
+    FCOS,
     SSD,
     BasicBlocks,
     Build,
@@ -45,9 +46,10 @@ def test_a_classifier_comes_back(norm, tmp_path: Path) -> None:
     torch.testing.assert_close(again(images), model(images), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", [RetinaNet, FasterRCNN])
+@pytest.mark.parametrize("kind", [RetinaNet, FasterRCNN, FCOS])
 def test_a_detector_comes_back(kind, tmp_path: Path) -> None:
-    model = scramble(kind(BLOCKS, 2, levels=(3, 4), frozen_stages=1, norm="trained", **SMALL))
+    arguments = SMALL | ({"fpn_channels": 64} if kind is FCOS else {})
+    model = scramble(kind(BLOCKS, 2, levels=(3, 4), frozen_stages=1, norm="trained", **arguments))
     save_student(model, tmp_path)
     assert same_detections(load_student(tmp_path), model, photographs((50, 64))) > 10
 
@@ -67,6 +69,7 @@ def without_limbeck(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     [
         lambda: RetinaNet("mobilenet_v2", 2, levels=(3, 5), head_depth=2, norm="frozen", **SMALL),
         lambda: RetinaNet("resnet18", 2, norm="affine", **SMALL),
+        lambda: FCOS("resnet18", 2, head_depth=2, **SMALL | {"fpn_channels": 64}),
         lambda: FasterRCNN("resnet18", 2, box_head_channels=32, norm="trained", **SMALL),
         lambda: FasterRCNN("mobilenet_v2", 2, levels=(3, 5), box_head_channels=32, **SMALL),
         pytest.param(lambda: SSD("vgg16", 2, image_size=(268, 270)), marks=pytest.mark.slow),

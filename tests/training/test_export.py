@@ -27,7 +27,14 @@ def test_a_run_exports_the_student_and_says_how_it_was_measured(tmp_path: Path) 
     assert card["metadata"]["task"] == "classification"
     assert card["metadata"]["augmentation"] == {
         "class_path": "limbeck.data.ClassificationAugmentation",
-        "init_args": {"size": 48, "scale": [0.5, 1.0], "flip": 0.5, "jitter": 0.0, "resize": None},
+        "init_args": {
+            "size": 48,
+            "scale": [0.5, 1.0],
+            "flip": 0.5,
+            "jitter": 0.0,
+            "resize": None,
+            "padding": 0,
+        },
     }
     loaded = load_student(tmp_path / "student")
     assert loaded.classes == data.classes

@@ -11,10 +11,12 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.trunks import TRUNKS, VGGS, residual_blocks
 
 Kind = Literal[
-    "RetinaNet", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk", "other"
+    "RetinaNet", "FCOS", "GFL", "FasterRCNN", "FasterRCNNC4", "SSD", "ShuffleDet", "YOLOv2", "trunk"
 ]
 
 _FCOS = "head.regression_head.bbox_ctrness."
+_GFL = "head.regression_head.scales."
+_DISTRIBUTIONS = 4 * 17  # rows of a GFL's boxes: four sides of 17 bins
 _REDUCED_TAIL = 480  # channels that MobileNetV3's last stage has in torchvision's SSDLite of COCO
 _SSD = "head.regression_head.module_list."
 
@@ -25,7 +27,7 @@ class Architecture:
 
     Attributes:
         kind: The name of limbeck's class. A ``trunk`` is a backbone without a neck, or a whole
-            classifier; ``other`` is a detector that limbeck does not have.
+            classifier.
         arguments: The arguments, such as ``backbone``, ``num_classes``, ``levels``.
         anchors: The number of anchors of each cell. 0: the network has none, or they are not told.
     """
@@ -46,27 +48,26 @@ def kind_of(names: Iterable[str]) -> Kind:
         return "FasterRCNN" if pyramid else "FasterRCNNC4"
     if not {"backbone", "head"} <= parts:
         return "trunk"
-    return "other" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
+    if any(name.startswith(_GFL) for name in names):
+        return "GFL"
+    return "FCOS" if any(name.startswith(_FCOS) for name in names) else "RetinaNet"
 
 
 def architecture(tensors: Tensors) -> Architecture:
     """The network that a state dict is of.
 
     Args:
-        tensors: The state dict under torchvision's names, RetinaNet with K columns of classes.
+        tensors: The state dict under torchvision's names, RetinaNet and FCOS with K columns of
+            classes.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: It is no RetinaNet, Faster R-CNN or SSD on a trunk of limbeck's, or no trunk.
+        ValueError: It is no detector on a pyramid and no SSD, on a trunk of limbeck's, and no
+            trunk.
     """
     kind = kind_of(tensors)
-    if kind == "other":
-        raise ValueError(
-            "these weights are another dense detector's, such as FCOS's. Expected RetinaNet's, "
-            "Faster R-CNN's or SSD's."
-        )
     if kind == "FasterRCNNC4":
         raise ValueError(
             "these weights are of a Faster R-CNN without a pyramid, whose names do not say how it "
@@ -77,6 +78,10 @@ def architecture(tensors: Tensors) -> Architecture:
             return Architecture(kind, {"backbone": trunk_of(tensors)})
         if kind == "SSD":
             return Architecture(kind, _ssd(tensors))
+        if kind == "FCOS":
+            return Architecture(kind, _fcos(tensors))
+        if kind == "GFL":
+            return Architecture(kind, _gfl(tensors), anchors=1)
         return _retinanet(tensors) if kind == "RetinaNet" else _faster_rcnn(tensors)
     except KeyError as error:
         raise ValueError(
@@ -141,10 +146,27 @@ def trunk_of(tensors: Tensors) -> str:
     )
 
 
+def _head_depth(tensors: Tensors) -> int:
+    towers = r"head\.classification_head\.conv\.(\d+)\.0\.weight"
+    return len({m[1] for name in tensors if (m := re.fullmatch(towers, name))})
+
+
+def _gfl(tensors: Tensors) -> dict[str, Any]:
+    rows = len(tensors["head.regression_head.bbox_reg.bias"])
+    if rows != _DISTRIBUTIONS:
+        raise ValueError(
+            f"the head has {rows} rows of boxes, and limbeck's GFL {_DISTRIBUTIONS}: four sides of "
+            "17 bins (reg_max 16). Give weights of such a detector."
+        )
+    return _pyramid(tensors) | {
+        "num_classes": len(tensors["head.classification_head.cls_logits.bias"]),
+        "head_depth": _head_depth(tensors),
+    }
+
+
 def _retinanet(tensors: Tensors) -> Architecture:
     pyramid = _pyramid(tensors)
-    towers = r"head\.classification_head\.conv\.(\d+)\.0\.weight"
-    depth = len({m[1] for name in tensors if (m := re.fullmatch(towers, name))})
+    depth = _head_depth(tensors)
     anchors = _anchors(tensors["head.regression_head.bbox_reg.bias"])
     columns = len(tensors["head.classification_head.cls_logits.bias"]) // anchors
     arguments: dict[str, Any] = {"num_classes": columns, "head_depth": depth}
@@ -154,6 +176,16 @@ def _retinanet(tensors: Tensors) -> Architecture:
     if p6 is not None and c5 != p5:  # otherwise its shape does not tell
         arguments |= {"p6_from": "P5" if p6.shape[1] == p5 else "C5"}
     return Architecture("RetinaNet", pyramid | arguments, anchors)
+
+
+def _fcos(tensors: Tensors) -> dict[str, Any]:
+    _anchors(tensors["head.regression_head.bbox_reg.bias"])
+    tower = re.compile(r"head\.classification_head\.conv\.\d+\.weight")
+    layers = [value for name, value in tensors.items() if tower.fullmatch(name)]
+    return _pyramid(tensors) | {
+        "num_classes": len(tensors["head.classification_head.cls_logits.bias"]),
+        "head_depth": sum(layer.dim() == 4 for layer in layers),  # the others are normalisations
+    }
 
 
 def _anchors(offsets: Tensor) -> int:

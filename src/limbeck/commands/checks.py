@@ -231,9 +231,10 @@ def refuse_late_validation(trainer: Trainer, data: DataModule) -> None:
         ValueError: An epoch ends before the first validation in it.
     """
     every: Any = trainer.val_check_interval
-    if data.train is None or not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
+    train = data.unlabelled if data.train is None else data.train
+    if train is None or not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
         return
-    batches = max(1, len(data.train) // (data.batch_size * trainer.world_size))
+    batches = max(1, len(train) // (data.batch_size * trainer.world_size))
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     if every > batches:

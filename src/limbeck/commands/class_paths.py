@@ -16,6 +16,7 @@ _EXPECTED = {
     "of a class whose objects are called) that takes the share of training that is done, 0 to 1, "
     "and gives the factor on the learning rate",
     "data.train": _DATASET,
+    "data.unlabelled": "limbeck.data.Images, or the class path of one that is derived from it",
     "data.val": _DATASET,
     "trainer.callbacks": "class paths of lightning.pytorch.callbacks.Callback, in a list",
     "data.augmentation": "the class path of a limbeck.data.Augmentation",

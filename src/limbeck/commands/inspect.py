@@ -317,7 +317,7 @@ def _network(contents: Contents) -> dict[str, str]:
         elif not stated:  # names of torchvision's say nothing of the preset
             stated = open_checkpoint(path, "torchvision", part=part).arguments
     return {
-        "network": "another dense detector" if found.kind == "other" else found.kind,
+        "network": found.kind,
         "classes": shorten(", ".join(found.classes), 300),
         f"as {found.library}'s": ", ".join(f"{name}={value}" for name, value in stated.items()),
     }

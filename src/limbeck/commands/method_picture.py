@@ -53,6 +53,8 @@ def draw_method(
         module.load_state_dict(WholeCheckpoints().load_checkpoint(checkpoint)["state_dict"])
     loaded, targets = next(iter(data.train_dataloader()))
     batch = scaled(loaded)
+    if data.unlabelled is not None:
+        module.pair.refuse_unlabelled("data.unlabelled is given")
     shown = module.pair.picture(batch, targets, method)
     if shown is None:
         kind = type(module.pair.methods[method]).__name__
@@ -64,7 +66,9 @@ def draw_method(
         axes = shown.rows, shown.columns, shown.values
         matrix_grid(matrices, axes, picture, SOFTWARE, caption)
     else:
-        _draw_over_images(shown, batch[:images], targets[:images], data, picture, caption)
+        found = targets[:images] if data.task == "detection" and targets is not None else None
+        truth = [_NO_BOXES] * len(batch[:images]) if found is None else found
+        _draw_over_images(shown, batch[:images], truth, data, picture, caption)
     for line in numbers:
         log.info("%s", line)
     log.info("Drawn: %s", picture)
@@ -73,12 +77,11 @@ def draw_method(
 def _draw_over_images(
     shown: OverImages,
     images: Sequence[Tensor],
-    targets: Sequence[dict[str, Tensor]],
+    truth: Sequence[dict[str, Tensor]],
     data: DataModule,
     picture: Path,
     caption: str,
 ) -> None:
-    truth = targets if data.task == "detection" else [_NO_BOXES] * len(images)
     columns = {name: of_images[: len(images)] for name, of_images in shown.columns.items()}
     overlay_grid(images, truth, columns, data.classes, picture, SOFTWARE, caption)
 

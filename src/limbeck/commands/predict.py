@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
@@ -24,8 +23,9 @@ from limbeck.commands.predicting import (
     written_detections,
 )
 from limbeck.commands.results import RESULTS, SOFTWARE, Results, picture_files, refuse_replacing
-from limbeck.data.augmentation import Transform, from_recipe, to_float
+from limbeck.data.augmentation import Transform, from_recipe, unchanged
 from limbeck.data.base import Task
+from limbeck.data.loading import scaled
 from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.models.card import read_card
@@ -140,15 +140,16 @@ class Viewer:
         Returns:
             What was found on each image that could be read, by its path, as the results have it.
         """
-        seen = {each.path: each.pixels for each in batch if each.pixels is not None}
+        pixels = [each.pixels for each in batch if each.pixels is not None]
+        paths = [each.path for each in batch if each.pixels is not None]
         problems = {each.path: each.problem for each in batch if each.pixels is None}
         found = {}
-        for path, answer in zip(seen, self._answers(list(seen.values())), strict=True):
+        for path, (image, answer) in zip(paths, self._answers(pixels), strict=True):
             if isinstance(answer, ValueError):
                 problems[path] = f"{path}: {answer}"
             elif isinstance(answer, dict):
                 out = self.pictures[path]
-                detection_picture(seen[path], answer, self.classes, out, SOFTWARE)
+                detection_picture(image.cpu(), answer, self.classes, out, SOFTWARE)
                 found[str(path)] = written_detections(answer, self.classes)
             else:
                 found[str(path)] = answer
@@ -157,15 +158,16 @@ class Viewer:
                 log.error("%s", problems[each.path])
         return found
 
-    def _answers(self, images: list[Tensor]) -> list[Any]:
-        if not images:
+    def _answers(self, pixels: list[Tensor]) -> list[tuple[Tensor, Any]]:
+        """Each image as the student sees it, and the answer for it."""
+        if not pixels:
             return []
-        there = [image.to(self.device, non_blocking=True) for image in images]
         try:
-            return answers(self._ask, self.model, there)
+            images = scaled([image.to(self.device, non_blocking=True) for image in pixels])
+            return [*zip(images, answers(self._ask, self.model, images), strict=True)]
         except torch.OutOfMemoryError as error:
             raise ValueError(
-                f"{len(images)} images at once do not fit into the memory of {self.device} "
+                f"{len(pixels)} images at once do not fit into the memory of {self.device} "
                 f"({error}). Give a smaller --batch_size, or --device cpu."
             ) from error
 
@@ -203,18 +205,16 @@ def evaluation_transform(
         task: The task of the student, for which an augmentation has to be. Default (None): any.
 
     Returns:
-        A transform of images (3, H, W), which it gives as float32 in [0, 1].
+        A transform of images (3, H, W), which it gives as uint8, or as float32 in [0, 1].
 
     Raises:
         ValueError: The augmentation is not trusted, is for another task, or cannot be built.
     """
     stated = metadata.get("augmentation")
     if not stated or not isinstance(stated, dict):
-        return to_float()
+        return unchanged
     if "class_path" not in stated:  # so it was once written
         if metadata.get("task") != "classification":
-            return to_float()
+            return unchanged
         stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
-    transform = from_recipe(stated, trust=trust, task=task).evaluation()
-    scaled: Transform = v2.Compose([transform, to_float()])
-    return scaled
+    return from_recipe(stated, trust=trust, task=task).evaluation()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from limbeck.data.augmentation import Transform
 from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut
-from limbeck.data.loading import DetectionBatch
+from limbeck.data.loading import DetectionBatch, scaled
 from limbeck.data.orientation import upright
 from limbeck.data.workers import belong_to_parent
 from limbeck.frame import explained_size
@@ -25,7 +25,8 @@ class Loaded(NamedTuple):
 
     Attributes:
         path: The file.
-        pixels: The image as the student sees it, (3, H, W), RGB in [0, 1]. None: it is unreadable.
+        pixels: The image as the student sees it, (3, H, W), RGB: uint8, or float32 in [0, 1]. None:
+            it is unreadable.
         problem: Why it is unreadable.
     """
 
@@ -43,6 +44,8 @@ class LoadedBatch(list[Loaded]):
     def __reduce__(self) -> tuple[Callable[..., "LoadedBatch"], tuple[object, ...]]:
         """Part the pixels from the rest, and pack them."""
         pixels = [each.pixels for each in self if each.pixels is not None]
+        if len({image.dtype for image in pixels}) > 1:
+            pixels = scaled(pixels)
         packed = DetectionBatch(pixels, []) if pixels else None
         rest = [(each.path, each.pixels is None, each.problem) for each in self]
         return _put_together, (packed, rest)
@@ -63,7 +66,7 @@ class ImageFiles(Dataset[Loaded]):
 
     Args:
         paths: The files.
-        transform: The transform of each image, which gives float32 in [0, 1].
+        transform: The transform of each image, which gives uint8, or float32 in [0, 1].
     """
 
     def __init__(self, paths: Sequence[Path], transform: Transform) -> None:

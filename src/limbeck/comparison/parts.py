@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from limbeck.data import VisionDataset
+from limbeck.data import Images, VisionDataset
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import scaled
 from limbeck.data.sampling import Draw
@@ -32,11 +32,14 @@ def data_of(recipe: Recipe) -> DataModule:
         ValueError: The recipe states no such data.
     """
     stated = recipe.get("data") or {}
-    built = _built(
-        {"val": VisionDataset, "train": VisionDataset | None, "augmentation": StatedAugmentation},
-        {key: stated.get(key) for key in ("val", "train", "augmentation")},
-    )
-    plain = ("batch_size", "seed", "on_bad_sample")
+    types = {
+        "val": VisionDataset,
+        "train": VisionDataset | None,
+        "unlabelled": Images | None,
+        "augmentation": StatedAugmentation,
+    }
+    built = _built(types, {key: stated.get(key) for key in types})
+    plain = ("batch_size", "seed", "on_bad_sample", "unlabelled_share")
     return DataModule(**built, **{key: stated[key] for key in plain if key in stated}, workers=0)
 
 
@@ -73,7 +76,8 @@ def steps_of(recipe: Recipe) -> int | None:
     """The number of optimizer steps that a recipe trains for on one process, or None: unknown."""
     trainer = recipe.get("trainer") or {}
     data = data_of(recipe)
-    batches = len(data.train_dataloader()) if data.train is not None else 0
+    trains = data.datasets.keys() > {"validation"}
+    batches = len(data.train_dataloader()) if trains else 0
     limit = trainer.get("limit_train_batches")
     if isinstance(limit, int):
         batches = min(batches, limit)

@@ -5,6 +5,7 @@ from limbeck.data.base import VisionDataset
 from limbeck.data.coco import COCO
 from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
+from limbeck.data.images import Images
 from limbeck.data.kitti import KITTI
 from limbeck.data.shapes import Shapes
 from limbeck.data.split import Split
@@ -15,16 +16,19 @@ from limbeck.data.transforms import (
 )
 from limbeck.data.voc import VOC
 from limbeck.data.widerface import WIDERFace
+from limbeck.data.yolo import YOLO
 
 __all__ = [
     "COCO",
     "KITTI",
     "VOC",
+    "YOLO",
     "Augmentation",
     "ClassificationAugmentation",
     "Concatenated",
     "DetectionAugmentation",
     "ImageFolder",
+    "Images",
     "Shapes",
     "ShuffleDetAugmentation",
     "Split",

@@ -16,7 +16,7 @@ from limbeck.data.base import (
     open_image,
     to_rgb,
 )
-from limbeck.data.orientation import Frame, is_sideways, is_unsettled, turns, upright
+from limbeck.data.orientation import BoxesOf, is_sideways, is_unsettled, turns, upright
 from limbeck.data.table import AnnotatedImage, ImageTable
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class AnnotatedImages(VisionDataset):
         source: Path,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
     ) -> None:
         if boxes_of not in (None, "stored", "upright"):
             raise ValueError(f"boxes_of is {boxes_of!r}; expected 'stored', 'upright' or None")
@@ -84,7 +84,7 @@ class AnnotatedImages(VisionDataset):
         self.classes = tuple(classes)
         self.images = kept
         self.training = training
-        self.boxes_of: Frame = boxes_of or "stored"
+        self.boxes_of: BoxesOf = boxes_of or "stored"
         self._sizes = kept.sizes.clone()  # with those of files that were looked into
         if boxes_of is None:
             _warn_of_orientations(kept, source)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from limbeck.data.annotated import BOUND, AnnotatedImages
 from limbeck.data.files import without_companions
 from limbeck.data.json_lists import Gather, load_lists
-from limbeck.data.orientation import Frame
+from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects, Texts
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class COCO(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
     ) -> None:
         file = Path(annotations)
         names, table = _read(Path(images), file)

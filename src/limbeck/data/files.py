@@ -138,3 +138,27 @@ def images_by_stem(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
             ", ".join(path.name for path in twice[0]),
         )
     return {stem: paths[-1] for stem, paths in found.items() if paths}
+
+
+def images_in(folder: Path) -> list[str]:
+    """The image files of a folder and of all folders in it, folder by folder, sorted in each.
+
+    Hidden files and folders, those that operating systems leave behind, and files that are no
+    images are left out; their numbers are logged.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The paths, each with the folder before it.
+    """
+    left_out = LeftOut(folder)
+    found = []
+    for parent, inside, names in os.walk(folder):
+        within = Path(parent).relative_to(folder)
+        inside[:] = sorted(name for name in inside if left_out.keeps(PurePath(name)))
+        found += [
+            str(Path(parent, name)) for name in sorted(names) if left_out.keeps_image(within / name)
+        ]
+    left_out.say()
+    return found

@@ -13,7 +13,7 @@ from limbeck.data.annotated import (
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
-from limbeck.data.orientation import Frame
+from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_text
 
@@ -66,7 +66,7 @@ class KITTI(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
         classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist"),
     ) -> None:
         refuse_bad_classes(classes, f"classes: {list(classes)}")
@@ -121,7 +121,7 @@ def _frames(folder: Path, split: str) -> tuple[Path, list[str]]:
     lists = folder / "ImageSets"
     file = lists / f"{split}.txt"
     if file.is_file():
-        frames = read_text(file, strict=False).split()
+        frames = read_text(file).split()
         return file, without_companions(frames, file)
     listed = sorted(path.stem for path in lists.glob("*.txt") if path.name[0] != ".")
     halves = {"train": slice(0, None, 2), "val": slice(1, None, 2), "trainval": slice(None)}
@@ -156,7 +156,7 @@ def _parse(path: Path) -> list[_Row]:
             "frame off the list"
         )
     rows = []
-    lines = read_text(path, strict=False).splitlines()
+    lines = read_text(path).splitlines()
     for number, line in enumerate(lines, 1):
         if columns := line.split():
             try:

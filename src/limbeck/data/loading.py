@@ -23,14 +23,17 @@ class DetectionBatch(NamedTuple):
     Attributes:
         images: The images, each (3, H, W): uint8, or float32 in [0, 1]; see :func:`scaled`.
         targets: The target of each image, as :class:`limbeck.data.VisionDataset` describes it.
+            None: the images have no labels.
     """
 
     images: list[Tensor]
-    targets: list[dict[str, Tensor]]
+    targets: list[dict[str, Tensor]] | None
 
     def __reduce__(self) -> tuple[Callable[..., "DetectionBatch"], tuple[object, ...]]:
         """Pack the batch for the way from a worker, where each tensor costs the receiver 0.1 ms."""
-        arrays = [{key: value.numpy() for key, value in t.items()} for t in self.targets]
+        arrays = None
+        if self.targets is not None:
+            arrays = [{key: _array(value) for key, value in t.items()} for t in self.targets]
         return _unpack, (*_pack(self.images), arrays)
 
 
@@ -39,11 +42,12 @@ class ClassificationBatch(NamedTuple):
 
     Attributes:
         images: The images, (B, 3, H, W): uint8, or float32 in [0, 1]; see :func:`scaled`.
-        targets: The indices of their classes, int64 (B,), which count from 0.
+        targets: The indices of their classes, int64 (B,), which count from 0. None: the images have
+            no labels.
     """
 
     images: Tensor
-    targets: Tensor
+    targets: Tensor | None
 
 
 class AugmentedBatches(Dataset[DetectionBatch | ClassificationBatch | None]):
@@ -207,10 +211,19 @@ def _shared(like: Tensor, count: int) -> Tensor:
     return torch.empty(0, dtype=like.dtype).set_(storage)
 
 
+def _array(value: Tensor) -> NDArray[Any] | Tensor:
+    """A tensor of a target as it is sent; NumPy lacks bfloat16, which goes as a tensor."""
+    return value if value.dtype is torch.bfloat16 else value.numpy()
+
+
 def _unpack(
-    together: Tensor, layouts: list[Layout], arrays: list[dict[str, NDArray[Any]]]
+    together: Tensor,
+    layouts: list[Layout],
+    arrays: list[dict[str, NDArray[Any] | Tensor]] | None,
 ) -> DetectionBatch:
     parts: Sequence[Tensor] = torch.split(together, [math.prod(shape) for shape, _ in layouts])
     images = [part.as_strided(*layout) for part, layout in zip(parts, layouts, strict=True)]
+    if arrays is None:
+        return DetectionBatch(images, None)
     targets = [{key: torch.as_tensor(value) for key, value in t.items()} for t in arrays]
     return DetectionBatch(images, targets)

@@ -12,7 +12,7 @@ from PIL import ImageOps
 
 from limbeck.data.base import open_image
 
-Frame = Literal["stored", "upright"]
+BoxesOf = Literal["stored", "upright"]  # the pixels that boxes were drawn on
 
 _TAG = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
@@ -43,14 +43,14 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     return ImageOps.exif_transpose(image) if image.getexif().get(_TAG, 1) != 1 else image
 
 
-def turns(image: PIL.Image.Image, size: tuple[int, int] | None, frame: Frame) -> bool:
+def turns(image: PIL.Image.Image, size: tuple[int, int] | None, boxes_of: BoxesOf) -> bool:
     """Whether an image is turned upright for its boxes.
 
     Args:
         image: The open image.
         size: The (height, width) that its annotation states. It decides where the orientation
             swaps sides of different lengths. None: it states none.
-        frame: The pixels that the boxes are of where the size does not decide.
+        boxes_of: The pixels that the boxes are of where the size does not decide.
 
     Returns:
         Whether the boxes are of the image as it is seen.
@@ -58,7 +58,7 @@ def turns(image: PIL.Image.Image, size: tuple[int, int] | None, frame: Frame) ->
     stored, swapped = (image.height, image.width), (image.width, image.height)
     if size == swapped != stored:
         return is_sideways(image)
-    return frame == "upright" and not (size == stored != swapped and is_sideways(image))
+    return boxes_of == "upright" and not (size == stored != swapped and is_sideways(image))
 
 
 def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:

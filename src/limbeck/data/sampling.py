@@ -1,6 +1,8 @@
 """Which images make up which batch, as a function of the seed, the epoch and the process alone."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
 # What random numbers are for, where it is not the order (epoch) or a sample (epoch, image).
-BATCHES, CALIBRATION, BATCH_TRANSFORM, METHODS = 1, 2, 3, 4
+BATCHES, CALIBRATION, BATCH_TRANSFORM, METHODS, KINDS, UNLABELLED = 1, 2, 3, 4, 5, 6
 
 
 class Draw(NamedTuple):
@@ -18,10 +20,12 @@ class Draw(NamedTuple):
     Attributes:
         epoch: The epoch for which the image is augmented.
         image: The index of the image in its dataset.
+        unlabelled: Whether its dataset is the one of images without labels.
     """
 
     epoch: int
     image: int
+    unlabelled: bool = False
 
 
 class Place(NamedTuple):
@@ -38,7 +42,63 @@ class Place(NamedTuple):
     trainer_epoch: int
 
 
-class ShuffledBatches(Sampler[list[Draw]]):
+class BatchOrder(Sampler[list[Draw]]):
+    """The order of a process's training batches, which can go on at any place in any epoch.
+
+    A subclass says in :meth:`draws` which batches an epoch has, as a function of the number of the
+    epoch alone, and how many in ``__len__``. Each iteration is the next epoch, unless ``start_at``
+    has said where it starts.
+    """
+
+    def __init__(self) -> None:
+        self._trainer_epoch = 0
+        self._next: Place | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of batches in an epoch, which is the same in all."""
+
+    @abstractmethod
+    def draws(self, epoch: int) -> Iterator[list[Draw]]:
+        """This process's batches of an epoch, in their order."""
+
+    @abstractmethod
+    def depends_on(self) -> dict[str, float]:
+        """The numbers that decide the order of the batches over all processes, by their names."""
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        # A generator: its epoch begins with its first batch, as loaders call iter() without reading
+        epoch, start, trainer_epoch = self.upcoming()
+        self._next = Place(epoch + 1, 0, trainer_epoch)
+        yield from islice(self.draws(epoch), start, None)
+
+    def upcoming(self) -> Place:
+        """The place at which the next iteration starts."""
+        if self._next is None:
+            return Place(self._trainer_epoch, 0, self._trainer_epoch)
+        epoch, position, trainer_epoch = self._next
+        if position and trainer_epoch != self._trainer_epoch:
+            return Place(epoch + 1, 0, self._trainer_epoch)  # the trainer had left that epoch
+        return Place(epoch, position, self._trainer_epoch)
+
+    def start_at(self, place: Place) -> None:
+        """Let the next iteration go on at a place, unless the trainer begins another epoch."""
+        self._next = place
+
+    def set_epoch(self, epoch: int) -> None:
+        """Note the number of the epoch, which Lightning says before each one.
+
+        A new run begins there, and it tells whether a restored epoch still goes on. Beyond that the
+        sampler counts for itself: Lightning 2.6 counts one too many after it has resumed at the end
+        of an epoch with ``max_steps``.
+
+        Args:
+            epoch: The trainer's number of the epoch that begins.
+        """
+        self._trainer_epoch = epoch
+
+
+class ShuffledBatches(BatchOrder):
     """Batches of training samples, in a new order for every epoch.
 
     An epoch has ``images // batch_size // world_size`` batches on every process, all of the same
@@ -47,8 +107,6 @@ class ShuffledBatches(Sampler[list[Draw]]):
 
     With ``groups`` a batch has images of one group only, apart from at most one batch in an epoch,
     which is filled with what the groups leave over. So the number of batches stays the same.
-
-    Each iteration is the next epoch, unless ``start_at`` has said where it starts.
 
     Args:
         images: The number of images.
@@ -73,6 +131,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__()
         if images < world_size:
             raise ValueError(f"{images} training images are not enough for {world_size} processes")
         self.batch_size = min(batch_size, images // world_size)
@@ -80,31 +139,14 @@ class ShuffledBatches(Sampler[list[Draw]]):
         self.groups = torch.zeros(images) if groups is None else torch.tensor(groups)
         self.rank = rank
         self.world_size = world_size
-        self._trainer_epoch = 0
-        self._next: Place | None = None
 
     def __len__(self) -> int:
         return len(self.groups) // self.batch_size // self.world_size
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        # A generator: its epoch begins with its first batch, as loaders call iter() without reading
-        epoch, start, trainer_epoch = self.upcoming()
-        self._next = Place(epoch + 1, 0, trainer_epoch)
-        for batch in self.batches(epoch)[start:].tolist():
+    def draws(self, epoch: int) -> Iterator[list[Draw]]:
+        """This process's batches of an epoch, each in the order of :meth:`batches`."""
+        for batch in self.batches(epoch).tolist():
             yield [Draw(epoch, image) for image in batch]
-
-    def upcoming(self) -> Place:
-        """The place at which the next iteration starts."""
-        if self._next is None:
-            return Place(self._trainer_epoch, 0, self._trainer_epoch)
-        epoch, position, trainer_epoch = self._next
-        if position and trainer_epoch != self._trainer_epoch:
-            return Place(epoch + 1, 0, self._trainer_epoch)  # the trainer had left that epoch
-        return Place(epoch, position, self._trainer_epoch)
-
-    def start_at(self, place: Place) -> None:
-        """Let the next iteration go on at a place, unless the trainer begins another epoch."""
-        self._next = place
 
     def batches(self, epoch: int) -> Tensor:
         """The images in this process's batches of an epoch, int64 (len(self), batch_size)."""
@@ -120,7 +162,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
         batches = batches[torch.randperm(len(batches), generator=generator)]
         return batches[: len(self) * self.world_size][self.rank :: self.world_size]
 
-    def depends_on(self) -> dict[str, int]:
+    def depends_on(self) -> dict[str, float]:
         """The numbers that decide the order of the batches over all processes, by their names."""
         return {
             "images": len(self.groups),
@@ -128,18 +170,6 @@ class ShuffledBatches(Sampler[list[Draw]]):
             "seed": self.seed,
             "world_size": self.world_size,
         }
-
-    def set_epoch(self, epoch: int) -> None:
-        """Note the number of the epoch, which Lightning says before each one.
-
-        A new run begins there, and it tells whether a restored epoch still goes on. Beyond that the
-        sampler counts for itself: Lightning 2.6 counts one too many after it has resumed at the end
-        of an epoch with ``max_steps``.
-
-        Args:
-            epoch: The trainer's number of the epoch that begins.
-        """
-        self._trainer_epoch = epoch
 
 
 def evaluation_batches(

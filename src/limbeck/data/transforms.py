@@ -42,7 +42,13 @@ _SHUFFLEDET = {
     "drift": Range(0),
     "flip": SHARE,
 }
-_CLASSIFICATION = {"size": SIDE, "flip": SHARE, "jitter": NOT_NEGATIVE, "resize": SIDE}
+_CLASSIFICATION = {
+    "size": SIDE,
+    "flip": SHARE,
+    "jitter": NOT_NEGATIVE,
+    "resize": SIDE,
+    "padding": Range(0, SIDE.most),
+}
 
 Sample = tuple[tv_tensors.Image, dict[str, Tensor]]
 
@@ -234,9 +240,12 @@ class ClassificationAugmentation(Augmentation):
         jitter: The strength of the random change of brightness, contrast and saturation, from 0.
         resize: The length in pixels of the shorter side before the central crop of evaluation.
             Default (None): ``size * 256 / 224``, rounded.
+        padding: The number of black pixels on each side of a training image before the crop, which
+            is then not resized, as it is common for CIFAR. Default (0): crops go by ``scale``.
 
     Raises:
-        ValueError: ``scale`` is no range of parts of an area, or a number is out of its range.
+        ValueError: ``scale`` is no range of parts of an area, or is given with ``padding``; or a
+            number is out of its range.
 
     Example:
         >>> from limbeck.data import ClassificationAugmentation, Shapes
@@ -252,9 +261,14 @@ class ClassificationAugmentation(Augmentation):
     flip: float = 0.5
     jitter: float = 0.0
     resize: int | None = None
+    padding: int = 0
 
     def __post_init__(self) -> None:
         refuse_outside(_CLASSIFICATION, vars(self))
+        if self.padding and self.scale != (0.08, 1.0):
+            raise ValueError(
+                f"padding is {self.padding} and scale {self.scale}; expected one. Leave one out."
+            )
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(
                 f"scale is {self.scale}; expected 0 < smallest <= largest <= 1. Give the smaller "
@@ -263,10 +277,10 @@ class ClassificationAugmentation(Augmentation):
 
     def training(self) -> v2.Compose:
         """The transform of each training image with its target."""
-        steps: list[nn.Module] = [
-            v2.RandomResizedCrop(self.size, scale=self.scale),
-            v2.RandomHorizontalFlip(self.flip),
-        ]
+        padded = v2.RandomCrop(self.size, padding=self.padding)
+        resized = v2.RandomResizedCrop(self.size, scale=self.scale)
+        flip = v2.RandomHorizontalFlip(self.flip)
+        steps: list[nn.Module] = [padded if self.padding else resized, flip]
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         return v2.Compose(steps)

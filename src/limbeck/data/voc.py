@@ -13,7 +13,7 @@ from limbeck.data.annotated import (
     refuse_bad_classes,
 )
 from limbeck.data.files import images_by_stem, without_companions
-from limbeck.data.orientation import Frame
+from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_bytes, read_text
 
@@ -61,7 +61,7 @@ class VOC(AnnotatedImages):
         *,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         if classes is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.files import without_companions
 from limbeck.data.matlab import Value, read_matlab
-from limbeck.data.orientation import Frame
+from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects
 from limbeck.texts import read_text
 
@@ -64,7 +64,7 @@ class WIDERFace(AnnotatedImages):
         events: Sequence[str] | None = None,
         training: bool = False,
         keep_images_without_boxes: bool = False,
-        boxes_of: Frame | None = None,
+        boxes_of: BoxesOf | None = None,
     ) -> None:
         file, faces = read_annotations(Path(root) / "wider_face_split", split)
         if events is not None:
@@ -140,7 +140,7 @@ def _read_text(path: Path) -> dict[str, Rows]:
     An image has a line with its name, one with the number of its faces, and one for each face, or
     one of zeros where it has none.
     """
-    lines = read_text(path, strict=False).splitlines()
+    lines = read_text(path).splitlines()
     faces: dict[str, Rows] = {}
     start = 0
     while start < len(lines):

@@ -8,9 +8,10 @@ N = H * W,
     L    = mean over images and positions of (Q(S) - Q(T))^2
 
 of the student's map S and the teacher's T, which may have any channels. Each place is a part of its
-own. The paper sums over positions and halves; this is the mean that the authors' code takes, and
-the ``weight`` of 1000 is for that. Of maps of two sizes the larger is averaged down to the smaller,
-as in mdistiller's form of the method, here in height and width apart.
+own. The paper sums over positions and halves the sum; the authors' code takes the mean, as it is
+here, and the ``weight`` of 1000 belongs to the mean. Of maps of two sizes the larger is averaged
+down to the smaller, as in mdistiller's form of the method; here height and width are compared
+separately.
 
 An image on which a map of the student is 0 everywhere has no gradient.
 """
@@ -27,8 +28,8 @@ from limbeck.schedules import Weight
 class AT(MapMethod):
     """Attention transfer: the student looks where the teacher looks.
 
-    It needs no labels and no adapters. The published values: a weight of 1000; on ImageNet the
-    places C2 to C5, in networks for CIFAR the ends of the three groups.
+    It needs no labels and no adapters. The published values are a weight of 1000, on ImageNet at
+    the places C2 to C5, and in networks for CIFAR at the ends of the three groups.
 
     Args:
         places: Places that both models have, such as ``["C4", "C5"]``; or, where they differ,
@@ -39,6 +40,8 @@ class AT(MapMethod):
         TypeError: ``places`` is one string.
         ValueError: There is no place.
     """
+
+    needs_targets = False
 
     def __init__(self, places: Places = ("C2", "C3", "C4", "C5"), weight: Weight = 1000.0) -> None:
         super().__init__(places, weight)

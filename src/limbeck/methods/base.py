@@ -62,7 +62,7 @@ class Step:
     Attributes:
         images: The raw batch that both models got: (B, 3, H, W), or a list of (3, H, W).
         targets: Class indices (B,), or for each image one dict of ``boxes`` and ``labels`` in the
-            network's frame. None in the dry pass.
+            network's frame. None in the dry pass, and where the images have no labels.
         student: The student's side.
         teacher: The teacher's side; None without a teacher.
         number: How many optimizer steps have been taken so far.
@@ -184,6 +184,8 @@ class Method(nn.Module, ABC):
         normaliser: Whether losses are divided by what this process has of the batch (``local``), or
             by all of it (``global``), as the published form has it. With ``global``, DDP's mean
             over the processes is the mean over the global batch, however unequal their parts are.
+        needs_targets: Whether it needs the targets of a batch. Only a method that says no here is
+            trained on images without labels; the others are refused there.
         compares_classes: Whether it compares student and teacher class by class, so that a teacher
             of other classes is refused.
         calibration: When to call :meth:`observe` over many batches and then :meth:`solve`. None:
@@ -197,6 +199,8 @@ class Method(nn.Module, ABC):
         >>> from limbeck import Distillation
         >>> from limbeck.methods import Method
         >>> class MeanMatching(Method):
+        ...     needs_targets = False
+        ...
         ...     def __init__(self, place="C4", weight=1.0):
         ...         super().__init__()
         ...         self.student_taps = {"map": place}
@@ -217,6 +221,7 @@ class Method(nn.Module, ABC):
     teacher_taps: Mapping[str, Tap | str]
     weights: Mapping[str, Weight]
     normaliser: Literal["local", "global"] = "local"
+    needs_targets: bool = True
     compares_classes: bool = False
     calibration: Calibration | None = None
 
@@ -294,12 +299,31 @@ class Method(nn.Module, ABC):
         except ValueError as error:
             raise ValueError(f"{type(self).__name__} at {level}: {error}") from None
 
+    def refuse_unpaired(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> None:
+        """Raise a ValueError unless both sides have features of the same names.
+
+        Args:
+            student: The student's features by level, see :meth:`Side.by_level`.
+            teacher: The teacher's features by level.
+        """
+        if student.keys() != teacher.keys():
+            raise ValueError(
+                f"{type(self).__name__}: the student has {len(student)} features "
+                f"({', '.join(student)}), the teacher {len(teacher)} ({', '.join(teacher)}). Name "
+                "those of equal stride one by one, such as places=[P3, P4], or {student's place: "
+                "teacher's place}."
+            )
+
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""
         return {part: as_schedule(weight).at(number) for part, weight in self.weights.items()}
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name, for the wiring table."""
+        return None
+
+    def levels_of(self, student_tap: str) -> str | None:
+        """Which levels of that place are compared, for the wiring table; None: by number."""
         return None
 
 

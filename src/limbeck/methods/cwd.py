@@ -6,12 +6,13 @@ positions makes a distribution of that, and the student learns the teacher's. Wi
 tau, the teacher's map T and the student's S, brought to the C_T channels of T by a 1x1 convolution
 where it has others,
 
-    p[b, c, :] = softmax over positions of T[b, c, :] / tau,    q likewise of S
+    p[b, c, :] = softmax over positions of T[b, c, :] / tau
+    q[b, c, :] = softmax over positions of S[b, c, :] / tau
     L          = tau^2 / (B * C_T) * sum over b, c of KL(p[b, c, :] || q[b, c, :])
 
-Each level is a part of its own. As KL is a sum over positions, one weight suits maps of all sizes.
-All positions of a padded batch count. The logarithm of a softmax is computed as one function: the
-authors' code is infinite once a value lies 104 tau below its channel's largest.
+Each level is a part of its own. A distribution sums to 1 on a map of any size, so that one weight
+suits all levels. All positions of a padded batch count. The logarithm of a softmax is computed as
+one function: the authors' code is infinite once a value lies 104 tau below its channel's largest.
 """
 
 import torch.nn.functional as F
@@ -27,13 +28,14 @@ from limbeck.schedules import Weight
 class CWD(MapMethod):
     """Channel-wise distillation of maps of equal stride: an FPN's, or a dense head's class maps.
 
-    It needs no labels. The published values for detectors: tau 1, and a weight of 10 on all maps of
-    the FPN, or of 5 on P3 to P6 (RetinaNet); for segmentation, on class logits, tau 4 and 3.
+    It needs no labels. The published values for detectors are tau 1, and a weight of 10 on all maps
+    of the FPN, or of 5 on P3 to P6 (RetinaNet); those for segmentation, on class logits, are tau 4
+    and a weight of 3.
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
-            they differ, ``{student's place: teacher's place}``. The class maps of a RetinaNet are
-            ``head.classification_head.cls_logits[*]``.
+            they differ, ``{student's place: teacher's place}``. ``cls_maps`` are the class maps of
+            a dense head.
         weight: The weight of every level: a number or a schedule.
         temperature: The temperature tau, above 0.
 
@@ -41,6 +43,8 @@ class CWD(MapMethod):
         TypeError: ``places`` is one string.
         ValueError: There is no place, or the temperature is not above 0.
     """
+
+    needs_targets = False
 
     def __init__(
         self, places: Places = ("fpn",), weight: Weight = 10.0, temperature: float = 1.0

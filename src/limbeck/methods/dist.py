@@ -4,7 +4,7 @@ Huang, You, Wang, Qian, Xu: Knowledge Distillation from A Stronger Teacher. Neur
 arXiv:2205.10536.
 
 A strong teacher's probabilities are far from what a small student can give. DIST asks for their
-relations alone, by Pearson's correlation of student and teacher
+relations alone, by Pearson's correlation of the student's and the teacher's
 
     rho(a, b) = <a - mean a, b - mean b> / (|a - mean a| |b - mean b|)
 
@@ -31,8 +31,8 @@ from limbeck.schedules import Weight
 class DIST(LogitMethod):
     """Distillation of a classifier by correlations, for teachers much stronger than the student.
 
-    It needs no labels. The published values: a temperature of 1 on ImageNet and of 4 on CIFAR-100,
-    and beta = gamma = 1 in a loss that weighs 2, which is the 2 of each here.
+    It needs no labels. The published values are a temperature of 1 on ImageNet and of 4 on
+    CIFAR-100, and beta = gamma = 1 in a loss whose weight is 2: both are 2 here.
 
     Args:
         beta: The weight of the part ``inter``: a number or a schedule.
@@ -46,6 +46,8 @@ class DIST(LogitMethod):
     Raises:
         ValueError: The temperature is not above 0.
     """
+
+    needs_targets = False
 
     def __init__(
         self,
@@ -75,8 +77,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         The correlations, (R,), with the original's 1e-8 in the denominator. A row without variation
-        correlates with nothing: 0, without a gradient (the original's is 1e5 there, a matter of the
-        1e-8).
+        correlates with nothing: 0, without a gradient (the 1e-8 makes the original's 1e5 there).
     """
     a, b = _centred(a), _centred(b)
     norms: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)

@@ -2,10 +2,10 @@
 
 Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation. CVPR 2022, arXiv:2203.08679.
 
-The divergence of KD is the sum of two: how sure the teacher is of the true class, and
-how it divides the rest among the other classes. The second one's weight is the less the surer the
-teacher is; here it has a weight of its own. With temperature T, the teacher's logits v and the
-student's z, the label y, and
+The divergence of KD is the sum of two terms: one of how sure the teacher is of the true class, and
+one of how it divides the rest among the other classes. KD multiplies the second by 1 - p_y, so that
+it all but vanishes where the teacher is sure. Here each term has a weight of its own. With the
+temperature T, the teacher's logits v, the student's z, the label y, and
 
     p = softmax(v / T),    q = softmax(z / T)                              over all K classes
     p^ = softmax of v / T, q^ = softmax of z / T                           over those that are not y
@@ -15,8 +15,13 @@ the loss is alpha * TCKD + beta * NCKD, where
     TCKD = T^2 * KL((p_y, 1 - p_y) || (q_y, 1 - q_y))                      the target class
     NCKD = T^2 * KL(p^ || q^)                                              the other classes
 
-averaged over the batch. Everything is computed of logarithms: where logits lie further apart than
-104 T, the original takes the logarithm of a probability that float32 has rounded to 0, and is NaN.
+averaged over the batch. In a two-stage detector (:class:`DetectorDKD`) the regions that the box
+head is trained on stand in the place of images: their labels are y, with the background as one more
+class, z is what the student's box head says of them, and v what the teacher's box head says of the
+same regions in the teacher's maps.
+
+Everything is computed from logarithms of probabilities: where logits lie further apart than 104 T,
+the original takes the logarithm of a probability that float32 has rounded to 0, and gives NaN.
 
 The published rows warm both weights up over the first epochs, 20 on CIFAR-100, by stairs:
 ``Staircase(8.0, stairs=20, every=781)`` with 781 steps an epoch. Standardised logits (Sun et al.,
@@ -26,10 +31,12 @@ CVPR 2024, see :func:`limbeck.methods.logits.standardised`) have published rows 
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from limbeck.landmarks import landmarks
 from limbeck.methods.base import Step
 from limbeck.methods.logits import LogitMethod
+from limbeck.models.detection.parts.roi_heads import class_logits, region_labels
 from limbeck.schedules import Weight
 
 
@@ -72,11 +79,75 @@ class DKD(LogitMethod):
         if not isinstance(step.targets, Tensor):
             raise TypeError(
                 "DKD needs labels: targets that are class indices (B,), and the batch has "
-                f"{type(step.targets).__name__}. KD and DIST need none."
+                f"{type(step.targets).__name__}. KD and DIST need none; two-stage detectors have "
+                "DetectorDKD."
             )
         student, teacher = self.logits_of_both(step)  # (B, K) each
         tckd, nckd = decoupled(student, teacher, step.targets, self.temperature)
         return {"tckd": tckd, "nckd": nckd}
+
+
+class DetectorDKD(LogitMethod):
+    """Decoupled knowledge distillation of a two-stage detector's box head.
+
+    Student and teacher are two-stage detectors of the same classes, whatever their backbones are.
+    The defaults are the published values, without a warm-up; beside
+    ``ReviewKD(["fpn"], weight=1.0)`` they are those of the rows that have both.
+
+    Args:
+        alpha: The weight of TCKD: a number or a schedule.
+        beta: The weight of NCKD: a number or a schedule.
+        temperature: The temperature T, above 0.
+        other_classes: Whether a teacher is taken whose classes have other names, or another order:
+            class k of the student learns from class k of the teacher, whatever they are called.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        alpha: Weight = 1.0,
+        beta: Weight = 0.25,
+        temperature: float = 1.0,
+        other_classes: bool = False,
+    ) -> None:
+        super().__init__(temperature, "roi_heads.box_predictor/0", other_classes)
+        self.weights = {"tckd": alpha, "nckd": beta}
+        self.student_taps = {**self.student_taps, "regions": "regions", "input frame": "frame"}
+        self.teacher_taps = {"maps": "backbone"}  # behind which the teacher stops
+
+    def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Refuse models without a box head, and a teacher of other classes."""
+        for side, model in (("student", student), ("teacher", teacher)):
+            if model is not None and "regions" not in landmarks(model):
+                raise ValueError(
+                    f"DetectorDKD compares what two box heads say of regions, and the {side} "
+                    f"{type(model).__name__} has no box head (roi_heads). Take two Faster R-CNNs; "
+                    "for classifiers there is DKD, for other detectors a method on maps, such as "
+                    "CWD."
+                )
+        super().connect(student, teacher)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """The parts ``tckd`` and ``nckd``: the losses of a region's own class and of the others."""
+        if not isinstance(step.targets, list):
+            raise TypeError(
+                "DetectorDKD needs boxes, by which regions have labels: targets with `boxes` and "
+                f"`labels` for each image, and the batch has {type(step.targets).__name__}."
+            )
+        heads = step.student.model.get_submodule("roi_heads")
+        labels = region_labels(heads, step.student.features["regions"], step.targets)
+        tckd, nckd = decoupled(*self.logits_of_both(step), labels, self.temperature)
+        return {"tckd": tckd, "nckd": nckd}
+
+    def logits_of_both(self, step: Step) -> tuple[Tensor, Tensor]:
+        """What both box heads say of the student's regions, (R, K + 1) each, in float32."""
+        seen = step.student.features
+        heads, maps = step.taught.model.get_submodule("roi_heads"), step.taught.features["maps"]
+        sizes = seen["input frame"].image_sizes
+        teacher = class_logits(heads, maps, seen["regions"], sizes)
+        return seen["logits"].float(), teacher.float()
 
 
 def decoupled(
@@ -85,13 +156,13 @@ def decoupled(
     """TCKD and NCKD.
 
     Args:
-        student: The student's logits z, (B, K), K above 1.
+        student: The student's logits z, (B, K), K above 1, of B images or regions.
         teacher: The teacher's logits v, (B, K).
         labels: The true classes y, (B,).
         temperature: The temperature T.
 
     Returns:
-        The two losses, scalars, with their factors T^2.
+        The two losses, scalars, with their factors T^2; 0 where there are no regions.
     """
     of_label, others = labels[:, None], _other_classes(labels, student.shape[1])
 
@@ -103,7 +174,7 @@ def decoupled(
         return torch.cat([log_p.gather(1, of_label), log_rest], dim=1), rest - log_rest
 
     tckd, nckd = (
-        temperature**2 * F.kl_div(q, p, reduction="batchmean", log_target=True)
+        temperature**2 * F.kl_div(q, p, reduction="sum", log_target=True) / max(1, len(labels))
         for q, p in zip(divided(student), divided(teacher), strict=True)
     )
     return tckd, nckd

@@ -28,9 +28,9 @@ one for the teacher, which are both trained,
     R(X) = X + W2 ReLU(LayerNorm(W1 c)),   c = sum over positions of softmax(w . X) * X
     relation = 1 / B * sum of (R_S(S) - R_T(T))^2
 
-W2 is 0 at first. The published form has a bias beside w, which a softmax does not see. Published
-weights (foreground, background, attention, relation), on P3 to P7 of one-stage detectors and P2 to
-P5 of two-stage ones, with gradients clipped at a norm of 35:
+W2 is 0 at first. The published form has a bias beside w, which a softmax does not see. The
+published weights (foreground, background, attention, relation), on P3 to P7 of one-stage detectors
+and P2 to P5 of two-stage ones, with gradients clipped at a norm of 35, are
 
     RetinaNet, GFL                    1e-3, 5e-4, 5e-4, 5e-6          temperature .5
     RepPoints                         1.6e-3, 8e-4, 8e-4, 8e-6        temperature .5
@@ -39,7 +39,8 @@ P5 of two-stage ones, with gradients clipped at a norm of 35:
 
 The student begins with the teacher's neck and head, where the two are of one kind. The published
 code scales boxes by the size of an image before it was padded, onto the map of the padded batch:
-``boxes_by`` "content". And a box that begins outside of the image wraps to its far side there.
+``boxes_by`` "content". A box that begins outside of the image wraps around to its far side there,
+and is cut at the border here.
 """
 
 from collections.abc import Sequence
@@ -53,8 +54,10 @@ from torch.nn.utils.rnn import pad_sequence
 from limbeck import adapters
 from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import PlaceModules, Places, Step
+from limbeck.methods.maps import LevelMethod
 from limbeck.methods.pictures import OverImages
+from limbeck.models.detection.parts.selection import written
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule
 
@@ -63,7 +66,7 @@ BoxesBy = Literal["frame", "content"]
 _BLOCK = 2**24  # cells times boxes at a time: 64 MB
 
 
-class FGD(Method):
+class FGD(LevelMethod):
     """Focal and Global Distillation: maps are imitated inside and outside of boxes, and as a whole.
 
     The weights belong to maps of 256 channels of images of 800 x 1333 px, since the losses are
@@ -84,9 +87,12 @@ class FGD(Method):
             shifted and stretched in images that are smaller than the frame.
 
     Raises:
-        ValueError: The temperature is not above 0, or ``boxes_by`` is none of these.
         TypeError: ``places`` is one string.
+        ValueError: There is no place, the temperature is not above 0, or ``boxes_by`` is neither of
+            the two.
     """
+
+    adapters_name = "align"
 
     def __init__(
         self,
@@ -99,16 +105,13 @@ class FGD(Method):
         temperature: float = 0.5,
         boxes_by: BoxesBy = "frame",
     ) -> None:
-        super().__init__()
+        super().__init__(places)
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature}, "FGD's ")
         if boxes_by not in get_args(BoxesBy):
             raise ValueError(
-                f"FGD: boxes_by is {boxes_by!r}; there are {', '.join(get_args(BoxesBy))}"
+                f"FGD's boxes_by is {boxes_by!r}; expected {' or '.join(get_args(BoxesBy))}"
             )
-        pairs = paired(places)
-        self.places = tuple(pairs)
-        self.student_taps = dict(zip(pairs, pairs, strict=True)) | {"input frame": "frame"}
-        self.teacher_taps = pairs
+        self.student_taps = {**self.student_taps, "input frame": "frame"}
         parts = {
             "foreground": foreground,
             "background": background,
@@ -118,47 +121,47 @@ class FGD(Method):
         self.part_weights = {part: _product(weight, own) for part, own in parts.items()}
         self.temperature = temperature
         self.boxes_by = boxes_by
-        self.align = PlaceModules()
         self.student_context = PlaceModules()
         self.teacher_context = PlaceModules()
 
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Refuse a student that is no detector: there are no boxes."""
+        """Refuse a student that is no detector, which has no boxes."""
         if "frame" not in landmarks(student):
             raise ValueError(
-                f"FGD needs a student that detects, since its masks are of boxes; "
-                f"{type(student).__name__} is no such model. Use FitNet or MaskedGenerative."
+                "FGD needs a student that detects, since it makes its masks from boxes, and "
+                f"{type(student).__name__} is no detector that limbeck knows. Take a method that "
+                "needs no boxes, such as FitNet or MaskedGenerative."
             )
 
     def setup(self, step: Step) -> None:
-        """Make the adapter, where channels differ, and both context blocks of each level."""
-        student, teacher = (s.by_level(self.places) for s in (step.student, step.taught))
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"FGD: the student has {len(student)} maps ({', '.join(student)}), the teacher "
-                f"{len(teacher)} ({', '.join(teacher)}). Name those of equal stride one by one, "
-                "such as places=[P3, P4], or {student's place: teacher's place}."
-            )
-        self.weights = {}
-        for level, feature in student.items():
-            with self.named(level):
-                align = adapters.convolution(feature, teacher[level])
-            if align.in_channels != align.out_channels:
-                self.align[level] = align
-            self.student_context[level] = Context(align.out_channels)
-            self.teacher_context[level] = Context(align.out_channels)
-            self.weights |= {f"{level}.{part}": w for part, w in self.part_weights.items()}
+        """Find the levels, make what they need, and give every part of each its weight."""
+        super().setup(step)
+        self.weights = {
+            f"{level}.{part}": weight
+            for level in self.partners
+            for part, weight in self.part_weights.items()
+        }
+
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """A 1x1 convolution where channels differ."""
+        return adapters.channel_convolution(student, teacher)
+
+    def setup_level(self, level: str, student: Tensor, teacher: Tensor) -> None:
+        """Make the adapter, where channels differ, and both context blocks of one level."""
+        super().setup_level(level, student, teacher)
+        self.student_context[level] = Context(teacher.shape[1])
+        self.teacher_context[level] = Context(teacher.shape[1])
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The four parts of each level, such as ``fpn.0.foreground``."""
-        teacher, masks = step.taught.by_level(self.places), self.masks(step)
+        masks = self.masks(step)
         losses: dict[str, Tensor] = {}
-        for level, feature in step.student.by_level(self.places).items():
-            with self.named(level):  # one network may round sizes up, the other down
-                adapters.same_map(feature, teacher[level])
-            aligned = self.align[level](feature) if level in self.align else feature
+        for level, (student, teacher) in self.levels(step).items():
+            with self.named_level(level):  # one network may round sizes up, the other down
+                adapters.same_map(student, teacher)
+            aligned = self.adapted(level, student, step)
             with torch.autocast(aligned.device.type, enabled=False):
-                maps = aligned.float(), teacher[level].float()
+                maps = aligned.float(), teacher.float()
                 parts = focal(*maps, masks[level], self.temperature)
                 parts["relation"] = self._relation(level, *maps)
             losses |= {f"{level}.{part}": loss for part, loss in parts.items()}
@@ -172,15 +175,17 @@ class FGD(Method):
         """The masks M_fg and M_bg of every level, (B, H, W) each."""
         frame = step.student.features["input frame"]
         if not isinstance(step.targets, list):
-            raise TypeError("FGD needs boxes: targets with `boxes` for each image")
-        whole = [frame.size] * len(frame.image_sizes)
-        maps = step.student.by_level(self.places)
+            raise TypeError(
+                "FGD needs boxes, from which it makes its masks: targets with `boxes` for each "
+                f"image, and the batch has {type(step.targets).__name__}. CWD and PKD need none."
+            )
+        maps = [student for student, _ in self.levels(step).values()]
         found = box_masks(
             [target["boxes"] for target in step.targets],
-            whole if self.boxes_by == "frame" else frame.image_sizes,
-            [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps.values()],
+            [frame.size] if self.boxes_by == "frame" else frame.image_sizes,
+            [(of_level.shape[-2], of_level.shape[-1]) for of_level in maps],
         )
-        return dict(zip(maps, found, strict=True))
+        return dict(zip(self.partners, found, strict=True))
 
     def picture(self, step: Step) -> OverImages:
         """Where the foreground of every level is."""
@@ -194,10 +199,6 @@ class FGD(Method):
             "which a box touches. Each column is a map.",
             columns,
         )
-
-    def adapter_of(self, student_tap: str) -> nn.Module | None:
-        """The adapter of that place, or of its first level; None where channels are equal."""
-        return self.align.at(student_tap)
 
 
 class Context(nn.Module):
@@ -270,7 +271,8 @@ def box_masks(
 
     Args:
         boxes: The boxes of each image, (G, 4), xyxy, pixels. They may lie outside of it in part.
-        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map.
+        extents: The (height, width) in pixels that each image's boxes are scaled by onto a map; a
+            single one is that of all images.
         grids: The (H, W) of each level.
 
     Returns:
@@ -278,8 +280,7 @@ def box_masks(
     """
     # A box of NaN, which fills an image's boxes up, is on no cell.
     padded = pad_sequence([b.float() for b in boxes], batch_first=True, padding_value=torch.nan)
-    sides = torch.tensor(extents, dtype=torch.float32).to(padded.device, non_blocking=True)
-    height, width = sides.T[..., None]  # (B, 1) each
+    height, width = (written(sides, padded)[:, None] for sides in zip(*extents, strict=True))
     masks = []
     for rows, columns in grids:
         left, right = (padded[..., i] * columns / width for i in (0, 2))

@@ -29,7 +29,7 @@ from limbeck import adapters
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.methods.pictures import OverImages
-from limbeck.models.detection.parts.selection import indices_of_rows
+from limbeck.models.detection.parts.selection import indices_of_rows, written
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight
 
@@ -119,12 +119,7 @@ class FineGrainedImitation(Method):
     def setup(self, step: Step) -> None:
         """Make one adapter for each map, and find which level's anchors lie on it."""
         student, teacher = (s.by_level(self.places) for s in (step.student, step.taught))
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"FineGrainedImitation: the student has {len(student)} maps ({', '.join(student)}),"
-                f" the teacher {len(teacher)} ({', '.join(teacher)}). Name those of equal stride "
-                "one by one, such as places=[P3, P4], or {student's place: teacher's place}."
-            )
+        self.refuse_unpaired(student, teacher)
         maps = step.student.features["all maps"]
         for level, feature in student.items():
             try:
@@ -319,7 +314,7 @@ def _at_canonical_level(boxes: Tensor, strides: Sequence[float]) -> Tensor:
     """
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
     wanted = torch.floor(4 + torch.log2(sides / 224 + 1e-6))
-    there = torch.tensor(strides, device=boxes.device).log2().round()
+    there = written(strides, boxes).log2().round()
     distances = (there[:, None] - wanted).abs()
     return distances.argmin(dim=0) == torch.arange(len(strides), device=boxes.device)[:, None]
 

@@ -42,6 +42,8 @@ class FitNet(Method):
         TypeError: ``places`` is one string.
     """
 
+    needs_targets = False
+
     def __init__(
         self,
         places: Places,
@@ -62,11 +64,7 @@ class FitNet(Method):
         """Make one adapter for each level of each place."""
         student = step.student.by_level(self.student_taps)
         teacher = step.taught.by_level(self.teacher_taps)
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"FitNet: the student has {len(student)} features ({', '.join(student)}), the "
-                f"teacher {len(teacher)} ({', '.join(teacher)}). Name the levels one by one."
-            )
+        self.refuse_unpaired(student, teacher)
         for level, feature in student.items():
             with self.named(level):
                 self.adapters[level] = self._adapter(feature, teacher[level])

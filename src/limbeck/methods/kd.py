@@ -8,8 +8,8 @@ logits v and the student's z,
 
     p = softmax(v / T),    q = softmax(z / T),    L = T^2 * KL(p || q)
 
-averaged over the batch. T^2 keeps the gradient's size when T changes, since it shrinks with
-1 / T^2 (section 2). KL and the paper's cross-entropy differ by the entropy of p, which has no
+averaged over the batch. The gradient of KL shrinks with 1 / T^2, and T^2 keeps its size when T
+changes (section 2). KL and the paper's cross-entropy differ by the entropy of p, which has no
 gradient. The paper takes a weighted average with the cross-entropy on true labels: give ``weight``
 alpha here and ``student_weight`` 1 - alpha to :class:`limbeck.Distillation`.
 
@@ -42,6 +42,8 @@ class KD(LogitMethod):
     Raises:
         ValueError: The temperature is not above 0.
     """
+
+    needs_targets = False
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the methods that compare the logits of two classifiers have in common."""
+"""What the methods that compare the logits of two models have in common."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from limbeck.losses import logits_of
 from limbeck.methods.base import Method, Side, Step, class_difference
 from limbeck.ranges import POSITIVE, refuse_outside
 
-ROUNDING = 1e-6  # what is no more than this share of the values themselves is no variation
+ROUNDING = 1e-6  # differences up to this share of the values themselves are no variation
 
 
 class LogitMethod(Method):
@@ -84,7 +84,8 @@ class LogitMethod(Method):
                 f"{self._name} compares the logits (B, K) of classifiers, and the {name}, a "
                 f"{type(side.model).__name__}, gives a {type(found).__name__}{shape}. Set "
                 f"{self._name}'s argument logits to the place of the logits in both models; for "
-                "detectors, give a method that compares features."
+                "detectors, give a method that compares features, or for two-stage ones "
+                "DetectorDKD."
             )
         return logits
 
@@ -109,7 +110,7 @@ def standardised(logits: Tensor) -> Tensor:
 
     Returns:
         The standardised logits, (B, K), in float32. The logits of an image whose K values are all
-        the same become 0 and have no gradient (the original's is 1e5 there, a matter of its 1e-7).
+        the same become 0 and have no gradient (the 1e-7 makes the original's 1e5 there).
     """
     logits = logits.float()
     deviation, mean = torch.std_mean(logits, dim=1, keepdim=True)  # (B, 1)

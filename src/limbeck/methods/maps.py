@@ -3,8 +3,11 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from math import log2
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
@@ -12,70 +15,98 @@ from limbeck.schedules import Weight
 
 log = logging.getLogger(__name__)
 
+SMALL = 1e-6  # what is added to a standard deviation
+_LEAST = 1e-3  # of the mean standard deviation: what that of a channel counts as
 
-class MapMethod(Method):
-    """A method that compares maps of the student and of the teacher, each level by itself.
+
+class LevelMethod(Method):
+    """A method that reads maps of the student and of the teacher at levels that belong together.
 
     A place may be one map (B, C, H, W), or a list over levels, such as ``fpn``. Two lists are
     compared by number where their levels have the same heights and widths; otherwise levels of
     equal stride are compared, and those without a partner are left out, which is logged.
 
-    A subclass makes an adapter in :meth:`adapter`, or refuses the pair, and computes in
-    :meth:`loss` what one level costs.
+    A subclass makes an adapter in :meth:`adapter`, or refuses the pair. Where one level has one
+    loss, it is a :class:`MapMethod`.
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
             they differ, ``{student's place: teacher's place}``.
-        weight: The weight of every level: a number or a schedule.
 
     Attributes:
         partners: The teacher's level of each of the student's, by their names, such as ``fpn.0``.
+        by_stride: Which levels of a place are compared, in words, where it is not by number.
+        adapters_name: What the adapters are called in the names of parameters.
 
     Raises:
         TypeError: ``places`` is one string.
         ValueError: There is no place.
     """
 
-    def __init__(self, places: Places, weight: Weight) -> None:
+    adapters_name: ClassVar[str] = "adapters"
+
+    def __init__(self, places: Places) -> None:
         super().__init__()
         pairs = paired(places)
         self.student_taps = dict(zip(pairs, pairs, strict=True))
         self.teacher_taps = pairs
-        self.weight = weight
-        self.adapters = PlaceModules()
+        self.add_module(self.adapters_name, PlaceModules())
         self.partners: dict[str, str] = {}
+        self.by_stride: dict[str, str] = {}
 
     def setup(self, step: Step) -> None:
-        """Find the levels that are compared, and make an adapter for each that needs one."""
-        for place in self.student_taps:
+        """Find the levels that are compared, and make what each of them needs."""
+        for place in self.teacher_taps:
             pair = self._pair(place, place)
             student, teacher = (s.by_level([place]) for s in (step.student, step.taught))
             with self.named(pair):
                 found = _partners(student, teacher)
-            _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
+            if [*found] != [*student] or [*found.values()] != [*teacher]:
+                numbers = (map(_number, levels) for levels in found.items())
+                self.by_stride[place] = ", ".join(" with ".join(each) for each in numbers)
+                _tell(f"{type(self).__name__} at {pair}", student, teacher, found)
             self.partners |= found
         for level, maps in self.levels(step).items():
-            with self.named(self._pair(level, self.partners[level])):
-                adapter = self.adapter(*maps)
-            if adapter is not None:
-                self.adapters[level] = adapter
-        self.weights = dict.fromkeys(self.partners, self.weight)
+            with self.named_level(level):
+                self.setup_level(level, *maps)
+
+    def setup_level(self, level: str, student: Tensor, teacher: Tensor) -> None:
+        """Make what one level needs: its adapter, if it has one.
+
+        Args:
+            level: The name of the level.
+            student: The student's map in the dry pass, (B, C_S, H_S, W_S).
+            teacher: The teacher's map in the dry pass, (B, C_T, H_T, W_T).
+
+        Raises:
+            ValueError: The two maps cannot be compared.
+        """
+        adapter = self.adapter(student, teacher)
+        if adapter is not None:
+            self._adapters[level] = adapter
 
     def levels(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         """The student's and the teacher's map of each level that is compared, by its name."""
-        student = step.student.by_level(self.student_taps)
+        # The teacher's taps go by the student's places, beside which the student may have others.
+        student = step.student.by_level(self.teacher_taps)
         teacher = step.taught.by_level(self.teacher_taps)
         return {ours: (student[ours], teacher[theirs]) for ours, theirs in self.partners.items()}
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        """One loss for each level, by the level's name."""
-        losses = {}
-        for level, (student, teacher) in self.levels(step).items():
-            if level in self.adapters:
-                student = self.adapters[level](student)
-            with self.named(self._pair(level, self.partners[level])):
-                losses[level] = self.loss(student, teacher)
-        return losses
+    def adapted(self, level: str, student: Tensor, step: Step) -> Tensor:
+        """The student's map of one level as it is compared with the teacher's.
+
+        Args:
+            level: The name of the level.
+            student: The student's map, (B, C_S, H, W).
+            step: The step.
+
+        Returns:
+            The map behind its adapter, in any precision; itself where there is none.
+        """
+        if level not in self._adapters:
+            return student
+        adapted: Tensor = self._adapters[level](student)
+        return adapted
 
     @abstractmethod
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
@@ -92,6 +123,65 @@ class MapMethod(Method):
             ValueError: The two maps cannot be compared.
         """
 
+    def levels_of(self, student_tap: str) -> str | None:
+        """Which levels of that place are compared, where it is by stride and not by number."""
+        pairs = self.by_stride.get(student_tap)
+        return None if pairs is None else f"by stride: {pairs}"
+
+    def adapter_of(self, student_tap: str) -> nn.Module | None:
+        """The adapter of that place, or of its first level."""
+        return self._adapters.at(student_tap)
+
+    def named_level(self, level: str) -> AbstractContextManager[None]:
+        """Within, an error about what does not fit names the level of both models."""
+        return self.named(self._pair(level, self.partners[level]))
+
+    @property
+    def _adapters(self) -> PlaceModules:
+        found = self.get_submodule(self.adapters_name)
+        assert isinstance(found, PlaceModules)
+        return found
+
+    def _pair(self, ours: str, theirs: str) -> str:
+        """Both sides of a pair of places or levels, in words."""
+        prefixes = [place for place in self.teacher_taps if f"{theirs}.".startswith(f"{place}.")]
+        place = max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
+        theirs = f"{self.teacher_taps[place]}{theirs.removeprefix(place)}"
+        return ours if ours == theirs else f"{ours} of the student and {theirs} of the teacher"
+
+
+class MapMethod(LevelMethod):
+    """A method whose loss is computed from the two maps of each level by themselves.
+
+    A subclass computes in :meth:`loss` what one level costs.
+
+    Args:
+        places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
+            they differ, ``{student's place: teacher's place}``.
+        weight: The weight of every level: a number or a schedule.
+
+    Raises:
+        TypeError: ``places`` is one string.
+        ValueError: There is no place.
+    """
+
+    def __init__(self, places: Places, weight: Weight) -> None:
+        super().__init__(places)
+        self.weight = weight
+
+    def setup(self, step: Step) -> None:
+        """Find the levels, make their adapters, and give every level the weight."""
+        super().setup(step)
+        self.weights = dict.fromkeys(self.partners, self.weight)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """One loss for each level, by the level's name."""
+        losses = {}
+        for level, (student, teacher) in self.levels(step).items():
+            with self.named_level(level):
+                losses[level] = self.loss(self.adapted(level, student, step), teacher)
+        return losses
+
     @abstractmethod
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """What one level costs.
@@ -104,16 +194,26 @@ class MapMethod(Method):
             The unweighted loss, a scalar in float32.
         """
 
-    def adapter_of(self, student_tap: str) -> nn.Module | None:
-        """The adapter of that place, or of its first level."""
-        return self.adapters.at(student_tap)
 
-    def _pair(self, ours: str, theirs: str) -> str:
-        """Both sides of a pair of places or levels, in words."""
-        prefixes = [place for place in self.teacher_taps if f"{theirs}.".startswith(f"{place}.")]
-        place = max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
-        theirs = f"{self.teacher_taps[place]}{theirs.removeprefix(place)}"
-        return ours if ours == theirs else f"{ours} of the student and {theirs} of the teacher"
+def standardised(student: Tensor) -> Tensor:
+    """A student's map with each channel of mean 0 and deviation 1 over the batch and all positions.
+
+    The standard deviation, which is unbiased, of a channel counts as no less than a thousandth of
+    the mean over the channels: one without any variation would have a gradient 1e6 times too large.
+
+    Args:
+        student: The map, (B, C, H, W), in float32.
+
+    Returns:
+        The map, (B, C, H, W): 0, without a gradient, where no channel varies or each has one value.
+    """
+    count = student[:, 0].numel()
+    deviation, mean = torch.std_mean(
+        student, dim=(0, 2, 3), keepdim=True, correction=min(1, count - 1)
+    )  # (1, C, 1, 1)
+    usual = deviation.detach().mean()
+    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + SMALL)
+    return z.masked_fill(usual <= SMALL, 0.0)
 
 
 def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, str]:
@@ -167,9 +267,7 @@ def _tell(
     teacher: Mapping[str, Tensor],
     partners: Mapping[str, str],
 ) -> None:
-    """Log which levels are compared, unless it is each with the one of its number."""
-    if [*partners] == [*student] and [*partners.values()] == [*teacher]:
-        return
+    """Log which levels are compared, where it is not each with the one of its number."""
     written = (
         f"{_number(ours)} ({_sizes(student[ours])}) with {_number(theirs)} "
         f"({_sizes(teacher[theirs])})"

@@ -16,8 +16,8 @@ anew for every image, level and step. With u uniform in [0, 1), it is 0
     of positions (detection)       where u > 1 - ratio, (B, 1, H, W)
     of channels (classification)   where u < ratio,     (B, C, 1, 1)
 
-and 1 elsewhere. The loss is a sum over C, H and W, so that a weight belongs to a size of maps.
-Published:
+and 1 elsewhere. The loss is a sum over C, H and W, so that a weight belongs to a size of maps. The
+published values are
 
     RetinaNet, RepPoints              places fpn, ratio .65, weight 2e-5
     Faster R-CNN, Mask R-CNN          places P2 to P5, ratio .45, weight 5e-7
@@ -35,19 +35,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import PlaceModules, Places, Step
+from limbeck.methods.maps import MapMethod
 from limbeck.ranges import SHARE, refuse_outside
 from limbeck.schedules import Weight
 
 Masked = Literal["positions", "channels"]
 
 
-class MaskedGenerative(Method):
+class MaskedGenerative(MapMethod):
     """Masked Generative Distillation: the teacher's map is generated from a masked student's map.
 
-    It is often called MGD, and that is not :class:`limbeck.methods.MGD`, which is Matching Guided
-    Distillation. The generation has 18 * C^2 weights for each level, 1.2 million at 256 channels,
-    which are trained beside the student and left behind with the method.
+    It is often called MGD, which is the name of Matching Guided Distillation here,
+    :class:`limbeck.methods.MGD`. The generation has 18 * C^2 weights for each level, 1.2 million at
+    256 channels, which are trained beside the student and left behind with the method.
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["C5"]``; or, where they
@@ -59,9 +60,13 @@ class MaskedGenerative(Method):
             classification.
 
     Raises:
-        ValueError: ``ratio`` is not from 0 to 1, or ``masked`` is none of these.
         TypeError: ``places`` is one string.
+        ValueError: There is no place, ``ratio`` is not from 0 to 1, or ``masked`` is neither of the
+            two.
     """
+
+    needs_targets = False
+    adapters_name = "align"
 
     def __init__(
         self,
@@ -70,52 +75,37 @@ class MaskedGenerative(Method):
         ratio: float = 0.65,
         masked: Masked = "positions",
     ) -> None:
-        super().__init__()
+        super().__init__(places, weight)
         refuse_outside({"ratio": SHARE}, {"ratio": ratio}, "MaskedGenerative's ")
         if masked not in get_args(Masked):
             raise ValueError(
-                f"MaskedGenerative: masked is {masked!r}; there are {', '.join(get_args(Masked))}"
+                f"MaskedGenerative's masked is {masked!r}; expected {' or '.join(get_args(Masked))}"
             )
-        pairs = paired(places)
-        self.student_taps = dict(zip(pairs, pairs, strict=True))
-        self.teacher_taps = pairs
-        self.weight = weight
         self.ratio = ratio
         self.masked = masked
-        self.align = PlaceModules()
         self.generation = PlaceModules()
 
-    def setup(self, step: Step) -> None:
-        """Make the adapter, where channels differ, and the generation of each level."""
-        student = step.student.by_level(self.student_taps)
-        teacher = step.taught.by_level(self.teacher_taps)
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"MaskedGenerative: the student has {len(student)} maps ({', '.join(student)}), "
-                f"the teacher {len(teacher)} ({', '.join(teacher)}). Name those of equal stride "
-                "one by one, such as places=[P3, P4], or {student's place: teacher's place}."
-            )
-        for level, feature in student.items():
-            with self.named(level):
-                align = adapters.convolution(feature, teacher[level])
-            if align.in_channels != align.out_channels:
-                self.align[level] = align
-            self.generation[level] = generation(align.out_channels)
-        self.weights = dict.fromkeys(student, self.weight)
+    def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
+        """A 1x1 convolution where channels differ."""
+        return adapters.channel_convolution(student, teacher)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        """One loss for each level, by the level's name."""
-        teacher = step.taught.by_level(self.teacher_taps)
-        losses = {}
-        for number, (level, feature) in enumerate(step.student.by_level(self.student_taps).items()):
-            with self.named(level):  # one network may round sizes up, the other down
-                adapters.same_map(feature, teacher[level])
-            aligned = self.align[level](feature) if level in self.align else feature
-            masked = aligned * self.mask(aligned, step, number).to(aligned)
-            generated = self.generation[level](masked).float()
-            squares = F.mse_loss(generated, teacher[level].float(), reduction="sum")
-            losses[level] = squares / len(feature)
-        return losses
+    def setup_level(self, level: str, student: Tensor, teacher: Tensor) -> None:
+        """Make the adapter, where channels differ, and the generation of one level."""
+        super().setup_level(level, student, teacher)
+        self.generation[level] = generation(teacher.shape[1])
+
+    def adapted(self, level: str, student: Tensor, step: Step) -> Tensor:
+        """What the student generates of the teacher's map: G(M * align(S)), (B, C_T, H, W)."""
+        aligned = super().adapted(level, student, step)
+        mask = self.mask(aligned, step, [*self.partners].index(level))
+        generated: Tensor = self.generation[level](aligned * mask.to(aligned))
+        return generated
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss L of one level; ``student`` is what the student generates."""
+        adapters.same_map(student, teacher)  # one network may round sizes up, the other down
+        squares = F.mse_loss(student.float(), teacher.float(), reduction="sum")
+        return squares / len(student)
 
     def mask(self, aligned: Tensor, step: Step, level: int) -> Tensor:
         """What is kept of a map in one step: a resumed run draws it again.
@@ -140,7 +130,7 @@ class MaskedGenerative(Method):
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level, and the generation behind it."""
-        found = (modules.at(student_tap) for modules in (self.align, self.generation))
+        found = (super().adapter_of(student_tap), self.generation.at(student_tap))
         return nn.Sequential(*(module for module in found if module is not None))
 
 

@@ -8,9 +8,9 @@ each channel c is standardised over the batch and all positions, n = B * H * W v
     z(X) = (X - mean_c) / (std_c + 1e-6),    std unbiased
     L    = 1/2 * mean over all elements of (z(S) - z(T))^2  =  (n - 1) / n * (1 - r)
 
-with r, the mean over channels of Pearson's correlation of the student's map S and the teacher's T.
-Maps of other heights and widths are resized, bilinearly: the student's to the teacher's, or the
-other way round. Each level is a part of its own.
+where r is the mean over channels of Pearson's correlation of the student's map S and the teacher's
+T. Maps of two sizes are brought to one by bilinear resizing: the student's to the teacher's, or
+the other way round. Each level is a part of its own.
 
 A level that has one value a channel (n = 1, such as P7 of one image of 128 px) costs 0 here and has
 a gradient of 0; the original is NaN. The standard deviation of a student's channel counts as no
@@ -26,13 +26,10 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.base import Places
-from limbeck.methods.maps import MapMethod
+from limbeck.methods.maps import SMALL, MapMethod, standardised
 from limbeck.schedules import Weight
 
 Resized = Literal["student", "teacher"]
-
-_SMALL = 1e-6
-_LEAST = 1e-3  # of the mean standard deviation: what a channel of the student counts as
 
 
 class PKD(MapMethod):
@@ -56,6 +53,8 @@ class PKD(MapMethod):
         TypeError: ``places`` is one string.
         ValueError: There is no place, or ``resize`` or ``adapter`` is none of these.
     """
+
+    needs_targets = False
 
     def __init__(
         self,
@@ -107,9 +106,5 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student[:, 0].numel() == 1:
         return 0 * student.sum()
-    deviation, mean = torch.std_mean(student, dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
-    usual = deviation.detach().mean()
-    z = (student - mean) / (deviation.clamp(min=_LEAST * usual) + _SMALL)
-    z = z.masked_fill(usual <= _SMALL, 0.0)  # no channel varies
     deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
-    return F.mse_loss(z, (teacher - mean) / (deviation + _SMALL)) / 2
+    return F.mse_loss(standardised(student), (teacher - mean) / (deviation + SMALL)) / 2

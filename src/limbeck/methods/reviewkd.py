@@ -29,10 +29,10 @@ them, 1/4 for the next, 1/8 for the last. Published weights of L:
     COCO, places fpn       Faster R-CNN: R50 1, R18 1.2, MobileNetV2 2; RetinaNet R50 1
 
 On ImageNet the places are ``C2`` to ``C5`` and ``pooled``. The paper compares maps before their
-activation; in the authors' ResNets an activation in place comes before the maps are read, so that
-``C2`` repeats their row and ``C2.pre`` does not. Their MobileNet's maps are ``C2.pre`` to
-``C5.pre``. In the published code only the height of a map decides about l, and a batch of one image
-has no variance at ``pooled``, which raises an error there.
+activation. In the authors' ResNets a ReLU overwrites these maps before they are compared, so that
+``C2`` to ``C5`` repeat their row, and ``C2.pre`` to ``C5.pre`` do not; of their MobileNet the maps
+are ``C2.pre`` to ``C5.pre``. In the published code the height of a map alone decides about l, and a
+batch of one image raises an error, since it has no variance at ``pooled``.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.data.sampling import rank_and_world_size
 from limbeck.methods.base import Method, PlaceModules, Places, Side, Step, paired
-from limbeck.models.norms import convert_norms
 from limbeck.ranges import COUNT, refuse_outside
 from limbeck.schedules import Weight
 
@@ -54,7 +54,8 @@ class ReviewKD(Method):
     """Knowledge review: each level of the teacher teaches the student's level and all coarser ones.
 
     The fusions have batch norms, which go by the statistics of each batch, and by those of all
-    processes where the student has a ``SyncBatchNorm``.
+    processes where the student has a ``SyncBatchNorm``. Where a channel has a single value, which
+    has no variance, they go by their running statistics.
 
     Args:
         places: Places that both models have, from the finest to the coarsest map; or, where they
@@ -68,6 +69,8 @@ class ReviewKD(Method):
         ValueError: ``mid_channels`` is less than 1.
         TypeError: ``places`` is one string.
     """
+
+    needs_targets = False
 
     def __init__(
         self,
@@ -87,19 +90,16 @@ class ReviewKD(Method):
     def setup(self, step: Step) -> None:
         """Make the fusion of each level."""
         student, teacher = self._maps("student", step.student), self._maps("teacher", step.taught)
-        if student.keys() != teacher.keys():
-            raise ValueError(
-                f"ReviewKD: the student has {len(student)} maps ({', '.join(student)}), the "
-                f"teacher {len(teacher)} ({', '.join(teacher)}). Name them one by one."
-            )
+        self.refuse_unpaired(student, teacher)
         _refuse_growing(student)
         coarsest = next(reversed(student))
         mid = self.mid_channels or min(MOST_CHANNELS, student[coarsest].shape[1])
+        modules = step.student.model.modules()
+        synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in modules)
+        norm = OneValueSyncBatchNorm if synchronised else OneValueBatchNorm2d
         for level, feature in student.items():
             channels = feature.shape[1], mid, teacher[level].shape[1]
-            self.fusions[level] = Fusion(*channels, reviews=level != coarsest)
-        if any(isinstance(module, nn.SyncBatchNorm) for module in step.student.model.modules()):
-            convert_norms(self.fusions, "synchronised")
+            self.fusions[level] = Fusion(*channels, reviews=level != coarsest, norm=norm)
         self.weights = dict.fromkeys(student, self.weight)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -145,13 +145,21 @@ class Fusion(nn.Module):
         mid: The number of channels of the fused map.
         teacher: The number of the teacher's channels.
         reviews: Whether there is a coarser level.
+        norm: The class of its batch norms.
     """
 
-    def __init__(self, student: int, mid: int, teacher: int, reviews: bool) -> None:
+    def __init__(
+        self,
+        student: int,
+        mid: int,
+        teacher: int,
+        reviews: bool,
+        norm: "type[OneValueBatchNorm2d | OneValueSyncBatchNorm]",
+    ) -> None:
         super().__init__()
-        self.reduce = _convolution(student, mid, 1)
+        self.reduce = _convolution(student, mid, 1, norm)
         self.attention = nn.Conv2d(2 * mid, 2, 1) if reviews else None
-        self.expand = _convolution(mid, teacher, 3)
+        self.expand = _convolution(mid, teacher, 3, norm)
 
     def forward(
         self, feature: Tensor, residual: Tensor | None, size: torch.Size
@@ -183,10 +191,32 @@ class OneValueBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise a map, (B, C, H, W) to (B, C, H, W)."""
-        if self.training and input.numel() == input.shape[1]:
-            statistics = self.running_mean, self.running_var
-            return F.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps)
+        if self.training and _has_one_value(input):
+            return _by_running_statistics(self, input)
         return super().forward(input)
+
+
+class OneValueSyncBatchNorm(nn.SyncBatchNorm):
+    """The same with the statistics of all processes, among which each has a value of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise a map, (B, C, H, W) to (B, C, H, W)."""
+        _, world_size = rank_and_world_size()
+        if self.training and _has_one_value(input) and world_size == 1:
+            return _by_running_statistics(self, input)
+        normalised: Tensor = super().forward(input)
+        return normalised
+
+
+def _has_one_value(feature: Tensor) -> bool:
+    """Whether each channel of a map (B, C, H, W) has a single value."""
+    return feature.numel() == feature.shape[1]
+
+
+def _by_running_statistics(norm: nn.BatchNorm2d | nn.SyncBatchNorm, feature: Tensor) -> Tensor:
+    """What a batch norm gives in evaluation mode."""
+    statistics = norm.running_mean, norm.running_var
+    return F.batch_norm(feature, *statistics, norm.weight, norm.bias, eps=norm.eps)
 
 
 def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -202,12 +232,12 @@ def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return loss / total
 
 
-def _convolution(before: int, after: int, kernel_size: int) -> nn.Sequential:
+def _convolution(before: int, after: int, kernel_size: int, norm: type[nn.Module]) -> nn.Sequential:
     """A convolution that keeps the size of a map, and its batch norm."""
     padding = kernel_size // 2
     convolution = nn.Conv2d(before, after, kernel_size, padding=padding, bias=False)
     nn.init.kaiming_uniform_(convolution.weight, a=1)
-    return nn.Sequential(convolution, OneValueBatchNorm2d(after))
+    return nn.Sequential(convolution, norm(after))
 
 
 def _resized(feature: Tensor, size: torch.Size) -> Tensor:

@@ -3,9 +3,12 @@
 from limbeck.models.build import Build
 from limbeck.models.classifier import Classifier
 from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
+from limbeck.models.detection.detr.hugging_face import HuggingFaceDetector
 from limbeck.models.detection.grid.shuffledet import ShuffleDet
 from limbeck.models.detection.grid.yolov2 import YOLOv2
 from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
+from limbeck.models.detection.pyramid.fcos import FCOS
+from limbeck.models.detection.pyramid.gfl import GFL
 from limbeck.models.detection.pyramid.retinanet import RetinaNet
 from limbeck.models.detection.ssd.ssd import SSD
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
@@ -13,6 +16,8 @@ from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights
 
 __all__ = [
+    "FCOS",
+    "GFL",
     "SSD",
     "BasicBlockResNet",
     "BasicBlocks",
@@ -20,6 +25,7 @@ __all__ = [
     "Classifier",
     "FasterRCNN",
     "FasterRCNNC4",
+    "HuggingFaceDetector",
     "RetinaNet",
     "ShuffleDet",
     "YOLOv2",

@@ -4,7 +4,7 @@ import inspect
 import pkgutil
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -181,6 +181,18 @@ class LimbeckModel(nn.Module, ABC):
     @abstractmethod
     def plain(self) -> nn.Module:
         """The network as torchvision or timm know it, which is what a student's file holds."""
+
+    def companions(self, weights: str, classes: Sequence[str]) -> dict[str, str]:
+        """Further files of a student's folder, by which another library loads it.
+
+        Args:
+            weights: The name of the file of the weights there.
+            classes: The names of the foreground classes. Empty: they are not known.
+
+        Returns:
+            The contents by the names of the files, by default none.
+        """
+        return {}
 
     @abstractmethod
     def without_limbeck(self) -> str | None:

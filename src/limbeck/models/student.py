@@ -24,7 +24,7 @@ from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
 from limbeck.models.sizes import BoundedOperations, bounded_size
 from limbeck.models.state_dicts import load_strictly
-from limbeck.whole import written_whole
+from limbeck.whole import write_whole, written_whole
 
 
 def save_student(
@@ -38,12 +38,13 @@ def save_student(
     """Keep a model in a folder: its weights, and how it is built.
 
     The folder then holds two files. ``student.safetensors`` has the tensors of the plain network,
-    under the names that torchvision or timm give them. ``student.json`` has the class and the
-    arguments that build the model, the names of the foreground classes, the input that the network
-    expects (colours, mean and standard deviation), the checksum of the weights, the versions of
-    limbeck, torch and torchvision, the metadata and, where that is possible, Python that loads the
-    weights without limbeck. Each file appears whole or not at all, so a stop in between never
-    leaves a torn one.
+    under the names that torchvision, timm or transformers give them. ``student.json`` has the class
+    and the arguments that build the model, the names of the foreground classes, the input that the
+    network expects (colours, mean and standard deviation), the checksum of the weights, the
+    versions of limbeck, torch and torchvision, the metadata and, where that is possible, Python
+    that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` adds those
+    by which its library loads the folder. Each file appears whole or not at all, so a stop in
+    between never leaves a torn one.
 
     The model is built once more from what would be written, and refused unless the copy has the
     same tensors. A class that is derived from one of limbeck's models is kept as what it is, with
@@ -88,13 +89,21 @@ def save_student(
     model = unwrap(model)
     build, made = _checked_build(model, build)
     _check_classes(model, classes)
-    state = _kept_part(model, made).state_dict()
-    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
+    tensors = _copied(_kept_part(model, made))
     folder = Path(folder)
     with written_whole(folder / CARD) as card, written_whole(folder / WEIGHTS) as weights:
         save_file(tensors, weights)
         said = _card(model, build, classes, _sha256(weights), metadata or {})
         card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    if isinstance(made, LimbeckModel) and made.is_limbecks:
+        for name, text in made.companions(WEIGHTS, classes).items():
+            write_whole(folder / name, text)
+
+
+def _copied(network: nn.Module) -> Tensors:
+    """The tensors of a network on the CPU, none of which shares memory with another one."""
+    state = network.state_dict()
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
 
 
 def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:

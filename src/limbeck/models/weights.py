@@ -136,7 +136,7 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
     if not isinstance(model, LimbeckModel):
         return opened.tensors
     kind = model.base.__name__
-    if opened.kind not in ("trunk", "other", kind):
+    if opened.kind not in ("trunk", kind):
         raise ValueError(
             f"{where}: they are of a {opened.kind}. Expected a {kind}'s, or those of its trunk."
         )

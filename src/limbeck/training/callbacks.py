@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
 from limbeck.terminal import say
 from limbeck.training.export import short
+from limbeck.training.logs import is_logged
 from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.training.writing import outlived
@@ -38,21 +40,21 @@ class Aliveness(L.Callback):
     """Refuses a distillation that is not alive before its first step, and prints the wiring."""
 
     def __init__(self) -> None:
-        self.checked = False
+        self.checked: set[bool] = set()  # whether with labels, or without
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Check the pair on the first batch of this process's run."""
-        if self.checked:
-            return
-        self.checked = True
-        module: Any = pl_module
+        """Check the pair on the first batch with labels, and the first without, of this run."""
         images, targets = batch
+        if (targets is not None) in self.checked:
+            return
+        module: Any = pl_module
         with trainer.precision_plugin.train_step_context():
             wiring = check(module.pair, images, targets, trainer.optimizers[0])
-        if module.pair.methods:
+        if module.pair.methods and not self.checked:
             _show(wiring)
+        self.checked.add(targets is not None)
         several_sizes = getattr(module.data.augmentation, "sizes", None)  # of purpose
         if isinstance(images, list) and not several_sizes:
             height, width = (max(i.shape[d] for i in images) for d in (-2, -1))
@@ -83,10 +85,12 @@ class BalanceReport(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Report once, on the batch that follows ``after`` steps."""
+        """Report once, on the batch that follows ``after`` steps, with labels if there are any."""
         module: Any = pl_module
         since = trainer.global_step - self.after
         if self.reported or since < 0 or not module.pair.methods or _late(module.pair, since):
+            return
+        if batch[1] is None and module.data.has_labels:
             return
         self.reported = True
         with trainer.precision_plugin.train_step_context():
@@ -132,8 +136,8 @@ class NonFiniteGuard(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._finite: Tensor | None = None
-        self._names: tuple[str, ...] = ()
+        # By the names of the terms, as steps without labels have fewer of them.
+        self._finite: dict[tuple[str, ...], Tensor] = {}
         self._since = 0
 
     def on_train_batch_end(
@@ -147,29 +151,32 @@ class NonFiniteGuard(L.Callback):
         """Note which terms of this step are finite."""
         module: Any = pl_module
         terms: dict[str, Tensor] = module.terms
-        if self._names != tuple(terms):
-            self._look(trainer)
+        names = tuple(terms)
         finite = torch.stack([term.isfinite().all() for term in terms.values()])
-        if self._finite is not None:
-            finite = torch.where(self._finite.all(), finite, self._finite)
-        self._names, self._finite = tuple(terms), finite
-        every = getattr(trainer, "log_every_n_steps", 1) or 1
-        if trainer.global_step % every == 0:
+        known = self._finite.get(names)
+        for earlier in self._finite.values():
+            # What follows a bad step is not looked at.
+            before = torch.ones_like(finite) if known is None else known
+            finite = torch.where(earlier.all(), finite, before)
+        self._finite[names] = finite
+        if is_logged(trainer, trainer.global_step):
             self._look(trainer)
 
     def _look(self, trainer: L.Trainer) -> None:
-        if self._finite is None:
+        if not self._finite:
             return
         # Every process has to stop, whichever of them met it.
-        share: Any = trainer.strategy.reduce(self._finite.float(), reduce_op="mean")
-        bad = [n for n, fine in zip(self._names, share.tolist(), strict=True) if fine < 1]
+        finite = torch.cat([*self._finite.values()]).float()
+        share: Any = trainer.strategy.reduce(finite, reduce_op="mean")
+        names = chain.from_iterable(self._finite)
+        bad = [n for n, fine in zip(names, share.tolist(), strict=True) if fine < 1]
         if bad:
             raise NonFiniteLossError(
                 f"{', '.join(bad)} became NaN or infinite between steps {self._since} and "
                 f"{trainer.global_step}. {_kept(trainer)} Lower the learning rate or that weight, "
                 "warm it up, or clip gradients (trainer.gradient_clip_val)."
             )
-        self._finite, self._since = None, trainer.global_step
+        self._finite, self._since = {}, trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

@@ -11,14 +11,17 @@ from limbeck.data import (
     Augmentation,
     ClassificationAugmentation,
     DetectionAugmentation,
+    Images,
     ShuffleDetAugmentation,
     VisionDataset,
 )
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.loading import AugmentedBatches, scaled
+from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, Unlabelled, UnlabelledBatches
 from limbeck.data.sampling import (
     CALIBRATION,
+    UNLABELLED,
     ShuffledBatches,
     calibration_batches,
     evaluation_batches,
@@ -40,6 +43,7 @@ _RANGES = {
     "eval_batch_size": COUNT,
     "workers": Range(0),
     "seed": Range(0),
+    "unlabelled_share": Range(0, 1, open=True),
 }
 
 
@@ -52,9 +56,17 @@ class DataModule(LightningDataModule):
     images in their order, each on one process. The trainer has to be told
     ``use_distributed_sampler=False``.
 
+    With ``unlabelled`` images, a share of the training batches has images without labels, whose
+    targets are None; see :class:`limbeck.data.mixed.MixedBatches`. Order and augmentation are again
+    a function of the seed alone, and resumption is as exact.
+
     Args:
         val: The validation set.
-        train: The training set. None: there is none, which suits a run that only evaluates.
+        train: The training set. None: there is none, which suits a run that only evaluates, or that
+            trains on ``unlabelled`` images alone.
+        unlabelled: Images without labels, for methods that need none. None: there are none.
+        unlabelled_share: The share of the training batches that have unlabelled images, above 0 and
+            up to 1. Without ``train`` all have.
         batch_size: The number of images in a training step, on each process.
         eval_batch_size: The number of images in a validation step, on each process. Default (None):
             ``batch_size``.
@@ -71,8 +83,8 @@ class DataModule(LightningDataModule):
             it out of validation. ``limbeck.training.skipped.SkippedSamples`` counts and lists them.
 
     Attributes:
-        bad_samples: With "skip", the flags of the images of the "training" and the "validation" set
-            that were skipped on this process so far, bool (N,) each; its loading workers set them.
+        bad_samples: With "skip", the flags of the images of each of ``datasets`` that were skipped
+            on this process so far, bool (N,) each; its loading workers set them.
 
     Raises:
         ValueError: The two sets differ in task or classes, the augmentation is for another task,
@@ -94,6 +106,8 @@ class DataModule(LightningDataModule):
         val: VisionDataset,
         train: VisionDataset | None = None,
         *,
+        unlabelled: Images | None = None,
+        unlabelled_share: float = 0.5,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         workers: int = 2,
@@ -108,13 +122,16 @@ class DataModule(LightningDataModule):
         if eval_batch_size is None:
             eval_batch_size = batch_size
         counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
-        refuse_outside(_RANGES, {**counts, "workers": workers, "seed": seed}, "data.")
+        others = {"workers": workers, "seed": seed, "unlabelled_share": unlabelled_share}
+        refuse_outside(_RANGES, {**counts, **others}, "data.")
         if on_bad_sample not in ("error", "skip"):
             raise ValueError(
                 f"data.on_bad_sample is {on_bad_sample!r}; expected error or skip. Give one."
             )
         self.val = val
         self.train = train
+        self.unlabelled = None if unlabelled is None else Unlabelled(unlabelled, val.task)
+        self.unlabelled_share = unlabelled_share
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.workers = workers
@@ -127,9 +144,9 @@ class DataModule(LightningDataModule):
 
     @property
     def datasets(self) -> dict[str, VisionDataset]:
-        """The sets by their purpose: "training", if there is one, and "validation"."""
-        training = {} if self.train is None else {"training": self.train}
-        return training | {"validation": self.val}
+        """The sets by their purpose: "training" and "unlabelled", if there are, "validation"."""
+        sets = {"training": self.train, "unlabelled": self.unlabelled, "validation": self.val}
+        return {name: dataset for name, dataset in sets.items() if dataset is not None}
 
     @property
     def task(self) -> Task:
@@ -141,6 +158,17 @@ class DataModule(LightningDataModule):
         """The names of the foreground classes, in the order of the labels."""
         return self.val.classes
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are training batches with labels."""
+        mixed = self.unlabelled is not None
+        return self.train is not None and not (mixed and self.unlabelled_share == 1)
+
+    def leave_out_unlabelled(self) -> None:
+        """Train on labelled images alone: there is no method that learns from others."""
+        self.unlabelled = None
+        self.bad_samples.pop("unlabelled", None)
+
     def train_dataloader(self) -> TrainingLoader:
         """Load shuffled and augmented batches.
 
@@ -148,31 +176,58 @@ class DataModule(LightningDataModule):
             A loader whose ``state_dict`` restores its position exactly.
 
         Raises:
-            ValueError: There is no training set.
+            ValueError: There is no training set, and there are no unlabelled images.
         """
-        train = self._needed_train()
+        self._refuse_no_images()
+        # A seed of its own, or the same numbers would be drawn for both sets.
+        seeds = {"training": self.seed, "unlabelled": sample_seed(self.seed, 0, 0, UNLABELLED)}
+        parts = [self._shuffled(name, seeds[name]) for name in seeds if name in self.datasets]
+        order, samples = parts[0]
+        if len(parts) == 1:
+            return TrainingLoader(samples, sampler=order, **self._loader_options())
+        of_unlabelled, unlabelled = parts[1]
+        mixed = MixedBatches(order, of_unlabelled, self.unlabelled_share)
+        both = BatchesOfBothKinds(samples, unlabelled)
+        return TrainingLoader(both, sampler=mixed, **self._loader_options())
+
+    def _shuffled(self, name: str, seed: int) -> tuple[ShuffledBatches, AugmentedBatches]:
+        """The order of this process's batches of one set, and what makes them."""
         rank, world_size = rank_and_world_size()
-        batches = ShuffledBatches(
-            len(train),
+        dataset = self.datasets[name]
+        order = ShuffledBatches(
+            len(dataset),
             self.batch_size,
-            seed=self.seed,
-            groups=self._lying(train) if self.group_by_aspect_ratio else None,
+            seed=seed,
+            groups=self._lying(dataset) if self.group_by_aspect_ratio else None,
             rank=rank,
             world_size=world_size,
         )
-        samples = AugmentedBatches(
-            train,
-            *self._transforms("training"),
-            seed=self.seed,
-            bad=self.bad_samples.get("training"),
-            replace=True,
+        return order, self._batches(name, "training", seed, replace=True)
+
+    def _batches(
+        self,
+        name: str,
+        transform: Literal["training", "evaluation"],
+        seed: int = 0,
+        *,
+        replace: bool = False,
+    ) -> AugmentedBatches:
+        """What makes batches of one of ``datasets``."""
+        kind = UnlabelledBatches if name == "unlabelled" else AugmentedBatches
+        return kind(
+            self.datasets[name],
+            *self._transforms(transform),
+            seed=seed,
+            bad=self.bad_samples.get(name),
+            replace=replace,
         )
-        return TrainingLoader(samples, sampler=batches, **self._loader_options())
 
     def calibration_dataloader(
         self, images: int, transform: Literal["training", "evaluation"], step: int
     ) -> EvaluationLoader:
         """Load this process's part of some training images, for methods that are calibrated.
+
+        Where there is a training set, they are labelled ones.
 
         Args:
             images: The number of images over all processes; at most all there are.
@@ -183,15 +238,15 @@ class DataModule(LightningDataModule):
         Returns:
             A loader of them.
         """
-        train = self._needed_train()
+        self._refuse_no_images()
+        name = "unlabelled" if self.train is None else "training"
         rank, world_size = rank_and_world_size()
         seed = sample_seed(self.seed, step, 0, CALIBRATION)
+        count = len(self.datasets[name])
         batches = calibration_batches(
-            len(train), self.batch_size, images, seed=seed, rank=rank, world_size=world_size
+            count, self.batch_size, images, seed=seed, rank=rank, world_size=world_size
         )
-        samples = AugmentedBatches(
-            train, *self._transforms(transform), seed=seed, bad=self.bad_samples.get("training")
-        )
+        samples = self._batches(name, transform, seed)
         options = self._loader_options() | {"persistent_workers": False}
         return EvaluationLoader(samples, sampler=batches, **options)
 
@@ -201,9 +256,7 @@ class DataModule(LightningDataModule):
         batches = evaluation_batches(
             len(self.val), self.eval_batch_size, rank=rank, world_size=world_size
         )
-        samples = AugmentedBatches(
-            self.val, *self._transforms("evaluation"), bad=self.bad_samples.get("validation")
-        )
+        samples = self._batches("validation", "evaluation")
         return EvaluationLoader(samples, sampler=batches, **self._loader_options())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -220,8 +273,10 @@ class DataModule(LightningDataModule):
             ValueError: The dataset, or the augmentation, made targets that are not as documented.
         """
         images, targets = batch
-        detects = self.task == "detection"
+        detects = self.task == "detection" and targets is not None
         refuse_malformed(images, targets, detects=detects, raw=False, scaled=False)
+        if targets is None:
+            return batch
         if detects:
             training = self.trainer is not None and self.trainer.training
             refuse_bad_targets(targets, len(self.classes), training=training)
@@ -244,13 +299,12 @@ class DataModule(LightningDataModule):
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
 
-    def _needed_train(self) -> VisionDataset:
-        if self.train is None:
+    def _refuse_no_images(self) -> None:
+        if self.train is None and self.unlabelled is None:
             raise ValueError(
                 "data.train is missing: there is nothing to train on. Expected a dataset beside "
                 "data.val. Give it."
             )
-        return self.train
 
     def _transforms(
         self, kind: Literal["training", "evaluation"]

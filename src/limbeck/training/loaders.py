@@ -7,11 +7,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from limbeck.data.base import BadSampleError
-from limbeck.data.sampling import Place, ShuffledBatches
+from limbeck.data.sampling import BatchOrder, Place
 
 
 class TrainingLoader(DataLoader[Any]):
-    """A loader of ``ShuffledBatches`` whose position is saved and restored exactly.
+    """A loader of a ``BatchOrder`` whose position is saved and restored exactly.
 
     The position is counted where batches are handed over, as workers draw ahead of that. What a
     batch holds is a function of its place alone, so any number of workers can go on from there.
@@ -21,7 +21,7 @@ class TrainingLoader(DataLoader[Any]):
         waited: The seconds that went by until batches were there, all in all.
     """
 
-    sampler: ShuffledBatches
+    sampler: BatchOrder
     waited = 0.0
     _reached: Place | None = None
 
@@ -90,5 +90,5 @@ class EvaluationLoader(DataLoader[Any]):
             )
 
 
-def _stated(order: dict[str, int]) -> str:
+def _stated(order: dict[str, float]) -> str:
     return ", ".join(f"{name} {value}" for name, value in order.items())

@@ -23,6 +23,17 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
+def is_logged(trainer: Any, step: int) -> bool:
+    """Whether a trainer logs an optimizer step, which counts from 1.
+
+    Args:
+        trainer: The trainer, of which ``log_every_n_steps`` is 0 where it logs no step.
+        step: The number of the step; 0 is none.
+    """
+    every: int = trainer.log_every_n_steps or 0
+    return every > 0 and step > 0 and step % every == 0
+
+
 class RowFile(ExperimentWriter):
     """The file of a run's rows, which holds those before a step and what is logged from there on.
 

@@ -30,8 +30,10 @@ from limbeck.training.callbacks import (
 )
 from limbeck.training.data import DataModule
 from limbeck.training.export import ExportStudent, TrainingTime
+from limbeck.training.logs import is_logged
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
-from limbeck.training.pending import PendingLogs
+from limbeck.training.pending import PendingLogs, forget_terms
+from limbeck.training.processes import let_parameters_rest
 from limbeck.training.resumption import RandomNumbers, begin_next_epoch
 from limbeck.training.scoring import (
     MetricName,
@@ -141,6 +143,10 @@ class DistillationModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Make the metrics, and have the teacher measured on all validation data."""
         self._refuse_unsuitable(training=stage == "fit")
+        if not len(self.pair.methods):
+            self.data.leave_out_unlabelled()
+        elif stage == "fit" and self.data.unlabelled is not None:
+            let_parameters_rest(self.trainer.strategy)
         self.pair.seed = self.data.seed
         sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
         trainer: Any = self.trainer
@@ -189,10 +195,12 @@ class DistillationModule(L.LightningModule):
         total, terms = self._over_processes(total)
         raw = {f"train/raw/{name}": value for name, value in terms.items()}
         weighted = {f"train/weighted/{n}": v * losses.weights[n] for n, v in terms.items()}
-        student = sum(v for n, v in weighted.items() if n.startswith("train/weighted/student/"))
-        shown = {"train/task": student}
-        if any(not name.startswith("student/") for name in losses):
-            shown["train/distillation"] = total - student
+        student = [v for n, v in weighted.items() if n.startswith("train/weighted/student/")]
+        shown = {"train/task": sum(student)} if student else {}  # without labels there is none
+        if len(student) < len(losses):
+            shown["train/distillation"] = total - sum(student)
+        if not student:
+            forget_terms(self.trainer.fit_loop.epoch_loop._results)
         self.log_dict({**raw, **weighted, "train/total": total, **shown}, batch_size=batch_size)
         if self._is_logged() or self.pair.number == 0:
             # What is logged with prog_bar=True is read from the device in every step.
@@ -201,8 +209,7 @@ class DistillationModule(L.LightningModule):
 
     def _is_logged(self) -> bool:
         """Whether the trainer logs the step at hand."""
-        every: int = self.trainer.log_every_n_steps or 0  # type: ignore[attr-defined]
-        return every > 0 and (self.pair.number + 1) % every == 0
+        return is_logged(self.trainer, self.pair.number + 1)
 
     def _over_processes(self, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total and the terms, averaged in one message in the steps that are logged."""

@@ -75,6 +75,17 @@ class PendingLogs(L.Callback):
             self._restored = []
 
 
+def forget_terms(results: _ResultCollection) -> None:
+    """Forget the terms of the step before, which Lightning would log again where a step has fewer.
+
+    Args:
+        results: Lightning's collection of what is logged.
+    """
+    for key, result in list(results.items()):
+        if _is_of_a_step(result) and result.meta.name.startswith("train/"):
+            del results[key]
+
+
 def kept(results: _ResultCollection) -> list[dict[str, Any]]:
     """What was logged, as plain data.
 
@@ -89,9 +100,13 @@ def kept(results: _ResultCollection) -> list[dict[str, Any]]:
 
 def _is_kept(result: _ResultMetric) -> bool:
     meta = result.meta
-    in_every_step = meta.fx == "training_step" and not meta.on_epoch
     named = meta.reduce_fx in _REDUCTIONS.values() and meta.sync.group is None
-    return result.is_tensor and not result.has_reset and named and not in_every_step
+    return result.is_tensor and not result.has_reset and named and not _is_of_a_step(result)
+
+
+def _is_of_a_step(result: _ResultMetric) -> bool:
+    """Whether it is logged by every training step, for that step alone."""
+    return result.meta.fx == "training_step" and not result.meta.on_epoch
 
 
 def _plain(key: str, result: _ResultMetric) -> dict[str, Any]:

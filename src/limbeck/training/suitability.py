@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import BadSampleError
+from limbeck.data.mixed import Unlabelled
 from limbeck.data.voc import PASCAL
 from limbeck.frame import takes_list
 from limbeck.methods.base import class_difference
@@ -42,8 +43,10 @@ def doubts(pair: Pair, data: DataModule, metric: Metric, *, training: bool) -> l
         ValueError: Something does not fit.
     """
     found = [*unfit_validation_set(data), *missing_fields(data, metric)]
+    if training:
+        found += [*unlearnt_images(pair, data), *shared_images(data), *large_batches(data)]
     if training and data.train is not None:
-        found += [*unfit_training_set(data), *shared_images(data), *large_batches(data)]
+        found += unfit_training_set(data)
     return found + other_classes(pair, data, training=training)
 
 
@@ -129,6 +132,24 @@ def idle_teacher(pair: Pair) -> list[str]:
     ]
 
 
+def unlearnt_images(pair: Pair, data: DataModule) -> list[str]:
+    """Refuse images without labels that something needs labels of; say where none learns of them.
+
+    A plain student beside a distilled one may share its data, and sees the labelled images alone.
+    """
+    if data.unlabelled is None:
+        return []
+    count = f"data.unlabelled has {len(data.unlabelled)} images"
+    if len(pair.methods) or data.train is None:
+        pair.refuse_unlabelled(count)
+        return []
+    return [
+        f"{count}, and model.methods is empty: nothing is learnt from images without labels, and "
+        "they are left out. Expected a method that needs no labels; state one, or leave "
+        "data.unlabelled out."
+    ]
+
+
 # -- datasets -------------------------------------------------------------------------------------
 
 
@@ -186,30 +207,37 @@ def _refuse_no_boxes(key: str, dataset: AnnotatedImages) -> None:
 
 
 def shared_images(data: DataModule) -> list[str]:
-    """Say that images of the validation set are in the training set, too."""
-    if data.train is None:
-        return []
-    ours, theirs = ({name for _, name in _names(dataset)} for dataset in (data.train, data.val))
-    common = ours & theirs
-    if not common:
-        return []
-    return [
-        f"data.train and data.val share images: {len(common)} of the {len(data.val)} for "
-        f"validation are trained on, such as {min(common)}. Scores then say what was memorised, "
-        "and best.ckpt is chosen by that. Expected other images; give data.val another split."
-    ]
+    """Say that images of the validation set are trained on, too."""
+    theirs = {name for _, name in _names(data.val)}
+    said = []
+    for key, dataset in _trained_on(data):
+        common = theirs & {name for _, name in _names(dataset)}
+        if common:
+            said.append(
+                f"{key} and data.val share images: {len(common)} of the {len(data.val)} for "
+                f"validation are trained on, such as {min(common)}. Scores then say what was "
+                "memorised, and best.ckpt is chosen by that. Expected other images; give data.val "
+                "another split."
+            )
+    return said
 
 
 def large_batches(data: DataModule) -> list[str]:
     """Say that a batch is to have more images than there are."""
-    count = 0 if data.train is None else len(data.train)
-    if data.batch_size <= count:
-        return []
     return [
-        f"data.batch_size is {data.batch_size}, and data.train has {count} images: a step has that "
-        f"many at most. Expected {count} or fewer; set data.batch_size to that, and the learning "
-        "rate with it."
+        f"data.batch_size is {data.batch_size}, and {key} has {len(dataset)} images: a step has "
+        f"that many at most. Expected {len(dataset)} or fewer; set data.batch_size to that, and "
+        "the learning rate with it."
+        for key, dataset in _trained_on(data)
+        if data.batch_size > len(dataset)
     ]
+
+
+def _trained_on(data: DataModule) -> Iterator[tuple[str, VisionDataset]]:
+    """The datasets that are trained on by their keys."""
+    for key, dataset in (("data.train", data.train), ("data.unlabelled", data.unlabelled)):
+        if dataset is not None:
+            yield key, dataset
 
 
 def missing_fields(data: DataModule, metric: Metric) -> list[str]:
@@ -269,6 +297,10 @@ def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
     elif isinstance(dataset, AnnotatedImages):
         for number, file in enumerate(dataset.images.paths()):
             yield number, f"{real(file.parent)}/{file.name}"
+    elif isinstance(dataset, Unlabelled):
+        for number, path in enumerate(dataset.images.paths):
+            folder, name = os.path.split(path)
+            yield number, f"{real(folder)}/{name}"
     elif isinstance(dataset, ImageFolder):
         for number, (path, _) in enumerate(dataset.samples):
             folder, name = os.path.split(path)

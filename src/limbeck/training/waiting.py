@@ -9,6 +9,8 @@ from typing import Any
 
 import lightning.pytorch as L
 
+from limbeck.training.logs import is_logged
+
 log = logging.getLogger(__name__)
 
 MUCH = 0.1  # of the time, which is worth a warning
@@ -60,8 +62,7 @@ class DataWaits(L.Callback):
         if self._told:
             return
         loader: Any = trainer.train_dataloader
-        every = getattr(trainer, "log_every_n_steps", 1) or 1
-        logged = trainer.global_step > 0 and trainer.global_step % every == 0
+        logged = is_logged(trainer, trainer.global_step)
         before, self._last = self._last, (time.perf_counter(), loader.waited)
         if before is not None and self._begun:
             seconds, waited = (now - then for now, then in zip(self._last, before, strict=True))

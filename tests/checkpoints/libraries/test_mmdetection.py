@@ -8,8 +8,14 @@ import torch
 
 from limbeck.checkpoints.libraries import detectron2, mmdetection, torchvision
 from limbeck.checkpoints.libraries import trunks as backbones
-from limbeck.models import FasterRCNN, RetinaNet
-from tests.checkpoints.manifests import Manifest, assert_same, counted_detector, manifests
+from limbeck.models import GFL, FasterRCNN, RetinaNet
+from tests.checkpoints.manifests import (
+    Manifest,
+    assert_same,
+    counted_detector,
+    counted_like,
+    manifests,
+)
 
 tiny = partial(counted_detector, preset="mmdetection", fpn_channels=8)
 
@@ -100,3 +106,43 @@ def test_the_trunk_of_a_detector_is_read_as_a_classifiers(shared: Path) -> None:
             if k.startswith("backbone.body.")
         }
         assert_same(backbones.read(trunk, bgr=False), expected)
+
+
+def gfl(**arguments) -> GFL:
+    with torch.device("meta"):
+        return GFL("resnet18", 5, **{"fpn_channels": 32, "norm": "trained"} | arguments)
+
+
+# mmdetection's names of the head of a GFL with towers of one convolution on five levels.
+GFL_HEAD = {
+    *(
+        f"bbox_head.{branch}_convs.0.{name}"
+        for branch in ("cls", "reg")
+        for name in ("conv.weight", "gn.weight", "gn.bias")
+    ),
+    *(f"bbox_head.gfl_{b}.{name}" for b in ("cls", "reg") for name in ("weight", "bias")),
+    *(f"bbox_head.scales.{level}.scale" for level in range(5)),
+    "bbox_head.integral.project",
+}
+
+
+def test_the_head_of_a_gfl_has_mmdetections_names() -> None:
+    theirs = mmdetection.write(counted_like(gfl(head_depth=1)), bgr=False)
+    assert {name for name in theirs if name.startswith("bbox_head.")} == GFL_HEAD
+    assert theirs["bbox_head.scales.3.scale"].shape == ()
+    assert theirs["bbox_head.integral.project"].tolist() == list(range(17))
+    assert {n for n in theirs if n.startswith("neck.fpn_convs")} == {
+        f"neck.fpn_convs.{i}.conv.{name}" for i in range(5) for name in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize("arguments", [{}, {"levels": (2, 5), "head_depth": 2}])
+def test_a_gfl_comes_back_with_every_bit(arguments: dict) -> None:
+    model = gfl(**arguments)
+    ours = counted_like(model)
+    theirs = mmdetection.write(ours, bgr=True)
+    assert mmdetection.recognises(theirs)
+    read = mmdetection.read(theirs, bgr=True)
+    assert_same(read, ours)
+    model.load_state_dict(read, assign=True)  # strict: nothing is missing
+    assert_same(mmdetection.write(read, bgr=True), theirs)

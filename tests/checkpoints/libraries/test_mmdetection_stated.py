@@ -40,6 +40,53 @@ def test_mmdetection_3() -> None:
     assert_octaves(found.anchor_sizes)
 
 
+# Of LD's student, mmdetection 2, cut to what is read.
+LD = """
+model = dict(
+    type='KnowledgeDistillationSingleStageDetector',
+    pretrained='torchvision://resnet18',
+    teacher_config='configs/gfl/gfl_r101_fpn_mstrain_2x_coco.py',
+    backbone=dict(type='ResNet', depth=18, frozen_stages=1, style='pytorch'),
+    neck=dict(
+        type='FPN', in_channels=[64, 128, 256, 512], out_channels=256, start_level=1,
+        add_extra_convs='on_output', num_outs=5),
+    bbox_head=dict(
+        type='LDHead', num_classes=80,
+        anchor_generator=dict(
+            type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1,
+            strides=[8, 16, 32, 64, 128]),
+        reg_max=16),
+    test_cfg=dict(
+        nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100))
+"""
+
+
+def test_a_gfl_is_not_told_what_is_no_argument_of_it() -> None:
+    found = stated_by_mmdetection(LD)
+    assert found == Stated(
+        meta_arch="gfl",
+        stride_in_1x1=None,
+        num_classes=80,
+        score_threshold=0.05,
+        nms_threshold=0.6,
+        detections_per_image=100,
+        frozen_stages=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "other"),
+    [
+        ("'on_output'", "'on_input'"),
+        ("num_outs=5", "num_outs=5, relu_before_extra_convs=True"),
+        ("ratios=[1.0]", "center_offset=0.5, ratios=[1.0]"),
+    ],
+)
+def test_a_gfl_of_other_levels_or_anchors_is_refused(said: str, other: str) -> None:
+    with pytest.raises(ValueError, match=r"limbeck's (GFL computes P6 from P5|detectors have)"):
+        stated_by_mmdetection(LD.replace(said, other))
+
+
 def test_mmdetection_2() -> None:
     assert stated_by_mmdetection(MMDETECTION_2) == Stated(
         meta_arch="faster_rcnn",

@@ -22,6 +22,30 @@ def test_what_is_written_for_mmdetection_reads_back(bgr: bool) -> None:
     assert made["model"]["neck"]["start_level"] == 1
 
 
+def test_a_gfl_is_written_as_mmdetections_and_reads_back() -> None:
+    arguments = {"backbone": "resnet50", "num_classes": 3, "min_size": 600, "max_size": 1000}
+    text = mmdetection_config("gfl", arguments)
+    assert "What cannot be said here" in text.partition("\n")[0]  # losses, and the data
+    made: dict[str, Any] = {}
+    exec(text, made)
+    model = made["model"]
+    assert model["type"] == "GFL"
+    assert model["neck"]["add_extra_convs"] == "on_output"
+    assert model["neck"]["relu_before_extra_convs"] is False
+    assert model["bbox_head"]["type"] == "GFLHead"
+    assert model["bbox_head"]["anchor_generator"] == {
+        "type": "AnchorGenerator",
+        "ratios": [1.0],
+        "strides": [8, 16, 32, 64, 128],
+        "scales": [8.0],
+    }
+    assert model["test_cfg"]["nms"]["iou_threshold"] == 0.6
+    assert model["test_cfg"]["max_per_img"] == 100
+    found = stated_by_mmdetection(text)
+    assert (found.meta_arch, found.nms_threshold, found.min_size) == ("gfl", 0.6, 600)
+    assert found.anchor_sizes is found.aspect_ratios is found.p6_from is None
+
+
 def test_anchors_that_are_not_four_strides() -> None:
     sizes = [[10, 20], [20, 40], [40, 80], [80, 160], [100, 200]]
     text = mmdetection_config("retinanet", RETINANET | {"anchor_sizes": sizes})

@@ -50,6 +50,7 @@ def test_older_names(builder: str) -> None:
     [
         "retinanet_resnet50_fpn",
         "retinanet_resnet50_fpn_v2",
+        "fcos_resnet50_fpn",
         "fasterrcnn_resnet50_fpn",
         "fasterrcnn_resnet50_fpn_v2",
         "fasterrcnn_mobilenet_v3_large_fpn",
@@ -64,7 +65,7 @@ def test_what_is_written_loads_in_torchvision(builder: str, coco_ids: bool) -> N
     model.load_state_dict(written, assign=True)
     changed = [name for name in tensors if not torch.equal(written[name], tensors[name])]
     layers = {name.rpartition(".")[0] for name in changed}
-    if builder.startswith("retinanet"):
+    if builder.startswith(("retinanet", "fcos")):
         assert layers == {LOGITS}
     else:
         assert layers == ({SCORES, BOXES} if coco_ids else set())

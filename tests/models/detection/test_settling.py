@@ -5,6 +5,8 @@ from typing import ClassVar
 import pytest
 
 from limbeck.models import (
+    FCOS,
+    GFL,
     SSD,
     BasicBlocks,
     Classifier,
@@ -84,6 +86,10 @@ def retinanet(**arguments) -> RetinaNet:
     )
 
 
+def fcos(**arguments) -> FCOS:
+    return FCOS(BLOCKS, 2, **{"fpn_channels": 32, "head_depth": 1} | arguments)
+
+
 def faster_rcnn(**arguments) -> FasterRCNN:
     small = {"levels": (3, 6), "fpn_channels": 8, "box_head_channels": 8}
     return FasterRCNN(BLOCKS, 2, **small | arguments)
@@ -91,6 +97,10 @@ def faster_rcnn(**arguments) -> FasterRCNN:
 
 def c4(**arguments) -> FasterRCNNC4:
     return FasterRCNNC4(BLOCKS, 2, **{"box_head_channels": 8} | arguments)
+
+
+def gfl(**arguments) -> GFL:
+    return GFL(BLOCKS, 2, **{"levels": (3, 5), "fpn_channels": 32, "head_depth": 1} | arguments)
 
 
 def ssd(**arguments) -> SSD:
@@ -107,8 +117,10 @@ def yolov2(**arguments) -> YOLOv2:
 
 MAKERS = {
     RetinaNet: retinanet,
+    FCOS: fcos,
     FasterRCNN: faster_rcnn,
     FasterRCNNC4: c4,
+    GFL: gfl,
     SSD: ssd,
     ShuffleDet: shuffledet,
     YOLOv2: yolov2,
@@ -219,6 +231,7 @@ def test_what_no_detector_can_be_built_of_is_refused_by_name(name: str, value: o
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: FCOS(BLOCKS, 0),
         lambda: FasterRCNN(BLOCKS, 3, box_head_channels=0),
         lambda: FasterRCNN(BLOCKS, 3, min_size=-1),
         lambda: FasterRCNNC4("resnet50", 0),

@@ -14,7 +14,7 @@ from limbeck.checkpoints.architecture import Kind, architecture
 from limbeck.checkpoints.checkpoint import Checkpoint, Style, style_of
 from limbeck.checkpoints.libraries import torchvision, trunks
 from limbeck.checkpoints.libraries.format import Format
-from limbeck.checkpoints.libraries.stated import MetaArchitecture, Stated
+from limbeck.checkpoints.libraries.stated import META_ARCHITECTURES, MetaArchitecture, Stated
 from limbeck.checkpoints.reading.files import Contents
 from limbeck.checkpoints.tensors import Tensors
 
@@ -89,7 +89,9 @@ class ConfiguredFormat(Format):
             return Checkpoint(source, self.name, "trunk", trunk, inputs, contents=contents)
         tensors = self.read_detector(given, stated, bgr=bgr)
         network = architecture(tensors)
-        arguments = _said(stated, _NUMERICS) | network.arguments | {"preset": self.name} | inputs
+        # A GFL has the numerics of one library alone.
+        preset = {} if network.kind == "GFL" else {"preset": self.name}
+        arguments = _said(stated, _NUMERICS) | network.arguments | preset | inputs
         return Checkpoint(
             source,
             self.name,
@@ -124,7 +126,7 @@ class ConfiguredFormat(Format):
         tensors, bgr = checkpoint.tensors, style_of(checkpoint) == "caffe"
         if checkpoint.kind == "trunk":
             return trunks.write(tensors, self.trunk_names(tensors), bgr=bgr)
-        if checkpoint.arguments["preset"] == torchvision.NAME:
+        if checkpoint.arguments.get("preset") == torchvision.NAME:
             tensors = torchvision.read(tensors)
         return self.write_detector(tensors, checkpoint.arguments, bgr=bgr)
 
@@ -133,7 +135,7 @@ class ConfiguredFormat(Format):
         if checkpoint.kind == "trunk":
             return ""
         return self.write_configuration(
-            "retinanet" if checkpoint.kind == "RetinaNet" else "faster_rcnn",
+            META_ARCHITECTURES[checkpoint.kind],
             checkpoint.arguments | checkpoint.test_arguments,
             bgr=style_of(checkpoint) == "caffe",
             classes=checkpoint.classes,

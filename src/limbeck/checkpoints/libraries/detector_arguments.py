@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limbeck.checkpoints.libraries.stated import MetaArchitecture
+from limbeck.checkpoints.libraries.stated import META_ARCHITECTURES, MetaArchitecture
 from limbeck.checkpoints.libraries.trunks import DETECTRON2_BACKBONES, MMDETECTION_BACKBONES
 from limbeck.names import escaped
 from limbeck.presets import (
@@ -17,7 +17,7 @@ from limbeck.presets import (
 )
 from limbeck.trunks import TRUNKS
 
-_KINDS = {"retinanet": "RetinaNet", "faster_rcnn": "FasterRCNN"}
+_KINDS = {arch: kind for kind, arch in META_ARCHITECTURES.items()}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class DetectorArguments:
     @property
     def preset(self) -> Any:
         """The numerics that the detector has, of its kind's presets."""
-        return preset_of(self.of("preset", "torchvision"), PRESETS[_KINDS[self.arch]])
+        presets = PRESETS[_KINDS[self.arch]]
+        return preset_of(self.of("preset", next(iter(presets))), presets)
 
     @property
     def levels(self) -> tuple[int, int]:
         """The first and the last level of the pyramid."""
-        first, last = self.of("levels", (3, 7) if self.arch == "retinanet" else (2, 6))
+        first, last = self.of("levels", (2, 6) if self.arch == "faster_rcnn" else (3, 7))
         return first, last
 
     @property
@@ -83,16 +84,17 @@ class DetectorArguments:
     @property
     def aspect_ratios(self) -> list[float]:
         """The ratios of the anchors, height / width."""
-        return [float(ratio) for ratio in self.of("aspect_ratios", (0.5, 1.0, 2.0))]
+        usual = (1.0,) if self.arch == "gfl" else (0.5, 1.0, 2.0)
+        return [float(ratio) for ratio in self.of("aspect_ratios", usual)]
 
     @property
     def from_p5(self) -> bool:
-        """Whether P6 of RetinaNet is computed from P5. Otherwise it is computed from C5."""
+        """Whether P6 of RetinaNet or GFL is computed from P5. Otherwise it is computed from C5."""
         return bool(self.of("p6_from", self.preset.p6_from) == "P5")
 
     @property
     def relu_before_p7(self) -> bool:
-        """Whether RetinaNet has a ReLU between P6 and P7."""
+        """Whether RetinaNet or GFL has a ReLU between P6 and P7."""
         return bool(self.of("relu_before_p7", self.preset.relu_before_p7))
 
     @property

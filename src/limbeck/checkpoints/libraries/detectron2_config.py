@@ -142,14 +142,30 @@ def detectron2_config(
     detector = DetectorArguments(arch, arguments)
     if detector.backbone not in DETECTRON2_BACKBONES:
         raise ValueError(f"backbone={detector.backbone!r}: Detectron2 has residual networks alone.")
-    first, _ = detector.levels
+    config = {
+        "VERSION": 2,
+        "MODEL": _model(detector, bgr),
+        "INPUT": {
+            "FORMAT": "BGR" if bgr else "RGB",
+            "MIN_SIZE_TEST": detector.of("min_size", 800),
+            "MAX_SIZE_TEST": detector.of("max_size", 1333),
+        },
+        "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
+    }
+    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
+    return comments(detector, "detectron2", _unsaid(detector, classes)) + text
+
+
+def _model(detector: DetectorArguments, bgr: bool) -> dict[str, Any]:
+    """The part of the configuration that builds the network."""
+    retinanet, (first, _) = detector.arch == "retinanet", detector.levels
     body = [f"res{level}" for level in range(first, 6)]
-    model = {
-        "META_ARCHITECTURE": "RetinaNet" if arch == "retinanet" else "GeneralizedRCNN",
+    return {
+        "META_ARCHITECTURE": "RetinaNet" if retinanet else "GeneralizedRCNN",
         "PIXEL_MEAN": detector.colours("mean", IMAGENET_DEFAULT_MEAN, bgr=bgr),
         "PIXEL_STD": detector.colours("std", IMAGENET_DEFAULT_STD, bgr=bgr),
         "BACKBONE": {
-            "NAME": f"build_{'retinanet_' if arch == 'retinanet' else ''}resnet_fpn_backbone",
+            "NAME": f"build_{'retinanet_' if retinanet else ''}resnet_fpn_backbone",
             "FREEZE_AT": detector.of("frozen_stages", 0),
         },
         "RESNETS": {
@@ -164,20 +180,8 @@ def detectron2_config(
             "SIZES": detector.anchor_sizes,
             "ASPECT_RATIOS": [detector.aspect_ratios],
         },
-        **(_d2_retinanet(detector) if arch == "retinanet" else _d2_faster_rcnn(detector)),
+        **(_d2_retinanet(detector) if retinanet else _d2_faster_rcnn(detector)),
     }
-    config = {
-        "VERSION": 2,
-        "MODEL": model,
-        "INPUT": {
-            "FORMAT": "BGR" if bgr else "RGB",
-            "MIN_SIZE_TEST": detector.of("min_size", 800),
-            "MAX_SIZE_TEST": detector.of("max_size", 1333),
-        },
-        "TEST": {"DETECTIONS_PER_IMAGE": detector.detections},
-    }
-    text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
-    return comments(detector, "detectron2", _unsaid(detector, classes)) + text
 
 
 def _unsaid(detector: DetectorArguments, classes: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""RetinaNet and Faster R-CNN of mmdetection 2 and 3, on ResNet or MobileNetV2 and FPN.
+"""RetinaNet, GFL and Faster R-CNN of mmdetection 2 and 3, on ResNet or MobileNetV2 and FPN.
 
 Anchors are ordered as in torchvision; background is the box head's last class, and has no boxes.
 Versions 1.x had background first, and a RetinaNet of such a version cannot be told by its names:
@@ -8,6 +8,9 @@ Versions 1.x had background first, and a RetinaNet of such a version cannot be t
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
+from limbeck.checkpoints.architecture import kind_of
 from limbeck.checkpoints.checkpoint import Checkpoint
 from limbeck.checkpoints.libraries.configured import ConfiguredFormat
 from limbeck.checkpoints.libraries.mmdetection_stated import stated_by_meta
@@ -31,10 +34,12 @@ from limbeck.checkpoints.tensors import (
 )
 
 _MARKS = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")
+_GFL = "bbox_head.gfl_reg.weight"
+_BINS = "bbox_head.integral.project"  # a constant of GFL: the distances that bins stand for
 _VERSION_1 = "bbox_head.fc_cls.weight"  # later versions have it inside roi_head
 _ADVICE = (
     "Expected mmdetection's RetinaNet or Faster R-CNN on a ResNet or MobileNetV2 with FPN, without "
-    "normalisation in pyramid and heads, and without further heads."
+    "normalisation in pyramid and heads, and without further heads; or its GFL."
 )
 
 
@@ -63,7 +68,7 @@ def read(tensors: Tensors, *, bgr: bool) -> Tensors:
             "the file with mmdetection's tools/model_converters/upgrade_model_version.py first."
         )
     laterals = numbers(tensors, "neck.lateral_convs.{i}.conv.weight")
-    ours = _table(len(laterals), bgr).to_ours(tensors)
+    ours = _table(len(laterals), bgr, _GFL in tensors).to_ours(tensors)
     check_box_rows(ours, "mmdetection")
     return ours
 
@@ -83,11 +88,16 @@ def write(tensors: Tensors, *, bgr: bool) -> Tensors:
         ValueError: mmdetection has no such detector.
     """
     laterals = numbers(tensors, "backbone.fpn.inner_blocks.{i}.0.weight")
-    return with_counters(_table(len(laterals), bgr).to_theirs(tensors))
+    gfl = kind_of(tensors) == "GFL"
+    theirs = with_counters(_table(len(laterals), bgr, gfl).to_theirs(tensors))
+    if gfl:
+        bins = len(theirs[_GFL]) // 4
+        theirs[_BINS] = torch.linspace(0, bins - 1, bins)
+    return theirs
 
 
-def _table(laterals: int, bgr: bool) -> Table:
-    """Of a detector whose trunk gives so many levels to the pyramid."""
+def _table(laterals: int, bgr: bool, gfl: bool) -> Table:
+    """Of a detector whose trunk gives so many levels to the pyramid, with a GFL's head or not."""
     first = BGR if bgr else SAME
     rules = [
         *prefixed(mmdetection_resnet(first), "backbone.", "backbone.body."),
@@ -96,11 +106,10 @@ def _table(laterals: int, bgr: bool) -> Table:
         Rule(f"neck.fpn_convs.{laterals}.conv", "backbone.fpn.extra_blocks.p6"),
         Rule(f"neck.fpn_convs.{laterals + 1}.conv", "backbone.fpn.extra_blocks.p7"),
         Rule("neck.fpn_convs.{i}.conv", "backbone.fpn.layer_blocks.{i}.0"),
-        # RetinaNet
+        # RetinaNet and GFL
         Rule("bbox_head.cls_convs.{i}.conv", "head.classification_head.conv.{i}.0"),
         Rule("bbox_head.reg_convs.{i}.conv", "head.regression_head.conv.{i}.0"),
-        Rule("bbox_head.retina_cls", "head.classification_head.cls_logits"),
-        Rule("bbox_head.retina_reg", "head.regression_head.bbox_reg"),
+        *(_OF_GFL if gfl else _OF_RETINANET),
         # Faster R-CNN
         Rule("rpn_head.rpn_conv", "rpn.head.conv.0.0"),
         Rule("rpn_head.rpn_cls", "rpn.head.cls_logits"),
@@ -109,13 +118,27 @@ def _table(laterals: int, bgr: bool) -> Table:
         Rule("roi_head.bbox_head.fc_cls", "roi_heads.box_predictor.cls_score", BACKGROUND_FIRST),
         Rule("roi_head.bbox_head.fc_reg", "roi_heads.box_predictor.bbox_pred", BACKGROUND_BOXES),
     ]
-    return Table("mmdetection", rules, advice=_ADVICE)
+    return Table("mmdetection", rules, empty=(_BINS,) if gfl else (), advice=_ADVICE)
+
+
+_OF_RETINANET = (
+    Rule("bbox_head.retina_cls", "head.classification_head.cls_logits"),
+    Rule("bbox_head.retina_reg", "head.regression_head.bbox_reg"),
+)
+_OF_GFL = (
+    Rule("bbox_head.cls_convs.{i}.gn", "head.classification_head.conv.{i}.1"),
+    Rule("bbox_head.reg_convs.{i}.gn", "head.regression_head.conv.{i}.1"),
+    Rule("bbox_head.gfl_cls", "head.classification_head.cls_logits"),
+    Rule("bbox_head.gfl_reg", "head.regression_head.bbox_reg"),
+    Rule("bbox_head.scales.{i}", "head.regression_head.scales.{i}"),
+)
 
 
 class MMDetection(ConfiguredFormat):
     """mmdetection's checkpoints, which hold their configuration."""
 
     name = "mmdetection"
+    kinds = (*ConfiguredFormat.kinds, "GFL")
     suffixes = (".pth",)
     trunks = ("mmdetection", "mmpretrain")
     configuration_suffix = ".py"

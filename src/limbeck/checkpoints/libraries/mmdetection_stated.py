@@ -20,6 +20,8 @@ _MOST_SCALES = 100  # of anchors in an octave; three are usual
 _MOST_STEPS = 1000  # of a pipeline: names that stand for lists of names can make any number
 _MMDETECTION: dict[str, MetaArchitecture] = {
     "RetinaNet": "retinanet",
+    "GFL": "gfl",
+    "KnowledgeDistillationSingleStageDetector": "gfl",  # LD's students
     "FasterRCNN": "faster_rcnn",
 }
 
@@ -74,6 +76,7 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
     # Early 2.x had the settings of tests beside the model.
     test = "model.test_cfg" if at(config, "model.test_cfg") else "test_cfg"
     test += ".rcnn" if two_stage else ""
+    told = _anchors_and_levels(config, arch, f"{generator}.anchor_generator")
     bgr, mean, std = _input(config)
     sides = _sides(config)
     frozen = at(config, "model.backbone.frozen_stages", int)
@@ -85,10 +88,6 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
         std=std,
         num_classes=at(config, f"{head}.num_classes", int),
         classes=classes,
-        anchor_sizes=_sizes(config, f"{generator}.anchor_generator") if arch else None,
-        aspect_ratios=numbers(config, f"{generator}.anchor_generator.ratios") if arch else None,
-        p6_from=_p6_from(config) if arch == "retinanet" else None,
-        relu_before_p7=_relu_before_p7(config) if arch == "retinanet" else None,
         min_size=min(sides) if sides else None,
         max_size=max(sides) if sides else None,
         score_threshold=at(config, f"{test}.score_thr", float),
@@ -98,7 +97,25 @@ def stated_by_mmdetection(text: str, classes: tuple[str, ...] | None = None) -> 
         frozen_stages=None if frozen is None else frozen + 1,
         activation=_activation(config),
         roi_aligned=_mm_roi_aligned(config) if two_stage else None,
+        **told,
     )
+
+
+def _anchors_and_levels(config: Any, arch: MetaArchitecture | None, place: str) -> dict[str, Any]:
+    """What is said of anchors and extra levels, as far as the detector has arguments for it."""
+    if arch is None:
+        return {}
+    anchors = {
+        "anchor_sizes": _sizes(config, place),
+        "aspect_ratios": numbers(config, f"{place}.ratios"),
+    }
+    if arch == "faster_rcnn":
+        return anchors
+    p6_from, relu = _p6_from(config), _relu_before_p7(config)
+    if arch == "gfl":
+        _refuse_other_levels(p6_from, relu)
+        return {}
+    return anchors | {"p6_from": p6_from, "relu_before_p7": relu}
 
 
 def _assignments(text: str) -> dict[str, Any]:
@@ -250,7 +267,7 @@ def _p6_from(config: Any) -> Literal["P5", "C5"] | None:
     if said == "on_output":
         return "P5"
     raise ValueError(
-        f"model.neck.add_extra_convs is {reprlib.repr(said)}: limbeck's RetinaNet computes P6 "
+        f"model.neck.add_extra_convs is {reprlib.repr(said)}: limbeck's detectors compute P6 "
         "from C5 (on_input) or P5 (on_output)."
     )
 
@@ -259,3 +276,13 @@ def _relu_before_p7(config: Any) -> bool | None:
     if not at(config, "model.neck.add_extra_convs"):
         return None
     return bool(at(config, "model.neck.relu_before_extra_convs"))
+
+
+def _refuse_other_levels(p6_from: str | None, relu: bool | None) -> None:
+    """Raise ValueError unless P6 and P7 are those of limbeck's GFL."""
+    if p6_from == "C5" or relu:
+        raise ValueError(
+            f"model.neck computes P6 from {p6_from}, and relu_before_extra_convs is {relu}: "
+            "limbeck's GFL computes P6 from P5 (add_extra_convs on_output), without a ReLU before "
+            "P7."
+        )

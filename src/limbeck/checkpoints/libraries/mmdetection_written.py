@@ -15,6 +15,8 @@ from limbeck.checkpoints.libraries.detector_arguments import DetectorArguments, 
 from limbeck.checkpoints.libraries.stated import MetaArchitecture
 from limbeck.checkpoints.libraries.trunks import MMDETECTION_BACKBONES
 
+_TYPES = {"retinanet": "RetinaNet", "gfl": "GFL", "faster_rcnn": "FasterRCNN"}
+
 
 def mmdetection_config(
     arch: MetaArchitecture,
@@ -27,8 +29,8 @@ def mmdetection_config(
 
     Args:
         arch: The detector.
-        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet` or
-            ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
+        arguments: The arguments of limbeck's constructor, :class:`limbeck.models.RetinaNet`,
+            ``GFL`` or ``FasterRCNN``. Those that are missing or None have limbeck's defaults.
         bgr: Whether the checkpoint's first convolution takes BGR images.
         classes: The names of the foreground classes.
 
@@ -40,7 +42,7 @@ def mmdetection_config(
     """
     detector = DetectorArguments(arch, arguments)
     model = {
-        "type": "RetinaNet" if arch == "retinanet" else "FasterRCNN",
+        "type": _TYPES[arch],
         "data_preprocessor": {
             "type": "DetDataPreprocessor",
             "mean": detector.colours("mean", IMAGENET_DEFAULT_MEAN, bgr=bgr),
@@ -50,7 +52,7 @@ def mmdetection_config(
         },
         "backbone": _mm_backbone(detector),
         "neck": _mm_neck(detector),
-        **(_mm_retinanet(detector) if arch == "retinanet" else _mm_faster_rcnn(detector)),
+        **(_mm_faster_rcnn(detector) if arch == "faster_rcnn" else _mm_one_stage(detector)),
     }
     scale = (detector.of("max_size", 1333), detector.of("min_size", 800))
     keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
@@ -97,7 +99,7 @@ def _mm_neck(detector: DetectorArguments) -> dict[str, Any]:
         "start_level": first - 2,
         "num_outs": last - first + 1,
     }
-    if detector.arch == "retinanet" and last > 5:
+    if detector.arch != "faster_rcnn" and last > 5:
         neck["add_extra_convs"] = "on_output" if detector.from_p5 else "on_input"
         neck["relu_before_extra_convs"] = detector.relu_before_p7
     return neck
@@ -139,7 +141,7 @@ def _scales(sizes: Sequence[Sequence[float]], bases: Sequence[float]) -> list[fl
 
 def _mm_sizes_unsaid(detector: DetectorArguments, model: Mapping[str, Any]) -> list[str]:
     """The anchors' sizes, where mmdetection's are not quite those."""
-    head = model["bbox_head" if detector.arch == "retinanet" else "rpn_head"]
+    head = model["rpn_head" if detector.arch == "faster_rcnn" else "bbox_head"]
     generator = head["anchor_generator"]
     bases = generator.get("base_sizes", generator["strides"])
     sizes = detector.anchor_sizes
@@ -148,11 +150,11 @@ def _mm_sizes_unsaid(detector: DetectorArguments, model: Mapping[str, Any]) -> l
     return [] if same else [f"anchor sizes: {sizes}"]
 
 
-def _mm_retinanet(detector: DetectorArguments) -> dict[str, Any]:
+def _mm_one_stage(detector: DetectorArguments) -> dict[str, Any]:
     channels = detector.of("fpn_channels", 256)
     return {
         "bbox_head": {
-            "type": "RetinaHead",
+            "type": "GFLHead" if detector.arch == "gfl" else "RetinaHead",
             "num_classes": detector.arguments["num_classes"],
             "in_channels": channels,
             "stacked_convs": detector.of("head_depth", 4),
@@ -210,8 +212,9 @@ def _mm_faster_rcnn(detector: DetectorArguments) -> dict[str, Any]:
 
 
 def _mm_last_nms(detector: DetectorArguments) -> dict[str, Any]:
+    usual = 0.6 if detector.arch == "gfl" else 0.5
     return {
         "score_thr": detector.of("score_threshold", 0.05),
-        "nms": {"type": "nms", "iou_threshold": detector.of("nms_threshold", 0.5)},
+        "nms": {"type": "nms", "iou_threshold": detector.of("nms_threshold", usual)},
         "max_per_img": detector.detections,
     }

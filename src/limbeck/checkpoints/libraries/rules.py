@@ -17,7 +17,7 @@ from limbeck.checkpoints.tensors import SAME, Tensors, Transform
 
 _PLACEHOLDER = re.compile(r"\{(\d*)([a-z]+)([+-]\d+)?\}")  # {2i+1}: factor, variable, offset
 _NUMBER = re.compile(r"\d+")
-_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "scale")
 _OURS_ALONE = ("loss_normaliser",)  # of limbeck's RetinaNet while it is trained
 _SHOWN = 6
 

@@ -9,9 +9,16 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from limbeck.checkpoints.architecture import Kind
 from limbeck.checkpoints.libraries.nested import Triple
 
-MetaArchitecture = Literal["retinanet", "faster_rcnn"]
+MetaArchitecture = Literal["retinanet", "gfl", "faster_rcnn"]
+# By the kind of limbeck's detector.
+META_ARCHITECTURES: dict[Kind, MetaArchitecture] = {
+    "RetinaNet": "retinanet",
+    "GFL": "gfl",
+    "FasterRCNN": "faster_rcnn",
+}
 NO_BOTTLENECKS = (18, 34)  # depths of ResNets
 
 

@@ -1,13 +1,14 @@
-"""RetinaNet, Faster R-CNN and SSD of torchvision: our names, but not always our class columns.
+"""torchvision's detectors: our names, but not always our class columns.
 
-Its RetinaNet has a column 0 that no label uses; ours, as those of the other libraries, has one
-column for each class. Its models of COCO have 91 classes, the identifiers of the dataset, of which
-80 occur. The names are those of torchvision 0.13 and later; older ones are brought up to date.
+Its RetinaNet and FCOS have a column 0 that no label uses; what is read, as of the other libraries,
+has one column for each class. Its models of COCO have 91 classes, the identifiers of the dataset,
+of which 80 occur. The names are those of torchvision 0.13 and later; older ones are brought up to
+date.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torchvision.models.detection import (
     RetinaNet_ResNet50_FPN_Weights,
 )
 
-from limbeck.checkpoints.architecture import architecture
+from limbeck.checkpoints.architecture import architecture, kind_of
 from limbeck.checkpoints.checkpoint import Checkpoint, Style, with_std
 from limbeck.checkpoints.libraries.format import Format, unusual
 from limbeck.checkpoints.libraries.rules import renamed
@@ -52,11 +53,14 @@ def recognises(names: Iterable[str]) -> bool:
 
 def up_to_date(tensors: Tensors) -> Tensors:
     """The same tensors under the names of torchvision 0.13 and later."""
-    return {_current(name): value for name, value in tensors.items()}
+    older = _OLDER
+    if kind_of(tensors) == "FCOS":  # its towers have numbers of their own, as they always had
+        older = {old: new for old, new in older.items() if not old.startswith("head.")}
+    return {_current(name, older): value for name, value in tensors.items()}
 
 
 def read(tensors: Tensors, *, coco_ids: bool = False) -> Tensors:
-    """To the current names, and RetinaNet with K columns.
+    """To the current names, and RetinaNet and FCOS with K columns.
 
     Args:
         tensors: The tensors of a whole detector of torchvision, or of limbeck's with torchvision's
@@ -92,9 +96,9 @@ def write(tensors: Tensors, *, coco_ids: bool = False) -> Tensors:
     return {k: changes.get(k.rpartition(".")[0], SAME).to_theirs(v) for k, v in kept.items()}
 
 
-def _current(name: str) -> str:
+def _current(name: str, older: Mapping[str, str]) -> str:
     layer, _, leaf = name.rpartition(".")
-    found = (renamed(layer, old, new) for old, new in _OLDER.items())
+    found = (renamed(layer, old, new) for old, new in older.items())
     return f"{next(filter(None, found), layer)}.{leaf}"
 
 
@@ -149,6 +153,7 @@ _USUAL: dict[str, Any] = {
     "score_threshold": 0.05,
     "nms_threshold": 0.5,
 }
+_OF_FCOS = {"score_threshold": 0.2, "nms_threshold": 0.6, "detections_per_image": 100}
 # What torchvision's user has to say of an SSD in any case.
 _OF_SSD = (
     "image_size",
@@ -169,7 +174,7 @@ class Torchvision(Format):
 
     name = NAME
     suffixes = (".pth", ".pt", ".safetensors")
-    kinds = ("RetinaNet", "FasterRCNN", "SSD", "trunk")
+    kinds = ("RetinaNet", "FCOS", "FasterRCNN", "SSD", "trunk")
     coco_ids = True
 
     def recognises(self, names: Iterable[str]) -> bool:
@@ -181,9 +186,17 @@ class Torchvision(Format):
         tensors = contents.tensors
         if not recognises(tensors):
             return Checkpoint(source, NAME, "trunk", tensors, contents=contents)
+        if kind_of(tensors) == "GFL":
+            raise ValueError(
+                "these weights are of a GFL, which torchvision does not have. Give them without "
+                "the name of a library."
+            )
         network = architecture(read(tensors))
-        numerics = {"preset": NAME, "stride_in_1x1": False}  # SSD is torchvision's alone
-        arguments = network.arguments | (numerics if network.kind != "SSD" else {})
+        arguments = network.arguments
+        if network.kind in PRESETS:  # the others are torchvision's alone
+            arguments = arguments | {"preset": NAME}
+        if network.kind != "SSD":
+            arguments = arguments | {"stride_in_1x1": False}
         return Checkpoint(source, NAME, network.kind, tensors, arguments, contents=contents)
 
     def write(self, checkpoint: Checkpoint, *, coco_ids: bool) -> Tensors:
@@ -193,7 +206,7 @@ class Torchvision(Format):
         tensors = with_std(checkpoint, IMAGENET_DEFAULT_STD)
         if checkpoint.kind == "trunk":
             return tensors
-        if checkpoint.arguments["preset"] == NAME:
+        if checkpoint.arguments.get("preset", NAME) == NAME:
             if not coco_ids:
                 return up_to_date(tensors)
             tensors = read(tensors)
@@ -204,7 +217,9 @@ class Torchvision(Format):
         given, usual = checkpoint.arguments | checkpoint.test_arguments, dict(_USUAL)
         if checkpoint.kind == "SSD":
             return {name: given[name] for name in _OF_SSD if given.get(name) is not None}
-        if checkpoint.kind != "trunk":
+        if checkpoint.kind == "FCOS":
+            usual |= _OF_FCOS
+        elif checkpoint.kind != "trunk":
             levels = range(given["levels"][0], given["levels"][1] + 1)
             retinanet = checkpoint.kind == "RetinaNet"
             sizes = retinanet_sizes(levels, rounded=False) if retinanet else rpn_sizes(levels)
@@ -226,7 +241,7 @@ def contiguous(checkpoint: Checkpoint) -> Checkpoint:
     Raises:
         ValueError: It is no such detector.
     """
-    if checkpoint.kind != "SSD" and checkpoint.arguments.get("preset") != NAME:
+    if checkpoint.kind in PRESETS and checkpoint.arguments.get("preset") != NAME:
         raise ValueError(
             f"{checkpoint.source} is {checkpoint.library}'s: only torchvision's detectors have "
             "COCO's 91 identifiers for classes."

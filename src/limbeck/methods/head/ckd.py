@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from limbeck.models.detection.parts.selection import written
+
 Adapter = Literal["shared", "per_anchor"]
 
 
@@ -74,12 +76,6 @@ def cells(maps: Sequence[Tensor], positions: Tensor) -> Tensor:
     widths = [m.shape[3] for m in maps]
     areas = [m.shape[2] * m.shape[3] for m in maps]
     starts = [sum(areas[:i]) for i in range(len(maps))]
-    index = table(starts, level) + y * table(widths, level) + x
+    index = written(starts, level)[level] + y * written(widths, level)[level] + x
     flat = torch.cat([m.flatten(2) for m in maps], dim=2)  # (B, C, all cells)
     return flat[image, :, index]
-
-
-def table(values: Sequence[int], index: Tensor) -> Tensor:
-    """``values[index]``, with the table written on the device: copying it there would wait."""
-    table = torch.cat([index.new_full((1,), value) for value in values])
-    return table[index]

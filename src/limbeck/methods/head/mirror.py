@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from limbeck.methods.base import Step
 from limbeck.methods.head.akd import squared_error
 from limbeck.methods.head.assist import ASSIST_PARTS, trained_copy
-from limbeck.methods.head.ckd import cells, table
+from limbeck.methods.head.ckd import cells
 from limbeck.methods.head.fcos import Towers
 from limbeck.methods.head.form import Form, Settings
 from limbeck.methods.head.picture import LEGEND, cells_over_images, regions_picture
 from limbeck.methods.head.places import mirrored_places, pyramid_levels
-from limbeck.methods.head.proposals import foreground, unused_columns
-from limbeck.methods.head.regions import classes_of, labelled
+from limbeck.methods.head.regions import labelled
 from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.dense_losses import LOSSES, losses_of_images
-from limbeck.models.detection.parts.heads import RetinaNetHead
+from limbeck.models.detection.parts.heads import RetinaNetHead, flat, foreground, unused_columns
 from limbeck.models.detection.parts.matcher import match_anchors
+from limbeck.models.detection.parts.roi_heads import region_labels
+from limbeck.models.detection.parts.selection import written
 from limbeck.models.precision import in_full_precision
 
 ANCHOR = 4  # strides, the side of the smallest anchor of a RetinaNet's level
@@ -69,9 +70,8 @@ class TwoStageStudent(Form):
         """The student's own regions, and the cells of the teacher's tower that CKD reads."""
         student, teacher = step.student.features, step.taught.features
         boxes: list[Tensor] = student["regions"]
-        labels = [
-            classes_of(target, each) for target, each in zip(labelled(step), boxes, strict=True)
-        ]
+        heads = step.student.model.get_submodule("roi_heads")
+        labels = region_labels(heads, boxes, labelled(step))
         caption = (
             "The regions that the student's own head looks at when it detects; in training it "
             "draws some of such regions, with the objects among them. "
@@ -85,7 +85,7 @@ class TwoStageStudent(Form):
                     teacher["akd"], positions, student["frame"]
                 )
             }
-        return regions_picture(caption + LEGEND, boxes, torch.cat(labels), cells_read)
+        return regions_picture(caption + LEGEND, boxes, labels, cells_read)
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of CKD."""
@@ -188,13 +188,6 @@ def _assist(teacher: nn.Module, student: Any, channels: int, transfer: bool) -> 
     return trained_copy(head)
 
 
-def flat(maps: Tensor, columns: int) -> Tensor:
-    """The outputs of one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
-    batch, _, height, width = maps.shape
-    cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
-    return cells_first.reshape(batch, -1, columns)
-
-
 def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:
     """The cells at the centres of regions, on the levels whose anchors are of their size.
 
@@ -210,7 +203,7 @@ def centres(boxes: list[Tensor], maps: list[Tensor], finest: int) -> Tensor:
     box = torch.cat(boxes).detach().float()
     side = (box[:, 2:] - box[:, :2]).clamp(min=1).prod(1).sqrt()
     level = (side / (ANCHOR * 2**finest)).log2().floor().long().clamp(0, len(maps) - 1)
-    stride = table([2 ** (finest + i) for i in range(len(maps))], level)
+    stride = written([2 ** (finest + i) for i in range(len(maps))], level)[level]
     x, y = ((box[:, :2] + box[:, 2:]) / 2 // stride[:, None]).long().T
-    height, width = (table([m.shape[axis] for m in maps], level) for axis in (2, 3))
+    height, width = (written([m.shape[axis] for m in maps], level)[level] for axis in (2, 3))
     return torch.stack([image, level, y.minimum(height - 1), x.minimum(width - 1)], dim=1)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +13,8 @@ from torchvision.models.detection.ssd import SSD
 from limbeck.frame import Frame
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Side
-from limbeck.methods.head.proposals import foreground
+from limbeck.models.detection.parts.distributions import DistributionCoder
+from limbeck.models.detection.parts.heads import foreground
 from limbeck.tap import Tap
 
 NamedTaps = dict[str, Tap | str]
@@ -111,7 +111,8 @@ def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[NamedTaps, 
     Raises:
         ValueError: One of them lacks what a dense assist needs.
     """
-    if not isinstance(teacher, detection.RetinaNet):
+    distributes = isinstance(getattr(teacher, "box_coder", None), DistributionCoder)
+    if not isinstance(teacher, detection.RetinaNet) or distributes:
         lack = "has a box head, too" if is_two_stage(teacher) else "is no RetinaNet"
         raise ValueError(
             f"HEAD: the student {type(student).__name__} has a box head, so its assist would be a "
@@ -124,11 +125,10 @@ def mirrored_places(student: nn.Module, teacher: nn.Module) -> tuple[NamedTaps, 
                 f"HEAD: the backbone of the {side} {type(model).__name__} is no feature pyramid "
                 "(torchvision's BackboneWithFPN)."
             )
-    regions = Tap("roi_heads.box_roi_pool", "input", select=itemgetter(1))
     ours: NamedTaps = {
         "assist": "fpn",
         "ckd": Tap("roi_heads.box_head"),
-        "regions": regions,
+        "regions": "regions",
         "frame": "frame",
     }
     theirs: NamedTaps = {"akd": "cls_tower", "box_tower": "box_tower", "anchors": "anchors"}

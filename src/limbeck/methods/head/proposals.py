@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import clip_boxes_to_image
 
+from limbeck.models.detection.parts.heads import foreground
 from limbeck.models.detection.parts.selection import indices_of_rows, suppressed
 from limbeck.models.precision import in_full_precision
 
@@ -53,19 +54,6 @@ class Proposals:
     boxes: Tensor
     scores: Tensor
     positions: Tensor
-
-
-def foreground(model: nn.Module, logits: Tensor) -> Tensor:
-    """The columns of the classes of a dense head's logits: (..., K + 1) or (..., K) to (..., K).
-
-    torchvision's column 0 is never used. limbeck's detectors of other presets have no such column.
-    """
-    return logits[..., unused_columns(model) :]
-
-
-def unused_columns(model: nn.Module) -> int:
-    """How many columns of the class scores come before the first class."""
-    return int(getattr(getattr(model, "preset", None), "unused_column", True))
 
 
 def predictions(model: nn.Module, features: Mapping[str, Any]) -> Predictions:

@@ -170,14 +170,6 @@ def best_truth(truth: Tensor, boxes: Tensor) -> Tensor:
     return torch.where(overlap >= POSITIVE_IOU, matched, -1)
 
 
-def classes_of(target: dict[str, Tensor], boxes: Tensor) -> Tensor:
-    """The class (n,) of the ground truth that each box (n, 4) overlaps most, or 0: background."""
-    matched = best_truth(target["boxes"], boxes)
-    if not len(target["boxes"]):
-        return torch.zeros_like(matched)
-    return target["labels"][matched.clamp(min=0)] * (matched >= 0)
-
-
 def choose(candidates: Tensor, count: int) -> Tensor:
     """So many of the candidates at random, in their order; all where there are no more."""
     if len(candidates) <= count:

@@ -71,6 +71,7 @@ class MGD(Method):
     """
 
     normaliser = "global"
+    needs_targets = False
 
     def __init__(
         self,

@@ -1,21 +1,25 @@
 """What limbeck's detectors have in common."""
 
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
-from limbeck.models.detection.parts.transform import Transform, refuse_vanishing
+from limbeck.models.detection.parts.transform import Targets, Transform, refuse_vanishing
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
 from limbeck.trunks import Layout
+
+Maps = dict[str, Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +94,7 @@ class Detector(LimbeckModel):
         if weights is not None:
             load_weights(self, weights)
 
-    def refuse_bad_batch(self, images: Any, targets: Any) -> list[dict[str, Tensor]]:
+    def refuse_bad_batch(self, images: Any, targets: Any) -> Targets:
         """Refuse a batch that nothing can be learnt from; a device is waited for once.
 
         torchvision's detectors wait for each image.
@@ -107,8 +111,44 @@ class Detector(LimbeckModel):
         """
         refuse_malformed(images, targets, detects=True, raw=True)
         refuse_bad_targets(targets, self.num_classes)
-        checked: list[dict[str, Tensor]] = targets
+        checked: Targets = targets
         return checked
+
+    def forward(self, images: list[Tensor], targets: Targets | None = None) -> Any:
+        """Losses by their names in training mode, otherwise the detections of each image.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
+            ``labels`` (D,) of each image.
+
+        Raises:
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
+        """
+        if not self.training:
+            return super().forward(images, targets)  # torchvision's
+        targets = self.refuse_bad_batch(images, targets)
+        batch, targets = self.transform(images, targets)
+        maps: Tensor | Maps = cast(nn.Module, self.backbone)(batch.tensors)
+        if isinstance(maps, Tensor):
+            maps = {"0": maps}
+        return self.losses_of(batch, maps, cast(Targets, targets))
+
+    @abstractmethod
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of a batch, from its maps on.
+
+        Args:
+            batch: The batch, normalised and padded.
+            maps: The maps (B, C, H, W) of the backbone, finest first.
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the network's frame.
+
+        Returns:
+            The losses by their names.
+        """
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -150,30 +190,11 @@ class TwoStageDetector(Detector, detection.FasterRCNN):  # type: ignore[misc]  #
     rpn: nn.Module
     roi_heads: nn.Module
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Losses by their names in training mode, otherwise the detections of each image.
-
-        Args:
-            images: The images, (3, H, W) each, RGB in [0, 1].
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
-
-        Returns:
-            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``labels`` (D,) and
-            ``scores`` (D,) of each image.
-
-        Raises:
-            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
-        """
-        if not self.training:
-            return super().forward(images, targets)
-        targets = self.refuse_bad_batch(images, targets)
-        batch, targets = self.transform(images, targets)
-        maps: Any = cast(nn.Module, self.backbone)(batch.tensors)
-        if isinstance(maps, Tensor):
-            maps = {"0": maps}
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of the region proposal network, and of the regions that it proposes."""
         proposals, losses = self.rpn(batch, maps, targets)
         _, box_losses = self.roi_heads(maps, proposals, batch.image_sizes, targets)
-        return box_losses | losses
+        return {**box_losses, **losses}
 
 
 def pyramid(layout: Layout, levels: tuple[int, int], extra: int, why: str) -> tuple[int, ...]:

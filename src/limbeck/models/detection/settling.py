@@ -72,7 +72,7 @@ def settle(
     """
     parameters = inspect.signature(detector.__init__).parameters
     given = {name: scope[name] for name in parameters if name not in ("self", "weights")}
-    _refuse_impossible(given)
+    refuse_impossible(given)
     weights = open_weights(scope["weights"])
     stated = stated_by(weights, detector.numerics)
     usual = {**detector.numerics, **(usual or {})}
@@ -86,8 +86,15 @@ def settle(
     return weights, given | settled
 
 
-def _refuse_impossible(given: Mapping[str, Any]) -> None:
-    """Refuse arguments that no detector can be built of, before anything is read or built."""
+def refuse_impossible(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that no detector can be built of, before anything is read or built.
+
+    Args:
+        given: The arguments by their names.
+
+    Raises:
+        ValueError: An argument is outside of its range, or a list is empty.
+    """
     refuse_outside(_RANGES, given)
     for name in ("anchor_sizes", "aspect_ratios"):
         if given.get(name) is not None and not given[name]:

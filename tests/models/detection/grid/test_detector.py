@@ -1,20 +1,9 @@
 """What YOLOv2, ShuffleDet and SqueezeDet share."""
 
 import pytest
-import torch
-from torchvision.ops import box_iou
 
-from limbeck.models.detection.grid.detector import fixed_size_transform, iou
+from limbeck.models.detection.grid.detector import fixed_size_transform
 from tests.batches import photographs
-
-
-def test_iou_is_torchvisions_pair_by_pair() -> None:
-    corners = torch.rand(6, 2) * 20
-    boxes = torch.cat([corners, corners + torch.rand(6, 2) * 20 + 1], dim=1)
-    expected = box_iou(boxes, boxes)
-    assert (expected == 0).any()
-    torch.testing.assert_close(iou(boxes[:, None], boxes), expected)
-    torch.testing.assert_close(iou(boxes, boxes.flip(0)), expected.flip(1).diagonal())
 
 
 def test_images_get_their_size_in_evaluation_alone() -> None:

@@ -151,7 +151,8 @@ def test_it_learns_an_image():
         sum(model(images, targets).values()).backward()
         optimizer.step()
     model.train()  # batch statistics of the one image, as it was trained
-    predictions, anchors = model.predict(model.transform(images)[0])
+    prepared, _ = model.transform(images)
+    predictions, anchors = model.predict(prepared, model.backbone(prepared.tensors))
     with torch.no_grad():
         boxes, scores = model.decode(predictions, anchors, SIZE)
     found = model.suppress(model.candidates(boxes[0], scores[0]), SIZE)

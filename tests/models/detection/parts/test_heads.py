@@ -8,6 +8,7 @@ from limbeck.models import BasicBlocks, RetinaNet
 from limbeck.models.detection.parts.heads import (
     BoxPredictor,
     ClassAgnosticBoxPredictor,
+    FCOSHead,
     RetinaNetHead,
     RPNHead,
     SSDHead,
@@ -16,10 +17,11 @@ from limbeck.models.detection.parts.heads import (
 
 TINY = BasicBlocks((1, 1, 1), (4, 8, 8))
 HEADS = {
-    "RetinaNet": lambda: RetinaNetHead(8, 2, 3, depth=1),
-    "RPN": lambda: RPNHead(8, 2),
-    "SSD": lambda: SSDHead([8], [2], 3),
-    "SSDLite": lambda: SSDLiteHead([8], [2], 3, nn.BatchNorm2d),
+    "RetinaNet": lambda: RetinaNetHead(32, 2, 3, depth=1),
+    "FCOS": lambda: FCOSHead(32, 3, depth=1),
+    "RPN": lambda: RPNHead(32, 2),
+    "SSD": lambda: SSDHead([32], [2], 3),
+    "SSDLite": lambda: SSDLiteHead([32], [2], 3, nn.BatchNorm2d),
     "box predictor": lambda: BoxPredictor(8, 3),
     "class-agnostic": lambda: ClassAgnosticBoxPredictor(8, 3),
 }
@@ -42,7 +44,7 @@ def test_outputs_are_in_full_precision_under_autocast(name: str) -> None:
         module.register_forward_hook(lambda _, args, output: seen.append(output.dtype))
     features = torch.randn(2, 8) if "predictor" in name or "agnostic" in name else None
     with torch.autocast("cpu", torch.bfloat16):
-        found = head([torch.randn(1, 8, 4, 4)] if features is None else features)
+        found = head([torch.randn(1, 32, 4, 4)] if features is None else features)
     assert set(seen) == {torch.bfloat16}
     outputs = found.values() if isinstance(found, dict) else found
     flat = [t for output in outputs for t in (output if isinstance(output, list) else [output])]

@@ -2,21 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
-from limbeck.models.detection.detector import Detector
+from limbeck.models.detection.detector import Detector, Maps
 from limbeck.models.detection.grid.anchors import GridAnchors
-from limbeck.models.detection.parts.transform import Transform
+from limbeck.models.detection.parts.transform import Targets, Transform
 from limbeck.models.precision import in_full_precision
 
-Targets = list[dict[str, Tensor]]
 Found = dict[str, Tensor]
 
 
@@ -71,13 +69,12 @@ class GridDetector(Detector):
             ValueError: There are no targets, a box has a side of 0, or a label is of no class.
         """
         if self.training:
-            self.refuse_bad_batch(images, targets)
+            return super().forward(images, targets)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        batch, targets = self.transform(images, targets)
-        predictions, anchors = self.predict(batch)
+        batch, _ = self.transform(images, targets)
+        feature = self.backbone(batch.tensors)  # type: ignore[operator]  # a module
+        predictions, anchors = self.predict(batch, feature)
         extent = (batch.tensors.shape[-2], batch.tensors.shape[-1])
-        if self.training:
-            return self.compute_loss(cast(Targets, targets), predictions, anchors, extent)
         decoded = zip(*self.decode(predictions, anchors, extent), strict=True)
         found = [
             self.suppress(self.candidates(boxes, scores), content)
@@ -85,16 +82,23 @@ class GridDetector(Detector):
         ]
         return self.transform.postprocess(found, batch.image_sizes, sizes)
 
-    def predict(self, batch: ImageList) -> tuple[Predictions, Tensor]:
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of all anchors of a batch, from its map on."""
+        (feature,) = maps.values()
+        predictions, anchors = self.predict(batch, feature)
+        extent = (batch.tensors.shape[-2], batch.tensors.shape[-1])
+        return self.compute_loss(targets, predictions, anchors, extent)
+
+    def predict(self, batch: ImageList, feature: Tensor) -> tuple[Predictions, Tensor]:
         """What the head predicts for a batch.
 
         Args:
             batch: The batch, normalised and padded.
+            feature: Its map, (B, C, H / stride, W / stride).
 
         Returns:
             The predictions, and the anchors (N, 4) that every image has.
         """
-        feature = self.backbone(batch.tensors)  # type: ignore[operator]  # a module
         anchors = self.anchor_generator(batch, [feature])[0]
         return self.split(in_full_precision(self.head(feature))), anchors
 
@@ -198,22 +202,15 @@ class DenseOutputs(nn.Module):
         detector: The detector, whose parameters are shared. It is brought to evaluation mode.
 
     Attributes:
-        mean: The mean of each input channel, (3, 1, 1).
-        std: The standard deviation of each input channel, (3, 1, 1).
         anchors: The anchors of an image of the detector's ``image_size``, (N, 4).
     """
 
-    mean: Tensor
-    std: Tensor
     anchors: Tensor
 
     def __init__(self, detector: GridDetector) -> None:
         super().__init__()
         self.detector = detector
         device = next(detector.parameters()).device
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(detector.transform, f"image_{name}"), device=device)
-            self.register_buffer(name, values[:, None, None], persistent=False)
         height, width = detector.image_size
         (stride,) = detector.strides
         cells = (height // stride, width // stride)
@@ -224,7 +221,9 @@ class DenseOutputs(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """RGB images in [0, 1], (B, 3, *image_size) -> boxes (B, N, 4) and scores (B, N, C)."""
         detector = self.detector
-        feature = detector.backbone((images - self.mean) / self.std)  # type: ignore[operator]
+        transform = detector.transform
+        normalised = (images - transform.mean) / transform.std
+        feature = detector.backbone(normalised)  # type: ignore[operator]
         predictions = detector.split(in_full_precision(detector.head(feature)))
         return detector.decode(predictions, self.anchors, detector.image_size)
 
@@ -253,20 +252,3 @@ def fixed_size_transform(
             f"{stride}, such as {tuple(max(1, round(s / stride)) * stride for s in image_size)}."
         )
     return Transform(min(image_size), max(image_size), mean, std, stride, (width, height))
-
-
-def iou(first: Tensor, second: Tensor) -> Tensor:
-    """The IoU of boxes, pair by pair.
-
-    Args:
-        first: Boxes (..., 4), xyxy.
-        second: Boxes (..., 4), xyxy, of a shape that is broadcast with the first ones'.
-
-    Returns:
-        The IoU (...).
-    """
-    (x1, y1, x2, y2), (left, top, right, bottom) = first.unbind(-1), second.unbind(-1)
-    width = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp(min=0)
-    common = width * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0)
-    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
-    return common / (areas - common)

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.frame import Extent
-from limbeck.models.detection.grid.detector import Predictions, Targets, iou
+from limbeck.models.detection.grid.detector import Predictions
+from limbeck.models.detection.parts.overlaps import iou
+from limbeck.models.detection.parts.transform import Targets
 
 LEVEL = 5  # the map's stride is 2**5 pixels
 STRIDE = 2**LEVEL
@@ -75,31 +77,20 @@ def region_loss(
     """
     boxes, labels = _padded(targets)
     owner = objects_of_anchors(boxes, labels, anchors, shapes, extent)
-    has_object = owner >= 0  # (B, N)
-    own = owner.clamp(min=0)
-    with torch.no_grad():
-        found = decoded(predictions.deltas, anchors)
-        right = _on_objects(found, boxes)
-        truth = boxes.gather(1, own[..., None].expand(-1, -1, 4))
-        truth = torch.where(has_object[..., None], truth, anchors)  # else the prior
-        overlap = iou(found, truth)
-        share = (truth[..., 2:] - truth[..., :2]).prod(dim=-1) / (extent[0] * extent[1])
+    has_object, own = owner >= 0, owner.clamp(min=0)  # (B, N)
+    truth = _truth(boxes, own, has_object, anchors)
+    share = (truth[..., 2:] - truth[..., :2]).prod(dim=-1) / (extent[0] * extent[1])
 
-    coordinates = _coordinate_loss(predictions.deltas, truth, anchors)  # (B, N)
-    sure = predictions.confidence.sigmoid()
-    wrong = torch.where(right, 0.0, _NO_OBJECT * sure.square())
-    confidence = torch.where(has_object, _OBJECT * (sure - overlap).square(), wrong) / 2
-    column = (labels.gather(1, own) - 1).clamp(min=0)
-    likelihood = predictions.logits.log_softmax(-1).gather(-1, column[..., None])[..., 0]
-
-    prior = torch.where(warm_up & ~has_object, _PRIOR * coordinates, 0.0)
-    weighted = _COORDINATES * (2 - share) * coordinates
-    return {
-        "coordinates": torch.where(has_object, weighted, 0.0).sum() / len(targets),
-        "confidence": confidence.sum() / len(targets),
-        "classification": torch.where(has_object, -likelihood, 0.0).sum() / len(targets),
-        "prior": prior.sum() / len(targets),
+    coordinates = _coordinate_loss(predictions.deltas, truth, anchors)
+    parts = {
+        "coordinates": torch.where(has_object, _COORDINATES * (2 - share) * coordinates, 0.0),
+        "confidence": _confidence_loss(predictions, anchors, boxes, truth, has_object),
+        "classification": torch.where(
+            has_object, -_log_likelihood(predictions.logits, labels.gather(1, own)), 0.0
+        ),
+        "prior": torch.where(warm_up & ~has_object, _PRIOR * coordinates, 0.0),
     }
+    return {name: of_anchors.sum() / len(targets) for name, of_anchors in parts.items()}
 
 
 def objects_of_anchors(
@@ -140,6 +131,31 @@ def _padded(targets: Targets) -> tuple[Tensor, Tensor]:
     boxes = [F.pad(target["boxes"], (0, 0, 0, 1)) for target in targets]
     labels = [F.pad(target["labels"], (0, 1)) for target in targets]
     return pad_sequence(boxes, batch_first=True), pad_sequence(labels, batch_first=True)
+
+
+def _truth(boxes: Tensor, own: Tensor, has_object: Tensor, anchors: Tensor) -> Tensor:
+    """What each anchor has to predict: the box of its object, or its prior, itself: (B, N, 4)."""
+    truth = boxes.gather(1, own[..., None].expand(-1, -1, 4))
+    return torch.where(has_object[..., None], truth, anchors)
+
+
+def _confidence_loss(
+    predictions: Predictions, anchors: Tensor, boxes: Tensor, truth: Tensor, has_object: Tensor
+) -> Tensor:
+    """Half the weighted squared errors of each anchor's confidence, (B, N)."""
+    with torch.no_grad():
+        found = decoded(predictions.deltas, anchors)
+        right = _on_objects(found, boxes)
+        overlap = iou(found, truth)
+    sure = predictions.confidence.sigmoid()
+    wrong = torch.where(right, 0.0, _NO_OBJECT * sure.square())
+    return torch.where(has_object, _OBJECT * (sure - overlap).square(), wrong) / 2
+
+
+def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of the probability of each anchor's label, which counts from 1: (B, N)."""
+    column = (labels - 1).clamp(min=0)
+    return logits.log_softmax(-1).gather(-1, column[..., None])[..., 0]
 
 
 def _on_objects(found: Tensor, boxes: Tensor) -> Tensor:

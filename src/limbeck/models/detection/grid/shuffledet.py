@@ -21,7 +21,6 @@ from limbeck.models.detection.grid.detector import (
     GridBackbone,
     GridDetector,
     Predictions,
-    Targets,
     fixed_size_transform,
 )
 from limbeck.models.detection.grid.squeezedet import (
@@ -29,6 +28,7 @@ from limbeck.models.detection.grid.squeezedet import (
     boxes_in_frame,
     squeezedet_loss,
 )
+from limbeck.models.detection.parts.transform import Targets
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.shufflenet_v1 import Unit

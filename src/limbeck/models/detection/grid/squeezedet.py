@@ -9,7 +9,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from limbeck.frame import Extent
-from limbeck.models.detection.grid.detector import Predictions, Targets, iou
+from limbeck.models.detection.grid.detector import Predictions
+from limbeck.models.detection.parts.overlaps import iou
+from limbeck.models.detection.parts.transform import Targets
 
 _CONFIDENCE, _NO_OBJECT, _BOX = 75.0, 100.0, 5.0  # weights of the loss
 _BLOCK = 64  # objects of an image that are compared with all anchors at a time

@@ -26,10 +26,10 @@ from limbeck.models.detection.grid.detector import (
     GridBackbone,
     GridDetector,
     Predictions,
-    Targets,
     fixed_size_transform,
 )
 from limbeck.models.detection.grid.region import LEVEL, STRIDE, decoded, region_loss
+from limbeck.models.detection.parts.transform import Targets
 from limbeck.models.detection.settling import settle
 from limbeck.models.norms import Norm, convert_norms
 

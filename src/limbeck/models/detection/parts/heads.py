@@ -4,10 +4,13 @@ Losses, decoding and NMS follow in the type of these outputs, and none of their 
 that autocast would run in half precision.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
-from torchvision.models.detection import faster_rcnn, retinanet, rpn, ssd, ssdlite
+from torchvision.models.detection import faster_rcnn, fcos, retinanet, rpn, ssd, ssdlite
 from torchvision.ops import Conv2dNormActivation
 
+from limbeck.models.detection.parts.gfl_head import GROUPS, GroupNorm
 from limbeck.models.precision import in_full_precision
 
 
@@ -39,6 +42,40 @@ class RetinaNetHead(retinanet.RetinaNetHead):  # type: ignore[misc]  # torchvisi
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """All levels' maps -> ``cls_logits`` (B, N, columns) and ``bbox_regression`` (B, N, 4)."""
+        return {name: in_full_precision(output) for name, output in super().forward(x).items()}
+
+
+class FCOSHead(fcos.FCOSHead):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's head of FCOS, with outputs in full precision.
+
+    Afresh, it predicts a distance of one stride to each side, where torchvision begins at 0: behind
+    the ReLU there, a side that begins below has no gradient, and may never be learnt.
+
+    Args:
+        channels: The number of channels of the pyramid and of the towers.
+        columns: The number of class scores of each location.
+        depth: The number of convolutions in each of the two towers.
+
+    Raises:
+        ValueError: The channels do not make the groups of the norms.
+    """
+
+    def __init__(self, channels: int, columns: int, depth: int) -> None:
+        if channels % GROUPS:
+            raise ValueError(
+                f"fpn_channels={channels}: expected a multiple of {GROUPS}, since the norms in an "
+                f"FCOS's head have {GROUPS} groups."
+            )
+        super().__init__(channels, 1, columns, depth)
+        norm = partial(GroupNorm, GROUPS)
+        self.classification_head = fcos.FCOSClassificationHead(
+            channels, 1, columns, depth, norm_layer=norm
+        )
+        self.regression_head = fcos.FCOSRegressionHead(channels, 1, depth, norm_layer=norm)
+        nn.init.ones_(self.regression_head.bbox_reg.bias)
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """All levels' maps -> ``cls_logits`` (B, N, columns), and the boxes and centre-ness."""
         return {name: in_full_precision(output) for name, output in super().forward(x).items()}
 
 
@@ -95,3 +132,23 @@ class ClassAgnosticBoxPredictor(BoxPredictor):
         """The features of regions (R, C) -> class logits (R, K + 1) and deltas (R, 4 * (K + 1))."""
         logits, deltas = super().forward(x)
         return logits, deltas.repeat(1, logits.shape[1])
+
+
+def flat(maps: Tensor, columns: int) -> Tensor:
+    """What a dense head gives at one level, (B, A*K, H, W), cell by cell: (B, H*W*A, K)."""
+    batch, _, height, width = maps.shape
+    cells_first = maps.view(batch, -1, columns, height, width).permute(0, 3, 4, 1, 2)
+    return cells_first.reshape(batch, -1, columns)
+
+
+def foreground(model: nn.Module, logits: Tensor) -> Tensor:
+    """The columns of the classes of a dense head's logits: (..., K + 1) or (..., K) to (..., K).
+
+    torchvision's column 0 is never used. limbeck's detectors of other presets have no such column.
+    """
+    return logits[..., unused_columns(model) :]
+
+
+def unused_columns(model: nn.Module) -> int:
+    """How many columns of the class scores come before the first class."""
+    return int(getattr(getattr(model, "preset", None), "unused_column", True))

@@ -1,4 +1,9 @@
-"""The box head's sampling, losses and detections, with the numerics of a preset."""
+"""The box head's sampling, losses and detections, with the numerics of a preset.
+
+And what any two-stage detector's box head, torchvision's own too, has to say of given regions.
+"""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -114,3 +119,49 @@ def l1_losses(
         "loss_box_reg": F.smooth_l1_loss(predicted, deltas[positive], reduction="sum", beta=beta)
         / count,
     }
+
+
+def class_logits(
+    heads: roi_heads.RoIHeads,
+    maps: Tensor | dict[str, Tensor],
+    regions: list[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+) -> Tensor:
+    """What a box head says of the classes of given regions.
+
+    Args:
+        heads: The part of a two-stage detector that holds its box head.
+        maps: The output of the detector's backbone: the maps (B, C, H, W) by their level, or the
+            only one.
+        regions: The regions of each image, (R, 4), xyxy, in pixels of the frame.
+        image_sizes: The (height, width) of each image's content, in pixels.
+
+    Returns:
+        The logits of the regions of all images, (sum of R, K + 1), with the background first.
+    """
+    named = {"0": maps} if isinstance(maps, Tensor) else maps  # as torchvision calls it
+    pooled = heads.box_roi_pool(named, regions, list(image_sizes))
+    logits: Tensor = heads.box_predictor(heads.box_head(pooled))[0]
+    return logits
+
+
+def region_labels(
+    heads: roi_heads.RoIHeads, regions: list[Tensor], targets: Sequence[dict[str, Tensor]]
+) -> Tensor:
+    """The labels with which a box head is trained on regions that it has sampled.
+
+    The sampling itself does not hand them on, and they follow from the boxes alone.
+
+    Args:
+        heads: The part of a two-stage detector that holds its box head.
+        regions: The regions of each image, (R, 4), xyxy, in pixels of the frame.
+        targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in the frame.
+
+    Returns:
+        The label of each region of all images, (sum of R,); 0 is the background.
+    """
+    pairs = list(zip(regions, targets, strict=True))
+    boxes = [target["boxes"].to(of_image.dtype) for of_image, target in pairs]
+    labels: list[Tensor]
+    _, labels = heads.assign_targets_to_proposals(regions, boxes, [t["labels"] for _, t in pairs])
+    return torch.cat(labels)

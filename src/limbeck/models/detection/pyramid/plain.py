@@ -48,8 +48,34 @@ for branch in (head.classification_head, head.regression_head):
     ))
 model = detection.RetinaNet(
     backbone, {columns}, anchor_generator=anchors, head=head, {_transform(arguments)},
-    score_thresh={arguments["score_threshold"]}, nms_thresh={arguments["nms_threshold"]},
-    detections_per_img={model.detections_per_img}, topk_candidates={arguments["topk_candidates"]},
+    {_thresholds(model)},
+)
+"""
+        + _LOAD
+    )
+
+
+def fcos_code(model: Any) -> str | None:
+    """The Python that builds and loads an FCOS with torchvision alone.
+
+    Args:
+        model: The detector.
+
+    Returns:
+        The code, or None where torchvision alone cannot make this detector.
+    """
+    if not _is_stock(model):
+        return None
+    arguments = model.arguments
+    channels, columns = arguments["fpn_channels"], model.num_classes + 1
+    return (
+        _IMPORTS
+        + _backbone(model, f"LastLevelP6P7({channels}, {channels})")
+        + f"""\
+head = detection.fcos.FCOSHead({channels}, 1, {columns}, {arguments["head_depth"]})
+model = detection.FCOS(
+    backbone, {columns}, anchor_generator=AnchorGenerator({_anchors(model)}), head=head,
+    {_transform(arguments)}, {_thresholds(model)},
 )
 """
         + _LOAD
@@ -92,7 +118,8 @@ def _is_stock(model: Any) -> bool:
     arguments = model.arguments
     changed = arguments["stride_in_1x1"] or arguments.get("last_norm") or arguments["activation"]
     changed = changed or arguments.get("roi_aligned") or not arguments.get("relu_before_p7", True)
-    return arguments["preset"] == "torchvision" and not changed and bool(model.published)
+    stock = arguments.get("preset", "torchvision") == "torchvision"  # FCOS has no others
+    return stock and not changed and bool(model.published)
 
 
 def _backbone(model: Any, extra: str) -> str:
@@ -119,4 +146,13 @@ def _transform(arguments: dict[str, Any]) -> str:
     return (
         f"min_size={arguments['min_size']}, max_size={arguments['max_size']}, "
         f"image_mean={arguments['mean']}, image_std={arguments['std']}"
+    )
+
+
+def _thresholds(model: Any) -> str:
+    arguments = model.arguments
+    return (
+        f"score_thresh={arguments['score_threshold']}, nms_thresh={arguments['nms_threshold']},\n"
+        f"    detections_per_img={model.detections_per_img}, "
+        f"topk_candidates={arguments['topk_candidates']}"
     )

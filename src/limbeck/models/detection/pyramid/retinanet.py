@@ -6,23 +6,23 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor, nn
-from torchvision.models import detection
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
 
-from limbeck.models.detection.detector import Detector, pyramid
+from limbeck.models.detection.detector import Maps, pyramid
 from limbeck.models.detection.parts.anchors import anchor_generator
 from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone, layout_of
-from limbeck.models.detection.parts.box_coder import box_coder
+from limbeck.models.detection.parts.box_coder import BoxCoder, box_coder
 from limbeck.models.detection.parts.dense_losses import losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import Matcher, match_anchors, matcher
-from limbeck.models.detection.parts.transform import ReferenceTransform
+from limbeck.models.detection.parts.transform import ReferenceTransform, Targets
+from limbeck.models.detection.pyramid.dense import DenseDetector
 from limbeck.models.detection.pyramid.plain import retinanet_code
 from limbeck.models.detection.settling import first_not_none, settle
 from limbeck.models.norms import LastNorm, Norm
 from limbeck.models.resnet import BasicBlocks
-from limbeck.presets import RETINANET, PresetName, RetinaNetPreset, retinanet_sizes
+from limbeck.presets import RETINANET, PresetName, retinanet_sizes
 from limbeck.trunks import Layout
 
 _EXTRA = "a RetinaNet's extra levels come as a pair (torchvision's LastLevelP6P7)"
@@ -32,7 +32,7 @@ _FIRST_MEAN = 100.0  # what that mean begins with
 P6From = Literal["P5", "C5"]
 
 
-class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvision is untyped
+class RetinaNet(DenseDetector):
     """RetinaNet on a feature pyramid (Lin et al., arXiv 1708.02002).
 
     It is torchvision's ``RetinaNet`` over a light or a heavy backbone, and state dicts can be
@@ -52,6 +52,7 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         preset: The numerics of the library whose outputs and losses this detector gives.
         head: What predicts the classes and the boxes of all anchors.
         anchor_generator: What makes the anchors of the maps.
+        box_coder: What encodes boxes as what the head predicts, and decodes them.
         proposal_matcher: What gives anchors their ground truth.
         loss_normaliser: The running mean of positive anchors, with the preset ``detectron2`` alone.
         score_thresh: The score that a detection has to exceed.
@@ -137,14 +138,9 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         "p6_from": None,
         "relu_before_p7": None,
     }
-    backbone: Backbone
-    preset: RetinaNetPreset
-    head: nn.Module
-    anchor_generator: nn.Module
+    box_coder: BoxCoder
     proposal_matcher: Matcher
     loss_normaliser: Tensor  # with detectron2's preset alone
-    score_thresh: float
-    topk_candidates: int
 
     def __init__(
         self,
@@ -219,27 +215,11 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
             self.register_buffer("loss_normaliser", torch.tensor(_FIRST_MEAN))
         self.complete(settled, pyramid_levels, opened, "retinanet_{}_fpn")
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Losses by their names in training mode, otherwise the detections of each image.
-
-        Args:
-            images: The images, (3, H, W) each, RGB in [0, 1].
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
-
-        Returns:
-            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
-            ``labels`` (D,) of each image.
-
-        Raises:
-            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
-        """
-        if not self.training:
-            return super().forward(images, targets)
-        targets = self.refuse_bad_batch(images, targets)
-        batch, targets = self.transform(images, targets)
-        maps = list(self.backbone(batch.tensors).values())
-        anchors = self.anchor_generator(batch, maps)
-        return self.compute_loss(targets, self.head(maps), anchors)
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of all anchors of a batch, from its maps on."""
+        levels = list(maps.values())
+        anchors = self.anchor_generator(batch, levels)
+        return self.compute_loss(targets, self.head(levels), anchors)
 
     def compute_loss(
         self,
@@ -278,62 +258,6 @@ class RetinaNet(Detector, detection.RetinaNet):  # type: ignore[misc]  # torchvi
         mean = self.loss_normaliser
         mean.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * torch.full_like(mean, count))
         return self.loss_normaliser.clone()  # the next step overwrites what backward needs
-
-    def postprocess_detections(
-        self,
-        head_outputs: dict[str, list[Tensor]],
-        anchors: list[list[Tensor]],
-        image_shapes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        """Detections from what the head gives, in the network's frame.
-
-        Args:
-            head_outputs: The ``cls_logits`` (B, n, columns) and the ``bbox_regression`` (B, n, 4)
-                of each level.
-            anchors: The anchors (n, 4) of each level of each image.
-            image_shapes: The (height, width) of each image's content, in pixels.
-
-        Returns:
-            The ``boxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,) of each image.
-        """
-        found = []
-        for i, shape in enumerate(image_shapes):
-            logits = [level[i] for level in head_outputs["cls_logits"]]
-            deltas = [level[i] for level in head_outputs["bbox_regression"]]
-            levels = map(self._candidates, logits, deltas, anchors[i])
-            names = ("boxes", "scores", "labels")
-            parts = map(torch.cat, zip(*levels, strict=True))
-            found.append(self._suppress(dict(zip(names, parts, strict=True)), shape))
-        return found
-
-    def _candidates(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The boxes (n, 4), scores (n,) and labels (n,) of what scores best on one level."""
-        columns = logits.shape[-1]
-        scores = torch.sigmoid(logits).flatten()
-        kept = torch.where(scores > self.score_thresh)[0]
-        scores, order = scores[kept].topk(min(self.topk_candidates, len(kept)))
-        kept = kept[order]
-        anchor, column = kept // columns, kept % columns
-        boxes = self.box_coder.decode_single(deltas[anchor], anchors[anchor])
-        return boxes, scores, column if self.preset.unused_column else column + 1
-
-    def _suppress(self, found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """NMS within each class over all levels, with clipping before or after it."""
-        if self.preset.clip_before_nms:
-            found = self._clip(found, shape)
-        keep = batched_nms(found["boxes"], found["scores"], found["labels"], self.nms_thresh)
-        found = {name: value[keep[: self.detections_per_img]] for name, value in found.items()}
-        return found if self.preset.clip_before_nms else self._clip(found, shape)
-
-    def _clip(self, found: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-        found = found | {"boxes": clip_boxes_to_image(found["boxes"], shape)}
-        if not self.preset.drop_empty:
-            return found
-        boxes = found["boxes"]
-        full = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        return {name: value[full] for name, value in found.items()}
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         # Weights from elsewhere have no mean of positives: it goes on from where it is.

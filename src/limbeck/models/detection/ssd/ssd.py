@@ -7,12 +7,14 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection._utils import SSDMatcher
+from torchvision.models.detection.image_list import ImageList
 
-from limbeck.models.detection.detector import Detector
+from limbeck.models.detection.detector import Detector, Maps
 from limbeck.models.detection.parts.box_coder import BoxCoder
 from limbeck.models.detection.parts.heads import SSDHead, SSDLiteHead
 from limbeck.models.detection.parts.matcher import match_anchors
 from limbeck.models.detection.parts.roi_heads import DELTA_WEIGHTS
+from limbeck.models.detection.parts.transform import Targets
 from limbeck.models.detection.ssd.backbones import (
     LITE_NORM,
     VGG16,
@@ -181,32 +183,16 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         every_level = tuple(range(settled.levels[0], settled.levels[1] + 1))
         self.complete(arguments, every_level, opened, _BUILDERS.get(name_of(backbone), ""))
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Losses by their names in training mode, otherwise the detections of each image.
-
-        Args:
-            images: The images, (3, H, W) each, RGB in [0, 1].
-            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
-
-        Returns:
-            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
-            ``labels`` (D,) of each image.
-
-        Raises:
-            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
-        """
-        if not self.training:
-            return super().forward(images, targets)
-        targets = self.refuse_bad_batch(images, targets)
-        batch, targets = self.transform(images, targets)
-        maps = list(cast(nn.Module, self.backbone)(batch.tensors).values())
-        anchors = self.anchor_generator(batch, maps)
+    def losses_of(self, batch: ImageList, maps: Maps, targets: Targets) -> dict[str, Tensor]:
+        """The losses of all default boxes of a batch, from its maps on."""
+        levels = list(maps.values())
+        anchors = self.anchor_generator(batch, levels)
         pairs = zip(targets, anchors, strict=True)
         matched = [
             match_anchors(self.proposal_matcher, target, of_image) for target, of_image in pairs
         ]
         loss: Any = self.compute_loss  # torchvision's, untyped
-        return loss(targets, self.head(maps), anchors, matched)
+        return cast(dict[str, Tensor], loss(targets, self.head(levels), anchors, matched))
 
     def without_limbeck(self) -> str | None:
         """Python that builds and loads this detector with torchvision alone."""

@@ -1,0 +1,1 @@
+"""Transformer detectors of other libraries, as limbeck trains and measures them."""

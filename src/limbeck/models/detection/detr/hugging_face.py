@@ -1,0 +1,434 @@
+"""``HuggingFaceDetector``: the transformer detectors of Hugging Face's ``transformers``."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_convert, clip_boxes_to_image
+
+from limbeck.arguments import plain_value
+from limbeck.checkpoints.tensors import Tensors
+from limbeck.frame import Extent
+from limbeck.guard import refuse_bad_targets, refuse_malformed
+from limbeck.models.build import LimbeckModel
+from limbeck.models.card import CARD as STUDENT
+from limbeck.models.detection.detr.configuration import (
+    CONFIG,
+    PREPROCESSOR,
+    Description,
+    built_config,
+    described,
+    plain_config,
+    transformers,
+)
+from limbeck.models.detection.detr.families import FAMILIES, Family, frame_multiple, queries_of
+from limbeck.models.detection.detr.queries import PLACES, Queries
+from limbeck.models.detection.parts.transform import Targets, Transform, refuse_vanishing
+from limbeck.models.detection.settling import first_not_none, refuse_impossible
+from limbeck.models.precision import in_full_precision
+from limbeck.models.weights import load_weights
+from limbeck.tap import Tap, map_tensors
+
+log = logging.getLogger(__name__)
+
+USUAL_SIZE, USUAL_LONGEST = (640, 640), 1333
+_NO_NORMALISATION = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
+_INDEX = "model.safetensors.index.json"  # by which transformers finds weights under other names
+
+
+class HuggingFaceDetector(LimbeckModel):
+    """A transformer detector of Hugging Face's ``transformers``: RT-DETR, D-FINE, RF-DETR and more.
+
+    Families: RT-DETR, RT-DETRv2, D-FINE, DEIMv2, RF-DETR, LW-DETR, DETR and Deformable DETR. It
+    needs ``pip install 'limbeck[transformers]'``. It is called as limbeck's other detectors are,
+    and gives what they give, so it is a teacher or a student of any of them.
+
+    In training mode it gives the losses of the library, added up over the layers of the decoder by
+    what they are about. In evaluation mode it gives the pairs of query and class with the highest
+    scores; nothing is suppressed. No code of a checkpoint's is run, and only weights in
+    ``safetensors`` are read.
+
+    A student's folder also has a ``config.json``, a ``preprocessor_config.json`` and an index of
+    the weights: ``from_pretrained(folder)`` of the library loads it without limbeck.
+
+    Args:
+        network: How the network is built: a folder with a ``config.json``, a name on the hub, such
+            as ``PekingU/rtdetr_r18vd``, or what such a file holds, with its ``model_type``.
+        num_classes: The number of foreground classes.
+        weights: The weights: a folder or a name on the hub, as for ``network``; a file of this
+            network's state dict; or a student's folder. Layers of another number of classes keep
+            their own initial weights. Default (None): the network is initialised at random.
+        image_size: The (height, width) in pixels to which evaluation resizes each image, whatever
+            its aspect. Default (None): as ``preprocessor_config.json`` says, otherwise 640 x 640.
+        min_size: In place of ``image_size``, the shorter side that evaluation resizes images to, in
+            pixels; their aspect is kept. Default (None): as that file says.
+        max_size: The bound of the longer side, in pixels. Default (None): as that file says,
+            otherwise 1333.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as that file says,
+            otherwise ImageNet's, or 0 for RT-DETR, D-FINE and DEIMv2.
+        std: The standard deviation of each input channel, in the same way, or 1.
+        score_threshold: The score above which detections are kept.
+        detections_per_image: The largest number of detections of an image. Default (None): that of
+            the queries.
+
+    Attributes:
+        network: The network of the library.
+        num_classes: The number of foreground classes.
+        licence: The licence of the weights, as the card of the folder or of the hub says it. None:
+            it is not known.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file, or the hub has no such name or is not
+            reached.
+        ImportError: The library is not installed.
+        ValueError: It is no configuration of such a detector, the weights do not fit, or a number
+            is out of its range.
+
+    Example:
+        >>> from limbeck.models import HuggingFaceDetector
+        >>> detector = HuggingFaceDetector(
+        ...     {"model_type": "rt_detr", "backbone_config": {"model_type": "rt_detr_resnet"}},
+        ...     num_classes=3,
+        ... )  # doctest: +SKIP
+    """
+
+    numerics: ClassVar[Mapping[str, Any]] = {
+        "image_size": None,
+        "min_size": None,
+        "max_size": None,
+        "mean": None,
+        "std": None,
+        "score_threshold": 0.0,
+        "detections_per_image": None,
+    }
+    network: Any
+    transform: Transform
+    num_classes: int
+    licence: str | None
+
+    def __init__(
+        self,
+        network: str | dict[str, Any],
+        num_classes: int,
+        *,
+        weights: str | Path | None = None,
+        image_size: Extent | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        score_threshold: float = 0.0,
+        detections_per_image: int | None = None,
+    ) -> None:
+        super().__init__()
+        given = {name: value for name, value in locals().items() if name in self.numerics}
+        refuse_impossible(given | {"num_classes": num_classes})
+        description = described(network)
+        config = built_config(description.config, num_classes)
+        self.num_classes = num_classes
+        self.family: Family = FAMILIES[config.model_type]
+        self.network = getattr(transformers(), self.family.network)(config)
+        self.network.loss_function = _InFullPrecision(self.network.loss_function)
+        _freeze(self.network, self.family.unreached(config))
+        self.queries = Queries(queries_of(config), self.family.background)
+        settled = _settled(given, description, queries_of(config))
+        self.transform = _transform(settled, frame_multiple(config))
+        own = {"network": plain_config(config), "num_classes": num_classes}
+        self.arguments = plain_value(own | settled)
+        self.published = ()
+        self.licence = description.licence
+        self.score_threshold = score_threshold
+        self.detections_per_image: int = settled["detections_per_image"]
+        if weights is not None:
+            self._load(weights)
+
+    def forward(self, images: list[Tensor], targets: Targets | None = None) -> Any:
+        """Losses by their names in training mode, otherwise the detections of each image.
+
+        Args:
+            images: The images, (3, H, W) each, RGB in [0, 1].
+            targets: The ``boxes`` (M, 4) and ``labels`` (M,) of each image, in training mode.
+
+        Returns:
+            A dict of losses in training mode; otherwise the ``boxes`` (D, 4), ``scores`` (D,) and
+            ``labels`` (D,) of each image.
+
+        Raises:
+            ValueError: There are no targets, a box has a side of 0, or a label is of no class.
+        """
+        if self.training:
+            refuse_malformed(images, targets, detects=True, raw=True)
+            refuse_bad_targets(targets or [], self.num_classes)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        batch, targets = self.transform(images, targets)
+        inputs: dict[str, Any] = {"pixel_values": batch.tensors}
+        if self.family.masked:
+            inputs["pixel_mask"] = _mask(batch)
+        if self.training:
+            inputs["labels"] = self._labels(batch, targets or [])
+        output = self.network(**inputs)
+        self.queries(output, self._sides(batch) / _frame(batch))
+        if self.training:
+            return self._reaching(self.family.losses(output.loss_dict, self.network.config))
+        found = self.decode(output, batch)
+        return self.transform.postprocess(found, batch.image_sizes, sizes)
+
+    def decode(self, output: Any, batch: ImageList) -> list[dict[str, Tensor]]:
+        """The pairs of query and class with the highest scores.
+
+        Args:
+            output: What the network returns for a batch.
+            batch: The batch, normalised and padded.
+
+        Returns:
+            The ``boxes`` (D, 4), xyxy in the pixels of the frame, ``scores`` (D,), best first, and
+            ``labels`` (D,) of each image.
+        """
+        logits, boxes = map(in_full_precision, (output.logits, output.pred_boxes))
+        scores = logits.softmax(-1)[..., :-1] if self.family.background else logits.sigmoid()
+        count, classes = min(self.detections_per_image, scores[0].numel()), scores.shape[-1]
+        scores, chosen = scores.flatten(1).topk(count)
+        boxes = box_convert(boxes, "cxcywh", "xyxy") * self._sides(batch)
+        boxes = boxes.gather(1, (chosen // classes)[..., None].expand(-1, -1, 4))
+        found = []
+        for number, size in enumerate(batch.image_sizes):
+            kept = scores[number] > self.score_threshold
+            of_image = {
+                "boxes": clip_boxes_to_image(boxes[number][kept], size),
+                "scores": scores[number][kept],
+                "labels": chosen[number][kept] % classes + 1,
+            }
+            found.append(of_image)
+        return found
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone of the network."""
+        backbone: nn.Module = self.network.get_submodule(self.family.backbone)
+        return backbone
+
+    @property
+    def landmarks(self) -> dict[str, Tap]:
+        """The places that go by the field's names, and those of the queries."""
+        return self.family.places(self.network.config) | PLACES
+
+    def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
+        """The network and its tensors, with or without this detector's prefix."""
+        return self.network, {n.removeprefix("network."): v for n, v in tensors.items()}
+
+    def plain(self) -> nn.Module:
+        """The network of the library, whose tensors have its names."""
+        network: nn.Module = self.network
+        return network
+
+    def without_limbeck(self) -> str:
+        """Python that loads the folder of a student with the library."""
+        kind = self.family.network
+        return (
+            f"from transformers import {kind}\n"
+            f'model = {kind}.from_pretrained("the folder of this file")\n'
+            "model.eval()  # logits = model(pixel_values=(images - mean) / std).logits\n"
+        )
+
+    def companions(self, weights: str, classes: Sequence[str]) -> dict[str, str]:
+        """The files by which the library loads the folder of a student.
+
+        Args:
+            weights: The name of the file of the weights there.
+            classes: The names of the foreground classes. Empty: they are not known.
+
+        Returns:
+            The contents by the names of the files.
+        """
+        config = json.loads(self.network.config.to_json_string())
+        config["architectures"] = [self.family.network]
+        if classes:
+            config["id2label"] = {str(number): name for number, name in enumerate(classes)}
+            config["label2id"] = {name: number for number, name in enumerate(classes)}
+        shards = dict.fromkeys(self.network.state_dict(), weights)
+        contents = {
+            CONFIG: config,
+            PREPROCESSOR: self._preprocessor(),
+            _INDEX: {"metadata": {}, "weight_map": shards},
+        }
+        return {name: json.dumps(value, indent=2) + "\n" for name, value in contents.items()}
+
+    def _preprocessor(self) -> dict[str, Any]:
+        """What images are brought to, as the library's own processors take it."""
+        height_width, settled = self.arguments["image_size"], self.arguments
+        size = {"shortest_edge": settled["min_size"], "longest_edge": settled["max_size"]}
+        if height_width is not None:
+            size = dict(zip(("height", "width"), height_width, strict=True))
+        return {
+            "image_processor_type": "DetrImageProcessor",
+            "do_resize": True,
+            "size": size,
+            "do_rescale": True,
+            "do_normalize": True,
+            "image_mean": settled["mean"],
+            "image_std": settled["std"],
+            "do_pad": height_width is None,
+        }
+
+    def _labels(self, batch: ImageList, targets: Targets) -> list[dict[str, Tensor]]:
+        """The targets as the library takes them: shares, and classes that count from 0."""
+        sides = self._sides(batch)
+        return [
+            {
+                "class_labels": target["labels"] - 1,
+                "boxes": box_convert(target["boxes"], "xyxy", "cxcywh") / of_image,
+            }
+            for target, of_image in zip(targets, sides, strict=True)
+        ]
+
+    def _sides(self, batch: ImageList) -> Tensor:
+        """The width, height, width and height that boxes are shares of, (B, 1, 4), in pixels."""
+        if not self.family.masked:
+            return _frame(batch).expand(len(batch.image_sizes), 1, 4)
+        sides = [[[width, height] * 2] for height, width in batch.image_sizes]
+        return torch.tensor(sides, dtype=torch.float32, device=batch.tensors.device)
+
+    def _reaching(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses, which also reach what a batch without boxes leaves out.
+
+        Processes that are trained together wait for the gradient of every parameter.
+        """
+        embedding = getattr(self.network.model, "denoising_class_embed", None)
+        if embedding is None:
+            return losses
+        name = next(iter(losses))
+        return losses | {name: losses[name] + 0.0 * embedding.weight[0, 0]}
+
+    def _load(self, weights: str | Path) -> None:
+        """Load weights as ``network`` names them, or as all of limbeck's models do."""
+        folder = Path(weights)
+        if (folder / STUDENT).exists() or folder.is_file() or folder.suffix:
+            load_weights(self, weights)
+            return
+        try:
+            network, told = type(self.network).from_pretrained(
+                str(weights),
+                config=self.network.config,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"weights={str(weights)!r}: transformers does not load them ({error}). Expected a "
+                "folder or a name on the hub with weights of this network in safetensors."
+            ) from error
+        own = {name for name, *_ in told["mismatched_keys"]}
+        strange = sorted(set(told["missing_keys"]) - own) + sorted(told["unexpected_keys"])
+        if strange:
+            raise ValueError(
+                f"weights={str(weights)!r} do not fit the network: {', '.join(strange[:5])} "
+                "are missing or left over. Give the weights of this very network."
+            )
+        if own:
+            log.info(
+                "%d tensors of other classes keep their own weights: %s", len(own), sorted(own)[0]
+            )
+        self.network.load_state_dict(network.state_dict())
+        self.licence = described(str(weights)).licence
+        log.info("%s has the weights %s", type(self).__name__, weights)
+
+
+class _InFullPrecision:
+    """A loss of the library's, computed in float32 whatever the autocast: its matching needs it."""
+
+    def __init__(self, loss: Any) -> None:
+        self.loss = loss
+
+    def __call__(self, logits: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        with torch.autocast(logits.device.type, enabled=False):
+            full, named = map_tensors(([logits, *arguments], keywords), _full)
+            return self.loss(*full, **named)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return in_full_precision(tensor) if tensor.is_floating_point() else tensor
+
+
+def _freeze(network: nn.Module, unreached: Sequence[str]) -> None:
+    """Keep what no loss reaches out of training, as processes wait for every other gradient."""
+    for path in unreached:
+        network.get_submodule(path).requires_grad_(False)
+    if unreached:
+        log.warning(
+            "The loss of transformers does not reach what proposes regions in a two-stage %s: %s "
+            "keep their weights.",
+            type(network).__name__,
+            ", ".join(unreached),
+        )
+
+
+def _frame(batch: ImageList) -> Tensor:
+    """The width, height, width and height of a padded batch, (1, 1, 4), in pixels."""
+    height, width = batch.tensors.shape[-2:]
+    sides = [[[width, height] * 2]]
+    return torch.tensor(sides, dtype=torch.float32, device=batch.tensors.device)
+
+
+def _mask(batch: ImageList) -> Tensor:
+    """Where the images of a padded batch are, int64 (B, H, W)."""
+    mask = torch.zeros_like(batch.tensors[:, 0], dtype=torch.int64)
+    for of_image, (height, width) in zip(mask, batch.image_sizes, strict=True):
+        of_image[:height, :width] = 1
+    return mask
+
+
+def _settled(given: Mapping[str, Any], description: Description, queries: int) -> dict[str, Any]:
+    """The arguments of evaluation: as given, as the description says, otherwise as usual."""
+    stated = description.preprocessor
+    size = stated.get("size")
+    size = size if isinstance(size, Mapping) else {}
+    image_size, min_size = given["image_size"], given["min_size"]
+    if image_size is not None and min_size is not None:
+        raise ValueError(
+            f"image_size is {image_size} and min_size {min_size}; expected one of them. Leave the "
+            "other one out."
+        )
+    if image_size is None and min_size is None:
+        min_size = size.get("shortest_edge")
+        if min_size is None:
+            image_size = (size.get("height", USUAL_SIZE[0]), size.get("width", USUAL_SIZE[1]))
+    plain = description.config["model_type"] in _NO_NORMALISATION
+    normalises = stated.get("do_normalize", not plain)
+    mean = stated.get("image_mean", IMAGENET_DEFAULT_MEAN) if normalises else (0.0,) * 3
+    std = stated.get("image_std", IMAGENET_DEFAULT_STD) if normalises else (1.0,) * 3
+    longest = (
+        None if image_size else first_not_none(given["max_size"], size.get("longest_edge"), 1333)
+    )
+    return {
+        "image_size": image_size,
+        "min_size": min_size,
+        "max_size": None if image_size else longest,
+        "mean": first_not_none(given["mean"], mean),
+        "std": first_not_none(given["std"], std),
+        "score_threshold": given["score_threshold"],
+        "detections_per_image": first_not_none(given["detections_per_image"], queries),
+    }
+
+
+def _transform(settled: Mapping[str, Any], multiple: int) -> Transform:
+    """The transform that resizes in evaluation mode alone, and pads to multiples of a side."""
+    mean, std, size = settled["mean"], settled["std"], settled["image_size"]
+    if size is None:
+        transform = Transform(settled["min_size"], settled["max_size"], mean, std, multiple)
+    else:
+        height, width = size
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"image_size is {tuple(size)}; this network needs a height and a width that are "
+                f"multiples of {multiple}. Give such."
+            )
+        transform = Transform(min(size), max(size), mean, std, multiple, (width, height))
+    transform.register_forward_pre_hook(refuse_vanishing)
+    return transform

@@ -1,0 +1,171 @@
+"""Transformer detectors are what their library says they are, and called as limbeck's own."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from limbeck import Distillation
+from limbeck.methods import FitNet
+from limbeck.models import HuggingFaceDetector, load_student, save_student
+from limbeck.models.detection.detr.families import FAMILIES
+from tests.tiny_detrs import FRAME, batch, config, detector, every_family, seeded
+
+transformers = pytest.importorskip("transformers")
+
+
+def empty_targets() -> list[dict[str, Tensor]]:
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    return [none, dict(none)]
+
+
+@every_family
+def test_every_parameter_learns_also_from_images_without_boxes(family: str) -> None:
+    model = seeded(family).train()
+    images, targets = batch()
+    sum(model(images, targets).values()).backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    model.zero_grad()
+    losses = model(images, empty_targets())
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    embedding = getattr(model.network.model, "denoising_class_embed", None)
+    assert embedding is None or embedding.weight.grad is not None
+
+
+@every_family
+def test_in_mixed_precision_its_losses_are_of_float32(family: str) -> None:
+    model = seeded(family).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(*batch())
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@every_family
+def test_its_detections_are_those_of_the_librarys_own_processor(family: str) -> None:
+    model = seeded(family).eval()
+    image = batch()[0][0]
+    (ours,) = model([image])
+    output = model.network(pixel_values=model.transform([image])[0].tensors)
+    processors = {"detr": "DetrImageProcessor", "deformable_detr": "DeformableDetrImageProcessor"}
+    processor = getattr(transformers, processors.get(family, "RTDetrImageProcessor"))()
+    (theirs,) = processor.post_process_object_detection(
+        output, threshold=0.0, target_sizes=torch.tensor([FRAME])
+    )
+    if family == "detr":  # it takes the best class of each query, ours the best pairs
+        best = theirs["scores"].argmax()
+        assert ours["scores"][0] == theirs["scores"][best]
+        assert ours["labels"][0] == theirs["labels"][best] + 1
+        return
+    theirs = {name: value[:10] for name, value in theirs.items()}  # Deformable DETR's has all
+    torch.testing.assert_close(ours["scores"], theirs["scores"])
+    assert ours["labels"].tolist() == (theirs["labels"] + 1).tolist()
+    inside = theirs["boxes"].clamp(min=0).minimum(torch.tensor([128.0, 64, 128, 64]))
+    torch.testing.assert_close(ours["boxes"], inside)
+
+
+@every_family
+def test_a_teachers_decoder_does_not_run_where_maps_alone_are_read(family: str) -> None:
+    teacher, place = seeded(family), "P4" if family in ("rf_detr", "lw_detr") else "P5"
+    pair = Distillation(seeded(family), teacher, [FitNet([place])])
+    pair.train()
+    ran: list[bool] = []
+    teacher.network.model.decoder.register_forward_hook(lambda *_: ran.append(True))
+    losses = pair(*batch())
+    assert f"FitNet/{place}" in losses
+    assert not ran
+
+
+@every_family
+def test_its_folder_is_loaded_by_limbeck_and_by_the_library(family: str, tmp_path: Path) -> None:
+    model = seeded(family).eval()
+    save_student(model, tmp_path, classes=["cat", "dog", "hen"])
+    image = batch()[0][0]
+    again = load_student(tmp_path)
+    assert torch.equal(again([image])[0]["boxes"], model([image])[0]["boxes"])
+    alone = getattr(transformers, FAMILIES[family].network).from_pretrained(tmp_path).eval()
+    pixels = model.transform([image])[0].tensors
+    output, theirs = model.network(pixel_values=pixels), alone(pixel_values=pixels)
+    assert torch.equal(output.logits, theirs.logits)
+    assert torch.equal(output.pred_boxes, theirs.pred_boxes)
+    assert alone.config.id2label == {0: "cat", 1: "dog", 2: "hen"}
+
+
+def test_the_librarys_processor_prepares_images_as_the_detector_does(tmp_path: Path) -> None:
+    model = seeded("rt_detr", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval()
+    save_student(model, tmp_path)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    image = (torch.rand(3, *FRAME) * 255).to(torch.uint8)
+    theirs = processor(images=image, return_tensors="pt")["pixel_values"]
+    ours = model.transform([image / 255])[0].tensors
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as the library writes it, of a detector with five classes."""
+    where = tmp_path / "theirs"
+    torch.manual_seed(7)
+    detector("rt_detr", num_classes=5).network.save_pretrained(where)
+    (where / "preprocessor_config.json").write_text(
+        json.dumps(
+            {"size": {"height": 96, "width": 64}, "do_normalize": True, "image_std": [0.5] * 3}
+        )
+    )
+    (where / "README.md").write_text("---\nlicense: apache-2.0\ntags:\n- detection\n---\n# Model\n")
+    return where
+
+
+def test_a_folder_of_the_library_is_built_and_loaded(folder: Path) -> None:
+    model = HuggingFaceDetector(str(folder), 5, weights=folder)
+    stored = load_file(folder / "model.safetensors")
+    for name, value in model.network.state_dict().items():
+        if name in stored:
+            assert torch.equal(value, stored[name]), name
+    assert model.arguments["image_size"] == [96, 64]
+    assert model.arguments["std"] == [0.5] * 3
+    assert model.licence == "apache-2.0"
+
+
+def test_layers_of_other_classes_keep_their_own_weights(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    model = HuggingFaceDetector(str(folder), 2, weights=folder)
+    stored = load_file(folder / "model.safetensors")
+    name = "model.decoder.bbox_embed.0.layers.0.weight"
+    assert torch.equal(model.network.state_dict()[name], stored[name])
+    assert "tensors of other classes keep their own weights" in caplog.text
+    assert model.eval()([torch.rand(3, 96, 64)])[0]["labels"].max() <= 2
+
+
+def test_weights_of_another_network_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"do not fit the network|does not load them"):
+        HuggingFaceDetector(config("rt_detr", decoder_layers=3), 5, weights=folder)
+
+
+def test_a_students_folder_and_a_file_are_weights_too(tmp_path: Path) -> None:
+    model = seeded("d_fine")
+    save_student(model, tmp_path / "student")
+    save_file(
+        {name: value.clone() for name, value in model.network.state_dict().items()},
+        tmp_path / "file.safetensors",
+    )
+    for source in (tmp_path / "student", tmp_path / "file.safetensors"):
+        other = detector("d_fine", weights=source)
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_wrong_sizes_are_named() -> None:
+    with pytest.raises(ValueError, match="multiples of 32"):
+        HuggingFaceDetector(config("rt_detr"), 3, image_size=(100, 64))
+    with pytest.raises(ValueError, match="expected one of them"):
+        HuggingFaceDetector(config("rt_detr"), 3, image_size=(64, 64), min_size=64)
+    with pytest.raises(ValueError, match="num_classes"):
+        HuggingFaceDetector(config("rt_detr"), 0)
