@@ -35,8 +35,9 @@ def test_a_comparison_goes_by_its_name_unless_there_is_a_file(
 def test_images_that_chose_nothing_are_no_images_of_the_recipes() -> None:
     for name in NAMES:
         comparison = read_comparison(FOLDER / f"{name}.yaml", find)
-        stated = [recipe["data"] for recipe in comparison.plain]
-        stated += [recipe["data"] for recipe in comparison.teacher_recipe or ()]
+        recipes = [*comparison.plain, *(comparison.teacher_recipe or ())]
+        stated = [recipe["data"] for recipe in recipes if "data" in recipe]
+        assert stated
         chosen = [data[part] for data in stated for part in ("train", "val")]
         assert comparison.scored_on not in chosen
 
@@ -57,6 +58,6 @@ def test_a_comparison_can_be_planned(
     monkeypatch.setattr("limbeck.commands.compare.step_seconds", lambda *_: {})  # nothing is timed
     tiny_recipes.limbeck("compare", FOLDER / f"{name}.yaml", "--dry-run")
     comparison = read_comparison(FOLDER / f"{name}.yaml", find)
-    # The plain student, twice as long too, and the rows.
-    runs = len(comparison.seeds) * (2 + len(comparison.rows))
+    # The plain student, twice as long too unless it is switched off, and the rows.
+    runs = len(comparison.seeds) * (1 + comparison.controls.twice_as_long + len(comparison.rows))
     assert capsys.readouterr().out.count("missing") >= runs
