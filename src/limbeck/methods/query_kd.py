@@ -31,10 +31,11 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
+from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
+from limbeck.models.detection.parts.overlaps import giou
 from limbeck.ranges import NOT_NEGATIVE, refuse_outside
 from limbeck.schedules import Weight
 
@@ -130,10 +131,9 @@ class QueryKD(Method):
         yes, no = F.logsigmoid(logits).mT, F.logsigmoid(-logits).mT  # (B, K, R)
         cross_entropy = -(probability @ yes + (1 - probability) @ no)
         entropy = entropy_of(probability)[..., None]
-        pairs = zip(_corners(theirs), _corners(ours), strict=True)
-        giou = torch.stack([generalized_box_iou(*boxes) for boxes in pairs])
+        apart = 1 - giou(_corners(theirs)[:, :, None], _corners(ours)[:, None])
         l1 = torch.cdist(theirs, ours, p=1)
-        return of_class * (cross_entropy - entropy) + of_l1 * l1 + of_giou * (1 - giou)
+        return of_class * (cross_entropy - entropy) + of_l1 * l1 + of_giou * apart
 
 
 def matched(costs: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -258,6 +258,9 @@ def _card(
         else:
             base = Build.of(model.base, arguments)
             card["base"] = {"class_path": base.class_path, "init_args": base.init_args}
+    licence = getattr(model, "licence", None)
+    if licence is not None:
+        card["licence"] = licence  # of the weights that it began with
     return card | {
         "classes": list(classes),
         "input": {

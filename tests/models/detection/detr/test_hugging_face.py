@@ -119,6 +119,8 @@ def test_a_folder_of_the_library_is_built_and_loaded(folder: Path) -> None:
     assert model.arguments["image_size"] == [96, 64]
     assert model.arguments["std"] == [0.5] * 3
     assert model.licence == "apache-2.0"
+    save_student(model, folder / "student")
+    assert json.loads((folder / "student/student.json").read_text())["licence"] == "apache-2.0"
 
 
 def test_layers_of_other_classes_keep_their_own_weights(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.arguments import shown
-from limbeck.models.detection.detr.families import FAMILIES, Family
+from limbeck.models.detection.detr.families import FAMILIES
 from limbeck.texts import SAFE_LOADER, load_yaml, read_text
 
 CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
@@ -51,17 +51,10 @@ class Description:
         config: The configuration, plain values that build the network without any file.
         preprocessor: What the images are brought to before the network sees them. Empty: nobody
             says it.
-        licence: The licence of the weights. None: nobody says it.
     """
 
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any]
-    licence: str | None = None
-
-    @property
-    def family(self) -> Family:
-        """The family of the network."""
-        return FAMILIES[self.config["model_type"]]
 
 
 def transformers() -> Any:
@@ -110,7 +103,6 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
     return Description(
         _safe(_json(found), str(found)),
         {} if preprocessor is None else _json(preprocessor),
-        licence_of(network),
     )
 
 

@@ -149,7 +149,7 @@ class HuggingFaceDetector(LimbeckModel):
         outputs = {"score_threshold": score_threshold, "detections_per_image": most}
         self.arguments = plain_value(own | outputs)
         self.published = ()
-        self.licence = description.licence
+        self.licence = None
         if theirs:
             self._load_the_librarys(str(weights))
         elif opened is not None:
