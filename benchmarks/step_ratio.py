@@ -283,8 +283,29 @@ def detection_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Ro
             detection_by_hand(teacher, images, targets, hint_by_hand(adapter == "conv")),
         )
 
+    def transformers() -> Row:
+        # Imported here: they need a library that limbeck is installed without.
+        from transformer_rows import detector, encoded, pair_of, plain_loss, taught_loss
+
+        teacher = detector("ResNet-34", size).eval()
+        by_hand, plainly, ours = (detector("ResNet-18", size).train() for _ in range(3))
+        parameters = list(by_hand.parameters())
+        alone = taught_loss(by_hand.network, teacher.network, images, targets, 1.0)
+        return Row(
+            "FitNet on the encoder's maps, RT-DETR R34 -> R18, adapters: none",
+            distilled(pair_of(ours, teacher, 1.0), images, targets),
+            (
+                training_step(
+                    list(plainly.parameters()), plain_loss(plainly.network, images, targets)
+                ),
+                inference(lambda: encoded(teacher.network, torch.stack(images))),
+            ),
+            training_step(parameters, alone),
+        )
+
     yield "fpn", partial(fpn, "none")
     yield "fpn-adapters", partial(fpn, "conv")
+    yield "transformers", transformers
 
 
 # -- measuring ------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from limbeck.tap import Call, Tap
 
+HEAD_MAPS = ("cls_maps", "box_maps")  # whose channels each mean something
+
 _EVERY_LEVEL = {
     "cls_tower": "head.classification_head.conv",
     "box_tower": "head.regression_head.conv",

@@ -149,6 +149,15 @@ def test_a_pair_that_does_not_fit_is_refused_with_places_and_shapes(method):
         method(["place"]).setup(step_of(vector, vector))
 
 
+@pytest.mark.parametrize("method", [CWD, partial(PKD, adapter="conv")])
+def test_what_heads_give_is_only_compared_where_it_means_the_same(method):
+    student, teacher = {"cls_maps": maps(8, 4, channels=6)}, {"cls_maps": maps(8, 4, channels=9)}
+    method(["cls_maps"]).setup(step_of(student, student))
+    AT(["cls_maps"]).setup(step_of(student, teacher))  # which compares positions alone
+    with pytest.raises(ValueError, match=r"at cls_maps.0: the student's head gives 6 channels.* 9"):
+        method(["cls_maps"]).setup(step_of(student, teacher))
+
+
 def test_a_pair_is_told_by_the_places_of_both():
     (student,), (teacher,) = maps(8), maps(4)
     method = CWD({"C4": "layers.2", "C4.pre": "layers.2.act"})

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from limbeck.dense_heads import HEAD_MAPS
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
 
@@ -69,6 +70,8 @@ class LevelMethod(Method):
         for level, maps in self.levels(step).items():
             with self.named_level(level):
                 self.setup_level(level, *maps)
+                if level in self._adapters and self._is_of_heads(level):
+                    _refuse_other_columns(*maps)
 
     def setup_level(self, level: str, student: Tensor, teacher: Tensor) -> None:
         """Make what one level needs: its adapter, if it has one.
@@ -142,10 +145,19 @@ class LevelMethod(Method):
         assert isinstance(found, PlaceModules)
         return found
 
+    def _place(self, level: str) -> str:
+        """The student's place of which this is a level."""
+        prefixes = [place for place in self.teacher_taps if f"{level}.".startswith(f"{place}.")]
+        return max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
+
+    def _is_of_heads(self, level: str) -> bool:
+        """Whether the maps of a level are what a dense head gives, in either model."""
+        place = self._place(level)
+        return not {place, self.teacher_taps[place]}.isdisjoint(HEAD_MAPS)
+
     def _pair(self, ours: str, theirs: str) -> str:
         """Both sides of a pair of places or levels, in words."""
-        prefixes = [place for place in self.teacher_taps if f"{theirs}.".startswith(f"{place}.")]
-        place = max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
+        place = self._place(theirs)
         theirs = f"{self.teacher_taps[place]}{theirs.removeprefix(place)}"
         return ours if ours == theirs else f"{ours} of the student and {theirs} of the teacher"
 
@@ -253,6 +265,16 @@ def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> d
             "places=[P3, P4], or {student's place: teacher's place}."
         )
     return partners
+
+
+def _refuse_other_columns(student: Tensor, teacher: Tensor) -> None:
+    """Refuse what heads give, where it has another meaning: no adapter brings that together."""
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError(
+            f"the student's head gives {student.shape[1]} channels, the teacher's "
+            f"{teacher.shape[1]}: they have other numbers of classes or of anchors, so the "
+            "channels do not mean the same. Choose a place before the heads, such as fpn."
+        )
 
 
 def _same_stride(student: Tensor, teacher: Tensor) -> bool:

@@ -138,3 +138,14 @@ def test_without_the_library_it_says_how_to_install_it(
         HuggingFaceDetector(config("rt_detr"), 3)
     with pytest.raises(ValueError, match=r"pip install 'limbeck\[transformers\]'\.$"):
         load_student(tmp_path)
+
+
+def test_keys_without_an_effect_are_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    stated = config("rt_detr", decoder_layer=3)
+    stated["backbone_config"] = stated["backbone_config"] | {"depth": [1]}
+    model = HuggingFaceDetector(stated, 3)
+    assert "network has the keys decoder_layer, backbone_config.depth, which" in caplog.text
+    caplog.clear()
+    save_student(model, tmp_path)
+    load_student(tmp_path)
+    assert "does not know" not in caplog.text

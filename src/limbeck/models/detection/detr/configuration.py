@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from limbeck.arguments import shown
 from limbeck.models.detection.detr.families import FAMILIES
 from limbeck.texts import SAFE_LOADER, load_yaml, read_text
 
+log = logging.getLogger(__name__)
+
 CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
+ADAPTER = "adapter_config.json"
 INSTALL = "pip install 'limbeck[transformers]'"
 
 # What has transformers fetch weights, kernels or code; all of it may stand in a file from anywhere.
@@ -81,7 +85,9 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
         ValueError: It is no configuration of a detector that is known.
     """
     if isinstance(network, Mapping):
-        return Description(_safe(network, "network"), {})
+        safe = _safe(network, "network")
+        _warn_of_unknown(safe)
+        return Description(safe, {})
     network = str(network)
     try:
         found, why = _file(network, CONFIG), ""
@@ -122,6 +128,40 @@ def licence_of(network: str) -> str | None:
     return None if card is None else _licence(card)
 
 
+def names_of(network: str) -> list[str]:
+    """The names of the classes of a folder or of a name on the hub, as its configuration has them.
+
+    Args:
+        network: The folder or the name.
+
+    Returns:
+        The names in the order of their numbers. Empty: there is no configuration, or it has none.
+
+    Raises:
+        ValueError: The names are not those of the numbers from 0 on.
+    """
+    found = _file(network, CONFIG)
+    stated = {} if found is None else _json(found).get("id2label") or {}
+    if not isinstance(stated, Mapping) or set(stated) != set(map(str, range(len(stated)))):
+        raise ValueError(
+            f"{found}: id2label is {shown(stated)}; expected a name for each number from 0 on. "
+            "Correct it."
+        )
+    return [str(stated[str(number)]) for number in range(len(stated))]
+
+
+def has_adapter(network: str) -> bool:
+    """Whether a folder or a name on the hub has an adapter of peft's in place of weights.
+
+    Args:
+        network: The folder or the name.
+
+    Returns:
+        True: it has.
+    """
+    return _file(network, ADAPTER) is not None
+
+
 def built_config(config: Mapping[str, Any], num_classes: int) -> Any:
     """The configuration as an object of the library.
 
@@ -155,8 +195,37 @@ def _object(values: Mapping[str, Any], **others: Any) -> Any:
     Any other key would become an attribute of the object, and some of those have code fetched.
     """
     made = transformers().CONFIG_MAPPING[values["model_type"]]
-    stated = {field.name for field in dataclasses.fields(made)} | set(made.attribute_map) | _FURTHER
+    stated = _stated_by(values["model_type"])
     return made(**{name: value for name, value in values.items() if name in stated}, **others)
+
+
+def _stated_by(kind: str) -> set[str]:
+    """The keys that a class of configurations of the library takes."""
+    made = transformers().CONFIG_MAPPING[kind]
+    fields = {field.name for field in dataclasses.fields(made)}
+    return fields | set(made.attribute_map) | _FURTHER | {"model_type"}
+
+
+def _known(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that the library does not take."""
+    known = {name: v for name, v in config.items() if name in _stated_by(config["model_type"])}
+    backbone = known.get("backbone_config")
+    return known if backbone is None else known | {"backbone_config": _known(backbone)}
+
+
+def _warn_of_unknown(config: Mapping[str, Any]) -> None:
+    """Tell of keys that somebody wrote, and that have no effect."""
+    backbone = config.get("backbone_config") or {}
+    known = _known(config)
+    unknown = [name for name in config if name not in known]
+    unknown += [f"backbone_config.{n}" for n in backbone if n not in known["backbone_config"]]
+    if unknown:
+        log.warning(
+            "network has the keys %s, which transformers %s does not know: they have no effect. "
+            "Correct or remove them.",
+            ", ".join(unknown),
+            transformers().__version__,
+        )
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -168,7 +237,7 @@ def plain_config(config: Any) -> dict[str, Any]:
     Returns:
         The values, as :func:`described` takes them.
     """
-    return _safe(json.loads(config.to_json_string(use_diff=False)), "network")
+    return _known(_safe(json.loads(config.to_json_string(use_diff=False)), "network"))
 
 
 def _safe(config: Mapping[str, Any], where: str) -> dict[str, Any]:

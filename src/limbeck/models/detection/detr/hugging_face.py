@@ -12,12 +12,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from limbeck.arguments import plain_value
-from limbeck.checkpoints.formats import SUFFIXES
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent
 from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
-from limbeck.models.card import CARD as STUDENT
 from limbeck.models.detection.detr.configuration import (
     CONFIG,
     PREPROCESSOR,
@@ -29,6 +27,7 @@ from limbeck.models.detection.detr.configuration import (
 )
 from limbeck.models.detection.detr.families import FAMILIES, Family, frame_multiple, queries_of
 from limbeck.models.detection.detr.images import preprocessor_of, settled_images, transform_of
+from limbeck.models.detection.detr.loading import are_the_librarys, load_the_librarys
 from limbeck.models.detection.detr.queries import PLACES, Queries
 from limbeck.models.detection.parts.transform import Targets, Transform
 from limbeck.models.detection.settling import first_not_none, refuse_impossible
@@ -63,6 +62,10 @@ class HuggingFaceDetector(LimbeckModel):
         weights: The weights: a folder or a name on the hub, as for ``network``; a file of this
             network's state dict; or a student's folder. Layers of another number of classes keep
             their own initial weights. Default (None): the network is initialised at random.
+        class_numbers: Of weights of the library's that have further classes or another order, the
+            class that each of ours is, counted from 0 as their ``config.json`` does. Default
+            (None): where exactly ``num_classes`` of their classes have a name other than ``N/A``,
+            those; otherwise all, in their order.
         image_size: The (height, width) in pixels to which evaluation resizes each image, whatever
             its aspect. Default (None): as the weights of a student say, otherwise as the
             ``preprocessor_config.json`` of ``network`` says, otherwise 640 x 640.
@@ -116,6 +119,7 @@ class HuggingFaceDetector(LimbeckModel):
         num_classes: int,
         *,
         weights: str | Path | None = None,
+        class_numbers: list[int] | None = None,
         image_size: Extent | None = None,
         min_size: int | None = None,
         max_size: int | None = None,
@@ -137,7 +141,7 @@ class HuggingFaceDetector(LimbeckModel):
         self.network.loss_function = _InFullPrecision(self.network.loss_function)
         _freeze(self.network, self.family.unreached(config))
         self.queries = Queries(queries_of(config), self.family.background)
-        theirs = weights is not None and _is_the_librarys(weights)
+        theirs = weights is not None and are_the_librarys(weights)
         opened = None if theirs else open_weights(weights)
         settled = settled_images(given, stated_by(opened, self.numerics), description)
         refuse_impossible(settled)
@@ -151,7 +155,8 @@ class HuggingFaceDetector(LimbeckModel):
         self.published = ()
         self.licence = None
         if theirs:
-            self._load_the_librarys(str(weights))
+            load_the_librarys(self.network, str(weights), class_numbers)
+            self.licence = licence_of(str(weights))
         elif opened is not None:
             load_weights(self, opened)
 
@@ -295,47 +300,6 @@ class HuggingFaceDetector(LimbeckModel):
         name = next(iter(losses))
         return losses | {name: losses[name] + 0.0 * embedding.weight[0, 0]}
 
-    def _load_the_librarys(self, weights: str) -> None:
-        """Load weights of the library's from a folder or from the hub."""
-        try:
-            network, told = type(self.network).from_pretrained(
-                weights,
-                config=self.network.config,
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"weights={weights!r}: transformers does not load them ({error}). Expected a "
-                "folder or a name on the hub with weights of this network in safetensors."
-            ) from error
-        own = {n for n, *shapes in told["mismatched_keys"] if self._are_of_classes(*shapes)}
-        strange = {name for name, *_ in told["mismatched_keys"]} | set(told["missing_keys"])
-        strange = {n for n in strange - own | set(told["unexpected_keys"]) if not _is_count(n)}
-        if strange:
-            raise ValueError(
-                f"weights={weights!r} do not fit the network: {', '.join(sorted(strange)[:5])} are "
-                "missing, left over, or of another shape. Give the weights of this very network."
-            )
-        if own:
-            log.warning(
-                "weights=%r have another number of classes than num_classes=%d: %d tensors, such "
-                "as %s, keep their initial weights, and detect nothing before they are trained",
-                weights,
-                self.num_classes,
-                len(own),
-                sorted(own)[0],
-            )
-        self.network.load_state_dict(network.state_dict())
-        self.licence = licence_of(weights)
-        log.info("%s has the weights %s", type(self).__name__, weights)
-
-    def _are_of_classes(self, theirs: Sequence[int], ours: Sequence[int]) -> bool:
-        """Whether the shapes of a tensor differ in the number of classes, or of these and one."""
-        rows = (self.num_classes,), (self.num_classes + 1,)
-        return tuple(theirs[1:]) == tuple(ours[1:]) and tuple(ours[:1]) in rows
-
 
 class _InFullPrecision:
     """A loss of the library's, computed in float32 whatever the autocast: its matching needs it."""
@@ -351,19 +315,6 @@ class _InFullPrecision:
 
 def _full(tensor: Tensor) -> Tensor:
     return in_full_precision(tensor) if tensor.is_floating_point() else tensor
-
-
-def _is_the_librarys(weights: str | Path) -> bool:
-    """Whether weights are a folder of the library's, or a name on the hub."""
-    place = Path(weights)
-    if place.exists():
-        return place.is_dir() and not (place / STUDENT).exists()
-    return ":" not in str(weights) and not str(weights).endswith(SUFFIXES)
-
-
-def _is_count(name: str) -> bool:
-    """Whether a tensor counts batches, which frozen normalisations do not have."""
-    return name.endswith("num_batches_tracked")
 
 
 def _freeze(network: nn.Module, unreached: Sequence[str]) -> None:
