@@ -96,8 +96,8 @@ def save_student(
         said = _card(model, build, classes, _sha256(weights), metadata or {})
         card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     if isinstance(made, LimbeckModel) and made.is_limbecks:
-        for name, text in made.companions(WEIGHTS, classes).items():
-            write_whole(folder / name, text)
+        for name, contents in made.companions(WEIGHTS, tensors, classes).items():
+            write_whole(folder / name, contents)
 
 
 def _copied(network: nn.Module) -> Tensors:
