@@ -213,7 +213,7 @@ class YOLO9(Family):
 
     def layers(self, num_classes: int) -> dict[str, list[Channels]]:
         """The last layers of the head for classes and boxes, the finest level first."""
-        return _own_layers("cv3", "cv2")
+        return _own_layers("cv3", "cv2", of_tower=".2")
 
     def losses(
         self, network: Any, criterion: Any, pixels: Tensor, targets: Targets
@@ -355,22 +355,20 @@ class _Kept(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
-        self._value: Tensor | None = None
+        self._values: list[Tensor] = []
 
-    def forward(self, *arguments: Any, **keywords: Any) -> Any:
-        self._value = self.loss(*arguments, **keywords)
-        return self._value
+    def forward(self, *arguments: Any, **keywords: Any) -> Tensor:
+        self._values.append(self.loss(*arguments, **keywords))
+        return self._values[-1]
 
     def taken(self) -> Tensor:
-        value, self._value = self._value, None
-        assert value is not None
-        return value
+        return self._values.pop()
 
 
-def _own_layers(classes: str, boxes: str) -> dict[str, list[Channels]]:
+def _own_layers(classes: str, boxes: str, of_tower: str = "") -> dict[str, list[Channels]]:
     """The last layers of heads that have one for classes and one for boxes at each level."""
     return {
-        kind: [(f"head.{name}.{number}", _EVERY_CHANNEL) for number in range(3)]
+        kind: [(f"head.{name}.{number}{of_tower}", _EVERY_CHANNEL) for number in range(3)]
         for kind, name in (("cls_maps", classes), ("box_maps", boxes))
     }
 

@@ -226,7 +226,9 @@ class LibreYOLODetector(LimbeckModel):
             f"results = model(image, imgsz={self._side()})\n"
         )
 
-    def companions(self, weights: str, tensors: Tensors, classes: Sequence[str]) -> dict[str, bytes]:
+    def companions(
+        self, weights: str, tensors: Tensors, classes: Sequence[str]
+    ) -> dict[str, bytes]:
         """The file that the library opens.
 
         Args:
@@ -264,6 +266,11 @@ class LibreYOLODetector(LimbeckModel):
             raise ValueError(
                 f"image_size is {tuple(settled['image_size'])}; this network needs a height and a "
                 f"width that are multiples of {FRAME_MULTIPLE}. Give such."
+            )
+        if stated.get("letterbox") not in (None, settled["letterbox"]):
+            raise ValueError(
+                f"letterbox is {settled['letterbox']!r}; the weights were trained with "
+                f"{stated['letterbox']!r}. Leave it out."
             )
         if settled["letterbox"] == "center" and not self.family.centres:
             raise ValueError(

@@ -175,7 +175,7 @@ def _shared(network: nn.Module, tensors: Tensors) -> Tensors:
     places: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         places.setdefault(id(parameter), []).append(name)
-    found = {}
+    found: Tensors = {}
     for names in places.values():
         given = [name for name in names if name in tensors]
         found |= {name: tensors[given[0]] for name in names if given and name not in tensors}
