@@ -42,8 +42,8 @@ def save_student(
     and the arguments that build the model, the names of the foreground classes, the input that the
     network expects (colours, mean and standard deviation), the checksum of the weights, the
     versions of limbeck, torch and torchvision, the metadata and, where that is possible, Python
-    that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` adds those
-    by which its library loads the folder. Each file appears whole or not at all, so a stop in
+    that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` and a
+    :class:`limbeck.models.LibreYOLODetector` add those that their libraries load. Each file appears whole or not at all, so a stop in
     between never leaves a torn one.
 
     The model is built once more from what would be written, and refused unless the copy has the

@@ -204,6 +204,12 @@ class LibreYOLODetector(LimbeckModel):
         return found
 
     @property
+    def backbone(self) -> nn.Module:
+        """The backbone of the network, which is what is compiled."""
+        backbone: nn.Module = self.network.backbone
+        return backbone
+
+    @property
     def landmarks(self) -> dict[str, Tap]:
         """The places that go by the field's names."""
         return self.family.places | PLACES
