@@ -43,8 +43,8 @@ def save_student(
     network expects (colours, mean and standard deviation), the checksum of the weights, the
     versions of limbeck, torch and torchvision, the metadata and, where that is possible, Python
     that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` and a
-    :class:`limbeck.models.LibreYOLODetector` add those that their libraries load. Each file appears whole or not at all, so a stop in
-    between never leaves a torn one.
+    :class:`limbeck.models.LibreYOLODetector` add those that their libraries load. Each file appears
+    whole or not at all, so a stop in between never leaves a torn one.
 
     The model is built once more from what would be written, and refused unless the copy has the
     same tensors. A class that is derived from one of limbeck's models is kept as what it is, with
