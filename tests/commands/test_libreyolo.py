@@ -61,7 +61,7 @@ def test_one_teaches_another_and_its_student_is_used(capsys: pytest.CaptureFixtu
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been() -> None:
-    recipe = plain("yolo9-t")
+    recipe = plain("yolox-n")
     recipe["checkpoint_every"] = 2
     recipe["trainer"]["callbacks"] = [{"class_path": "tests.commands.killing.Kill"}]
     begin = ["fit", "--config", tiny_recipes.write(Path("recipes"), "0", recipe)]

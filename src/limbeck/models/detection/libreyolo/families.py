@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import box_convert
 
 from limbeck.models.detection.libreyolo.images import Preprocessing
 from limbeck.models.detection.libreyolo.last_layers import Channels
+from limbeck.models.detection.libreyolo.targets import centred, lists_of, padded_rows, rows_of
 from limbeck.models.detection.parts.transform import Targets
 from limbeck.tap import Tap
 
@@ -182,7 +181,7 @@ class YOLOX(Family):
         """The losses of boxes, of objects and of their classes."""
         # The head keeps its grids, also where it was brought to another device since.
         network.head.grids = [torch.zeros(1)] * len(network.head.strides)
-        said = network(pixels, _padded(targets, _centres))
+        said = network(pixels, padded_rows(targets, centred))
         return {name: said[f"{name}_loss"] for name in ("iou", "obj", "cls")}
 
 
@@ -224,7 +223,7 @@ class YOLO9(Family):
             network.head._loss_fn = None  # it was made on another device
         height, width = pixels.shape[-2:]
         sides = torch.tensor([width, height, width, height], device=pixels.device)
-        said = network(pixels, _padded(targets, lambda boxes: boxes / sides))
+        said = network(pixels, padded_rows(targets, lambda boxes: boxes / sides))
         return {name: said[f"{name}_loss"] for name in ("box", "dfl", "cls")}
 
     def found(self, output: Any, ratio: float, letterbox: str, **asked: Any) -> dict[str, Any]:
@@ -262,7 +261,7 @@ class RTMDet(Family):
         self, network: Any, criterion: Any, pixels: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
         """The losses of classes and of boxes."""
-        said = _in_full_precision(criterion, *network(pixels), *_lists(targets))
+        said = _in_full_precision(criterion, *network(pixels), *lists_of(targets))
         return {name: said[f"loss_{name}"] for name in ("cls", "bbox")}
 
 
@@ -289,7 +288,7 @@ class PPYOLOE(Family):
         """The losses of classes, of boxes, and of the distributions of their sides."""
         rows = [
             torch.cat([torch.full_like(of_image[:, :1], number), of_image], dim=1)
-            for number, of_image in enumerate(_rows(targets, _centres))
+            for number, of_image in enumerate(rows_of(targets, centred))
         ]
         # Its forward() gives the gradient of the sum alone.
         *sums, matched = _in_full_precision(
@@ -338,7 +337,7 @@ class PicoDet(Family):
         self, network: Any, criterion: Any, pixels: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
         """The losses of classes, and of boxes with the distributions of their sides."""
-        said = _in_full_precision(criterion, *network(pixels), *_lists(targets))
+        said = _in_full_precision(criterion, *network(pixels), *lists_of(targets))
         # The library gives the gradients of the sum alone; that of the classes was kept.
         classes: Tensor = criterion.vfl.taken()
         return {"cls": classes, "boxes": said["total_loss"] - classes}
@@ -358,8 +357,9 @@ class _Kept(nn.Module):
         self._values: list[Tensor] = []
 
     def forward(self, *arguments: Any, **keywords: Any) -> Tensor:
-        self._values.append(self.loss(*arguments, **keywords))
-        return self._values[-1]
+        value: Tensor = self.loss(*arguments, **keywords)
+        self._values.append(value)
+        return value
 
     def taken(self) -> Tensor:
         return self._values.pop()
@@ -382,25 +382,3 @@ def _in_full_precision(loss: Callable[..., Any], output: Any, *arguments: Any) -
     first = output[0] if isinstance(output, list | tuple) else output
     with torch.autocast(first.device.type, enabled=False):
         return loss(output, *arguments)
-
-
-def _centres(boxes: Tensor) -> Tensor:
-    return box_convert(boxes, "xyxy", "cxcywh")
-
-
-def _rows(targets: Targets, written: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """The class, which counts from 0, and the box of each object, (M, 5) of each image."""
-    return [
-        torch.cat([(t["labels"] - 1)[:, None].to(t["boxes"].dtype), written(t["boxes"])], dim=1)
-        for t in targets
-    ]
-
-
-def _padded(targets: Targets, written: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same for the batch, (B, M, 5), with rows of zeros after an image's own."""
-    return pad_sequence(_rows(targets, written), batch_first=True)
-
-
-def _lists(targets: Targets) -> tuple[list[Tensor], list[Tensor]]:
-    """The boxes, xyxy, and the classes, which count from 0, of each image."""
-    return [target["boxes"] for target in targets], [target["labels"] - 1 for target in targets]
