@@ -43,6 +43,13 @@ def test_what_interrupts_the_writing_leaves_the_former_file_alone(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_texts_keep_their_ends_of_lines_and_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    write_whole(tmp_path / "text", "a\r\nb\n\u00e9")
+    write_whole(tmp_path / "bytes", b"\0\xff\n")
+    assert (tmp_path / "text").read_bytes() == b"a\r\nb\n\xc3\xa9"
+    assert (tmp_path / "bytes").read_bytes() == b"\0\xff\n"
+
+
 def test_what_lies_beside_a_file_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")

@@ -38,15 +38,15 @@ def written_whole(path: Path, *, wait: bool = True) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text, in UTF-8 and with its own ends of lines, whole or not at all.
+def write_whole(path: Path, contents: str | bytes) -> None:
+    """Write a file, whole or not at all.
 
     Args:
         path: The file. Its folder is made where it is missing.
-        text: What it is to hold.
+        contents: What it is to hold. A text is written in UTF-8, with its own ends of lines.
 
     Raises:
         OSError: It cannot be written. What was there before stays.
     """
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with written_whole(path) as partial:
+        partial.write_bytes(contents.encode() if isinstance(contents, str) else contents)

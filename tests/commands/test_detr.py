@@ -7,10 +7,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import torch
-from torchvision import tv_tensors
 
-from limbeck.data import Shapes
-from limbeck.data.base import Target
 from limbeck.models import HuggingFaceDetector, load_student
 from tests import tiny_detrs
 from tests.commands import killing, tiny_recipes
@@ -83,19 +80,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been() -> None:
 
 def test_two_processes_train_together_also_where_one_has_no_boxes() -> None:
     recipe = plain("rt_detr")
-    recipe["data"]["train"]["class_path"] = "tests.commands.test_detr.HalfEmpty"
+    recipe["data"]["train"]["class_path"] = "tests.commands.half_empty.HalfEmpty"
     recipe["trainer"] |= {"devices": 2, "strategy": "ddp"}
     path = tiny_recipes.write(Path("recipes"), "0", recipe)
     words = ["fit", "--config", path, "--trainer.default_root_dir", "run"]
     assert killing.limbeck(*words, processes=2) == [0, 0]
-
-
-class HalfEmpty(Shapes):
-    """Shapes, of which every other image has no boxes."""
-
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        image, target = super().__getitem__(index)
-        assert isinstance(target, dict)
-        kept = slice(0, 0 if index % 2 else None)
-        rows = {"boxes", "labels", "area", "iscrowd"}
-        return image, {n: v[kept] if n in rows else v for n, v in target.items()}

@@ -6,6 +6,7 @@ from limbeck.models.detection.c4.faster_rcnn_c4 import FasterRCNNC4
 from limbeck.models.detection.detr.hugging_face import HuggingFaceDetector
 from limbeck.models.detection.grid.shuffledet import ShuffleDet
 from limbeck.models.detection.grid.yolov2 import YOLOv2
+from limbeck.models.detection.libreyolo.libre_yolo import LibreYOLODetector
 from limbeck.models.detection.pyramid.faster_rcnn import FasterRCNN
 from limbeck.models.detection.pyramid.fcos import FCOS
 from limbeck.models.detection.pyramid.gfl import GFL
@@ -26,6 +27,7 @@ __all__ = [
     "FasterRCNN",
     "FasterRCNNC4",
     "HuggingFaceDetector",
+    "LibreYOLODetector",
     "RetinaNet",
     "ShuffleDet",
     "YOLOv2",

@@ -185,15 +185,18 @@ class LimbeckModel(nn.Module, ABC):
     def plain(self) -> nn.Module:
         """The network as torchvision or timm know it, which is what a student's file holds."""
 
-    def companions(self, weights: str, classes: Sequence[str]) -> dict[str, str]:
+    def companions(
+        self, weights: str, tensors: Tensors, classes: Sequence[str]
+    ) -> Mapping[str, str | bytes]:
         """Further files of a student's folder, by which another library loads it.
 
         Args:
             weights: The name of the file of the weights there.
+            tensors: The weights, by the names that they have in :meth:`plain`.
             classes: The names of the foreground classes. Empty: they are not known.
 
         Returns:
-            The contents by the names of the files, by default none.
+            The contents by the names of the files, texts or bytes; by default none.
         """
         return {}
 

@@ -42,9 +42,9 @@ def save_student(
     and the arguments that build the model, the names of the foreground classes, the input that the
     network expects (colours, mean and standard deviation), the checksum of the weights, the
     versions of limbeck, torch and torchvision, the metadata and, where that is possible, Python
-    that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` adds those
-    by which its library loads the folder. Each file appears whole or not at all, so a stop in
-    between never leaves a torn one.
+    that loads the weights without limbeck. A :class:`limbeck.models.HuggingFaceDetector` and a
+    :class:`limbeck.models.LibreYOLODetector` add those that their libraries load. Each file appears
+    whole or not at all, so a stop in between never leaves a torn one.
 
     The model is built once more from what would be written, and refused unless the copy has the
     same tensors. A class that is derived from one of limbeck's models is kept as what it is, with
@@ -96,8 +96,8 @@ def save_student(
         said = _card(model, build, classes, _sha256(weights), metadata or {})
         card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     if isinstance(made, LimbeckModel) and made.is_limbecks:
-        for name, text in made.companions(WEIGHTS, classes).items():
-            write_whole(folder / name, text)
+        for name, contents in made.companions(WEIGHTS, tensors, classes).items():
+            write_whole(folder / name, contents)
 
 
 def _copied(network: nn.Module) -> Tensors:

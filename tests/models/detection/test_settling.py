@@ -13,6 +13,7 @@ from limbeck.models import (
     FasterRCNN,
     FasterRCNNC4,
     HuggingFaceDetector,
+    LibreYOLODetector,
     RetinaNet,
     ShuffleDet,
     YOLOv2,
@@ -189,7 +190,7 @@ NOT_NUMERICS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*MAKERS, Classifier, HuggingFaceDetector])
+@pytest.mark.parametrize("kind", [*MAKERS, Classifier, HuggingFaceDetector, LibreYOLODetector])
 def test_every_argument_is_one_of_the_numerics_or_known_to_be_none(kind: type) -> None:
     """Who adds an argument to a model has to decide: otherwise weights would run under another."""
     undecided = set(inspect.signature(kind).parameters) - set(kind.numerics) - NOT_NUMERICS

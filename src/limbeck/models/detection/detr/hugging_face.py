@@ -248,11 +248,12 @@ class HuggingFaceDetector(LimbeckModel):
             "model.eval()  # logits = model(pixel_values=(images - mean) / std).logits\n"
         )
 
-    def companions(self, weights: str, classes: Sequence[str]) -> dict[str, str]:
+    def companions(self, weights: str, tensors: Tensors, classes: Sequence[str]) -> dict[str, str]:
         """The files by which the library loads the folder of a student.
 
         Args:
             weights: The name of the file of the weights there.
+            tensors: The weights, by the names that they have in the library.
             classes: The names of the foreground classes. Empty: they are not known.
 
         Returns:

@@ -1,0 +1,1 @@
+"""Dense detectors of the library LibreYOLO, as limbeck trains and measures them."""
