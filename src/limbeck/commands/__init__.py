@@ -54,6 +54,11 @@ VERBS = (
         "landmarks and tappable paths of a model, a recipe or a weights file",
         "limbeck.commands.inspect",
     ),
+    Verb(
+        "data",
+        "what is in a dataset (inspect)",
+        "limbeck.commands.data",
+    ),
     Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),
     Verb(
         "recipes",
