@@ -56,7 +56,7 @@ VERBS = (
     ),
     Verb(
         "data",
-        "what is in a dataset (inspect)",
+        "what is in a dataset (inspect), and the same one in another layout (convert)",
         "limbeck.commands.data",
     ),
     Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),

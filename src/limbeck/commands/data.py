@@ -1,7 +1,8 @@
 """``limbeck data``: what is in a dataset, and the same dataset in another layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from limbeck.commands.data_convert import convert
 from limbeck.commands.data_inspect import inspect
 from limbeck.commands.parsing import VerbParser
 
@@ -16,7 +17,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    verbs = {"inspect": inspect}
+    verbs: dict[str, Callable[..., None]] = {"inspect": inspect, "convert": convert}
     flags = {"inspect": {"decode": _DECODE, "json": _JSON}}
     parser = VerbParser(prog="limbeck data", allow_abbrev=False)
     words = parser.add_subcommands()
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
         own.add_argument("data", nargs="+", type=str, help=_DATA)
         for flag, help_ in flags.get(name, {}).items():
             own.add_argument(f"--{flag}", action="store_true", help=help_)
-        own.add_function_arguments(verb, skip={"data", *flags.get(name, ())}, as_positional=True)
+        own.add_function_arguments(verb, skip={"data", *flags.get(name, ())})
         words.add_subcommand(name, own, help=str(verb.__doc__).partition("\n")[0])
     parsed = parser.parse_args(list(arguments[1:]))
     verbs[parsed.subcommand](**parsed[parsed.subcommand].as_dict())

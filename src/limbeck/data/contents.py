@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import Task, VisionDataset
+from limbeck.data.coco import COCO
 from limbeck.data.concatenated import Concatenated
 from limbeck.data.imagefolder import ImageFolder
 from limbeck.data.split import Split
@@ -36,6 +37,10 @@ class Contents:
             does not tell, as :func:`limbeck.data.orientation.turns` takes it; bool (N,).
         has_files: Whether each image is a file. Otherwise the dataset makes them, and they have no
             paths.
+        unread: What the files may say of objects and images beside this, in words, one for each
+            layout.
+        category_ids: COCO's own id of each class. None: it is another layout, or several files
+            differ.
     """
 
     task: Task
@@ -43,6 +48,8 @@ class Contents:
     images: ImageTable
     upright: Tensor
     has_files: bool = True
+    unread: frozenset[str] = frozenset()
+    category_ids: tuple[int, ...] | None = None
 
     def rows(self, which: Tensor) -> "Contents":
         """Those of some of the images, by their indices, int64 (K,)."""
@@ -65,7 +72,10 @@ def _of_files(dataset: VisionDataset) -> Contents | None:
     """The contents of a dataset of image files; None for another one."""
     if isinstance(dataset, AnnotatedImages):
         upright = torch.full((len(dataset),), dataset.boxes_of == "upright")
-        return Contents("detection", dataset.classes, dataset.images, upright)
+        unread = frozenset([dataset.unread] if dataset.unread else [])
+        ids = dataset.category_ids if isinstance(dataset, COCO) else None
+        images = dataset.images
+        return Contents("detection", dataset.classes, images, upright, True, unread, ids)
     if isinstance(dataset, ImageFolder):
         paths, labels = zip(*dataset.samples, strict=True)
         return Contents(
@@ -116,7 +126,14 @@ def joined(parts: Sequence[Contents]) -> Contents:
     )
     sizes = torch.cat([table.sizes for table in tables])
     upright = torch.cat([part.upright for part in parts])
-    return replace(parts[0], images=replace(table, sizes=sizes), upright=upright)
+    ids = {part.category_ids for part in parts}
+    return replace(
+        parts[0],
+        images=replace(table, sizes=sizes),
+        upright=upright,
+        unread=frozenset().union(*(part.unread for part in parts)),
+        category_ids=ids.pop() if len(ids) == 1 else None,
+    )
 
 
 def _classified(paths: Iterable[str], labels: Tensor) -> ImageTable:

@@ -147,7 +147,7 @@ def facts_of(contents: Contents, files: Sequence[Examined], resize: Resize | Non
     owners = torch.arange(len(table)).repeat_interleave(table.counts())
     learnable = table.learnable(keep_images_without_objects=False)
     detects = contents.task == "detection"
-    shared = torch.stack([owners, objects.labels], dim=1).unique(dim=0)[:, 1]
+    shared = torch.unique(torch.stack([owners, objects.labels], dim=1), dim=0)[:, 1]
     return SplitFacts(
         images=len(table),
         objects=len(objects),
@@ -159,7 +159,7 @@ def facts_of(contents: Contents, files: Sequence[Examined], resize: Resize | Non
         learnable_objects=len(learnable.objects) if detects else len(objects),
         widths=Spread.of(known[:, 1]),
         heights=Spread.of(known[:, 0]),
-        sizes=len(known.unique(dim=0)),
+        sizes=len(torch.unique(known, dim=0)),
         boxes=_boxes(objects, table.counts(), sizes[owners], resize) if detects else None,
         orientations=sum(file.orientation != UPRIGHT for file in files),
         unsettled=sum(not file.settled for file in files) if detects else 0,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import PIL.Image
+import torch
 from PIL import ImageOps
+from torch import Tensor
 
 from limbeck.data.base import open_image
 
@@ -17,6 +19,7 @@ BoxesOf = Literal["stored", "upright"]  # the pixels that boxes were drawn on
 _TAG = 0x0112
 UPRIGHT = 1  # the orientation of pixels that lie as they are seen
 _SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
+_MIRRORED_X, _MIRRORED_Y = {2, 3, 6, 7}, {3, 4, 7, 8}  # after the sides are swapped
 _REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some formats at the end
 _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
 _PNG, _PIXELS = b"\x89PNG", b"IDAT"
@@ -48,6 +51,29 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
         Pillow's own ``exif_transpose`` would make a copy.
     """
     return ImageOps.exif_transpose(image) if image.getexif().get(_TAG, 1) != 1 else image
+
+
+def upright_boxes(boxes: Tensor, size: tuple[int, int], orientation: int) -> Tensor:
+    """Boxes of stored pixels as those of the picture that is turned upright.
+
+    Args:
+        boxes: The boxes, xyxy, (N, 4).
+        size: The (height, width) of the stored pixels.
+        orientation: The EXIF orientation, from 1 to 8.
+
+    Returns:
+        The boxes, (N, 4).
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    height, width = size
+    if orientation in _SIDEWAYS:
+        x1, y1, x2, y2 = y1, x1, y2, x2
+        height, width = width, height
+    if orientation in _MIRRORED_X:
+        x1, x2 = width - x2, width - x1
+    if orientation in _MIRRORED_Y:
+        y1, y2 = height - y2, height - y1
+    return torch.stack([x1, y1, x2, y2], dim=1)
 
 
 def turns(image: PIL.Image.Image, size: tuple[int, int] | None, boxes_of: BoxesOf) -> bool:

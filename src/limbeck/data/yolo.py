@@ -58,6 +58,8 @@ class YOLO(AnnotatedImages):
             a label file, or nothing is left to learn from.
     """
 
+    unread = "outlines and key points, of which the boxes are read"
+
     def __init__(
         self,
         root: str | Path,
