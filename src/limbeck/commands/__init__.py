@@ -45,6 +45,11 @@ VERBS = (
     ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
+        "label",
+        "label images with what a detector finds on them, as data to train on",
+        "limbeck.commands.label",
+    ),
+    Verb(
         "convert",
         "write weights in another library's format, and compare the outputs",
         "limbeck.commands.convert",

@@ -95,12 +95,12 @@ class ImageFiles(Dataset[Loaded]):
 
 
 def image_loader(
-    files: ImageFiles, batch_size: int, workers: int, device: torch.device
+    files: Dataset[Loaded], batch_size: int, workers: int, device: torch.device
 ) -> DataLoader[Loaded]:
     """The batches of image files, in their order.
 
     Args:
-        files: The files.
+        files: The files, such as :class:`ImageFiles`.
         batch_size: The number of images of a batch, at most.
         workers: The number of processes that read them; with 0 this one does.
         device: Where the images go.
