@@ -35,6 +35,7 @@ class VOCTarget(Target):
     """
 
     name = "voc"
+    tolerance = 1e-9  # of what is lost of a coordinate by adding the 1 from which they count
 
     def images(self, folder: Path, split: str) -> Path:
         """``JPEGImages``, for all splits."""
