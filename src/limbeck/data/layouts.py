@@ -171,7 +171,9 @@ def _describes(file: Path) -> bool:
 
 def _voc(folder: Path) -> Layout | None:
     annotations = [
-        each for each in (*_folders(folder), folder) if _has(each, lambda path: _is(path, ".xml"))
+        each
+        for each in (*_folders(folder), folder)
+        if _has(each, lambda path: path.suffix.lower() == ".xml")
     ]
     if not annotations:
         return None
@@ -375,10 +377,6 @@ def _has(folder: Path, wanted: Callable[[PurePath], bool]) -> bool:
             wanted(PurePath(entry.name)) and not is_companion(PurePath(entry.name))
             for entry in entries
         )
-
-
-def _is(path: PurePath, suffix: str) -> bool:
-    return path.suffix.lower() == suffix
 
 
 def _part(inner: Path, folder: Path) -> str:
