@@ -84,7 +84,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     said = capsys.readouterr().err
     assert said == (
         "ERROR no verb 'fitt'. There are: fit, validate, compare, report, tune, predict, "
-        "convert, inspect, anchors, recipes, quickstart.\n"
+        "label, convert, inspect, data, anchors, recipes, quickstart.\n"
     )
 
 

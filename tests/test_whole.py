@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.whole import write_whole, written_whole
+from limbeck.whole import folder_written_whole, write_whole, written_whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -58,3 +58,17 @@ def test_what_lies_beside_a_file_is_left_alone(tmp_path: Path) -> None:
     assert (mine.read_text(), (tmp_path / "results.json").read_text()) == ("mine", "{}")
     assert (tmp_path / "results.json.part").is_symlink()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "inner" / "target"
+    with pytest.raises(FileNotFoundError), folder_written_whole(target) as partial:
+        (partial / "a").rename(partial / "b")
+    assert list(target.parent.iterdir()) == []
+    target.mkdir()
+    with folder_written_whole(target) as partial:
+        (partial / "a").touch()
+    assert [path.name for path in target.parent.rglob("*")] == ["target", "a"]
+    with pytest.raises(OSError, match="not empty"), folder_written_whole(target):
+        pass
+    assert (target / "a").exists()

@@ -1,7 +1,8 @@
-"""Files that are there whole, or as they were before: each is written beside its place."""
+"""Files and folders that are there whole, or as they were: each is written beside its place."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,36 @@ def written_whole(path: Path, *, wait: bool = True) -> Iterator[Path]:
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Give a new folder beside a folder to write to, and put it in its place.
+
+    Where an error ends the writing, nothing is left of it; a killed process leaves a hidden folder
+    that ends with ``.part``.
+
+    Args:
+        path: The folder, which is not there, or is empty. The one that it lies in is made where it
+            is missing.
+
+    Yields:
+        The new folder, which is empty.
+
+    Raises:
+        OSError: It cannot be written, or something is in the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
+    partial.mkdir()
+    try:
+        yield partial
+        if path.is_dir():
+            path.rmdir()  # Windows replaces no folder, not even an empty one
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

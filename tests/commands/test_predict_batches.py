@@ -167,7 +167,7 @@ def test_what_is_out_of_range_is_refused_before_anything_is_written(
 def test_a_batch_that_the_memory_cannot_hold_is_told(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     images(2)

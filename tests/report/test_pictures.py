@@ -1,8 +1,17 @@
+from pathlib import Path
+
+import PIL.Image
 import pytest
 import torch
 from matplotlib.image import imread
 
-from limbeck.report import detection_grid, detection_picture, overlay_grid
+from limbeck.report import (
+    Example,
+    detection_grid,
+    detection_picture,
+    image_grid,
+    overlay_grid,
+)
 from tests.report.test_curves import texts
 
 CLASSES = ["circle", "square"]
@@ -153,3 +162,19 @@ def test_regions_beyond_the_image_leave_it_in_its_place(tmp_path, label):
     _, height, width = drawn[0].shape
     upper = [each[:, : height // 2, : width * 7 // 10] for each in drawn]
     assert torch.equal(*upper)
+
+
+def test_a_grid_of_images_has_a_cell_for_each(tmp_path: Path) -> None:
+    images = [torch.rand(3, 32, 48), torch.rand(3, 48, 32), torch.rand(3, 32, 32)]
+    crowded = {"boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]] * 50), "labels": torch.ones(50).long()}
+    examples = [
+        Example(images[0], "train", boxes(1), CLASSES),
+        Example(images[1], "val", crowded, CLASSES),
+        Example(images[2], "val: a class"),
+    ]
+    image_grid(examples, tmp_path / "a.png", "a program", columns=2)
+    with PIL.Image.open(tmp_path / "a.png") as picture:
+        assert picture.info["Software"] == "a program"
+        assert picture.width < picture.height * 1.5
+    with pytest.raises(ValueError, match="no image to draw"):
+        image_grid([], tmp_path / "b.png")

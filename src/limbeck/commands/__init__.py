@@ -45,6 +45,11 @@ VERBS = (
     ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
+        "label",
+        "label images with what a detector finds on them, as data to train on",
+        "limbeck.commands.label",
+    ),
+    Verb(
         "convert",
         "write weights in another library's format, and compare the outputs",
         "limbeck.commands.convert",
@@ -53,6 +58,11 @@ VERBS = (
         "inspect",
         "landmarks and tappable paths of a model, a recipe or a weights file",
         "limbeck.commands.inspect",
+    ),
+    Verb(
+        "data",
+        "what is in a dataset (inspect), and the same one in another layout (convert)",
+        "limbeck.commands.data",
     ),
     Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),
     Verb(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from limbeck.commands.building import said_of_building
+from limbeck.commands.datasets import dataset_of
 from limbeck.commands.fit import stated_in
 from limbeck.commands.parsing import VerbParser
 from limbeck.data import VisionDataset
@@ -77,12 +77,7 @@ def _training_set(stated: Any, recipes: Sequence[str]) -> VisionDataset:
         raise ValueError(
             f"{', '.join(recipes)}: there is no data.train. Give a recipe that has it."
         )
-    parser = VerbParser(prog="limbeck anchors")
-    parser.add_argument("--data.train", type=VisionDataset)
-    parsed = parser.parse_object({"data": {"train": stated.as_dict()}})
-    with said_of_building(parsed):
-        built: VisionDataset = parser.instantiate(parsed).data.train
-    return built
+    return dataset_of(stated.as_dict(), "data.train")
 
 
 def _of_voc(image_size: tuple[int, int]) -> torch.Tensor:

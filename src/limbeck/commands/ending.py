@@ -26,6 +26,7 @@ _GOES_ON = {
     "tune": ": the same command goes on where the runs are.",
     "compare": ": the same command goes on where the runs are.",
     "quickstart": ": the same command goes on where the runs are.",
+    "label": ": the same command goes on with the images that are left.",
 }
 _OF_OTHERS = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
 

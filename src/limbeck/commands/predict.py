@@ -1,20 +1,17 @@
 """``limbeck predict``: an exported student on images."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
 
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
     ImageFiles,
-    Loaded,
-    answers,
+    Seen,
+    Viewer,
     chosen_device,
     classify,
     detect,
@@ -25,13 +22,11 @@ from limbeck.commands.predicting import (
 from limbeck.commands.results import RESULTS, SOFTWARE, Results, picture_files, refuse_replacing
 from limbeck.data.augmentation import Transform, from_recipe, unchanged
 from limbeck.data.base import Task
-from limbeck.data.loading import scaled
 from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.models.card import read_card
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
 from limbeck.report import detection_picture
-from limbeck.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -103,95 +98,44 @@ def predict(
     pictures = picture_files(paths, output, SUFFIXES[picture_format]) if takes_list(model) else {}
     refuse_replacing(paths, [*pictures.values(), output / RESULTS])
     output.mkdir(parents=True, exist_ok=True)
-    viewer = Viewer(model, list(card.classes), place, threshold, pictures)
+    classes = list(card.classes)
+    if takes_list(model):
+        ask: Callable[..., Any] = partial(detect, model, threshold=threshold)
+    else:
+        ask = partial(classify, model, classes=classes)
     files = ImageFiles(list(dict.fromkeys(paths)), transform)
+    batches = image_loader(files, batch_size, workers, place)
     with Results(output / RESULTS) as results:
-        view(viewer, image_loader(files, batch_size, workers, place), len(files), results)
+        for seen in Viewer(model, place, ask).through(batches, len(files)):
+            results.add(written(seen, classes, pictures))
     log.info("%d images: %s", results.count, output / RESULTS)
     if results.count < len(files):
         unreadable = len(files) - results.count
         raise ValueError(f"{unreadable} of {len(files)} images were unreadable.")
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """A student that looks at images, and draws what it detects.
-
-    Attributes:
-        model: The student, in evaluation mode.
-        classes: The names of its classes.
-        device: Where it is.
-        threshold: The lowest score of a detection that is kept.
-        pictures: The picture to draw of each image, by the image's path; empty for classifiers.
-    """
-
-    model: nn.Module
-    classes: list[str]
-    device: torch.device
-    threshold: float
-    pictures: Mapping[Path, Path]
-
-    def look(self, batch: Sequence[Loaded]) -> dict[str, list[dict[str, Any]]]:
-        """Look at a batch, draw what is detected, and log what is unreadable.
-
-        Args:
-            batch: The images.
-
-        Returns:
-            What was found on each image that could be read, by its path, as the results have it.
-        """
-        pixels = [each.pixels for each in batch if each.pixels is not None]
-        paths = [each.path for each in batch if each.pixels is not None]
-        problems = {each.path: each.problem for each in batch if each.pixels is None}
-        found = {}
-        for path, (image, answer) in zip(paths, self._answers(pixels), strict=True):
-            if isinstance(answer, ValueError):
-                problems[path] = f"{path}: {answer}"
-            elif isinstance(answer, dict):
-                out = self.pictures[path]
-                detection_picture(image.cpu(), answer, self.classes, out, SOFTWARE)
-                found[str(path)] = written_detections(answer, self.classes)
-            else:
-                found[str(path)] = answer
-        for each in batch:
-            if each.path in problems:
-                log.error("%s", problems[each.path])
-        return found
-
-    def _answers(self, pixels: list[Tensor]) -> list[tuple[Tensor, Any]]:
-        """Each image as the student sees it, and the answer for it."""
-        if not pixels:
-            return []
-        try:
-            images = scaled([image.to(self.device, non_blocking=True) for image in pixels])
-            return [*zip(images, answers(self._ask, self.model, images), strict=True)]
-        except torch.OutOfMemoryError as error:
-            raise ValueError(
-                f"{len(pixels)} images at once do not fit into the memory of {self.device} "
-                f"({error}). Give a smaller --batch_size, or --device cpu."
-            ) from error
-
-    def _ask(self, images: list[Tensor]) -> list[Any]:
-        if takes_list(self.model):
-            return detect(self.model, images, self.threshold)
-        return [*classify(self.model, images, self.classes)]
-
-
-def view(viewer: Viewer, batches: Iterable[list[Loaded]], count: int, results: Results) -> None:
-    """Let a student look at all images, and write what it finds batch by batch.
+def written(
+    seen: Iterable[Seen], classes: Sequence[str], pictures: Mapping[Path, Path]
+) -> dict[str, list[dict[str, Any]]]:
+    """What the results have of a batch; pictures are drawn of what was detected.
 
     Args:
-        viewer: The student.
-        batches: The images, batch by batch.
-        count: The number of images, for the bar.
-        results: The file of results.
+        seen: The images that a student was shown.
+        classes: The names of its classes.
+        pictures: The picture to draw of each image, by the image's path; empty for classifiers.
+
+    Returns:
+        What was found on each image that has an answer, by its path.
     """
-    batches = iter(batches)  # which starts the workers, before the bar has a thread
-    with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
-        task = bar.add_task("", total=count)
-        for batch in batches:
-            results.add(viewer.look(batch))
-            bar.advance(task, len(batch))
+    found = {}
+    for path, image, answer, _ in seen:
+        if image is None:
+            continue
+        if path in pictures:
+            detection_picture(image.cpu(), answer, classes, pictures[path], SOFTWARE)
+            answer = written_detections(answer, list(classes))
+        found[str(path)] = answer
+    return found
 
 
 def evaluation_transform(

@@ -1,6 +1,8 @@
 """What an exported student finds in image files: how they are loaded, and how it is asked."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +17,9 @@ from limbeck.data.loading import DetectionBatch, scaled
 from limbeck.data.orientation import upright
 from limbeck.data.workers import belong_to_parent
 from limbeck.frame import explained_size
+from limbeck.terminal import progress_bar
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 FIELDS = ("labels", "scores", "boxes")
@@ -90,12 +95,12 @@ class ImageFiles(Dataset[Loaded]):
 
 
 def image_loader(
-    files: ImageFiles, batch_size: int, workers: int, device: torch.device
+    files: Dataset[Loaded], batch_size: int, workers: int, device: torch.device
 ) -> DataLoader[Loaded]:
     """The batches of image files, in their order.
 
     Args:
-        files: The files.
+        files: The files, such as :class:`ImageFiles`.
         batch_size: The number of images of a batch, at most.
         workers: The number of processes that read them; with 0 this one does.
         device: Where the images go.
@@ -171,7 +176,10 @@ def image_files(paths: list[Path]) -> list[Path]:
 
 
 def answers(
-    ask: Callable[[list[Tensor]], list[Answer]], model: nn.Module, images: list[Tensor]
+    ask: Callable[[list[Tensor]], list[Answer]],
+    model: nn.Module,
+    images: list[Tensor],
+    side: str = "student",
 ) -> list[Answer | ValueError]:
     """Ask a model about a batch, or about each image by itself where it refuses the batch.
 
@@ -179,17 +187,111 @@ def answers(
         ask: Gives the model's answer for each of some images.
         model: The model, for the message about a size that it does not take.
         images: The images, each (3, H, W), one at least.
+        side: What the model is to the user, for that message.
 
     Returns:
         The answer for each image, or the error with which the model refuses it.
     """
     try:
-        with explained_size("student", model, images):
+        with explained_size(side, model, images):
             return [*ask(images)]
     except ValueError as error:
         if len(images) == 1:
             return [error]
-        return [answer for image in images for answer in answers(ask, model, [image])]
+        return [answer for image in images for answer in answers(ask, model, [image], side)]
+
+
+class Seen(NamedTuple):
+    """An image that a model was shown.
+
+    Attributes:
+        path: Its file.
+        image: The image as the model saw it, (3, H, W), float32 in [0, 1], on the model's device.
+            None: it is unreadable, or the model does not take it.
+        answer: The model's answer.
+        problem: Why there is none.
+    """
+
+    path: Path
+    image: Tensor | None
+    answer: Any = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A model that looks at image files, batch by batch.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        device: Where it is.
+        ask: Gives the model's answer for each of some images.
+        side: What the model is to the user, for messages.
+    """
+
+    model: nn.Module
+    device: torch.device
+    ask: Callable[[list[Tensor]], list[Any]]
+    side: str = "student"
+
+    def through(self, batches: Iterable[list[Loaded]], count: int) -> Iterator[list[Seen]]:
+        """Look at all images, with a bar; what has no answer is logged.
+
+        Args:
+            batches: The images, batch by batch.
+            count: The number of images.
+
+        Yields:
+            What was seen of each batch, in the order of the images.
+        """
+        batches = iter(batches)  # which starts the workers, before the bar has a thread
+        with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
+            task = bar.add_task("", total=count)
+            for batch in batches:
+                seen = self.look(batch)
+                for each in seen:
+                    if each.problem:
+                        log.error("%s", each.problem)
+                yield seen
+                bar.advance(task, len(batch))
+
+    def look(self, batch: Sequence[Loaded]) -> list[Seen]:
+        """Look at a batch.
+
+        Args:
+            batch: The images.
+
+        Returns:
+            What was seen of each image, in their order.
+
+        Raises:
+            ValueError: The batch does not fit into the memory of the device.
+        """
+        found = iter(self._answers([each.pixels for each in batch if each.pixels is not None]))
+        seen = []
+        for path, pixels, problem in batch:
+            if pixels is None:
+                seen.append(Seen(path, None, problem=problem))
+                continue
+            image, answer = next(found)
+            if isinstance(answer, ValueError):
+                seen.append(Seen(path, None, problem=f"{path}: {answer}"))
+            else:
+                seen.append(Seen(path, image, answer))
+        return seen
+
+    def _answers(self, pixels: list[Tensor]) -> list[tuple[Tensor, Any]]:
+        """Each image as the model sees it, and the answer for it."""
+        if not pixels:
+            return []
+        try:
+            images = scaled([image.to(self.device, non_blocking=True) for image in pixels])
+            return [*zip(images, answers(self.ask, self.model, images, self.side), strict=True)]
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"{len(pixels)} images at once do not fit into the memory of {self.device} "
+                f"({error}). Give a smaller --batch_size, or --device cpu."
+            ) from error
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torchvision import tv_tensors
@@ -48,12 +49,14 @@ class AnnotatedImages(VisionDataset):
     Attributes:
         task: The task, which is ``"detection"``.
         images: The images with the objects that targets have.
+        unread: What the layout may say beside what is read, in words; empty where that is nothing.
 
     Raises:
         ValueError: There is no image, or none is left, or two classes have one name.
     """
 
     task: Task = "detection"
+    unread: ClassVar[str] = ""
 
     def __init__(
         self,

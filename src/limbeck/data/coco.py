@@ -60,6 +60,7 @@ class COCO(AnnotatedImages):
             id twice, or nothing is left to learn from.
     """
 
+    unread = "outlines, key points, ids of annotations, super-categories, licences and info"
     category_ids: tuple[int, ...]
 
     def __init__(

@@ -59,6 +59,8 @@ class KITTI(AnnotatedImages):
         ValueError: A label file is malformed, a class is no type, or nothing is left to learn from.
     """
 
+    unread = "types that are no class, and what is three-dimensional"
+
     def __init__(
         self,
         root: str | Path,

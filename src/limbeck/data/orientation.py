@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 import PIL.Image
+import torch
 from PIL import ImageOps
+from torch import Tensor
 
 from limbeck.data.base import open_image
 
 BoxesOf = Literal["stored", "upright"]  # the pixels that boxes were drawn on
 
 _TAG = 0x0112
+UPRIGHT = 1  # the orientation of pixels that lie as they are seen
 _SIDEWAYS = {5, 6, 7, 8}  # the orientations that swap the sides
+_MIRRORED_X, _MIRRORED_Y = {2, 3, 6, 7}, {3, 4, 7, 8}  # after the sides are swapped
 _REACH = 1 << 16  # bytes: EXIF stands at the beginning of a file, in some formats at the end
 _MARKS = (b"exif", b"tiff:orientation", b"ii*\x00", b"mm\x00*")  # in lower case
 _PNG, _PIXELS = b"\x89PNG", b"IDAT"
@@ -23,6 +27,12 @@ _JPEG = b"\xff\xd8"
 _SCAN, _APP1 = 0xDA, 0xE1  # markers of a JPEG's segments: its pixels, and EXIF
 _SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}  # those that have a length
 _HEAD = 1 << 14  # bytes, in which the pixels of most JPEGs begin
+
+
+def orientation_of(image: PIL.Image.Image) -> int:
+    """The image's EXIF orientation, from 1 to 8; 1 where there is none, or none that is known."""
+    found = image.getexif().get(_TAG, UPRIGHT)
+    return int(found) if found in range(2, 9) else UPRIGHT
 
 
 def is_sideways(image: PIL.Image.Image) -> bool:
@@ -41,6 +51,29 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
         Pillow's own ``exif_transpose`` would make a copy.
     """
     return ImageOps.exif_transpose(image) if image.getexif().get(_TAG, 1) != 1 else image
+
+
+def upright_boxes(boxes: Tensor, size: tuple[int, int], orientation: int) -> Tensor:
+    """Boxes of stored pixels as those of the picture that is turned upright.
+
+    Args:
+        boxes: The boxes, xyxy, (N, 4).
+        size: The (height, width) of the stored pixels.
+        orientation: The EXIF orientation, from 1 to 8.
+
+    Returns:
+        The boxes, (N, 4).
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    height, width = size
+    if orientation in _SIDEWAYS:
+        x1, y1, x2, y2 = y1, x1, y2, x2
+        height, width = width, height
+    if orientation in _MIRRORED_X:
+        x1, x2 = width - x2, width - x1
+    if orientation in _MIRRORED_Y:
+        y1, y2 = height - y2, height - y1
+    return torch.stack([x1, y1, x2, y2], dim=1)
 
 
 def turns(image: PIL.Image.Image, size: tuple[int, int] | None, boxes_of: BoxesOf) -> bool:
@@ -74,18 +107,25 @@ def is_unsettled(path: Path, size: tuple[int, int] | None) -> bool:
         Whether only the user can say it.
     """
     try:
-        if not path.is_file() or not _may_have_exif(path):  # a pipe would be waited for
+        if not path.is_file() or not may_have_exif(path):  # a pipe would be waited for
             return False
         with open_image(path) as image:
-            orientation = image.getexif().get(_TAG, 1)
+            orientation = orientation_of(image)
     except OSError:
         return False
-    settled = size is not None and size[0] != size[1] and orientation in _SIDEWAYS
-    return orientation in range(2, 9) and not settled
+    return orientation != UPRIGHT and not settles(size, orientation)
 
 
-def _may_have_exif(path: Path) -> bool:
-    """Whether a file has a mark of EXIF near its beginning or end; most have none."""
+def settles(size: tuple[int, int] | None, orientation: int) -> bool:
+    """Whether a stated (height, width) tells if boxes are of the stored or the upright pixels."""
+    return size is not None and size[0] != size[1] and orientation in _SIDEWAYS
+
+
+def may_have_exif(path: Path) -> bool:
+    """Whether a file has a mark of EXIF near its beginning or end; most have none.
+
+    Pillow decodes a whole PNG to look for it.
+    """
     with path.open("rb", buffering=0) as file:
         segments = _segments(file.read(_HEAD))
         if segments is not None:

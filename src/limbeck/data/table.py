@@ -309,6 +309,21 @@ class ImageTable:
         table = replace(self, ends=ends, objects=objects.rows(keep))
         return table if keep_images_without_objects else table._with_objects()
 
+    def rows(self, which: Tensor) -> "ImageTable":
+        """Some of the images with their objects, in the order of their indices, int64 (K,)."""
+        counts = self.counts()
+        ends = counts[which].cumsum(0)
+        within = torch.arange(int(ends[-1]) if len(ends) else 0)
+        shifts = (self.ends - counts)[which] - ends + counts[which]  # of each image's first object
+        return ImageTable(
+            self.folder,
+            Texts.of(self.names[number] for number in which.tolist()),
+            self.image_ids[which],
+            self.sizes[which],
+            ends,
+            self.objects.rows(within + shifts.repeat_interleave(counts[which])),
+        )
+
     def _with_objects(self) -> "ImageTable":
         """The images that have objects."""
         kept = self.counts() > 0

@@ -68,6 +68,8 @@ class VOC(AnnotatedImages):
             to learn from; or ``held_out`` is out of its range, or given beside a list.
     """
 
+    unread = "pose, truncated, occluded and parts"
+
     def __init__(
         self,
         root: str | Path,
@@ -143,8 +145,9 @@ def _objects(annotations: Sequence[_Annotation], classes: Sequence[str]) -> Obje
     numbers = {name: label for label, name in enumerate(classes, start=1)}
     labels = [label for one in annotations for label in one.labels(numbers)]
     corners = [box for one in annotations for box in one.corners]
-    boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
-    boxes[:, :2] -= 1
+    inclusive = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
+    inclusive[:, :2] -= 1  # before they are rounded to float32, which keeps fractions of a pixel
+    boxes = inclusive.float()
     difficult = [mark for one in annotations for mark in one.difficult]
     return Objects(
         boxes=boxes,

@@ -55,6 +55,8 @@ class WIDERFace(AnnotatedImages):
             or nothing is left to learn from.
     """
 
+    unread = "blur, expression, illumination, occlusion and pose"
+
     def __init__(
         self,
         root: str | Path,

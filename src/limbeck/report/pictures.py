@@ -1,6 +1,7 @@
 """Pictures of what detectors see in images, and of what methods see in them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ CELL = 2.6  # the longer side of an image in a grid, in inches
 FONT = 7  # the size of the letters, in points
 DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
 MOST_DRAWN = 6_000_000  # pixels of an image; for an SVG matplotlib takes 130 bytes for each
+MOST_NAMED = 40  # boxes in a cell of a grid, which names would cover if there were more
 OVERLAY = "#F0E442"  # a colour of the same palette that no class has
 
 
@@ -51,6 +53,58 @@ def detection_grid(
         for axis, items in zip(of_image, columns.values(), strict=True):
             _draw_boxes(axis, items[row], classes, score_threshold)
     save(figure, out)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One cell of a grid of images.
+
+    Attributes:
+        image: The image (3, H, W), RGB in [0, 1].
+        title: What stands above it.
+        found: The ``boxes`` (N, 4), xyxy in pixels, and the ``labels`` (N,) counting from 1. None:
+            there are no boxes.
+        classes: The class names. Label ``i + 1`` is ``classes[i]``.
+    """
+
+    image: Tensor
+    title: str
+    found: Mapping[str, Tensor] | None = None
+    classes: Sequence[str] = ()
+
+
+def image_grid(
+    examples: Sequence[Example], out: Path, software: str | None = None, columns: int = 4
+) -> None:
+    """Draw images with their boxes and names, row by row.
+
+    Args:
+        examples: The images, of any sizes, one at least.
+        out: The picture to write. Its suffix decides the format.
+        software: The program that a PNG says it is from. None: matplotlib.
+        columns: The number of images in a row.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not examples:
+        raise ValueError("got no image to draw; give one at least")
+    rows = [examples[start : start + columns] for start in range(0, len(examples), columns)]
+    tallest = [max(e.image.shape[1] / max(e.image.shape[1:]) for e in row) for row in rows]
+    width = min(columns, len(examples))
+    height = CELL * sum(tallest) + 0.25 * len(rows)
+    figure = Figure(figsize=(CELL * width, height), layout="constrained")
+    axes = figure.subplots(len(rows), width, squeeze=False, height_ratios=tallest)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, example in zip(axes.flat, examples, strict=False):
+        _draw_image(axis, example.image)
+        axis.set_title(as_drawn(example.title), fontsize=FONT, color=INK)
+        if example.found is not None and len(example.found["labels"]) > MOST_NAMED:
+            _draw_frames(axis, example.found)
+        elif example.found is not None:
+            _draw_boxes(axis, example.found, example.classes, score_threshold=0.0)
+    save(figure, out, software=software)
 
 
 def detection_picture(

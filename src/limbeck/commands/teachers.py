@@ -1,0 +1,97 @@
+"""A teacher that labels images: an exported student, that of a run, or the teacher of a recipe."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from limbeck.commands.datasets import RECIPES
+from limbeck.commands.fit import parts_of
+from limbeck.commands.predict import evaluation_transform
+from limbeck.data.augmentation import Transform, unchanged
+from limbeck.frame import takes_list
+from limbeck.landmarks import unwrap
+from limbeck.models import load_student
+from limbeck.models.card import CARD, read_card
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A detector, and what is known of it.
+
+    Attributes:
+        source: What the user gave.
+        model: The detector, in evaluation mode, on the CPU.
+        classes: The names of its classes, in the order of the labels; empty where it has none.
+        transform: What images go through before it sees them.
+        sha256: A checksum of its weights.
+    """
+
+    source: str
+    model: nn.Module
+    classes: tuple[str, ...]
+    transform: Transform
+    sha256: str
+
+
+def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
+    """Load the detector that a path stands for.
+
+    Args:
+        source: An exported student's folder, a run's folder, or a recipe (.yaml) with a teacher.
+        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
+            then runs.
+
+    Returns:
+        The detector.
+
+    Raises:
+        FileNotFoundError: It is none of these.
+        ValueError: The recipe has no teacher, or it is no detector.
+    """
+    if source.suffix in RECIPES:
+        return _of_recipe(source)
+    folder = next((f for f in (source, source / "student") if (f / CARD).is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{source} holds no {CARD}, nor does {source / 'student'}; expected an exported "
+            "student's folder, a run's folder, or a recipe (.yaml). Give one of them."
+        )
+    model, card = load_student(folder, trust=trust), read_card(folder)
+    _refuse_classifier(model, source)
+    try:
+        transform = evaluation_transform(card.metadata, trust=trust, task="detection")
+    except ValueError as error:
+        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
+    return Teacher(str(source), model, card.classes, transform, checksum(model))
+
+
+def _of_recipe(recipe: Path) -> Teacher:
+    module, data = parts_of([str(recipe)])
+    if module.pair.teacher is None:
+        raise ValueError(
+            f"{recipe} has no model.teacher; expected a recipe with a teacher, or the folder of a "
+            "student or a run. Give one of them."
+        )
+    model = unwrap(module.pair.teacher).eval()
+    _refuse_classifier(model, recipe)
+    transform = unchanged if data.augmentation is None else data.augmentation.evaluation()
+    return Teacher(str(recipe), model, data.classes, transform, checksum(model))
+
+
+def _refuse_classifier(model: nn.Module, source: Path) -> None:
+    if not takes_list(model):
+        raise ValueError(
+            f"{source} is a classifier ({type(model).__name__}); expected a detector. Methods for "
+            "classifiers need no labels: state the images as data.unlabelled."
+        )
+
+
+def checksum(model: nn.Module) -> str:
+    """A checksum of the names and the values of a model's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()
