@@ -93,6 +93,30 @@ class YOLO(AnnotatedImages):
         )
 
 
+def splits_there(root: Path, description: str = DESCRIPTION) -> list[str]:
+    """The splits that a dataset's YAML file states and whose images are there.
+
+    Exports state a test set also where they have none.
+
+    Args:
+        root: The folder of the dataset.
+        description: The name of its YAML file.
+
+    Returns:
+        The names of the splits, of :data:`SPLITS`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no YAML, or names no classes.
+    """
+    file = _description(root, description)
+    stated = _read_description(file)
+    folders = _folders(stated.get("path"), file)
+    entries = {name: stated[name] for name in SPLITS if stated.get(name)}
+    first = {name: each[0] if isinstance(each, list) else each for name, each in entries.items()}
+    return [name for name, each in first.items() if _first_there(str(each), folders) is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Object:
     """One line of a label file: the number of the class, and the box in shares of the image."""
