@@ -54,7 +54,8 @@ VERBS = (
         "landmarks and tappable paths of a model, a recipe or a weights file",
         "limbeck.commands.inspect",
     ),
-    Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),
+    Verb("new", "write recipes that run as they are, for a folder of data", "limbeck.commands.new"),
+    Verb("anchors", "anchors that suit a recipe's training data", "limbeck.commands.anchors"),
     Verb(
         "recipes",
         "list, show and copy the recipes that come with limbeck",

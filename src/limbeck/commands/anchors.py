@@ -136,8 +136,8 @@ def _show_arguments(detector: Any, objects: Objects) -> None:
     best = form.best(objects)
     say(
         f"{len(objects.boxes)} objects, and the anchors of a {type(detector).__name__}. An object "
-        f"is covered where an anchor has an IoU of {form.threshold:g} or more with it: those learn it. "
-        "Where none has, the best one alone does."
+        f"is covered where an anchor has an IoU of {form.threshold:g} or more with it: those "
+        "learn it. Where none has, the best one alone does."
     )
     say(_table(form, objects, best))
     say(as_yaml(best), soft_wrap=True)
