@@ -105,5 +105,4 @@ def _show(data: Measured, chosen: Beginning) -> None:
         f"{chosen.folder}: {', '.join(FILES)}; each value has its reason above it."
     )
     say("Now train and compare all of it, or see first how long that takes:")
-    compare = f"limbeck compare {chosen.folder / FILES[3]}"
-    say(f"  {compare} --dry-run\n  {compare}", soft_wrap=True)
+    say(f"  {chosen.compare} --dry-run\n  {chosen.compare}", soft_wrap=True)

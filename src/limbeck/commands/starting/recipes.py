@@ -81,6 +81,12 @@ class Beginning:
         return Path("runs", self.folder.resolve().name, "teacher")
 
     @property
+    def compare(self) -> str:
+        """The command that trains and compares all of it."""
+        output = self.run.with_name("comparison")
+        return f"limbeck compare {self._path('comparison.yaml')} --output {output}"
+
+    @property
     def taught_by(self) -> Any:
         """The teacher, as the recipe of the distilled student states it."""
         if self.teacher.ready is not None:
@@ -153,7 +159,7 @@ class Beginning:
             "for as long, and for twice as long. It trains the teacher, too. --dry-run says how "
             "long it takes. What is finished is taken over when the same command is given again."
         )
-        return as_text(f"limbeck compare {self._path('comparison.yaml')}", what, recipe)
+        return as_text(self.compare, what, recipe)
 
     def _epochs(self) -> Chosen:
         batch = rules.batch_size(self.data).value
