@@ -62,6 +62,7 @@ def test_the_command_is_a_module_too(module: str) -> None:
         ("validate", "--ckpt_path"),
         ("predict", "--threshold"),
         ("convert", "--from"),
+        ("new", "--teacher"),
         ("inspect", "--depth"),
         ("anchors", "--count"),
         ("recipes", "copy"),
@@ -84,7 +85,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     said = capsys.readouterr().err
     assert said == (
         "ERROR no verb 'fitt'. There are: fit, validate, compare, report, tune, predict, "
-        "label, convert, inspect, data, anchors, recipes, quickstart.\n"
+        "label, convert, inspect, data, new, anchors, recipes, quickstart.\n"
     )
 
 

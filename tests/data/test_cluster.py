@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data import VOC, Concatenated, Shapes
+from limbeck.data import VOC, Concatenated, Shapes, Split
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes, shape_iou
 from limbeck.data.table import AnnotatedImage, Objects
@@ -140,3 +140,12 @@ def test_real_annotations(shared):
 def test_what_has_no_boxes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the dataset is for classification; expected one with"):
         object_sizes(Shapes("classification", count=2), (64, 64))
+
+
+def test_a_side_of_a_split_is_not_read_either(tmp_path):
+    part = annotated(tmp_path)
+    halves = [Split(part, side, 0.5) for side in ("training", "held_out")]
+    sizes = [object_sizes(half, (200, 100)) for half in halves]
+    assert sorted(map(len, sizes)) == [1, 2]
+    order = sorted(range(2), key=lambda side: halves[side].indices)
+    assert torch.equal(torch.cat([sizes[side] for side in order]), object_sizes(part, (200, 100)))

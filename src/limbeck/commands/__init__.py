@@ -64,7 +64,8 @@ VERBS = (
         "what is in a dataset (inspect), and the same one in another layout (convert)",
         "limbeck.commands.data",
     ),
-    Verb("anchors", "anchor shapes that suit a recipe's training data", "limbeck.commands.anchors"),
+    Verb("new", "write recipes that run as they are, for a folder of data", "limbeck.commands.new"),
+    Verb("anchors", "anchors that suit a recipe's training data", "limbeck.commands.anchors"),
     Verb(
         "recipes",
         "list, show and copy the recipes that come with limbeck",

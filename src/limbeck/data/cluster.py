@@ -5,12 +5,15 @@ from a cluster is 1 - IoU of two boxes of their widths and heights with one corn
 that large objects count no more than small ones.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import VisionDataset
 from limbeck.data.concatenated import Concatenated
+from limbeck.data.split import Split
 
 _RESTARTS = 8
 _ROUNDS = 300  # at most; tens are usual
@@ -113,36 +116,58 @@ def object_sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: The dataset is not for detection, or has no objects.
     """
+    boxes, extents = object_boxes(dataset)
+    scale = (torch.tensor(image_size, dtype=torch.float64) / extents).flip(1).float()
+    return (boxes[:, 2:] - boxes[:, :2]) * scale
+
+
+def object_boxes(dataset: VisionDataset) -> tuple[Tensor, Tensor]:
+    """The boxes of all objects to learn from, and the sizes of their images.
+
+    Image files are not decoded.
+
+    Args:
+        dataset: A dataset for detection.
+
+    Returns:
+        The box of each object, xyxy in the pixels of its image, (N, 4), and the (height, width) of
+        that image in pixels, (N, 2).
+
+    Raises:
+        ValueError: The dataset is not for detection, or has no objects.
+    """
     if dataset.task != "detection":
         raise ValueError(f"the dataset is for {dataset.task}; expected one with boxes.")
-    sizes = torch.cat(_sizes(dataset, image_size))
-    if not len(sizes):
+    boxes, extents = map(torch.cat, zip(*_boxes(dataset), strict=True))
+    if not len(boxes):
         raise ValueError("the dataset has no objects; expected one at least.")
-    return sizes
+    return boxes, extents
 
 
-def _sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> list[Tensor]:
-    """The sizes of the objects to learn from, image by image."""
+def _boxes(dataset: VisionDataset) -> list[tuple[Tensor, Tensor]]:
+    """The boxes of the objects to learn from, and the sizes of their images, part by part."""
     if isinstance(dataset, Concatenated):
-        return [sizes for part in dataset.datasets for sizes in _sizes(part, image_size)]
+        return [each for part in dataset.datasets for each in _boxes(part)]
     if isinstance(dataset, AnnotatedImages):
-        return [_annotated_sizes(dataset, image_size)]
+        return [_annotated_boxes(dataset, range(len(dataset)))]
+    if isinstance(dataset, Split) and isinstance(dataset.dataset, AnnotatedImages):
+        return [_annotated_boxes(dataset.dataset, dataset.indices)]
     found = []
     for index in range(len(dataset)):
-        height, width = dataset.image_size(index)
         target = dataset[index][1]
         assert isinstance(target, dict)
         boxes = target["boxes"].as_subclass(Tensor)
-        scale = boxes.new_tensor([image_size[1] / width, image_size[0] / height])
-        found.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+        found.append((boxes, torch.tensor([dataset.image_size(index)]).expand(len(boxes), 2)))
     return found
 
 
-def _annotated_sizes(dataset: AnnotatedImages, image_size: tuple[int, int]) -> Tensor:
-    """The sizes of the objects to learn from, (N, 2), whatever the dataset was opened for."""
+def _annotated_boxes(dataset: AnnotatedImages, images: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The boxes of the objects to learn from of some images, whatever the dataset is opened for."""
     table = dataset.images
     of_images = torch.tensor([dataset.image_size(index) for index in range(len(dataset))])
     stated = of_images.repeat_interleave(table.counts(), dim=0)  # (M, 2), height and width
     objects = table.objects.clipped(stated)
-    scale = (torch.tensor(image_size, dtype=torch.float64) / stated).flip(1).float()
-    return ((objects.boxes[:, 2:] - objects.boxes[:, :2]) * scale)[objects.can_be_learnt()]
+    chosen = torch.zeros(len(dataset), dtype=torch.bool)
+    chosen[list(images)] = True
+    learnt = objects.can_be_learnt() & chosen.repeat_interleave(table.counts())
+    return objects.boxes[learnt], stated[learnt]

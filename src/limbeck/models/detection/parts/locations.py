@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.models.detection.parts.matcher import NEGATIVE
 
-_NEAR, _FAR = 4, 8  # strides, between which the longest of the four distances lies at a level
+NEAR, FAR = 4, 8  # strides, between which the longest of the four distances lies at a level
 _BLOCK = 2**24  # locations times boxes at a time: 64 MB for each temporary
 _AREA = 1e8  # above that of any box, in square pixels; float32 tells areas apart by 8 from here
 
@@ -36,7 +36,7 @@ def match_locations(anchors: Sequence[Tensor], boxes: Sequence[Tensor], radius: 
     if not padded.shape[1]:
         return torch.full((len(boxes), len(every)), NEGATIVE, device=every.device)
     stride = every[:, 2] - every[:, 0]
-    nearest, farthest = stride * _NEAR, stride * _FAR
+    nearest, farthest = stride * NEAR, stride * FAR
     nearest[: len(anchors[0])] = 0
     farthest[len(every) - len(anchors[-1]) :] = torch.inf
     bounds = torch.stack([nearest, farthest, radius * stride])

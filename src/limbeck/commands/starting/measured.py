@@ -1,0 +1,163 @@
+"""What recipes are chosen by: the splits of a folder of data, its classes, images and objects."""
+
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.commands.building import said_of_building
+from limbeck.commands.parsing import VerbParser
+from limbeck.data import VisionDataset
+from limbeck.data.base import Task
+from limbeck.data.cluster import object_boxes
+from limbeck.data.layouts import HELD_OUT, WHOLE, Layout, recognised
+
+_LOOKED_AT = 400  # images whose sizes are looked at
+_SEED = 0
+
+Stated = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What recipes state of a folder of data.
+
+    Attributes:
+        train: The training set.
+        val: The validation set.
+        test: The set that a comparison is scored on. None: there is none.
+        why: How they were divided, as sentences.
+    """
+
+    train: Stated
+    val: Stated
+    test: Stated | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a dataset is like.
+
+    Attributes:
+        layout: The layout of its folder.
+        splits: What recipes state of it.
+        classes: The names of its classes.
+        images: The number of its training images.
+        extents: The (height, width) of some of these, in pixels, (M, 2).
+        objects: The (width, height) of the objects to learn from, as shares of the shorter sides
+            of their images, (N, 2). Empty in a dataset for classification.
+        data: The training set itself.
+    """
+
+    layout: Layout
+    splits: Splits
+    classes: tuple[str, ...]
+    images: int
+    extents: Tensor
+    objects: Tensor
+    data: VisionDataset
+
+    @property
+    def task(self) -> Task:
+        """The task of the data."""
+        return self.layout.task
+
+    @property
+    def short_side(self) -> int:
+        """The shorter side of a typical image, in pixels."""
+        return int(self.extents.amin(dim=1).median())
+
+    @property
+    def aspect(self) -> float:
+        """How many times as long as the shorter one the longer side is, in all but a few images."""
+        ratios = self.extents.amax(dim=1) / self.extents.amin(dim=1)
+        return ratios.quantile(0.95).item()
+
+
+def measured(folder: Path) -> Measured:
+    """Look at a folder of data; of its images only the sizes are read.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        What it is like.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is in no known layout, or has nothing to learn from.
+    """
+    layout = recognised(folder.resolve())
+    splits = divided(layout)
+    train = _built(splits.train)
+    count = len(train)
+    step = max(1, count // _LOOKED_AT)
+    extents = torch.tensor([train.image_size(i) for i in range(0, count, step)]).float()
+    objects = torch.zeros(0, 2)
+    if layout.task == "detection":
+        boxes, of_images = object_boxes(train)
+        objects = (boxes[:, 2:] - boxes[:, :2]) / of_images.amin(dim=1, keepdim=True)
+    return Measured(layout, splits, tuple(train.classes), count, extents, objects, train)
+
+
+def divided(layout: Layout) -> Splits:
+    """Choose among the splits of a folder, and hold out images where there is no validation set.
+
+    Args:
+        layout: The layout of the folder.
+
+    Returns:
+        The splits.
+
+    Raises:
+        ValueError: It has several splits, of which none is called train.
+    """
+    there = layout.splits
+    name = next((each for each in ("train", "trainval", WHOLE) if each in there), None)
+    if name is None and len(there) == 1:
+        name = next(iter(there))
+    if name is None:
+        raise ValueError(
+            f"{layout.root} has the splits {', '.join(there)}; expected one called train. Name "
+            "them so, or write recipes by hand (docs/data.md)."
+        )
+    train = _for_training(there[name])
+    test = there.get("test")
+    if "val" in there:
+        return Splits(
+            train, there["val"], test, f"The folder says what train and val are. {layout.why}"
+        )
+    sides = {
+        side: {
+            "class_path": "limbeck.data.Split",
+            "init_args": {"dataset": train, "side": side, "share": HELD_OUT, "seed": _SEED},
+        }
+        for side in ("training", "held_out")
+    }
+    why = (
+        f"{layout.why} There is no validation set, so a share of {HELD_OUT} of the images of "
+        f"{name!r} is held out, the same ones in all four files."
+    )
+    return Splits(sides["training"], sides["held_out"], test, why)
+
+
+def _for_training(stated: Stated) -> Stated:
+    """A split as it is stated for training, where its reader makes a difference."""
+    reader = pkgutil.resolve_name(stated["class_path"])
+    if "training" not in inspect.signature(reader).parameters:
+        return stated
+    return {**stated, "init_args": {**stated["init_args"], "training": True}}
+
+
+def _built(stated: Stated) -> VisionDataset:
+    parser = VerbParser(prog="limbeck new", exit_on_error=False)
+    parser.add_argument("--data.train", type=VisionDataset)
+    parsed = parser.parse_object({"data": {"train": stated}})
+    with said_of_building(parsed):
+        built: VisionDataset = parser.instantiate(parsed).data.train
+    return built

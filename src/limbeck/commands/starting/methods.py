@@ -1,0 +1,107 @@
+"""Methods by their names, with what a pair of models needs of them."""
+
+import difflib
+import re
+from typing import Any
+
+from limbeck.commands.starting.commented import Chosen
+from limbeck.commands.starting.models import Model
+from limbeck.data.base import Task
+from limbeck.landmarks import landmarks
+
+USUAL = {"detection": "PKD", "classification": "KD"}
+
+_WHY = {
+    "PKD": "PKD compares maps by correlation. It needs no labels and no common scale, so its "
+    "weight hardly depends on the pair. 10 is published for detectors with one dense head.",
+    "FGD": "FGD compares maps inside and outside of objects. Its losses are sums over maps of 256 "
+    "channels at 800 x 1333 px: choose the weight with `limbeck tune`.",
+    "FitNet": "FitNet compares maps by their squared difference over the level's variance; 2 "
+    "gained in limbeck's own comparisons.",
+    "CWD": "CWD compares where each channel of the maps is large. 10 is published for dense heads.",
+    "AT": "AT compares where the maps are large, over all channels.",
+    "FineGrainedImitation": "It compares maps near objects. The weight depends on the pair: choose "
+    "it with `limbeck tune`.",
+    "HEAD": "HEAD gives the student a box head like its teacher's, which is left out afterwards.",
+    "CrossKD": "CrossKD lets the teacher's head see the student's features.",
+    "LD": "LD compares the distributions of which GFL's boxes are made.",
+    "QueryKD": "QueryKD compares what the queries of two transformers say, and which of them.",
+    "KD": "KD compares the classes' probabilities at a temperature of 4, with 0.9 of the weight.",
+    "DKD": "DKD is KD with a weight of its own for the classes that are not the label.",
+    "DIST": "DIST compares correlations of the probabilities; a batch needs 32 images or more.",
+}
+_TASKS: dict[Task, tuple[str, ...]] = {
+    "detection": (
+        *("PKD", "FGD", "FitNet", "CWD", "AT", "FineGrainedImitation"),
+        *("HEAD", "CrossKD", "LD", "QueryKD"),
+    ),
+    "classification": ("KD", "DKD", "DIST", "FitNet", "AT"),
+}
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "PKD": {"weight": 10.0, "adapter": "conv"},
+    "FGD": {"weight": 1.0},
+    "FitNet": {"weight": 2.0, "normalise": True},
+    "CWD": {"weight": 10.0},
+    "AT": {"weight": 1000.0},
+    "FineGrainedImitation": {"weight": 0.001, "activation": None},
+    "KD": {"temperature": 4.0, "weight": 0.9},
+}
+_ON_MAPS = ("PKD", "FGD", "FitNet", "CWD", "AT", "FineGrainedImitation")
+_UNSURE = ["P3", "P4", "P5"]  # the maps of RT-DETR's and D-FINE's encoders
+
+
+def distilled_by(name: str, task: Task, teacher: Model, student: Model) -> dict[str, Any]:
+    """What a recipe states of a method between two models.
+
+    Args:
+        name: The name of the method, in upper or lower case.
+        task: The task of the data.
+        teacher: The teacher.
+        student: The student.
+
+    Returns:
+        The keys ``methods`` and, where the labels are to count less, ``student_weight``.
+
+    Raises:
+        ValueError: There is no such method for the task, or the models share no places.
+    """
+    known = {each.lower(): each for each in _TASKS[task]}
+    found = known.get(name.lower().replace("-", "").replace("_", ""))
+    if found is None:
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        meant = f" Did you mean {known[near[0]]}?" if near else ""
+        raise ValueError(
+            f"--method is {name!r}; expected one of {', '.join(_TASKS[task])}, which limbeck new "
+            f"can set up for {task}.{meant} Any other one goes into the recipe by hand, see "
+            "docs/methods.md."
+        )
+    arguments = dict(_ARGUMENTS.get(found, {}))
+    if found in _ON_MAPS:
+        arguments = {"places": _places(found, task, teacher, student)} | arguments
+    stated: dict[str, Any] = {"class_path": f"limbeck.methods.{found}"}
+    if arguments:
+        stated["init_args"] = arguments
+    model: dict[str, Any] = {"methods": {found.lower(): Chosen(stated, _WHY[found])}}
+    if found == "KD":
+        why = "What is left of the weight for the labels."
+        model["student_weight"] = Chosen(0.1, why)
+    return model
+
+
+def _places(method: str, task: Task, teacher: Model, student: Model) -> list[str]:
+    """The maps that both models have: of the pyramids up to P6, otherwise of the trunks."""
+    if teacher.built is None or student.built is None:
+        return _UNSURE
+    shared = landmarks(teacher.built).keys() & landmarks(student.built).keys()
+    pyramids = sorted(each for each in shared if re.fullmatch(r"P[2-6]", each))
+    if pyramids and task == "detection":
+        return pyramids
+    trunks = sorted(each for each in shared if re.fullmatch(r"C[2-5]", each))
+    found = trunks[-1:] if task == "classification" else [each for each in trunks if each != "C2"]
+    if not found:
+        raise ValueError(
+            f"{method} compares maps, and {teacher.word} and {student.word} have none at the same "
+            "place. Expected two networks with C3 to C5 or P3 to P5. Give another pair, or state "
+            "the places by hand (`limbeck inspect` shows them)."
+        )
+    return found

@@ -1,0 +1,76 @@
+"""Which splits are taken, and what is held out where there is no validation set."""
+
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck.commands.starting.measured import divided, measured
+from limbeck.data import Split
+from limbeck.data.layouts import Layout, recognised
+from tests.commands.starting.folders import yolo
+
+
+def layout(*splits: str) -> Layout:
+    stated = {
+        name: {"class_path": "limbeck.data.YOLO", "init_args": {"root": "d", "split": name}}
+        for name in splits
+    }
+    return Layout("YOLO", stated, "detection", "It is YOLO's.", Path("d"))
+
+
+def split_of(stated: dict[str, Any]) -> str:
+    split: str = stated["init_args"]["split"]
+    return split
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (("train", "val", "test"), ("train", "val", "test")),
+        (("trainval", "train", "val"), ("train", "val", None)),
+        (("train", "val"), ("train", "val", None)),
+    ],
+)
+def test_splits_by_their_names(there: tuple[str, ...], taken: tuple[str | None, ...]) -> None:
+    found = divided(layout(*there))
+    names = [
+        None if each is None else split_of(each) for each in (found.train, found.val, found.test)
+    ]
+    assert tuple(names) == taken
+    assert found.train["init_args"]["training"]
+    assert "training" not in found.val["init_args"]
+
+
+def test_without_a_validation_set_a_share_is_held_out(tmp_path: Path) -> None:
+    yolo(tmp_path, ("train", "test"))
+    data = measured(tmp_path)
+    assert "held out" in data.splits.why
+    assert data.splits.test is not None
+    whole = data.splits.train["init_args"]["dataset"]
+    assert data.splits.val["init_args"]["dataset"] == whole
+    kind = pkgutil.resolve_name(whole["class_path"])
+    sides = [
+        Split(kind(**whole["init_args"]), **{n: each["init_args"][n] for n in ("side", "share")})
+        for each in (data.splits.train, data.splits.val)
+    ]
+    assert sorted([*sides[0].indices, *sides[1].indices]) == list(range(8))
+    assert data.images == len(sides[0]) == 6
+    assert len(data.objects) == 6  # one in each image
+    assert (data.short_side, data.aspect) == (64, 1.5)
+
+
+def test_splits_of_no_known_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="has the splits a, b; expected one called train"):
+        divided(layout("a", "b"))
+
+
+def test_one_split_of_any_name_is_divided() -> None:
+    assert "held out" in divided(layout("all")).why
+    assert "held out" in divided(layout("train2014")).why
+
+
+def test_the_layout_is_that_of_the_folder(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    assert measured(tmp_path).layout == recognised(tmp_path)

@@ -1,0 +1,70 @@
+"""The four files of every layout parse, and their first steps run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from limbeck.commands.fit import parts_of
+from limbeck.commands.new import write
+from limbeck.commands.starting.measured import measured
+from limbeck.commands.starting.recipes import FILES, Beginning
+from limbeck.comparison import read_comparison
+from limbeck.data.loading import scaled
+from limbeck.models import save_student
+from tests.commands import tiny_recipes
+from tests.commands.starting.folders import LAYOUTS
+
+HERE = {"data": {"workers": 0}}  # loading workers take seconds to begin
+
+
+def first_step(*recipes: Path) -> tuple[dict[str, float], torch.nn.Module]:
+    """The losses of the first training batch of recipes, and the student."""
+    over = tiny_recipes.write(Path(), "here", HERE)
+    module, data = parts_of([*map(str, recipes), str(over)])
+    images, targets = next(iter(data.train_dataloader()))
+    losses = module.pair.train()(scaled(images), targets)
+    losses.total.backward()
+    return {name: float(value) for name, value in losses.items()}, module.pair.student
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_first_steps_of_every_layout_run(layout: str, tmp_path: Path) -> None:
+    LAYOUTS[layout](tmp_path / "data")
+    data = measured(tmp_path / "data")
+    detects = data.task == "detection"
+    word = "retinanet-light" if detects else "light"
+    folder = Path("work")
+    chosen = Beginning.of(data, folder, word, word, None)
+    write(folder, chosen.texts())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    plain, model = first_step(folder / "teacher.yaml")
+    save_student(model, chosen.run / "student", classes=data.classes)
+    taught, _ = first_step(folder / "student.yaml", folder / "distilled.yaml")
+    assert taught.keys() > plain.keys()
+    assert all(torch.tensor(value).isfinite() for value in taught.values())
+    comparison = read_comparison(folder / "comparison.yaml")
+    assert list(comparison.rows) == ["PKD" if detects else "KD"]
+    assert comparison.teacher_recipe is not None
+    assert (comparison.scored_on is not None) == (layout == "YOLO")
+
+
+def test_words_stand_above_what_they_are_about(tmp_path: Path) -> None:
+    LAYOUTS["YOLO"](tmp_path / "data")
+    texts = Beginning.of(
+        measured(tmp_path / "data"), Path("work"), None, "ssd-resnet18", "fitnet"
+    ).texts()
+    for name, text in texts.items():
+        first = text.splitlines()[0]
+        assert first.startswith("# limbeck "), name
+        assert f"work/{name}" in first
+        assert max(map(len, text.splitlines())) < 400
+    lines = texts["teacher.yaml"].splitlines()
+    above = " ".join(lines[: next(i for i, line in enumerate(lines) if "weights:" in line)])
+    assert "downloads torchvision's ImageNet weights" in above
+    assert "To go without" in above
+    # An SSD takes one size, so its teacher is trained with that, too.
+    stated = [yaml.safe_load(texts[name]) for name in FILES[:2]]
+    sizes = {str(each["data"]["augmentation"]["init_args"]["size"]) for each in stated}
+    assert sizes == {str(stated[1]["model"]["student"]["init_args"]["image_size"])}
