@@ -52,10 +52,11 @@ and in ShuffleNetV2 (``C2``).
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, shufflenetv2
 from torchvision.models._utils import IntermediateLayerGetter
@@ -335,21 +336,40 @@ def _backbone(model: nn.Module) -> Landmarks:
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         return {}
+    trunk = _timm_trunk(model, "backbone.body")
     if not isinstance(backbone, BackboneWithFPN):
         inside = [
             n for n in ("features", "body") if isinstance(getattr(backbone, n, None), _CHAINS)
         ]
-        return _trunk(model, ".".join(("backbone", *inside))) | _atrous(backbone)
-    strides = _strides(backbone.body)
-    layers = backbone.body.return_layers.items()
-    keys = {strides[name]: key for name, key in layers if name in strides}
+        return trunk or _trunk(model, ".".join(("backbone", *inside))) | _atrous(backbone)
+    if trunk:
+        levels: Sequence[int] = backbone.levels
+        keys = {level: str(place) for place, level in enumerate(levels)}
+    else:
+        trunk = _trunk(model, "backbone.body")
+        strides = _strides(backbone.body)
+        layers = backbone.body.return_layers.items()
+        keys = {strides[name]: key for name, key in layers if name in strides}
     extra = {LastLevelMaxPool: ("pool",), LastLevelP6P7: ("p6", "p7")}
     for kind, names in extra.items():
         if keys and isinstance(backbone.fpn.extra_blocks, kind):
             keys |= dict(enumerate(names, max(keys) + 1))
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
     fpn = Tap("backbone", select=_maps, kind="levels")
-    return _trunk(model, "backbone.body") | places | {"fpn": fpn}
+    return trunk | places | {"fpn": fpn}
+
+
+def _timm_trunk(model: nn.Module, path: str) -> Landmarks:
+    """The C-levels of a network of timm's under a detector, which knows where they are."""
+    try:
+        trunk: Any = model.get_submodule(path)
+    except AttributeError:
+        return {}
+    if not isinstance(trunk, FeatureGetterNet):
+        return {}
+    # A map that is no module's output, such as that of a ViT's tokens, is the trunk's own.
+    places = {f"C{k}": Tap(path, keys=(str(place),)) for place, k in enumerate(trunk.levels)}
+    return places | _stages(model, {k: f"{path}.model.{end}" for k, end in trunk.ends.items() if end})
 
 
 def _atrous(backbone: nn.Module) -> Landmarks:

@@ -15,7 +15,6 @@ from itertools import pairwise
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG, _xavier_init
 from torchvision.models.detection.ssdlite import (
     SSDLiteFeatureExtractorMobileNet,
@@ -27,9 +26,11 @@ from torchvision.ops import Conv2dNormActivation
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.detection.parts.backbones import (
     freeze_stages,
+    freeze_trunk,
     layout_of,
-    network_of,
+    network_in,
     of_classifier,
+    trunk_of,
     vgg_features,
 )
 from limbeck.models.norms import Norm, convert_norms
@@ -98,11 +99,10 @@ class LightBackbone(nn.Module):
                 f"C{bottom} to C{top}, and level k one cell for 2**k pixels. Begin at {bottom} to "
                 f"{top}, and end no later than where one cell is left."
             )
-        used = [stage for stage in layout.stages if stage.level <= last]
-        maps = [stage for stage in used if stage.level >= first]
-        places = {stage.modules[-1]: str(index) for index, stage in enumerate(maps)}
-        self.body = IntermediateLayerGetter(network_of(trunk, layout), places)
-        freeze_stages(self.body, [layout.stem, *(stage.modules for stage in used)], frozen_stages)
+        maps = [stage for stage in layout.stages if first <= stage.level <= last]
+        self.levels = tuple(stage.level for stage in maps)
+        self.body = trunk_of(trunk, layout, self.levels)
+        freeze_trunk(self.body, layout, last, frozen_stages)
         convert_norms(self.body, norm)
         widths = tuple(_EXTRA_CHANNELS if channels is None else channels)
         if not widths:
@@ -119,8 +119,7 @@ class LightBackbone(nn.Module):
     @property
     def trunk(self) -> nn.Module:
         """The part that :meth:`of_classifier` is for."""
-        body: nn.Module = self.body
-        return body
+        return network_in(self.body)
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
         """The trunk's state dict from that of the classifier that it belongs to."""
