@@ -58,6 +58,13 @@ def _check(chosen: Format, checkpoint: Checkpoint, target: Path) -> None:
             f"{target}: files of {chosen.name} are read, and not written. Expected one of "
             f"{written}."
         )
+    backbone = checkpoint.arguments.get("backbone")
+    if isinstance(backbone, str) and backbone.startswith("timm:"):
+        raise ValueError(
+            f"{checkpoint.source} stands on {backbone}: no library has files of detectors on "
+            "timm's networks. Expected a trunk of torchvision's. Keep the student's folder, whose "
+            "student.safetensors has timm's names after backbone.body.model."
+        )
     if target.suffix not in chosen.suffixes:
         raise ValueError(
             f"{target}: {chosen.name} reads {' or '.join(chosen.suffixes)}. Give it that suffix."

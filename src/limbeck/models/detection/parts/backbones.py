@@ -3,6 +3,7 @@
 Where each of them has its C-levels stands in :mod:`limbeck.trunks`.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
@@ -10,10 +11,12 @@ import torch.nn.functional as F
 import torchvision
 from timm.utils.model import freeze
 from torch import Tensor, nn
+from timm.layers.norm_act import FrozenBatchNormAct2d
 from torchvision.models import vgg
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import (
     ExtraFPNBlock,
     FeaturePyramidNetwork,
@@ -34,6 +37,8 @@ from limbeck.models.detection.parts.timm_trunks import (
 from limbeck.models.norms import LastNorm, Norm, convert_norms, replace_norms
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.trunks import TRUNKS, VGGS, Layout, Stage, residual
+
+log = logging.getLogger(__name__)
 
 Activation = Literal["leaky_relu"]
 
@@ -103,7 +108,8 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         extra: The block that adds levels. None: there are no more levels than the trunk's.
         norm: The behaviour of the trunk's batch normalisations.
         frozen_stages: How many stages from below are not trained at all: 1 is the stem, 2 the stem
-            and the first C-level (of a plain network the first block), and so on. Their normalisations are frozen whatever ``norm``.
+            and the first C-level (of a plain network the first block), and so on. Their
+            normalisations are frozen whatever ``norm``.
         last_norm: What all normalisations of the last block of each stage that is trained become,
             trained themselves: ``group`` (32 groups) or ``synchronised``. None: as ``norm`` says.
         stride_in_1x1: Whether bottlenecks are strided in their first 1x1 convolution, as in the
@@ -139,14 +145,14 @@ class Backbone(BackboneWithFPN):  # type: ignore[misc]  # torchvision is untyped
         self.fpn = _pyramid(layout, taps, channels, extra)
         self.out_channels = channels
         freeze_trunk(self.body, layout, levels[1], frozen_stages)
-        convert_norms(self.body, norm)
+        convert_trunk_norms(self.body, norm)
         if last_norm is not None:
             used = [stage for stage in layout.stages if stage.level <= levels[1]]
             for stage in used[max(frozen_stages - 1, 0) :]:
                 replace_norms(self._last_block(stage), last_norm)
 
     def _last_block(self, stage: Stage) -> nn.Module:
-        parts: list[nn.Module] = [self.body[name] for name in stage.modules]
+        parts: list[nn.Module] = [self.body.get_submodule(name) for name in stage.modules]
         inside = [module for part in parts for module in part.modules()]
         blocks: list[nn.Module] = [m for m in inside if isinstance(m, BasicBlock | Bottleneck)]
         if not blocks:
@@ -202,6 +208,22 @@ def trunk_of(trunk: str | BasicBlocks, layout: Layout, levels: Sequence[int]) ->
     places = {stage.modules[-1]: str(index) for index, stage in enumerate(taps)}
     body: nn.Module = IntermediateLayerGetter(network_of(trunk, layout), places)
     return body
+
+
+def convert_trunk_norms(body: nn.Module, norm: Norm) -> None:
+    """Give the batch normalisations of a trunk a behaviour, and say where it has none.
+
+    Args:
+        body: The trunk, as :func:`trunk_of` makes it.
+        norm: The behaviour, see :func:`limbeck.models.norms.convert_norms`.
+
+    Raises:
+        ValueError: There is no such behaviour, or the trunk's normalisations do not have it.
+    """
+    of_batches = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d)
+    if not any(isinstance(module, of_batches) for module in body.modules()):
+        log.info("The trunk has no batch normalisation: norm=%r changes nothing.", norm)
+    convert_norms(body, norm)
 
 
 def network_in(body: nn.Module) -> nn.Module:
@@ -315,10 +337,11 @@ def adapt(
 
 def _leak(network: nn.Module, trunk: str | BasicBlocks, activation: Activation) -> None:
     places = [name for name, module in network.named_modules() if isinstance(module, nn.ReLU6)]
+    places = [] if is_timms(trunk) else places
     if not places or activation not in get_args(Activation):
         raise ValueError(
             f"activation={activation!r} for {trunk}: expected leaky_relu, in place of the ReLU6 of "
-            "mobilenet_v2, or none."
+            "torchvision's mobilenet_v2, or none."
         )
     for name in places:
         network.set_submodule(name, nn.LeakyReLU(0.1, inplace=True))
@@ -328,8 +351,8 @@ def _stride_in_1x1(network: nn.Module, trunk: str | BasicBlocks) -> None:
     bottlenecks = [module for module in network.modules() if isinstance(module, Bottleneck)]
     if not bottlenecks:
         raise ValueError(
-            f"stride_in_1x1=True: {trunk} has no bottleneck blocks. Leave it out, or take resnet50 "
-            "or resnet101."
+            f"stride_in_1x1=True: {trunk} has no bottleneck blocks of torchvision's. Leave it out, "
+            "or take resnet50 or resnet101."
         )
     for block in bottlenecks:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -56,7 +57,7 @@ class TimmLayout(Layout):
         only: The level of the maps of a plain network, such as a ViT, over which a simple pyramid
             makes the other levels. None: the network has maps of several levels.
         width: The channels of the last map.
-        mapping: The levels whose map is the output of the module that ends the stage.
+        at_ends: The levels whose map is the output of the module that ends the stage.
         tensors: The names of all tensors of the classifier.
     """
 
@@ -67,11 +68,11 @@ class TimmLayout(Layout):
     stem_end: str
     only: int | None
     width: int
-    mapping: frozenset[int]
+    at_ends: frozenset[int]
     tensors: frozenset[str]
 
 
-class TimmTrunk(FeatureGetterNet):  # type: ignore[misc]  # timm is untyped
+class TimmTrunk(FeatureGetterNet):
     """timm's network of features, which gives its maps by name as torchvision's extractor does.
 
     It is what ``timm.create_model(NAME, features_only=True, feature_cls="getter")`` makes: the
@@ -84,22 +85,22 @@ class TimmTrunk(FeatureGetterNet):  # type: ignore[misc]  # timm is untyped
     Attributes:
         model: The network, whose tensors have timm's names.
         stages: The names of the modules of the stem, and of each stage. Empty: they are not known.
-        ends: The name of the module whose output is the map, by level. Empty for a level whose map
-            is no module's output, such as the tokens of a ViT.
+        ends: The names of the modules whose outputs are maps, by level. Other maps are no module's
+            output, such as those that a ViT's tokens are made into.
         levels: The levels of the maps that are given, finest first.
     """
 
     model: nn.Module
     stages: Sequence[Sequence[str]] = ()
-    ends: Mapping[int, str]
+    ends: Mapping[int, str] = MappingProxyType({})
     levels: tuple[int, ...] = ()
 
     def __init__(self, model: nn.Module, out_indices: Sequence[int]) -> None:
-        super().__init__(model, list(out_indices))
+        super().__init__(model, tuple(out_indices))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W), normalised -> the maps (B, C, h, w), finest first, as "0", "1", ..."""
-        maps: list[Tensor] = super().forward(images)
+        maps: list[Tensor] = super().forward(images)  # type: ignore[no-untyped-call]
         return {str(place): each for place, each in enumerate(maps)}
 
 
@@ -143,6 +144,24 @@ def _published(name: str) -> PretrainedCfg | None:
         ) from error
 
 
+def refuse_plain(layout: Layout) -> None:
+    """Refuse a network of one stride under a detector that makes no pyramid over it.
+
+    Args:
+        layout: The layout of a trunk.
+
+    Raises:
+        ValueError: All maps of the network have one stride.
+    """
+    if isinstance(layout, TimmLayout) and layout.only is not None:
+        raise ValueError(
+            f"backbone='{PREFIX}{layout.name}': all its maps have a stride of {2**layout.only} "
+            "pixels, and this detector needs maps of several strides. Take RetinaNet, FCOS, GFL or "
+            "FasterRCNN, which make a simple pyramid over it; or another trunk, such as "
+            f"{PREFIX}mobilenetv4_conv_small."
+        )
+
+
 @cache
 def timm_layout(name: str) -> TimmLayout:
     """The layout of one of timm's networks, after it was tried.
@@ -174,7 +193,6 @@ def timm_layout(name: str) -> TimmLayout:
     tensors = frozenset(network.state_dict())
     indices = _indices(name, [each["reduction"] for each in info])
     plain = len({each["reduction"] for each in info}) == 1
-    mapping = _tried(name, network, info, indices)
     below = [each["module"] for each in info if each["reduction"] < 2 ** _LEVELS[0]]
     ends = info if plain else [info[index] for index in indices.values()]
     return TimmLayout(
@@ -187,7 +205,7 @@ def timm_layout(name: str) -> TimmLayout:
         stem_end=below[-1] if below else "",
         only=next(iter(indices)) if plain else None,
         width=info[max(indices.values())]["num_chs"],
-        mapping=mapping,
+        at_ends=_tried(name, network, info, indices),
         tensors=tensors,
     )
 
@@ -240,7 +258,7 @@ def _tried(
     with _refused(name, *_OF_ONE_SIZE), torch.device("meta"), torch.no_grad():
         trunk = TimmTrunk(network.eval(), tuple(indices.values()))
         maps = trunk(torch.zeros(1, 3, height, width))
-    mapping = set()
+    at_ends = set()
     for (level, index), each in zip(indices.items(), maps.values(), strict=True):
         expected = (1, info[index]["num_chs"], height >> level, width >> level)
         if tuple(each.shape) != expected:
@@ -249,11 +267,11 @@ def _tried(
                 f"{tuple(each.shape)}, and timm says {expected}. Take another network."
             )
         if outputs.get(info[index]["module"]) is each:
-            mapping.add(level)
-    return frozenset(mapping)
+            at_ends.add(level)
+    return frozenset(at_ends)
 
 
-def _note(outputs: dict[str, Any], path: str, module: nn.Module, _: Any, output: Any) -> None:
+def _note(outputs: dict[str, Any], path: str, _: nn.Module, __: Any, output: Any) -> None:
     outputs[path] = output
 
 
@@ -270,7 +288,7 @@ def _stages(
 
 def scaled_channels(channels: int, doublings: int) -> int:
     """The channels of a map whose sides were doubled so often; each time they are halved."""
-    return channels // 2 ** max(doublings, 0)
+    return channels >> max(doublings, 0)
 
 
 def timm_trunk(layout: TimmLayout, levels: Sequence[int]) -> TimmTrunk:
@@ -288,16 +306,12 @@ def timm_trunk(layout: TimmLayout, levels: Sequence[int]) -> TimmTrunk:
     network = timm.create_model(layout.name, num_classes=0, **layout.arguments)
     trunk = TimmTrunk(network, [layout.indices[level] for level in given])
     trunk.levels = given
-    used = {level: end for level, end in zip(layout.indices, layout.ends, strict=False)}
-    if layout.only is not None:
-        used = {layout.only: layout.ends[-1]}
-    trunk.ends = {
-        level: end if level in layout.mapping else ""
-        for level, end in used.items()
-        if level <= given[-1]
-    }
-    count = len(layout.ends) if layout.only is not None else len(trunk.ends)
-    trunk.stages = _modules(network, layout.stem_end, layout.ends[:count])
+    ends = layout.ends
+    if layout.only is None:
+        ends = ends[: 1 + list(layout.indices).index(given[-1])]
+        places = zip(layout.indices, ends, strict=False)
+        trunk.ends = {level: end for level, end in places if level in layout.at_ends}
+    trunk.stages = _modules(network, layout.stem_end, ends)
     return trunk
 
 

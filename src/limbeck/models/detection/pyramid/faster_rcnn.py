@@ -139,7 +139,8 @@ class FasterRCNN(TwoStageDetector):
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
     ) -> None:
-        opened, settled = settle(FasterRCNN, locals(), input_of(backbone, weights), presets=FASTER_RCNN)
+        usual = input_of(backbone, weights)
+        opened, settled = settle(FasterRCNN, locals(), usual, presets=FASTER_RCNN)
         numerics = FASTER_RCNN[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 1, _EXTRA)

@@ -171,7 +171,8 @@ class RetinaNet(DenseDetector):
         detections_per_image: int | None = None,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, settled = settle(RetinaNet, locals(), input_of(backbone, weights), presets=RETINANET)
+        usual = input_of(backbone, weights)
+        opened, settled = settle(RetinaNet, locals(), usual, presets=RETINANET)
         numerics = RETINANET[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)

@@ -25,6 +25,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.detection.parts.backbones import (
+    convert_trunk_norms,
     freeze_stages,
     freeze_trunk,
     layout_of,
@@ -33,6 +34,7 @@ from limbeck.models.detection.parts.backbones import (
     trunk_of,
     vgg_features,
 )
+from limbeck.models.detection.parts.timm_trunks import refuse_plain
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
 
@@ -91,6 +93,7 @@ class LightBackbone(nn.Module):
         super().__init__()
         first, last = levels
         self.layout = layout = layout_of(trunk)
+        refuse_plain(layout)
         bottom, top = layout.stages[0].level, layout.top
         sides = [math.ceil(side / 2 ** max(last - 1, 0)) for side in image_size]
         if not bottom <= first <= min(last, top) or max(sides) == 1:
@@ -103,7 +106,7 @@ class LightBackbone(nn.Module):
         self.levels = tuple(stage.level for stage in maps)
         self.body = trunk_of(trunk, layout, self.levels)
         freeze_trunk(self.body, layout, last, frozen_stages)
-        convert_norms(self.body, norm)
+        convert_trunk_norms(self.body, norm)
         widths = tuple(_EXTRA_CHANNELS if channels is None else channels)
         if not widths:
             raise ValueError("extra_channels=(): expected one number or more, or None.")
