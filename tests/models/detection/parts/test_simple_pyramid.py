@@ -47,7 +47,12 @@ def test_maps_are_those_of_the_plain_loop() -> None:
         found = model({"0": x})
         expected = plain_loop(x, model.state_dict())
     assert list(found) == ["0", "1", "2", "3"]
-    assert [tuple(each.shape[-2:]) for each in found.values()] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [tuple(each.shape[-2:]) for each in found.values()] == [
+        (16, 24),
+        (8, 12),
+        (4, 6),
+        (2, 3),
+    ]
     for ours, theirs in zip(found.values(), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -55,7 +60,9 @@ def test_maps_are_those_of_the_plain_loop() -> None:
 @pytest.mark.parametrize("only", [3, 5])
 def test_maps_of_patches_of_8_and_of_32_pixels_have_the_same_strides(only: int) -> None:
     with torch.no_grad():
-        found = pyramid(only=only, levels=(3, 4, 5))({"0": torch.rand(1, 16, 64 >> only, 96 >> only)})
+        found = pyramid(only=only, levels=(3, 4, 5))(
+            {"0": torch.rand(1, 16, 64 >> only, 96 >> only)}
+        )
     assert [tuple(each.shape[-2:]) for each in found.values()] == [(8, 12), (4, 6), (2, 3)]
 
 

@@ -236,6 +236,10 @@ def test_published_weights_say_what_they_need(source: str, mean: float, monkeypa
         (lambda: retinanet(last_norm="group"), "no residual stages"),
         (lambda: retinanet("test_resnet", stride_in_1x1=True), "no bottleneck blocks of torchvis"),
         (lambda: retinanet(activation="leaky_relu"), "torchvision's mobilenet_v2"),
+        (
+            lambda: SSD("timm:test_convnext", 2, image_size=(100, 128)),
+            r"C3 of \(12, 16\) cells.*multiples of 32",
+        ),
         (lambda: FasterRCNNC4("timm:test_resnet", 2), "on none of timm's networks"),
     ],
 )
@@ -246,7 +250,9 @@ def test_what_cannot_be_is_refused_and_named(make, told: str) -> None:
 
 def test_weights_of_another_trunk_are_refused_and_both_are_named(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "convnext.pth")
-    with pytest.raises(ValueError, match=r"weights is a network of tensors such as stem\.0\.weight"):
+    with pytest.raises(
+        ValueError, match=r"weights is a network of tensors such as stem\.0\.weight"
+    ):
         retinanet(weights=tmp_path / "convnext.pth")
     save_student(retinanet("test_resnet"), tmp_path / "student")
     both = f"trunk of the weights is timm:test_resnet, and that of this RetinaNet {SMALL}"

@@ -162,6 +162,33 @@ def refuse_plain(layout: Layout) -> None:
         )
 
 
+def refuse_rounded_down(layout: Layout, image_size: tuple[int, int]) -> None:
+    """Refuse images of a size of which a network's maps lose the last rows or columns.
+
+    A level k has a cell for each 2**k pixels begun. Networks whose strided layers do not pad, such
+    as ConvNeXt, have fewer.
+
+    Args:
+        layout: The layout of a trunk.
+        image_size: The height and the width of the images, in pixels.
+
+    Raises:
+        ValueError: A map of a network of timm's has fewer cells.
+    """
+    if not isinstance(layout, TimmLayout) or all(side % 2**layout.top == 0 for side in image_size):
+        return
+    levels, height, width = tuple(layout.indices), *image_size
+    with torch.device("meta"), torch.no_grad():
+        maps = timm_trunk(layout, levels).eval()(torch.zeros(1, 3, height, width))
+    for level, each in zip(levels, maps.values(), strict=True):
+        if tuple(each.shape[-2:]) != (-(-height // 2**level), -(-width // 2**level)):
+            raise ValueError(
+                f"image_size={image_size}: {PREFIX}{layout.name} makes a C{level} of "
+                f"{tuple(each.shape[-2:])} cells of it, which leaves pixels out. Expected sides "
+                f"that are multiples of {2**layout.top}. Give such a size."
+            )
+
+
 @cache
 def timm_layout(name: str) -> TimmLayout:
     """The layout of one of timm's networks, after it was tried.

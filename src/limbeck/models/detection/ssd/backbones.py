@@ -34,7 +34,7 @@ from limbeck.models.detection.parts.backbones import (
     trunk_of,
     vgg_features,
 )
-from limbeck.models.detection.parts.timm_trunks import refuse_plain
+from limbeck.models.detection.parts.timm_trunks import refuse_plain, refuse_rounded_down
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
 
@@ -102,6 +102,7 @@ class LightBackbone(nn.Module):
                 f"C{bottom} to C{top}, and level k one cell for 2**k pixels. Begin at {bottom} to "
                 f"{top}, and end no later than where one cell is left."
             )
+        refuse_rounded_down(layout, tuple(image_size))
         maps = [stage for stage in layout.stages if first <= stage.level <= last]
         self.levels = tuple(stage.level for stage in maps)
         self.body = trunk_of(trunk, layout, self.levels)
