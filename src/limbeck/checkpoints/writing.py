@@ -61,8 +61,8 @@ def _check(chosen: Format, checkpoint: Checkpoint, target: Path) -> None:
     backbone = checkpoint.arguments.get("backbone")
     if str(backbone).startswith("timm:") and chosen is not TORCHVISION:
         raise ValueError(
-            f"{checkpoint.source} stands on {backbone}, and {chosen.name} has no files of detectors "
-            "on timm's networks. Write it as torchvision's, or keep the student's folder."
+            f"{checkpoint.source} stands on {backbone}, and {chosen.name} has no files of "
+            "detectors on timm's networks. Write it as torchvision's, or keep the student's folder."
         )
     if target.suffix not in chosen.suffixes:
         raise ValueError(

@@ -71,7 +71,7 @@ def test_maps_equal_timms_own_features_to_the_last_bit(published, images: Tensor
         theirs = timms_own(name, file, trunk.levels)(images)
     for level, mine, other in zip(trunk.levels, ours, theirs, strict=True):
         if name == "limbeck_test_swin":
-            other = other.permute(0, 3, 1, 2)  # noqa: PLW2901
+            other = other.permute(0, 3, 1, 2)
         assert torch.equal(mine, other)
         assert mine.shape[-2:] == (SIZE[0] >> level, SIZE[1] >> level)
         assert mine.std() > 0.01

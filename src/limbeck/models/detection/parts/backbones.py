@@ -9,9 +9,9 @@ from typing import Literal, cast, get_args
 
 import torch.nn.functional as F
 import torchvision
+from timm.layers.norm_act import FrozenBatchNormAct2d
 from timm.utils.model import freeze
 from torch import Tensor, nn
-from timm.layers.norm_act import FrozenBatchNormAct2d
 from torchvision.models import vgg
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN

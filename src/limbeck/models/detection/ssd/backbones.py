@@ -102,7 +102,7 @@ class LightBackbone(nn.Module):
                 f"C{bottom} to C{top}, and level k one cell for 2**k pixels. Begin at {bottom} to "
                 f"{top}, and end no later than where one cell is left."
             )
-        refuse_rounded_down(layout, tuple(image_size))
+        refuse_rounded_down(layout, image_size)
         maps = [stage for stage in layout.stages if first <= stage.level <= last]
         self.levels = tuple(stage.level for stage in maps)
         self.body = trunk_of(trunk, layout, self.levels)
