@@ -237,7 +237,7 @@ def test_published_weights_say_what_they_need(source: str, mean: float, monkeypa
         (lambda: retinanet("test_resnet", stride_in_1x1=True), "no bottleneck blocks of torchvis"),
         (lambda: retinanet(activation="leaky_relu"), "torchvision's mobilenet_v2"),
         (
-            lambda: SSD("timm:test_convnext", 2, image_size=(100, 128)),
+            lambda: SSD("timm:test_convnext", 2, levels=(3, 7), image_size=(100, 128)),
             r"C3 of \(12, 16\) cells.*multiples of 32",
         ),
         (lambda: FasterRCNNC4("timm:test_resnet", 2), "on none of timm's networks"),
