@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from limbeck import Taps, landmarks
+from limbeck import Distillation, Taps, landmarks
+from limbeck.methods import FitNet
 from limbeck.models import SSD, RetinaNet
 from tests.models.detection.tiny_timm import HIERARCHICAL, PLAIN
 
@@ -63,3 +64,17 @@ def test_an_ssd_has_the_c_levels_of_its_trunk() -> None:
     model = SSD("timm:test_efficientnet", 2, levels=(3, 7), image_size=(128, 128)).eval()
     found = seen(model, ["C2", "C3", "C4", "C5"])
     assert [found[f"C{k}"].shape[-1] for k in (2, 3, 4, 5)] == [32, 16, 8, 4]
+
+
+@pytest.mark.parametrize("teacher", ["limbeck_test_swin", PLAIN])
+def test_a_student_learns_from_maps_of_a_transformer_that_stops_behind_them(teacher: str) -> None:
+    student, taught_by = retinanet("test_efficientnet").train(), retinanet(teacher)
+    pair = Distillation(student, taught_by, {"fitnet": FitNet(places=["C4", "P3"])})
+    heads: list[torch.Tensor] = []
+    taught_by.head.register_forward_hook(lambda *_: heads.append(torch.ones(1)))
+    target = {"boxes": torch.tensor([[8.0, 8.0, 60.0, 60.0]]), "labels": torch.tensor([1])}
+    losses = pair([torch.rand(3, 64, 96)], [target])
+    losses.total.backward()
+    assert heads == []
+    weight = student.backbone.body.model.conv_stem.weight
+    assert weight.grad.abs().sum() > 0
