@@ -51,34 +51,27 @@ and in ShuffleNetV2 (``C2``).
 
 import difflib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
-from torchvision.models import mobilenetv2, shufflenetv2
+from torchvision.models import mobilenetv2
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
-from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from limbeck.dense_heads import dense_head
 from limbeck.frame import Frame, takes_list
 from limbeck.pooled import pooled
+from limbeck.pre_activation import ACTIVATIONS, NORMS, pre_activation
 from limbeck.tap import Call, Tap, TapError
 
 Landmarks = dict[str, Tap]
 Family = Callable[[nn.Module], Landmarks]
 
-_NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.GELU)
-# A fire module's two parallel "expand..._activation" are not what ends it.
-_LAST_ACTIVATION = re.compile(r"(relu|act|activation)\d?")
-# Blocks of torchvision and timm that end in no activation.
-_LINEAR_BLOCKS = {"InvertedResidual", "MBConv", "FusedMBConv", "EdgeResidual", "CNBlock"}
-_LINEAR_BLOCKS |= {"DepthwiseSeparableConv", "UniversalInvertedResidual"}
 _CHAINS = (nn.Sequential, IntermediateLayerGetter)
 _SHUFFLENET = {"conv1", "maxpool", "stage2", "stage3", "stage4"}  # and conv5, fc
 
@@ -199,13 +192,13 @@ def norm_of(model: nn.Module, name: str) -> nn.Module:
     path = resolve(model, name).path
     place = model.get_submodule(path)
     inside = list(_main_path(place))
-    if isinstance(place, _ACTIVATIONS):
+    if isinstance(place, ACTIVATIONS):
         parent = model.get_submodule(path.rpartition(".")[0])
         inside = list(_main_path(parent))
         if isinstance(parent, nn.Sequential):  # a plain chain: the layer before the activation
             chain = list(parent.named_children())
             inside = chain[: [child for _, child in chain].index(place)][-1:]
-    norms = [m for _, m in inside if isinstance(m, _NORMS)]
+    norms = [m for _, m in inside if isinstance(m, NORMS)]
     if not norms:
         raise TapError(f"{name} of {type(model).__name__} ({type(place).__name__}) has no norm.")
     return norms[-1]
@@ -226,32 +219,6 @@ def _stride(module: nn.Module) -> int:
         return stride if isinstance(stride, int) else stride[0]
     inside = [_stride(child) for child in module.children()]
     return math.prod(inside) if isinstance(module, nn.Sequential) else max(inside, default=1)
-
-
-def _pre_activation(path: str, stage: nn.Module) -> Tap | None:
-    """The value before the activation that ends a stage; None where structure does not tell."""
-    inside, block = path, stage
-    while isinstance(block, nn.Sequential) and len(block):
-        name, block = list(block.named_children())[-1]
-        inside = f"{inside}.{name}"
-    if isinstance(block, _ACTIVATIONS):
-        return Tap(inside, "input")
-    # A residual block calls its only, or its last, activation after the sum.
-    ends = [
-        name
-        for name, child in block.named_children()
-        if isinstance(child, _ACTIVATIONS) and _LAST_ACTIVATION.fullmatch(name)
-    ]
-    # timm's norms hold the activation that follows them.
-    norms = [(name, child) for name, child in block.named_children() if isinstance(child, _NORMS)]
-    for name, norm in norms[-1:]:
-        ends += [f"{name}.{n}" for n, c in norm.named_children() if isinstance(c, _ACTIVATIONS)]
-    if ends:
-        return Tap(f"{inside}.{ends[-1]}", "input")
-    if isinstance(block, shufflenetv2.InvertedResidual):  # torchvision's: each branch has its own
-        return None
-    linear = isinstance(block, (nn.Conv2d, *_NORMS)) or type(block).__name__ in _LINEAR_BLOCKS
-    return Tap(path) if linear else None
 
 
 def _strides(trunk: nn.Module) -> dict[str, int]:
@@ -304,7 +271,7 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Landmarks:
     for level, path in stages.items():
         if level >= 2 or path.rpartition(".")[2].startswith("layer"):  # a stem is no C-level
             places[f"C{level}"] = Tap(path)
-            if (before := _pre_activation(path, model.get_submodule(path))) is not None:
+            if (before := pre_activation(path, model.get_submodule(path))) is not None:
                 places[f"C{level}.pre"] = before
     return places
 
@@ -335,21 +302,40 @@ def _backbone(model: nn.Module) -> Landmarks:
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         return {}
+    trunk = _timm_trunk(model, "backbone.body")
     if not isinstance(backbone, BackboneWithFPN):
         inside = [
             n for n in ("features", "body") if isinstance(getattr(backbone, n, None), _CHAINS)
         ]
-        return _trunk(model, ".".join(("backbone", *inside))) | _atrous(backbone)
-    strides = _strides(backbone.body)
-    layers = backbone.body.return_layers.items()
-    keys = {strides[name]: key for name, key in layers if name in strides}
+        return trunk or _trunk(model, ".".join(("backbone", *inside))) | _atrous(backbone)
+    if trunk:
+        levels: Any = backbone.levels
+        keys = {level: str(place) for place, level in enumerate(levels)}
+    else:
+        trunk = _trunk(model, "backbone.body")
+        strides = _strides(backbone.body)
+        layers = backbone.body.return_layers.items()
+        keys = {strides[name]: key for name, key in layers if name in strides}
     extra = {LastLevelMaxPool: ("pool",), LastLevelP6P7: ("p6", "p7")}
     for kind, names in extra.items():
         if keys and isinstance(backbone.fpn.extra_blocks, kind):
             keys |= dict(enumerate(names, max(keys) + 1))
     places = {f"P{level}": Tap("backbone", keys=(key,)) for level, key in keys.items()}
     fpn = Tap("backbone", select=_maps, kind="levels")
-    return _trunk(model, "backbone.body") | places | {"fpn": fpn}
+    return trunk | places | {"fpn": fpn}
+
+
+def _timm_trunk(model: nn.Module, path: str) -> Landmarks:
+    """The C-levels of a network of timm's under a detector, which knows where they are."""
+    found = dict(model.named_modules()).get(path)
+    if not isinstance(found, FeatureGetterNet) or not hasattr(found, "ends"):
+        return {}
+    trunk: Any = found
+    # A map that is no module's output, such as that of a ViT's tokens, is the trunk's own.
+    given = {k: Tap(path, keys=(str(place),)) for place, k in enumerate(trunk.levels)}
+    ends = {k: f"{path}.model.{end}" for k, end in trunk.ends.items()}
+    outputs = {f"C{k}": tap for k, tap in given.items() if k not in ends}
+    return outputs | _stages(model, ends)
 
 
 def _atrous(backbone: nn.Module) -> Landmarks:

@@ -439,6 +439,14 @@ def test_a_network_that_no_library_has(capsys: pytest.CaptureFixture[str]) -> No
     assert load_file("m.safetensors").keys() == read_student("student")[1].keys()
 
 
+def test_a_network_of_timms_is_torchvisions_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    student("student", RetinaNet("timm:test_resnet", 3, levels=(3, 4), **SIZES))
+    for target in (["m.pkl"], ["m.pth", "--to", "mmdetection"]):
+        assert "has no files of detectors on timm's networks" in refused(capsys, "student", *target)
+    tiny_recipes.limbeck("convert", "student", "m.safetensors")
+    assert load_file("m.safetensors").keys() == read_student("student")[1].keys()
+
+
 def test_a_student_of_another_network_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     student("student", retinanet())
     changed = card("student")

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from limbeck import Taps
 from limbeck.checkpoints.libraries import detectron2, mmdetection
 from limbeck.commands.inspect import models_in
-from limbeck.models import SSD, BasicBlocks, load_student, save_student
+from limbeck.models import SSD, BasicBlocks, RetinaNet, load_student, save_student
 from tests.checkpoints.libraries.darknet_files import header
 from tests.checkpoints.narrow_tensors import small_detector
 from tests.commands import tiny_recipes
@@ -57,6 +57,17 @@ def test_landmarks_and_paths_with_shapes_and_strides(
     tiny_recipes.limbeck("inspect", place, "--size", "[64,64]")
     found = shown(capsys)
     assert {name: found[name] for name in AT_64_PX} == AT_64_PX
+
+
+def test_a_detector_on_a_network_of_timms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_student(RetinaNet("timm:test_vit", 2, fpn_channels=8, head_depth=1), tmp_path)
+    tiny_recipes.limbeck("inspect", tmp_path, "--size", "[64,64]")
+    found = shown(capsys)
+    assert found["C4"] == ["backbone.body/0", "tensor", "1x64x4x4", "16"]
+    assert found["P3"] == ["backbone/0", "tensor", "1x8x8x8", "8"]
+    assert found["P7"] == ["backbone/p7", "tensor", "1x8x1x1", "64"]
 
 
 def test_a_recipe_s_teacher_is_shown_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:

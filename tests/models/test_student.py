@@ -72,6 +72,8 @@ def without_limbeck(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
         lambda: FCOS("resnet18", 2, head_depth=2, **SMALL | {"fpn_channels": 64}),
         lambda: FasterRCNN("resnet18", 2, box_head_channels=32, norm="trained", **SMALL),
         lambda: FasterRCNN("mobilenet_v2", 2, levels=(3, 5), box_head_channels=32, **SMALL),
+        lambda: FasterRCNN("timm:test_resnet", 2, box_head_channels=32, norm="trained", **SMALL),
+        lambda: RetinaNet("timm:test_efficientnet", 2, norm="frozen", **SMALL),
         pytest.param(lambda: SSD("vgg16", 2, image_size=(268, 270)), marks=pytest.mark.slow),
         lambda: SSD(
             "mobilenet_v3_large", 2, image_size=(64, 96), scales=[0.1 * k for k in range(1, 8)]

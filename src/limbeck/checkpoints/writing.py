@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from limbeck.checkpoints.checkpoint import Checkpoint
-from limbeck.checkpoints.formats import FORMATS, format_named
+from limbeck.checkpoints.formats import FORMATS, TORCHVISION, format_named
 from limbeck.checkpoints.libraries.format import Format
 from limbeck.checkpoints.reading.pickles import write_pickle
 from limbeck.whole import write_whole, written_whole
@@ -57,6 +57,12 @@ def _check(chosen: Format, checkpoint: Checkpoint, target: Path) -> None:
         raise ValueError(
             f"{target}: files of {chosen.name} are read, and not written. Expected one of "
             f"{written}."
+        )
+    backbone = checkpoint.arguments.get("backbone")
+    if str(backbone).startswith("timm:") and chosen is not TORCHVISION:
+        raise ValueError(
+            f"{checkpoint.source} stands on {backbone}, and {chosen.name} has no files of "
+            "detectors on timm's networks. Write it as torchvision's, or keep the student's folder."
         )
     if target.suffix not in chosen.suffixes:
         raise ValueError(

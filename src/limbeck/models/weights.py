@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
+from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import fitted
 from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
@@ -126,7 +127,7 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
     part = model
     if isinstance(model, LimbeckModel):
         part, tensors = model.part_for(tensors)
-    load_strictly(part, tensors, where, _ADVICE)
+    load_strictly(part, tensors, where, f"{_trunks(model, opened)}{_ADVICE}")
     log.info("%s has the weights %s", type(model).__name__, told)
 
 
@@ -152,6 +153,24 @@ def _fitting(model: nn.Module, opened: Checkpoint, where: str) -> Tensors:
             "what the weights decide (preset, stride_in_1x1, mean, ...), or give what they say."
         )
     return with_std(opened, model.arguments.get("std"))
+
+
+def _trunks(model: nn.Module, opened: Any) -> str:
+    """The trunk of weights and that of a detector, as a sentence, where they are not the same."""
+    here = model.arguments.get("backbone") if isinstance(model, LimbeckModel) else None
+    if here is None or not isinstance(opened, Checkpoint):
+        return ""
+    theirs = opened.arguments.get("backbone", opened.arguments.get("network"))
+    try:
+        theirs = theirs or trunk_of(opened.tensors)
+    except ValueError:
+        theirs = f"a network of tensors such as {', '.join([*opened.tensors][:3])}"
+    if _same(theirs, here):
+        return ""
+    said = f"The trunk of the weights is {theirs}, and that of this {type(model).__name__} {here}. "
+    if opened.library != "limbeck" and opened.kind != "trunk" and str(here).startswith("timm:"):
+        said += f"No file of {opened.library}'s has a detector on a network of timm's. "
+    return said
 
 
 def _same(stated: Any, here: Any) -> bool:

@@ -14,6 +14,7 @@ from limbeck.arguments import plain_value
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
+from limbeck.models.detection.parts.timm_trunks import is_timms
 from limbeck.models.detection.parts.transform import Targets, Transform, refuse_vanishing
 from limbeck.models.weights import Source, load_weights
 from limbeck.presets import Preset
@@ -87,7 +88,9 @@ class Detector(LimbeckModel):
         self.num_classes = arguments["num_classes"]
         self.published = ()
         trunk = arguments.get("backbone")
-        if isinstance(trunk, str):
+        if is_timms(trunk):
+            self.published = (str(trunk),)
+        elif isinstance(trunk, str):
             trunk = trunk.removeprefix("torchvision:")
             names = filter(None, (trunk, name.format(trunk)))
             self.published = tuple(f"torchvision:{each}" for each in names)

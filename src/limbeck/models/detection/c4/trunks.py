@@ -18,9 +18,10 @@ from limbeck.models.detection.parts.backbones import (
     vgg_features,
 )
 from limbeck.models.detection.parts.roi_align import ROI_SIZE
+from limbeck.models.detection.parts.timm_trunks import is_timms
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
-from limbeck.trunks import VGGS, Layout
+from limbeck.trunks import TRUNKS, VGGS, Layout
 
 LEVEL = 4
 VGG_WIDTH = 4096  # of fc6 and fc7
@@ -42,6 +43,11 @@ def c4_layout_of(trunk: str | BasicBlocks) -> Layout:
     name = _vgg(trunk)
     if name is not None:
         return VGGS[name].layout
+    if is_timms(trunk):
+        raise ValueError(
+            f"backbone={trunk!r}: a Faster R-CNN without a pyramid stands on none of timm's "
+            f"networks. Take FasterRCNN, or one of {', '.join([*TRUNKS, *VGGS])}."
+        )
     try:
         layout = layout_of(trunk)
     except ValueError as error:

@@ -18,6 +18,7 @@ from limbeck.models.detection.parts.heads import BoxPredictor, RPNHead
 from limbeck.models.detection.parts.roi_align import ROI_SIZE, RoIAlign
 from limbeck.models.detection.parts.roi_heads import RoIHeads
 from limbeck.models.detection.parts.rpn import RegionProposalNetwork
+from limbeck.models.detection.parts.timm_trunks import input_of
 from limbeck.models.detection.parts.transform import ReferenceTransform
 from limbeck.models.detection.pyramid.plain import faster_rcnn_code
 from limbeck.models.detection.settling import settle
@@ -46,8 +47,8 @@ class FasterRCNN(TwoStageDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``, or the shape of a network of basic blocks,
-            :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/timm.md; or the shape of
+            a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1; 0 is the
             background.
         preset: The library whose outputs and losses this detector gives with its weights:
@@ -77,9 +78,9 @@ class FasterRCNN(TwoStageDetector):
         min_size: The shorter side of images in evaluation mode, in pixels.
         max_size: The bound of the longer side of images in evaluation mode, in pixels.
         mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         std: The standard deviation of each input channel. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         score_threshold: The score that a detection has to exceed.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
         detections_per_image: The greatest number of detections in an image.
@@ -138,7 +139,8 @@ class FasterRCNN(TwoStageDetector):
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
     ) -> None:
-        opened, settled = settle(FasterRCNN, locals(), presets=FASTER_RCNN)
+        usual = input_of(backbone, weights)
+        opened, settled = settle(FasterRCNN, locals(), usual, presets=FASTER_RCNN)
         numerics = FASTER_RCNN[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 1, _EXTRA)

@@ -21,6 +21,7 @@ from limbeck.models.detection.parts.heads import FCOSHead
 from limbeck.models.detection.parts.locations import centreness, match_locations
 from limbeck.models.detection.parts.overlaps import giou
 from limbeck.models.detection.parts.selection import indices_of_rows
+from limbeck.models.detection.parts.timm_trunks import input_of
 from limbeck.models.detection.parts.transform import Targets
 from limbeck.models.detection.pyramid.plain import fcos_code
 from limbeck.models.detection.settling import settle
@@ -56,8 +57,8 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``, or the shape of a network of basic blocks,
-            :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/timm.md; or the shape of
+            a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1. The head has one
             column more than there are classes, the first one, which is never used.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
@@ -81,9 +82,9 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
         min_size: The shorter side of images in evaluation mode, in pixels.
         max_size: The bound of the longer side of images in evaluation mode, in pixels.
         mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         std: The standard deviation of each input channel. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         score_threshold: The score that a detection has to exceed.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
         detections_per_image: The greatest number of detections in an image.
@@ -140,7 +141,7 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
         detections_per_image: int = 100,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, settled = settle(FCOS, locals())
+        opened, settled = settle(FCOS, locals(), input_of(backbone, weights))
         layout = layout_of(backbone)
         every_level = pyramid(layout, levels, 2, _EXTRA)
         extra = P6P7(fpn_channels, fpn_channels, from_p5=True, relu=True)

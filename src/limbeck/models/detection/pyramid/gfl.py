@@ -15,6 +15,7 @@ from limbeck.models.detection.parts.backbones import P6P7, Activation, Backbone,
 from limbeck.models.detection.parts.distributions import ANCHOR, DistributionCoder
 from limbeck.models.detection.parts.generalized_focal import losses_of_batch
 from limbeck.models.detection.parts.gfl_head import GFLHead
+from limbeck.models.detection.parts.timm_trunks import input_of
 from limbeck.models.detection.parts.transform import ReferenceTransform, Targets
 from limbeck.models.detection.pyramid.dense import DenseDetector
 from limbeck.models.detection.settling import settle
@@ -49,8 +50,8 @@ class GFL(DenseDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``, or the shape of a network of basic blocks,
-            :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/timm.md; or the shape of
+            a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
             Default (None): the detector is initialised afresh.
@@ -74,9 +75,9 @@ class GFL(DenseDetector):
         min_size: The shorter side of images in evaluation mode, in pixels.
         max_size: The bound of the longer side of images in evaluation mode, in pixels.
         mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         std: The standard deviation of each input channel. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         score_threshold: The score that a detection has to exceed.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
         detections_per_image: The greatest number of detections in an image.
@@ -132,7 +133,7 @@ class GFL(DenseDetector):
         detections_per_image: int = 100,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, settled = settle(GFL, locals())
+        opened, settled = settle(GFL, locals(), input_of(backbone, weights))
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)
         if len(pyramid_levels) < _FEWEST:

@@ -1,6 +1,10 @@
-"""Python that builds a student's network with torchvision alone, for those who have no limbeck."""
+"""Python that builds a student's network with torchvision (and timm), where there is no limbeck."""
 
 from typing import Any
+
+from torchvision.ops import FeaturePyramidNetwork
+
+from limbeck.models.detection.parts.timm_trunks import TimmLayout
 
 _IMPORTS = """\
 import torchvision
@@ -11,6 +15,28 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import Conv2dNormActivation, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+"""
+
+_TIMM_BACKBONE = """\
+import timm
+from torchvision.ops import FeaturePyramidNetwork
+
+
+class Backbone(nn.Module):
+    out_channels = {channels}
+
+    def __init__(self):
+        super().__init__()
+        self.body = timm.create_model(
+            {name!r}, features_only=True, feature_cls="getter", out_indices={indices}{arguments}
+        )
+        self.fpn = FeaturePyramidNetwork({pyramid})
+
+    def forward(self, images):
+        return self.fpn({{str(place): each for place, each in enumerate(self.body(images))}})
+
+
+backbone = Backbone()
 """
 
 _LOAD = """\
@@ -94,7 +120,7 @@ def faster_rcnn_code(model: Any) -> str | None:
     if not _is_stock(model):
         return None
     arguments = model.arguments
-    names = list(model.backbone.body.return_layers.values())
+    names = [str(place) for place, _ in enumerate(model.backbone.levels)]
     width = arguments["box_head_channels"]
     return (
         _IMPORTS
@@ -119,13 +145,23 @@ def _is_stock(model: Any) -> bool:
     changed = arguments["stride_in_1x1"] or arguments.get("last_norm") or arguments["activation"]
     changed = changed or arguments.get("roi_aligned") or not arguments.get("relu_before_p7", True)
     stock = arguments.get("preset", "torchvision") == "torchvision"  # FCOS has no others
-    return stock and not changed and bool(model.published)
+    pyramid = isinstance(model.backbone.fpn, FeaturePyramidNetwork)
+    return stock and not changed and bool(model.published) and pyramid
 
 
 def _backbone(model: Any, extra: str) -> str:
     arguments, backbone = model.arguments, model.backbone
     channels = arguments["fpn_channels"]
     inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
+    if isinstance(backbone.layout, TimmLayout):
+        last = extra if backbone.fpn.extra_blocks else "None"
+        return _TIMM_BACKBONE.format(
+            name=backbone.layout.name,
+            arguments="".join(f", {k}={v!r}" for k, v in backbone.layout.arguments.items()),
+            indices=backbone.body.out_indices,
+            pyramid=f"{inputs}, {channels}, {last}",
+            channels=channels,
+        )
     trunk = f"torchvision.models.get_model({arguments['backbone'].removeprefix('torchvision:')!r})"
     code = (
         f"trunk = {trunk}.get_submodule({backbone.layout.prefix.rstrip('.')!r})\n"

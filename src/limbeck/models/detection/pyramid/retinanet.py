@@ -16,6 +16,7 @@ from limbeck.models.detection.parts.box_coder import BoxCoder, box_coder
 from limbeck.models.detection.parts.dense_losses import losses_of_images
 from limbeck.models.detection.parts.heads import RetinaNetHead
 from limbeck.models.detection.parts.matcher import Matcher, match_anchors, matcher
+from limbeck.models.detection.parts.timm_trunks import input_of
 from limbeck.models.detection.parts.transform import ReferenceTransform, Targets
 from limbeck.models.detection.pyramid.dense import DenseDetector
 from limbeck.models.detection.pyramid.plain import retinanet_code
@@ -60,8 +61,8 @@ class RetinaNet(DenseDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``, or the shape of a network of basic blocks,
-            :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/timm.md; or the shape of
+            a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1. With the preset
             ``torchvision`` the head has one column more than there are classes, the first one,
             which is never used; with the others label k is column k - 1.
@@ -96,9 +97,9 @@ class RetinaNet(DenseDetector):
         min_size: The shorter side of images in evaluation mode, in pixels.
         max_size: The bound of the longer side of images in evaluation mode, in pixels.
         mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         std: The standard deviation of each input channel. Default (None): as the weights say,
-            otherwise ImageNet's.
+            otherwise as timm says of its network, and ImageNet's for others.
         score_threshold: The score that a detection has to exceed.
         nms_threshold: The IoU above which the lower of two detections of a class is dropped.
         detections_per_image: The greatest number of detections in an image. Default (None): 300
@@ -170,7 +171,8 @@ class RetinaNet(DenseDetector):
         detections_per_image: int | None = None,
         topk_candidates: int = 1000,
     ) -> None:
-        opened, settled = settle(RetinaNet, locals(), presets=RETINANET)
+        usual = input_of(backbone, weights)
+        opened, settled = settle(RetinaNet, locals(), usual, presets=RETINANET)
         numerics = RETINANET[settled["preset"]]
         layout = layout_of(backbone)
         pyramid_levels = pyramid(layout, levels, 2, _EXTRA)

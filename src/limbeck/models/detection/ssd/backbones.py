@@ -15,7 +15,6 @@ from itertools import pairwise
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG, _xavier_init
 from torchvision.models.detection.ssdlite import (
     SSDLiteFeatureExtractorMobileNet,
@@ -26,12 +25,16 @@ from torchvision.ops import Conv2dNormActivation
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.detection.parts.backbones import (
+    convert_trunk_norms,
     freeze_stages,
+    freeze_trunk,
     layout_of,
-    network_of,
+    network_in,
     of_classifier,
+    trunk_of,
     vgg_features,
 )
+from limbeck.models.detection.parts.timm_trunks import refuse_plain, refuse_rounded_down
 from limbeck.models.norms import Norm, convert_norms
 from limbeck.models.resnet import BasicBlocks
 
@@ -90,6 +93,7 @@ class LightBackbone(nn.Module):
         super().__init__()
         first, last = levels
         self.layout = layout = layout_of(trunk)
+        refuse_plain(layout)
         bottom, top = layout.stages[0].level, layout.top
         sides = [math.ceil(side / 2 ** max(last - 1, 0)) for side in image_size]
         if not bottom <= first <= min(last, top) or max(sides) == 1:
@@ -98,12 +102,12 @@ class LightBackbone(nn.Module):
                 f"C{bottom} to C{top}, and level k one cell for 2**k pixels. Begin at {bottom} to "
                 f"{top}, and end no later than where one cell is left."
             )
-        used = [stage for stage in layout.stages if stage.level <= last]
-        maps = [stage for stage in used if stage.level >= first]
-        places = {stage.modules[-1]: str(index) for index, stage in enumerate(maps)}
-        self.body = IntermediateLayerGetter(network_of(trunk, layout), places)
-        freeze_stages(self.body, [layout.stem, *(stage.modules for stage in used)], frozen_stages)
-        convert_norms(self.body, norm)
+        refuse_rounded_down(layout, image_size)
+        maps = [stage for stage in layout.stages if first <= stage.level <= last]
+        self.levels = tuple(stage.level for stage in maps)
+        self.body = trunk_of(trunk, layout, self.levels)
+        freeze_trunk(self.body, layout, last, frozen_stages)
+        convert_trunk_norms(self.body, norm)
         widths = tuple(_EXTRA_CHANNELS if channels is None else channels)
         if not widths:
             raise ValueError("extra_channels=(): expected one number or more, or None.")
@@ -119,8 +123,7 @@ class LightBackbone(nn.Module):
     @property
     def trunk(self) -> nn.Module:
         """The part that :meth:`of_classifier` is for."""
-        body: nn.Module = self.body
-        return body
+        return network_in(self.body)
 
     def of_classifier(self, tensors: Tensors) -> Tensors:
         """The trunk's state dict from that of the classifier that it belongs to."""

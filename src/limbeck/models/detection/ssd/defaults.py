@@ -8,6 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from limbeck.checkpoints import Checkpoint, is_file_source
 from limbeck.models.build import LimbeckModel
+from limbeck.models.detection.parts.timm_trunks import input_of
 from limbeck.models.detection.settling import settle
 from limbeck.models.resnet import BasicBlocks
 from limbeck.models.weights import Source
@@ -131,7 +132,8 @@ def settle_ssd(
     if name == "vgg16" and weights == "torchvision:backbone":
         # The weights of SSD's authors, whose input is not scaled: torchvision's SSD300 has them.
         weights = "torchvision:IMAGENET1K_FEATURES"
-    opened, arguments = settle(detector, {**scope, "weights": weights}, _usual(name, weights))
+    usual = _usual(name, weights) | input_of(scope["backbone"], weights)
+    opened, arguments = settle(detector, {**scope, "weights": weights}, usual)
     if name == "vgg16":
         _check_colours(scope, opened)
     levels, size = tuple(arguments["levels"]), tuple(arguments["image_size"])
