@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from limbeck.frame import Extent, own_size, takes_list
+from limbeck.frame import Extent, FormError, own_size, takes_list
 from limbeck.methods.base import Images
 from limbeck.tap import TapError
 
@@ -20,11 +20,11 @@ def explained_dry_pass(images: Images, models: Mapping[str, nn.Module]) -> Itera
         models: The student and its teachers, by what messages call them.
 
     Raises:
-        ValueError: A model raised an error.
+        ValueError: A model raised an error other than a FormError or a TapError, which say enough.
     """
     try:
         yield
-    except TapError:
+    except (FormError, TapError):
         raise
     except Exception as error:
         sizes = ""

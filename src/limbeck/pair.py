@@ -19,6 +19,7 @@ from limbeck.frame import (
     explained_size,
     foreground_classes,
     network_frame,
+    padded_size,
     same_frame,
     takes_list,
 )
@@ -26,11 +27,18 @@ from limbeck.guard import has_boxes, is_readable, refuse_bad_targets, refuse_mal
 from limbeck.landmarks import landmarks, resolve, unwrap
 from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
-from limbeck.models.build import LimbeckModel
 from limbeck.names import by_name, refuse_name
 from limbeck.tap import Tap, TapError
 from limbeck.taps import Taps
-from limbeck.teachers import Seen, Teacher, frozen, side_of, transferred
+from limbeck.teachers import (
+    Seen,
+    Teacher,
+    frozen,
+    normalises,
+    refuse_unknown,
+    side_of,
+    transferred,
+)
 
 
 class Pair(nn.Module, ABC):
@@ -98,11 +106,11 @@ class Pair(nn.Module, ABC):
         self.methods = nn.ModuleDict(by_name(methods))
         self.number = self.seed = 0
         # Whether one of the models normalises raw images itself.
-        self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in self.models)
+        self.raw = any(normalises(model) for model in self.models)
         transferred(student, self.every_teacher(), transfer or {})
         for name, method in self.named_methods():
             with _told_of(f"method {name!r}"):
-                self._refuse_unknown_teacher(method)
+                refuse_unknown(method, self.every_teacher())
                 method.connect(self.student, self.teacher_of(name))
         self._student_taps = self._tap(student, "student", [*self.methods])
         self._taught: dict[str | None, Teacher] = {}
@@ -143,21 +151,6 @@ class Pair(nn.Module, ABC):
         """The student and all teachers."""
         return [self.student, *self.every_teacher().values()]
 
-    def _refuse_unknown_teacher(self, method: Method) -> None:
-        """Refuse a method whose teacher is not there, or that does not say which of several."""
-        known = ", ".join(self.teachers) or "none"
-        if method.teacher is not None and method.teacher not in self.teachers:
-            raise ValueError(
-                f"teacher is {method.teacher!r}; expected the name of one of model.teachers: "
-                f"{known}. Give one of these, or leave it out for model.teacher."
-            )
-        unsaid = method.teacher is None and self.teacher is None and method.teacher_taps
-        if unsaid and len(self.teachers):
-            raise ValueError(
-                "it does not say which teacher it learns from, and there is no model.teacher; "
-                f"expected the name of one of model.teachers: {known}. Set its argument teacher."
-            )
-
     # -- taps and the dry pass ------------------------------------------------------------------
 
     def _tap(self, model: nn.Module, side: str, methods: Sequence[str]) -> Taps:
@@ -184,7 +177,8 @@ class Pair(nn.Module, ABC):
             evaluation(*self.models),
             network_frame(*self.models),
         ):
-            taught = {key: (None, each.learn(images)) for key, each in self._taught.items()}
+            size = padded_size(self.student, images)
+            taught = {k: (None, each.learn(images, size)) for k, each in self._taught.items()}
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
@@ -257,7 +251,8 @@ class Pair(nn.Module, ABC):
         """
         self.refuse_malformed(images, targets)
         with network_frame(*self.models):
-            taught = {key: each.teach(images) for key, each in self._taught.items()}
+            size = padded_size(self.student, images)
+            taught = {key: each.teach(images, size) for key, each in self._taught.items()}
             with explained_size("student", self.student, images):
                 learnt = self._learn(images, targets)
         frame = learnt[1].get("frame")

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.frame import explained_size
+from limbeck.frame import Extent, explained_form, explained_size, takes_list
 from limbeck.landmarks import unwrap
-from limbeck.methods.base import Images
+from limbeck.methods.base import Images, Method
+from limbeck.models.build import LimbeckModel
+from limbeck.models.feature_teacher import FeatureTeacher
 from limbeck.taps import Taps
 from limbeck.transfer import transfer_weights
 
@@ -31,22 +33,27 @@ class Teacher:
     module: nn.Module
     taps: Taps
 
-    def learn(self, images: Images) -> dict[str, Any]:
+    def learn(self, images: Images, size: Extent) -> dict[str, Any]:
         """Run the whole network in the dry pass.
 
         Args:
             images: The images of the dry pass.
+            size: The (height, width) of the batch that the student makes of them, in pixels.
 
         Returns:
             The values of the taps; none where nothing is tapped.
         """
-        return self.taps.learn(lambda: self.module(images)) if self.taps.taps else {}
+        if not self.taps.taps:
+            return {}
+        with explained_form(self.side, self.module, images):
+            return self.taps.learn(lambda: self._call(images, size))
 
-    def teach(self, images: Images) -> Seen:
+    def teach(self, images: Images, size: Extent) -> Seen:
         """Run the network as far as its last tap, without gradient.
 
         Args:
             images: The images of the batch.
+            size: The (height, width) of the batch that the student makes of them, in pixels.
 
         Returns:
             What it returned, and the values of the taps. Nothing is run where nothing is tapped.
@@ -57,17 +64,68 @@ class Teacher:
             self.module.eval()
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
         with torch.no_grad(), explained_size(self.side, self.module, images):
-            return self.taps.read(lambda: self.module(images))
+            return self.taps.read(lambda: self._call(images, size))
+
+    def _call(self, images: Images, size: Extent) -> Any:
+        if isinstance(self.module, FeatureTeacher):
+            return self.module(images, size)
+        return self.module(images)
 
 
-def side_of(key: str | None) -> str:
+def measured(teachers: Mapping[str | None, nn.Module]) -> nn.Module | None:
+    """The teacher whose score stands beside the student's: the first that has the student's task.
+
+    Args:
+        teachers: The teachers by their names, the one without a name first.
+
+    Returns:
+        The teacher. None: there is none, or all give features alone.
+    """
+    return next((t for t in teachers.values() if not isinstance(t, FeatureTeacher)), None)
+
+
+def side_of(name: str | None) -> str:
     """What messages call the teacher of that name; the one without a name goes by None."""
-    return "teacher" if key is None else f"teacher {key!r}"
+    return "teacher" if name is None else f"teacher {name!r}"
+
+
+def key_of(name: str | None) -> str:
+    """Where a recipe states the teacher of that name; the one without a name goes by None."""
+    return "model.teacher" if name is None else f"model.teachers.{name}"
 
 
 def frozen(teacher: nn.Module) -> nn.Module:
     """A teacher without its wrappers, which takes no gradient and is in evaluation mode."""
     return unwrap(teacher).requires_grad_(False).eval()
+
+
+def normalises(model: nn.Module) -> bool:
+    """Whether a model normalises images itself, so that it takes raw ones, in [0, 1]."""
+    return takes_list(model) or isinstance(model, LimbeckModel | FeatureTeacher)
+
+
+def refuse_unknown(method: Method, teachers: Mapping[str | None, nn.Module]) -> None:
+    """Refuse a method whose teacher is not there, or that does not say which one it learns from.
+
+    Args:
+        method: The method.
+        teachers: The teachers by their names, the one without a name by None.
+
+    Raises:
+        ValueError: It names none of the teachers, or there are only others than the one without a
+            name, from which it would learn.
+    """
+    names = [name for name in teachers if name is not None]
+    if method.teacher is not None and method.teacher not in names:
+        raise ValueError(
+            f"its teacher is {method.teacher!r}; expected the name of one of model.teachers: "
+            f"{', '.join(names) or 'none'}. Give one of these, or leave it out for model.teacher."
+        )
+    if names and method.teacher is None and None not in teachers and method.teacher_taps:
+        raise ValueError(
+            "it does not say which teacher it learns from, and there is no model.teacher; expected "
+            f"the name of one of model.teachers: {', '.join(names)}. Set its argument teacher."
+        )
 
 
 def transferred(

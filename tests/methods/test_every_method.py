@@ -169,6 +169,7 @@ CASES: dict[type[Method], Case] = {
         equal_halves=True,
     ),
     methods.DKD: classifiers(methods.DKD),
+    methods.FeatureCosine: retinanets(lambda: methods.FeatureCosine(["P3", "P4"])),
     methods.DetectorDKD: retinanets(
         methods.DetectorDKD,
         student=steady_student,
