@@ -113,4 +113,5 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     products = (student * teacher).sum(dim=1)
     cosines = products / (norms[0].clamp(min=_SMALL) * norms[1].clamp(min=_SMALL))
     undirected = (norms[0] <= _SMALL) | (norms[1] <= _SMALL)
-    return 1 - cosines.masked_fill(undirected, 0.0).mean()
+    distance: Tensor = 1 - cosines.masked_fill(undirected, 0.0).mean()
+    return distance

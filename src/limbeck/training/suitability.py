@@ -72,8 +72,8 @@ def refuse_other_data(pair: Pair, data: DataModule) -> None:
         if data.task == "detection" and isinstance(model, Classifier):
             raise ValueError(
                 f"the data is for detection, {key} is a {type(model).__name__}, which "
-                f"classifies whole images. Give a detector, {features if key in taught else ''}or a "
-                "classification dataset."
+                "classifies whole images. Give a detector, "
+                f"{features if key in taught else ''}or a classification dataset."
             )
     student = pair.student
     count = getattr(student, "num_classes", len(data.classes))
