@@ -19,7 +19,6 @@ from limbeck.frame import (
     explained_size,
     foreground_classes,
     network_frame,
-    padded_size,
     same_frame,
     takes_list,
 )
@@ -177,8 +176,9 @@ class Pair(nn.Module, ABC):
             evaluation(*self.models),
             network_frame(*self.models),
         ):
-            size = padded_size(self.student, images)
-            taught = {k: (None, each.learn(images, size)) for k, each in self._taught.items()}
+            taught = {
+                key: (None, each.learn(images, self.student)) for key, each in self._taught.items()
+            }
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
@@ -251,8 +251,7 @@ class Pair(nn.Module, ABC):
         """
         self.refuse_malformed(images, targets)
         with network_frame(*self.models):
-            size = padded_size(self.student, images)
-            taught = {key: each.teach(images, size) for key, each in self._taught.items()}
+            taught = {key: each.teach(images, self.student) for key, each in self._taught.items()}
             with explained_size("student", self.student, images):
                 learnt = self._learn(images, targets)
         frame = learnt[1].get("frame")

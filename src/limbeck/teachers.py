@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.frame import Extent, explained_form, explained_size, takes_list
+from limbeck.frame import explained_form, explained_size, padded_size, takes_list
 from limbeck.landmarks import unwrap
 from limbeck.methods.base import Images, Method
 from limbeck.models.build import LimbeckModel
@@ -33,12 +33,12 @@ class Teacher:
     module: nn.Module
     taps: Taps
 
-    def learn(self, images: Images, size: Extent) -> dict[str, Any]:
+    def learn(self, images: Images, student: nn.Module) -> dict[str, Any]:
         """Run the whole network in the dry pass.
 
         Args:
             images: The images of the dry pass.
-            size: The (height, width) of the batch that the student makes of them, in pixels.
+            student: The student, whose frame a :class:`FeatureTeacher` sees.
 
         Returns:
             The values of the taps; none where nothing is tapped.
@@ -46,14 +46,14 @@ class Teacher:
         if not self.taps.taps:
             return {}
         with explained_form(self.side, self.module, images):
-            return self.taps.learn(lambda: self._call(images, size))
+            return self.taps.learn(lambda: self._call(images, student))
 
-    def teach(self, images: Images, size: Extent) -> Seen:
+    def teach(self, images: Images, student: nn.Module) -> Seen:
         """Run the network as far as its last tap, without gradient.
 
         Args:
             images: The images of the batch.
-            size: The (height, width) of the batch that the student makes of them, in pixels.
+            student: The student, whose frame a :class:`FeatureTeacher` sees.
 
         Returns:
             What it returned, and the values of the taps. Nothing is run where nothing is tapped.
@@ -64,11 +64,11 @@ class Teacher:
             self.module.eval()
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
         with torch.no_grad(), explained_size(self.side, self.module, images):
-            return self.taps.read(lambda: self._call(images, size))
+            return self.taps.read(lambda: self._call(images, student))
 
-    def _call(self, images: Images, size: Extent) -> Any:
+    def _call(self, images: Images, student: nn.Module) -> Any:
         if isinstance(self.module, FeatureTeacher):
-            return self.module(images, size)
+            return self.module(images, padded_size(student, images))
         return self.module(images)
 
 
