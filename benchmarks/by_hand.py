@@ -52,6 +52,11 @@ def channel_divergence(own: Tensor, hint: Tensor) -> Tensor:
     return F.kl_div(q, p, reduction="sum", log_target=True) / (len(q) * q.shape[1])
 
 
+def cosine_distance(own: Tensor, hint: Tensor) -> Tensor:
+    """FeatureCosine."""
+    return 1 - F.cosine_similarity(own, hint, dim=1).mean()
+
+
 def pearson_distance(own: Tensor, hint: Tensor) -> Tensor:
     """PKD."""
 

@@ -21,7 +21,15 @@ from functools import partial
 
 import torch
 
-from by_hand import Compared, Focal, Generated, Reviewed, channel_divergence, pearson_distance
+from by_hand import (
+    Compared,
+    Focal,
+    Generated,
+    Reviewed,
+    channel_divergence,
+    cosine_distance,
+    pearson_distance,
+)
 from limbeck import Distillation
 from limbeck.methods import (
     AT,
@@ -32,6 +40,7 @@ from limbeck.methods import (
     KD,
     MGD,
     PKD,
+    FeatureCosine,
     FineGrainedImitation,
     FitNet,
     MaskedGenerative,
@@ -123,6 +132,10 @@ CLASSIFIERS = {
     "FitNet, C3 to C5": Row(
         lambda: FitNet(["C3", "C4", "C5"], weight=SMALL), hint_by_hand(adapted=True)
     ),
+    "FeatureCosine, C3 to C5": Row(
+        lambda: FeatureCosine(["C3", "C4", "C5"], weight=SMALL),
+        partial(Compared, cosine_distance, adapted=True),
+    ),
     "CWD, C3 to C5": Row(
         lambda: CWD(["C3", "C4", "C5"], weight=SMALL), partial(Compared, channel_divergence)
     ),
@@ -140,6 +153,7 @@ CLASSIFIERS = {
 DETECTORS = {
     "AT, P3 to P7": Row(lambda: AT(["fpn"], weight=SMALL)),
     "FitNet, P3 to P7": Row(lambda: FitNet(["fpn"], weight=SMALL)),
+    "FeatureCosine, P3 to P7": Row(lambda: FeatureCosine(["fpn"], weight=SMALL)),
     "CWD, P3 to P7": Row(lambda: CWD(["fpn"], weight=SMALL)),
     "PKD, P3 to P7": Row(lambda: PKD(["fpn"], weight=SMALL)),
     "FGD, P3 to P7": Row(lambda: FGD(["fpn"], weight=SMALL), partial(Focal, size=SIZE)),

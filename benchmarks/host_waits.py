@@ -44,6 +44,7 @@ from limbeck.methods import (
     TFHEAD,
     CrossKD,
     DetectorDKD,
+    FeatureCosine,
     FineGrainedImitation,
     FitNet,
     MaskedGenerative,
@@ -106,6 +107,7 @@ def on_maps(*places: str) -> Methods:
     return {
         "AT": (partial(AT, places), None),
         "CWD": (partial(CWD, places), None),
+        "FeatureCosine": (partial(FeatureCosine, places), None),
         "FitNet": (partial(FitNet, places, adapter="conv"), None),
         "MaskedGenerative": (partial(MaskedGenerative, places), None),
         "PKD": (partial(PKD, places, adapter="conv"), None),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -27,10 +28,11 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from by_hand import Compared, Maps
+from by_hand import Compared, Maps, cosine_distance
 from limbeck import Distillation
 from limbeck.frame import network_frame
-from limbeck.methods import KD, FitNet
+from limbeck.methods import KD, FeatureCosine, FitNet
+from limbeck.models import FeatureTeacher
 from measuring import (
     CPU,
     WALL,
@@ -303,9 +305,47 @@ def detection_rows(size: int, batch: int) -> Iterator[tuple[str, Callable[[], Ro
             training_step(parameters, alone),
         )
 
+    def directions() -> Row:
+        network = timm.create_model("vit_small_patch16_dinov3", num_classes=0).eval()
+        teacher = FeatureTeacher(network)
+        method = FeatureCosine({"P4": "grid"})
+        return Row(
+            "FeatureCosine on P4, DINOv3's ViT-S/16 -> RetinaNet R18",
+            distilled(Distillation(retinanet("resnet18"), teacher, [method]), images, targets),
+            (plain_detector(images, targets), inference(lambda: tokens(network, images))),
+            directions_by_hand(network, images, targets),
+        )
+
+    yield "vit", directions
     yield "fpn", partial(fpn, "none")
     yield "fpn-adapters", partial(fpn, "conv")
     yield "transformers", transformers
+
+
+def tokens(network: nn.Module, images: list[Tensor]) -> Tensor:
+    """The map of a vision transformer of timm, by hand, for images of one size."""
+    mean, std = (
+        torch.tensor(network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std")
+    )
+    found = network.forward_features((torch.stack(images) - mean) / std)
+    grid = (images[0].shape[-2] // 16, images[0].shape[-1] // 16)
+    return found[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid)
+
+
+def directions_by_hand(network: nn.Module, images: list[Tensor], targets: list) -> Step:
+    """The cosine of P4 and the tokens, for this pair only."""
+    student = retinanet("resnet18").train()
+    project = nn.Conv2d(256, network.embed_dim, 1)
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            hint = tokens(network, images)
+        framed, boxes = normalised(student, images, targets)
+        levels = pyramid(student, (framed, boxes))
+        total = sum(dense_losses(student, framed, levels, boxes).values())
+        return total + cosine_distance(project(levels[1]), hint)
+
+    return training_step([*student.parameters(), *project.parameters()], loss)
 
 
 # -- measuring ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.methods.test_every_method import CASES
 # loss that is torchvision's (SSD, and the FCOS assist of TF-HEAD). A method adds as much on every
 # model, so that each is held where its step is the shortest; docs/performance.md has all of them.
 LOGITS = ("DIST", "DKD", "KD")
-MAPS = ("AT", "CWD", "FitNet", "MaskedGenerative", "MGD", "PKD", "ReviewKD")
+MAPS = ("AT", "CWD", "FeatureCosine", "FitNet", "MaskedGenerative", "MGD", "PKD", "ReviewKD")
 DENSE = {"plain": (2, 0), "imitation": (3, 0), "HEAD": (22, 0), "TF-HEAD": (40, 3)}
 DENSE |= {"CrossKD": (2, 0)}
 STAGED = {"plain": (22, 0), "imitation": (23, 0), "HEAD": (23, 0)}

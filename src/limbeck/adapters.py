@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Resizing = Literal["area", "bilinear"]
+# What is said where a feature is no map.
+TOKENS = "; a teacher's tokens (B, N, C) are maps in a limbeck.models.FeatureTeacher"
 
 
 def convolution(
@@ -38,7 +40,7 @@ def convolution(
         if feature.dim() != 4:
             raise ValueError(
                 f"the {side}'s feature has shape {tuple(feature.shape)}; a convolution needs "
-                "(B, C, H, W). Use a linear adapter for (B, C)."
+                f"(B, C, H, W). Use a linear adapter for (B, C){TOKENS}."
             )
     same_map(student, teacher)
     padding = kernel_size // 2

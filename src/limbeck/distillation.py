@@ -23,21 +23,26 @@ StudentLoss = Callable[[Any, Any], Mapping[str, Tensor]]
 
 
 class Distillation(Pair):
-    """A student, the teacher it learns from, and the methods by which it does.
+    """A student, the teacher or the teachers it learns from, and the methods by which it does.
 
-    One call with a batch runs the teacher as far as its last tap, then the student, and returns
-    every loss by name. The teacher is frozen: it takes no gradient, stays in evaluation mode, and
+    One call with a batch runs each teacher as far as its last tap, then the student, and returns
+    every loss by name. A teacher is frozen: it takes no gradient, stays in evaluation mode, and
     is absent from the optimizer and from the state dict (which holds a checksum of it). Wrap the
     whole module in DDP, never the student.
 
     Args:
         student: Any module. In training mode a detector takes ``(images, targets)`` and returns
             a mapping of losses; a classifier takes ``images`` and returns logits (B, K).
-        teacher: Any module, or None for plain training and for methods without a teacher.
+        teacher: Any module, or None for plain training and for methods without a teacher. Methods
+            that name no teacher learn from it. What is no detector takes a detector's images as a
+            :class:`limbeck.models.FeatureTeacher`.
+        teachers: Further teachers by names of the user's choice. The methods that learn from one of
+            them name it: ``FitNet(["C4"], teacher="name")``. Default (None): there are no others.
         methods: The methods by a name of the user's choice. The methods of a sequence go by the
             names of their classes, numbered where a name repeats.
         transfer: Submodules of the student whose weights are copied once, here, from the teacher's:
-            ``{student's submodule: teacher's}``. Names and shapes have to be equal.
+            ``{student's submodule: teacher's}``, of a teacher with a name as ``name:submodule``.
+            Names and shapes have to be equal.
         student_weight: The weight of the student's own losses: a number or a schedule.
         student_loss: ``(outputs, targets) -> {name: loss}``, for students that return neither
             losses nor logits. It is not called for images without labels.
@@ -82,18 +87,21 @@ class Distillation(Pair):
         teacher: nn.Module | None = None,
         methods: Mapping[str, Method] | Sequence[Method] = (),
         *,
+        teachers: Mapping[str, nn.Module] | None = None,
         transfer: Mapping[str, str] | None = None,
         student_weight: Weight = 1.0,
         student_loss: StudentLoss = student_losses,
         example: Images | Extent | None = None,
     ) -> None:
-        super().__init__(student, teacher, methods, transfer=transfer, example=example)
+        super().__init__(
+            student, teacher, methods, teachers=teachers, transfer=transfer, example=example
+        )
         refuse_outside({"student_weight": NOT_NEGATIVE}, {"student_weight": student_weight})
         self.student_weight = as_schedule(student_weight)
         self.student_loss = student_loss
-        self._checksum: str | None = None
-        self.register_state_dict_post_hook(_leave_teacher_out)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_forgive_teacher)  # type: ignore[no-untyped-call]
+        self._checksums: dict[str | None, str] | None = None
+        self.register_state_dict_post_hook(_leave_teachers_out)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forgive_teachers)  # type: ignore[no-untyped-call]
 
     # -- losses ---------------------------------------------------------------------------------
 
@@ -192,7 +200,7 @@ class Distillation(Pair):
             targets: The targets of that batch.
             name: The only method that is to see it. Default (None): all that have a calibration.
         """
-        with evaluation(self.student, self.teacher):
+        with evaluation(*self.models):
             _, steps = self.run(images, targets)
             for calibrated in self._calibrated(name):
                 self.method(calibrated).observe(steps[calibrated])
@@ -219,37 +227,43 @@ class Distillation(Pair):
         Returns:
             The picture; None: the method has nothing to show.
         """
-        with evaluation(self.student, self.teacher):
+        with evaluation(*self.models):
             _, steps = self.run(images, targets)
             return self.method(name).picture(steps[name])
 
     # -- what is saved --------------------------------------------------------------------------
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The step count and the teacher's checksum."""
-        if self._checksum is None and self.teacher is not None:
-            self._checksum = checksum(self.teacher)
-        return {"number": self.number, "teacher": self._checksum}
+        """The step count and the teachers' checksums."""
+        if self._checksums is None:
+            self._checksums = {key: checksum(m) for key, m in self.every_teacher().items()}
+        named = {key: digits for key, digits in self._checksums.items() if key is not None}
+        alone = {"number": self.number, "teacher": self._checksums.get(None)}
+        return alone | ({"teachers": named} if named else {})
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the step count, and refuse the state of a distillation by another teacher."""
-        found = self.get_extra_state()["teacher"]
-        if state["teacher"] != found:
-            raise ValueError(
-                f"this checkpoint was trained with another teacher: its weights have the checksum "
-                f"{state['teacher']}, the present teacher's have {found}. Load the same weights."
-            )
+        """Take the step count, and refuse the state of a distillation by other teachers."""
+        own = self.get_extra_state()
+        there, here = ({None: each["teacher"]} | each.get("teachers", {}) for each in (state, own))
+        for key in [*here, *(key for key in there if key not in here)]:
+            if there.get(key) != here.get(key):
+                which = "another teacher" if key is None else f"another teacher {key!r}"
+                raise ValueError(
+                    f"this checkpoint was trained with {which}: its weights have the checksum "
+                    f"{there.get(key)}, the present teacher's have {here.get(key)}. Load the same "
+                    "weights."
+                )
         self.number = state["number"]
 
 
-def _leave_teacher_out(module: nn.Module, state: Any, prefix: str, _: Any) -> None:
+def _leave_teachers_out(module: nn.Module, state: Any, prefix: str, _: Any) -> None:
     assert isinstance(module, Distillation)
     for name in module.teacher_names():
         state.pop(prefix + name, None)
 
 
-def _forgive_teacher(module: nn.Module, incompatible: Any) -> None:
-    """Take the teacher's names off the missing keys: it is in no checkpoint."""
+def _forgive_teachers(module: nn.Module, incompatible: Any) -> None:
+    """Take the teachers' names off the missing keys: they are in no checkpoint."""
     assert isinstance(module, Distillation)
     names = tuple(module.teacher_names())
     missing = incompatible.missing_keys

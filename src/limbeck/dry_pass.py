@@ -1,35 +1,35 @@
 """The dry pass: one tiny forward pass of both models, from which adapters are sized."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from limbeck.frame import Extent, own_size, takes_list
+from limbeck.frame import Extent, FormError, own_size, takes_list
 from limbeck.methods.base import Images
 from limbeck.tap import TapError
 
 
 @contextmanager
-def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[None]:
+def explained_dry_pass(images: Images, models: Mapping[str, nn.Module]) -> Iterator[None]:
     """Say of an error that a model raises within that it came from the dry pass, and what to do.
 
     Args:
         images: The images of the dry pass.
-        *models: The student, and the teacher if there is one.
+        models: The student and its teachers, by what messages call them.
 
     Raises:
-        ValueError: A model raised an error.
+        ValueError: A model raised an error other than a FormError or a TapError, which say enough.
     """
     try:
         yield
-    except TapError:
+    except (FormError, TapError):
         raise
     except Exception as error:
         sizes = ""
-        for side, model in zip(("student", "teacher"), models, strict=False):
-            size = None if model is None else own_size(model)
+        for side, model in models.items():
+            size = own_size(model)
             if size is not None:
                 sizes += (
                     f"The {side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px. "
@@ -42,16 +42,13 @@ def explained_dry_pass(images: Images, *models: nn.Module | None) -> Iterator[No
         ) from error
 
 
-def tiny_batch(
-    student: nn.Module, teacher: nn.Module | None, size: Extent | None, device: torch.device
-) -> Images:
+def tiny_batch(models: Sequence[nn.Module], size: Extent | None, device: torch.device) -> Images:
     """One black image, as a list where the student is a detector.
 
     Args:
-        student: The student.
-        teacher: The teacher; None without one.
+        models: The student, and then its teachers.
         size: The (height, width) of the image in pixels. None: the size that the student or else
-            the teacher is made for, and 128 px where both take any.
+            a teacher is made for, and 128 px where all take any.
         device: The device of the image.
 
     Returns:
@@ -65,10 +62,10 @@ def tiny_batch(
             f"example is {size}; expected a height and a width in pixels, such as (224, 224), or a "
             "tensor (B, 3, H, W), or for detectors a list of (3, H, W)."
         )
-    own = own_size(student) or (None if teacher is None else own_size(teacher))
+    own = next((of_model for model in models if (of_model := own_size(model))), None)
     height, width = size or own or (128, 128)
     images = torch.zeros(1, 3, height, width, device=device)
-    return list(images) if takes_list(student) else images
+    return list(images) if takes_list(models[0]) else images
 
 
 @contextmanager

@@ -59,6 +59,16 @@ def fixed_size(model: nn.Module) -> Extent | None:
     return None if width_first is None else (width_first[1], width_first[0])
 
 
+def padded_size(model: nn.Module, images: Tensor | list[Tensor]) -> Extent:
+    """The (height, width) of the batch that a model makes of images in its frame, in pixels."""
+    transform: Any = getattr(model, "transform", None)
+    divisor = int(transform.size_divisible) if takes_list(model) else 1
+    height, width = (
+        -(-max(image.shape[side] for image in images) // divisor) * divisor for side in (-2, -1)
+    )
+    return height, width
+
+
 def foreground_classes(model: nn.Module) -> int | None:
     """The number of classes of a detector without the background; None where it is not known."""
     if not takes_list(model):
@@ -92,6 +102,8 @@ def own_size(model: nn.Module) -> Extent | None:
     """
     if takes_list(model):
         return fixed_size(model)
+    if getattr(model, "takes_any_size", False):  # it resizes images itself
+        return None
     # The outermost that states a size counts: a part of it may see maps, which are smaller.
     return next((size for module in model.modules() if (size := _stated_size(module))), None)
 
@@ -116,6 +128,37 @@ def _stated_size(module: nn.Module) -> Extent | None:
         _, height, width = published["input_size"]
         return int(height), int(width)
     return None
+
+
+class FormError(ValueError):
+    """A model was given images in a form that it does not take."""
+
+
+@contextmanager
+def explained_form(side: str, model: nn.Module, images: Any) -> Iterator[None]:
+    """Say of an error of a model within that it was given a list of images, and takes a batch.
+
+    Args:
+        side: What the model is to the user, such as ``teacher``.
+        model: The model.
+        images: The images, (B, 3, H, W) or a list of (3, H, W).
+
+    Raises:
+        FormError: The model raised an error, was given a list, and is no detector.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if not isinstance(images, list) or takes_list(model):
+            raise
+        raise FormError(
+            f"the {side} ({type(model).__name__}) was given a list of {len(images)} images "
+            f"(3, H, W), as its student takes them, and ended with {type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}. Expected a model that takes such "
+            "a list, as detectors do. A network that takes a batch (B, 3, H, W), such as a vision "
+            "transformer, teaches a detector as a limbeck.models.FeatureTeacher: give that, with "
+            "the network as its argument network."
+        ) from error
 
 
 @contextmanager

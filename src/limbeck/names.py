@@ -10,10 +10,11 @@ address on the web, ``%2F`` for a slash, so that no two names become one, and
 import hashlib
 import re
 import unicodedata
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+Named = TypeVar("Named")
 
 # Control characters, line breaks of Unicode's, marks that turn the direction of writing, and what
 # is no character: the halves of surrogate pairs, and U+FFFE, U+FFFF, which YAML refuses.
@@ -117,3 +118,48 @@ def _digested(name: str, key: Hashable) -> str:
     room = LONGEST - len(f"{_MARK}{digest}{suffix}".encode())
     start = name.removesuffix(suffix).encode()[:room].decode(errors="ignore")
     return f"{start}{_MARK}{digest}{suffix}"
+
+
+def refuse_name(key: str, name: str) -> None:
+    """Refuse a name that cannot be a part of the names of losses and parameters.
+
+    Args:
+        key: What in a recipe the name stands in, such as ``model.methods``.
+        name: The name.
+
+    Raises:
+        ValueError: It is empty, or has dots, slashes, brackets or control characters.
+    """
+    if not name or not name.isprintable() or any(letter in name for letter in "./[]"):
+        one = {"model.methods": "method", "model.teachers": "teacher"}[key]
+        raise ValueError(
+            f"{key} has the name {name!r}; expected one without dots, slashes, brackets and "
+            "control characters, as it becomes a part of the names of losses and parameters. Give "
+            f"the {one} another name."
+        )
+
+
+def by_name(given: Mapping[str, Named] | Sequence[Named]) -> dict[str, Named]:
+    """Methods by the names that were given, or by their classes', numbered from the second on.
+
+    Args:
+        given: The methods, by names of the user's choice or in a sequence.
+
+    Returns:
+        The methods by their names.
+
+    Raises:
+        ValueError: A name is the student's, or cannot be a part of other names.
+    """
+    if isinstance(given, Mapping):
+        if "student" in given:
+            raise ValueError("'student' names the student's own losses; call the method otherwise")
+        for name in given:
+            refuse_name("model.methods", name)
+        return dict(given)
+    named: dict[str, Named] = {}
+    for method in given:
+        name = type(method).__name__
+        earlier = sum(type(other) is type(method) for other in named.values())
+        named[f"{name}{earlier + 1}" if earlier else name] = method
+    return named

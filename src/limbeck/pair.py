@@ -1,4 +1,4 @@
-"""The pair: a student and the teacher it learns from, read while they run.
+"""The pair: a student and the teachers it learns from, read while they run.
 
 It is what a distillation stands on, and all that has to be known in order to look at one: the
 models, the methods by name, their taps, one step of both models, what is trained and what is not.
@@ -26,17 +26,22 @@ from limbeck.guard import has_boxes, is_readable, refuse_bad_targets, refuse_mal
 from limbeck.landmarks import landmarks, resolve, unwrap
 from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
-from limbeck.models.build import LimbeckModel
+from limbeck.names import by_name, refuse_name
 from limbeck.tap import Tap, TapError
 from limbeck.taps import Taps
-from limbeck.transfer import transfer_weights
-
-# What one model returned, and the values of its taps by "<method's name> <tap's name>".
-Seen = tuple[Any, dict[str, Any]]
+from limbeck.teachers import (
+    Seen,
+    Teacher,
+    frozen,
+    normalises,
+    refuse_unknown,
+    side_of,
+    transferred,
+)
 
 
 class Pair(nn.Module, ABC):
-    """A student, a frozen teacher, and the methods that read both.
+    """A student, its frozen teachers, and the methods that read them.
 
     A subclass says in :meth:`forward` which losses a batch has. This class connects the methods to
     the models, sizes their adapters in a dry pass, and runs both models with the taps installed.
@@ -45,11 +50,14 @@ class Pair(nn.Module, ABC):
         student: Any module. In training mode a detector takes ``(images, targets)``, a classifier
             takes ``images``.
         teacher: Any module, or None where no method needs one. It is frozen here: it takes no
-            gradient and stays in evaluation mode.
+            gradient and stays in evaluation mode. Methods that name no teacher learn from it.
+        teachers: Further teachers by the names that methods call them by (their ``teacher``).
+            Default (None): there are no others.
         methods: The methods by a name of the user's choice. The methods of a sequence go by the
             names of their classes, numbered where a name repeats.
         transfer: Submodules of the student whose weights are copied once, here, from the teacher's:
-            ``{student's submodule: teacher's}``. Names and shapes have to be equal.
+            ``{student's submodule: teacher's}``, of a teacher with a name as ``name:submodule``.
+            Names and shapes have to be equal.
         example: The images of the dry pass, (B, 3, H, W) or a list of (3, H, W), or the (height,
             width) of one black image. Default (None): one black image of 128 px, or of the size
             that the student or the teacher is made for.
@@ -76,6 +84,7 @@ class Pair(nn.Module, ABC):
         teacher: nn.Module | None = None,
         methods: Mapping[str, Method] | Sequence[Method] = (),
         *,
+        teachers: Mapping[str, nn.Module] | None = None,
         transfer: Mapping[str, str] | None = None,
         example: Images | Extent | None = None,
     ) -> None:
@@ -86,27 +95,32 @@ class Pair(nn.Module, ABC):
                 "wrap or compile the whole Distillation."
             )
         self.student = student
-        self.teacher = None if teacher is None else unwrap(teacher).requires_grad_(False).eval()
-        # Read by DDP: the frozen teacher is neither broadcast nor reduced.
+        self.teacher = None if teacher is None else frozen(teacher)
+        self.teachers = nn.ModuleDict()
+        for name, further in (teachers or {}).items():
+            refuse_name("model.teachers", name)
+            self.teachers[name] = frozen(further)
+        # Read by DDP: frozen teachers are neither broadcast nor reduced.
         self._ddp_params_and_buffers_to_ignore = self.teacher_names()
-        self.methods = nn.ModuleDict(_by_name(methods))
+        self.methods = nn.ModuleDict(by_name(methods))
         self.number = self.seed = 0
-        models = [student] if self.teacher is None else [student, self.teacher]
         # Whether one of the models normalises raw images itself.
-        self.raw = any(takes_list(m) or isinstance(m, LimbeckModel) for m in models)
-        if transfer and teacher is None:
-            raise ValueError(
-                f"model.transfer is {dict(transfer)}, but transfer needs a teacher, and there is "
-                "none. Give one (model.teacher), or leave transfer out."
-            )
-        if transfer:
-            transfer_weights(student, self._needed_teacher("transfer"), transfer)
+        self.raw = any(normalises(model) for model in self.models)
+        transferred(student, self.every_teacher(), transfer or {})
         for name, method in self.named_methods():
             with _told_of(f"method {name!r}"):
-                method.connect(self.student, self.teacher)
-        self._student_taps = self._tap(student, "student_taps")
-        self._teacher_taps = None if teacher is None else self._tap(teacher, "teacher_taps")
+                refuse_unknown(method, self.every_teacher())
+                method.connect(self.student, self.teacher_of(name))
+        self._student_taps = self._tap(student, "student", [*self.methods])
+        self._taught: dict[str | None, Teacher] = {}
+        for key, model in self.every_teacher().items():
+            given = teacher if key is None else (teachers or {})[key]
+            assert given is not None
+            taps = self._tap(given, "teacher", self.pupils(key))  # which may refuse its wrappers
+            self._taught[key] = Teacher(side_of(key), model, taps)
         self._setup(example)
+
+    # -- who learns from whom -------------------------------------------------------------------
 
     def named_methods(self) -> Iterator[tuple[str, Method]]:
         """Every method with its name, in the order in which they were given."""
@@ -119,54 +133,64 @@ class Pair(nn.Module, ABC):
         assert isinstance(method, Method)
         return method
 
-    def _needed_teacher(self, wanted_by: str) -> nn.Module:
-        if self.teacher is None:
-            raise ValueError(
-                f"{wanted_by} needs a teacher, and there is none. Give one (model.teacher), or "
-                "leave out what needs it (model.methods)."
-            )
-        return self.teacher
+    def every_teacher(self) -> dict[str | None, nn.Module]:
+        """All teachers by the names that methods call them by; ``teacher`` itself by None."""
+        return ({} if self.teacher is None else {None: self.teacher}) | dict(self.teachers.items())
+
+    def teacher_of(self, name: str) -> nn.Module | None:
+        """The teacher that the method of that name learns from; None: there is none."""
+        return self.every_teacher().get(self.method(name).teacher)
+
+    def pupils(self, teacher: str | None) -> list[str]:
+        """The names of the methods that learn from the teacher of that name."""
+        return [name for name, method in self.named_methods() if method.teacher == teacher]
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The student and all teachers."""
+        return [self.student, *self.every_teacher().values()]
 
     # -- taps and the dry pass ------------------------------------------------------------------
 
-    def _tap(self, model: nn.Module, side: str) -> Taps:
+    def _tap(self, model: nn.Module, side: str, methods: Sequence[str]) -> Taps:
         taps: dict[str, Tap | str] = {}
-        for name, method in self.named_methods():
-            with _told_of(f"method {name!r} on the {side.removesuffix('_taps')}"):
-                for tap_name, tap in getattr(method, side).items():
+        for name in methods:
+            with _told_of(f"method {name!r} on the {side}"):
+                for tap_name, tap in getattr(self.method(name), f"{side}_taps").items():
                     taps[f"{name} {tap_name}"] = resolve(model, tap)
-        if "frame" in landmarks(model) and (taps or side == "student_taps"):
+        if "frame" in landmarks(model) and (taps or side == "student"):
             taps["frame"] = "frame"
-        return Taps(model, taps, stop_early=side == "teacher_taps")
+        return Taps(model, taps, stop_early=side == "teacher")
 
     @torch.no_grad()
     def _setup(self, example: Images | Extent | None) -> None:
-        """Run both models once on a tiny batch, from which the methods size their adapters."""
+        """Run all models once on a tiny batch, from which the methods size their adapters."""
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
         images = example  # of the user's own, or none yet
         if images is None or isinstance(images, tuple):
-            images = tiny_batch(self.student, self.teacher, images, device)
-        student, teacher = {}, {}
+            images = tiny_batch(self.models, images, device)
+        student = {}
+        sides = {side_of(key): model for key, model in self.every_teacher().items()}
         with (
-            explained_dry_pass(images, self.student, self.teacher),
-            evaluation(self.student, self.teacher),
-            network_frame(self.student, self.teacher),
+            explained_dry_pass(images, {"student": self.student} | sides),
+            evaluation(*self.models),
+            network_frame(*self.models),
         ):
-            if self._teacher_taps is not None and self._teacher_taps.taps:
-                teacher = self._teacher_taps.learn(lambda: self._needed_teacher("a tap")(images))
+            taught = {
+                key: (None, each.learn(images, self.student)) for key, each in self._taught.items()
+            }
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
             with _told_of(f"method {name!r}"):
-                method.setup(self._step(name, images, None, (None, student), (None, teacher)))
+                method.setup(self._step(name, images, None, (None, student), taught))
                 method.weights_at(0)  # refuses negative ones
             method.to(device)
 
     def close(self) -> None:
-        """Remove every hook from the student and the teacher."""
-        self._student_taps.close()
-        if self._teacher_taps is not None:
-            self._teacher_taps.close()
+        """Remove every hook from the student and its teachers."""
+        for taps in (self._student_taps, *(each.taps for each in self._taught.values())):
+            taps.close()
 
     # -- one step -------------------------------------------------------------------------------
 
@@ -190,9 +214,9 @@ class Pair(nn.Module, ABC):
         """
 
     def run(self, images: Images, targets: Targets) -> tuple[Any, dict[str, Step]]:
-        """Run both models on one batch, and give every method what it sees of them.
+        """Run all models on one batch, and give every method what it sees of them.
 
-        The teacher runs first, without gradient and only as far as its last tap, and not at all
+        Each teacher runs first, without gradient and only as far as its last tap, and not at all
         where no method taps it. Then the student runs, in whichever mode it is. No loss is
         computed: call a method with its step for that, or the pair for all of them.
 
@@ -226,13 +250,14 @@ class Pair(nn.Module, ABC):
             torch.Size([2, 256, 4, 4])
         """
         self.refuse_malformed(images, targets)
-        with network_frame(self.student, self.teacher):
-            taught = self._teach(images)
+        with network_frame(*self.models):
+            taught = {key: each.teach(images, self.student) for key, each in self._taught.items()}
             with explained_size("student", self.student, images):
                 learnt = self._learn(images, targets)
         frame = learnt[1].get("frame")
         if frame is not None:
-            same_frame(frame, taught[1].get("frame"))
+            for _, seen in taught.values():
+                same_frame(frame, seen.get("frame"))
             if targets is not None and frame.targets is not None:
                 targets = frame.targets
         steps = {name: self._step(name, images, targets, learnt, taught) for name in self.methods}
@@ -298,22 +323,15 @@ class Pair(nn.Module, ABC):
                 "labelled images."
             )
 
-    def _teach(self, images: Images) -> Seen:
-        """Run the teacher as far as its last tap; not at all when nothing is tapped."""
-        taps = self._teacher_taps
-        if taps is None or not taps.taps:
-            return None, {}
-        teacher = self._needed_teacher("a tap")
-        if teacher.training:  # somebody called .train() on the teacher itself
-            teacher.eval()
-        # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
-        with torch.no_grad(), explained_size("teacher", teacher, images):
-            return taps.read(lambda: teacher(images))
-
     def _step(
-        self, name: str, images: Images, targets: Targets, learnt: Seen, taught: Seen
+        self,
+        name: str,
+        images: Images,
+        targets: Targets,
+        learnt: Seen,
+        taught: Mapping[str | None, Seen],
     ) -> Step:
-        method, teacher = self.methods[name], self.teacher
+        method, teacher = self.method(name), self.teacher_of(name)
 
         def side(model: nn.Module, taps: Any, seen: Seen) -> Side:
             return Side(model, {tap: seen[1][f"{name} {tap}"] for tap in taps}, seen[0])
@@ -323,7 +341,9 @@ class Pair(nn.Module, ABC):
             images=images,
             targets=targets,
             student=side(self.student, method.student_taps, learnt),
-            teacher=None if teacher is None else side(teacher, method.teacher_taps, taught),
+            teacher=None
+            if teacher is None
+            else side(teacher, method.teacher_taps, taught[method.teacher]),
             number=self.number,
             world_size=world_size,
             rank=rank,
@@ -339,7 +359,7 @@ class Pair(nn.Module, ABC):
     def named_trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters of the student and of the methods that take a gradient, by name."""
         for name, parameter in self.named_parameters():
-            if parameter.requires_grad and not name.startswith("teacher."):
+            if parameter.requires_grad and not name.startswith(("teacher.", "teachers.")):
                 yield name, parameter
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -347,17 +367,19 @@ class Pair(nn.Module, ABC):
         return [parameter for _, parameter in self.named_trainable_parameters()]
 
     def teacher_names(self) -> list[str]:
-        """Names of the teacher's parameters and buffers, for checkpoints and DDP to leave alone."""
-        if self.teacher is None:
-            return []
-        names = self.teacher.state_dict(keep_vars=True) | dict(self.teacher.named_buffers())
-        return [f"teacher.{name}" for name in names]
+        """Names of teachers' parameters and buffers, for checkpoints and DDP to leave alone."""
+        found = []
+        for key, model in self.every_teacher().items():
+            path = "teacher" if key is None else f"teachers.{key}"
+            names = model.state_dict(keep_vars=True) | dict(model.named_buffers())
+            found += [f"{path}.{name}" for name in names]
+        return found
 
     def train(self, mode: bool = True) -> Self:
-        """Set the student and the methods to training or evaluation mode, the teacher never."""
+        """Set the student and the methods to training or evaluation mode, teachers never."""
         super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
+        for model in self.every_teacher().values():
+            model.eval()
         return self
 
 
@@ -370,24 +392,3 @@ def _told_of(what: str) -> Iterator[None]:
         raise TapError(f"{what}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-
-
-def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
-    """Methods by the names that were given, or by their classes', numbered from the second on."""
-    if isinstance(methods, Mapping):
-        if "student" in methods:
-            raise ValueError("'student' names the student's own losses; call the method otherwise")
-        for name in methods:
-            if not name or not name.isprintable() or any(letter in name for letter in "./[]"):
-                raise ValueError(
-                    f"model.methods has the name {name!r}; expected one without dots, slashes, "
-                    "brackets and control characters, as it becomes a part of the names of losses "
-                    "and parameters. Give the method another name."
-                )
-        return dict(methods)
-    named: dict[str, Method] = {}
-    for method in methods:
-        name = type(method).__name__
-        earlier = sum(type(other) is type(method) for other in named.values())
-        named[f"{name}{earlier + 1}" if earlier else name] = method
-    return named

@@ -15,6 +15,7 @@ from limbeck.guard import has_boxes, refuse_bad_images, refuse_bad_targets
 from limbeck.methods.base import Images, Method, Step, Targets
 from limbeck.pair import Pair
 from limbeck.tap import tensors_in
+from limbeck.teachers import side_of
 from limbeck.terminal import Table
 
 
@@ -282,16 +283,16 @@ def _refuse_frozen_student(pair: Pair) -> None:
 
 
 def _refuse_trained_teacher(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:
-    if pair.teacher is None:
-        return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer else ()
-    for name, parameter in pair.teacher.named_parameters():
-        if parameter.requires_grad or id(parameter) in held:
-            raise NotAliveError(
-                f"teacher parameter {name!r} would be trained: it "
-                f"{'requires a gradient' if parameter.requires_grad else 'is in the optimizer'}. "
-                "Build the optimizer from pair.trainable_parameters() and leave the teacher frozen."
-            )
+    for key, teacher in pair.every_teacher().items():
+        for name, parameter in teacher.named_parameters():
+            if parameter.requires_grad or id(parameter) in held:
+                raise NotAliveError(
+                    f"{side_of(key)} parameter {name!r} would be trained: it "
+                    f"{'requires a gradient' if parameter.requires_grad else 'is in the optimizer'}"
+                    ". Build the optimizer from pair.trainable_parameters() and leave the teacher "
+                    "frozen."
+                )
 
 
 def _refuse_forgotten_parameters(pair: Pair, optimizer: torch.optim.Optimizer | None) -> None:

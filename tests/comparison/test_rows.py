@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from limbeck.comparison import Comparison, Controls
-from limbeck.comparison.rows import Row, controls_of, rows_of
+from limbeck.comparison.rows import Row, controls_of, measured_teacher, rows_of
 from limbeck.recipe import laid_over, value_at
 
 PLAIN = {
@@ -89,6 +89,22 @@ def test_the_comparisons_teacher_takes_the_place_of_a_rows_own() -> None:
     assert value_at(laid_over(rows["transfer alone"].recipes), "model.teacher") == TEACHER
     assert value_at(laid_over(rows["assist"].recipes), "model.teacher") is None
     assert value_at(laid_over(rows["plain"].recipes), "model.teacher") is None
+
+
+def test_the_first_teacher_that_predicts_is_measured() -> None:
+    features = {"class_path": "limbeck.models.FeatureTeacher", "init_args": {"network": "timm:a"}}
+    several = {"model": {"teachers": {"dino": features, "detector": TEACHER}}}
+    assert measured_teacher([PLAIN, several, OTHERS]) == TEACHER
+    assert measured_teacher([{"model": {"teacher": features}}, OTHERS])["class_path"] == "theirs"
+    assert measured_teacher([PLAIN, {"model": {"teacher": features}}]) is None
+
+
+def test_a_transfer_of_a_teacher_with_a_name_takes_all_teachers_along() -> None:
+    own = {
+        "model": {"teachers": {"a": TEACHER}, "transfer": {"head": "a:head"}, "methods": {"k": {}}}
+    }
+    stated = laid_over(named(rows_of(comparison(rows={"k": (own,)}), {}))["transfer alone"].recipes)
+    assert value_at(stated, "model.teachers") == {"a": TEACHER}
 
 
 def test_a_transfer_alone_distils_nothing() -> None:

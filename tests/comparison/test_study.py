@@ -95,6 +95,25 @@ def test_a_row_without_a_teacher_needs_none_scored(tmp_path: Path) -> None:
     assert study(tmp_path, rows={"own": ({"model": {"methods": {}}},)}).teacher_scoring() is None
 
 
+def test_teachers_of_features_are_not_scored_and_the_report_says_so(tmp_path: Path) -> None:
+    teacher = {"class_path": "limbeck.models.FeatureTeacher", "init_args": {"network": "timm:a"}}
+    row = {"model": {"teachers": {"dino": teacher}, "methods": {"kd": {}}}}
+    runs = study(tmp_path, rows={"row": (row,)})
+    assert runs.teacher_scoring() is None
+    for name in ("plain", "row"):
+        for seed in (0, 1):
+            job = jobs(runs)[f"{name}, seed {seed}"]
+            finish(job, cpu=1.0)
+            job.predictions.parent.mkdir(parents=True)
+            job.predictions.touch()
+    said = [each for each in runs.finished(runs.rows()).cautions if "give features" in each]
+    assert len(said) == 1
+    both = study(tmp_path, rows={"row": (row,), "KD": (KD,)})
+    scoring = both.teacher_scoring()
+    assert scoring is not None
+    assert scoring.scoring["model"]["teacher"] == {"class_path": "t"}
+
+
 def test_without_a_finished_run_there_is_nothing_to_report(tmp_path: Path) -> None:
     runs = study(tmp_path)
     with pytest.raises(ValueError, match="no run of the plain student is finished"):

@@ -22,7 +22,7 @@ from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
 from limbeck.training.compilation import channels_last, compile_trunks
-from tests import batches, observation, small_models, tiny_detrs
+from tests import batches, observation, small_models, tiny_detrs, tiny_vits
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ CASES: dict[type[Method], Case] = {
         equal_halves=True,
     ),
     methods.DKD: classifiers(methods.DKD),
+    methods.FeatureCosine: retinanets(lambda: methods.FeatureCosine(["P3", "P4"])),
     methods.DetectorDKD: retinanets(
         methods.DetectorDKD,
         student=steady_student,
@@ -414,6 +415,12 @@ def process(rank, folder):
         wrapped(*halves(case)[1][rank]).total.backward()
         named = pair.named_trainable_parameters()
         found[method.__name__] = {n: p.grad for n, p in named if p.grad is not None}
+    wrapped = nn.parallel.DistributedDataParallel(tiny_vits.taught_by_two(seed=rank))
+    images, targets = batches.detection_batch(4)
+    half = slice(2 * rank, 2 * rank + 2)
+    wrapped(images[half], targets[half]).total.backward()
+    named = wrapped.module.named_trainable_parameters()
+    found["several teachers"] = {n: p.grad for n, p in named if p.grad is not None}
     uneven = Step([torch.zeros(1)] * (rank + 2), None, SIDE, None, number=0, world_size=2)
     found["global batch"] = uneven.global_batch
     if rank == 0:
@@ -439,9 +446,19 @@ def test_the_global_batch_counts_uneven_parts(distributed):
 @pytest.mark.parametrize("method", CASES, ids=lambda method: method.__name__)
 def test_two_processes_equal_one(method, distributed):
     case = CASES[method]
-    pair = case.pair()
-    expected = gradients_of(pair, halves(case)[0])
-    found = distributed[method.__name__]
+    expected = gradients_of(case.pair(), halves(case)[0])
+    assert_equal_gradients(distributed[method.__name__], expected)
+
+
+@pytest.mark.slow
+def test_two_processes_of_several_teachers_equal_one(distributed):
+    pair = tiny_vits.taught_by_two(seed=0)
+    expected = gradients_of(pair, batches.detection_batch(4))
+    assert_equal_gradients(distributed["several teachers"], expected)
+
+
+def assert_equal_gradients(found, expected):
+    """Gradients of two processes are those of one."""
     assert found.keys() == expected.keys()
     assert any(gradient.abs().sum() > 0 for gradient in found.values())
     for name, gradient in expected.items():

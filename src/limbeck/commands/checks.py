@@ -148,12 +148,15 @@ def _check_end(trainer: Any) -> None:
 
 
 def _check_teacher(model: Any) -> None:
-    if model.get("teacher") is not None and not model.get("methods") and not model.get("transfer"):
-        raise RecipeError(
-            "model.teacher is given, but there are no model.methods: nothing would be learnt from "
-            "it. Expected one method or more, or model.transfer. Give one, or leave model.teacher "
-            "out."
-        )
+    if model.get("methods") or model.get("transfer"):
+        return
+    for key in ("teacher", "teachers"):
+        if model.get(key):
+            raise RecipeError(
+                f"model.{key} is given, but there are no model.methods: nothing would be learnt "
+                "from it. Expected one method or more, or model.transfer. Give one, or leave "
+                f"model.{key} out."
+            )
 
 
 def _check_callbacks(trainer: Any) -> None:

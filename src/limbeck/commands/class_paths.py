@@ -8,6 +8,7 @@ _METRICS = "{metrics}"
 _EXPECTED = {
     "model.student": _MODEL,
     "model.teacher": _MODEL,
+    "model.teachers": f"names of the user's choice, each with {_MODEL}",
     "model.methods": "names of the user's choice, each with the class path of a "
     "limbeck.methods.Method",
     "model.metric": f"auto, {_METRICS}, or the class path of a torchmetrics.Metric (or "

@@ -95,7 +95,8 @@ def refuse_bad_recipes(study: Study) -> None:
         path = study.output / "logs" / f"{job.folder.name}.yaml"
         stated = stated_in([str(written(path, job.recipe or {}))])
         refuse_impossible(stated, "fit")
-        if stated.model.teacher is None and (stated.model.methods or stated.model.transfer):
+        untaught = stated.model.teacher is None and not stated.model.teachers
+        if untaught and (stated.model.methods or stated.model.transfer):
             _refuse_untaught(study, job, path)
 
 

@@ -160,21 +160,24 @@ def models_of(target: str) -> dict[str, nn.Module]:
 
 
 def models_in(recipe: Path) -> dict[str, nn.Module]:
-    """The student, and the teacher if there is one, of a recipe; no data is needed for it."""
+    """The student of a recipe, and the teachers if there are any; no data is needed for it."""
     parser = VerbParser(prog=f"limbeck inspect {recipe}")
     stated = read_recipe(recipe).get("model") or {}
-    sides = {side: stated[side] for side in ("teacher", "student") if stated.get(side)}
+    sides = {side: stated[side] for side in ("teacher", "teachers", "student") if stated.get(side)}
     if not sides:
         raise RecipeError(
             f"{recipe} has neither model.student nor model.teacher. Expected a recipe with one of "
             "them. Give one that has it."
         )
     for side in sides:
-        parser.add_argument(f"--model.{side}", type=nn.Module)
+        kind: Any = dict[str, nn.Module] if side == "teachers" else nn.Module
+        parser.add_argument(f"--model.{side}", type=kind)
     parsed = parser.parse_object({"model": sides})
     with said_of_building(parsed), refuse_oversized(parsed):
         built = parser.instantiate_classes(parsed).model
-    return {side: built[side] for side in sides}
+    further = {f"teacher {name}": model for name, model in built.get("teachers", {}).items()}
+    alone = {side: built[side] for side in sides if side != "teachers"}
+    return {**{k: v for k, v in alone.items() if k == "teacher"}, **further, **alone}
 
 
 def run_once(model: nn.Module, size: tuple[int, int]) -> None:

@@ -11,7 +11,6 @@ from limbeck.commands.recipe_files import RecipeError
 from limbeck.models.sizes import bounded_size
 
 _MOST_TENSORS = 30_000  # a ResNet-152 has 467
-_SIDES = ("teacher", "student")
 # What torch says of a tensor that is larger than the memory, or than a 64-bit number of bytes.
 _OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation over")
 
@@ -58,7 +57,10 @@ def _key_of(stated: Any, error: BaseException) -> str:
     while trace is not None:
         running.add(trace.tb_frame.f_code)
         trace = trace.tb_next
-    keys = [f"model.{side}" for side in _SIDES if _code_of(stated.model.get(side)) in running]
+    stated_models = {f"model.{side}": stated.model.get(side) for side in ("teacher", "student")}
+    further = stated.model.get("teachers") or {}
+    stated_models |= {f"model.teachers.{name}": further[name] for name in further}
+    keys = [key for key, model in stated_models.items() if _code_of(model) in running]
     return " or ".join(keys) or "model"
 
 

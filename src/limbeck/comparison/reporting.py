@@ -12,7 +12,7 @@ from limbeck.comparison.identity import FREE, Digests, identity
 from limbeck.comparison.job import Job, scoring_of, student_in
 from limbeck.comparison.measuring import Finished, measure
 from limbeck.comparison.pictures import drawn
-from limbeck.comparison.rows import TEACHER, Row
+from limbeck.comparison.rows import TEACHER, UNMEASURED, Row, measured_teacher, stated_teachers
 from limbeck.comparison.running import Runs, ended_together
 from limbeck.comparison.scores import Scores
 from limbeck.comparison.study import Study
@@ -114,9 +114,11 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
     teacher = _teacher(plain, list(recipes.values()), output, digests)
     with Runs(output / "logs", jobs=1) as runs, ended_together(runs.end):
         runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
-    caution = "Scores are of the validation data, by which recipes may have been chosen."
+    cautions = ["Scores are of the validation data, by which recipes may have been chosen."]
+    if not teacher and any(map(stated_teachers, recipes.values())):
+        cautions.append(UNMEASURED)
     title = f"{len(folders)} runs"
-    return Finished(title, rows, jobs, next(iter(teacher), None), 0.005, [caution])
+    return Finished(title, rows, jobs, next(iter(teacher), None), 0.005, cautions)
 
 
 def _job(name: str, recipe: Recipe, run: Path, plain: Recipe, digests: Digests) -> Job:
@@ -175,7 +177,7 @@ def _names(groups: Sequence[Sequence[Path]]) -> list[str]:
 
 
 def _teacher(plain: Recipe, recipes: Sequence[Recipe], output: Path, digests: Digests) -> list[Job]:
-    stated = next((t for r in recipes if (t := value_at(r, "model.teacher"))), None)
+    stated = measured_teacher(recipes)
     if stated is None:
         return []
     scoring = scoring_of(plain, plain["model"]["student"])

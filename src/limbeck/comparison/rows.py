@@ -1,16 +1,23 @@
 """The rows of a comparison: the plain student, the distilled ones, and their controls."""
 
+import inspect
 import math
+import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limbeck.comparison.comparison import Comparison
+from limbeck.models import FeatureTeacher
 from limbeck.recipe import Recipe, Recipes, laid_over, stating, value_at
 from limbeck.report.findings import Kind
 
 PLAIN, TEACHER, TWICE = "plain", "teacher", "plain, twice as long"
 ALONE = "transfer alone"
+UNMEASURED = (
+    "The teachers give features and no predictions (limbeck.models.FeatureTeacher): none of them "
+    "is measured, and nothing says how much there is to learn."
+)
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "model.learning_rate.milestones")
 
 
@@ -112,6 +119,35 @@ def _taught(comparison: Comparison, own: Recipes) -> Recipes:
     return ({"model": {"teacher": comparison.teacher}},)
 
 
+def measured_teacher(recipes: Iterable[Recipe]) -> Recipe | None:
+    """The teacher whose score a comparison reports: the first that predicts what the student does.
+
+    Args:
+        recipes: The whole recipes of the rows, in their order.
+
+    Returns:
+        The teacher, as a recipe states a model. None: no teacher is stated, or all give features
+        alone.
+    """
+    teachers = (teacher for recipe in recipes for teacher in stated_teachers(recipe))
+    return next((teacher for teacher in teachers if not _gives_features(teacher)), None)
+
+
+def stated_teachers(recipe: Recipe) -> list[Recipe]:
+    """The teachers of a recipe, that without a name first."""
+    alone, further = (value_at(recipe, f"model.{key}") for key in ("teacher", "teachers"))
+    return [each for each in (alone, *(further or {}).values()) if each]
+
+
+def _gives_features(teacher: Any) -> bool:
+    path = teacher.get("class_path") if isinstance(teacher, Mapping) else teacher
+    try:
+        made = pkgutil.resolve_name(str(path))
+    except (ImportError, AttributeError, ValueError):  # which is told where it is built
+        return False
+    return inspect.isclass(made) and issubclass(made, FeatureTeacher)
+
+
 def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     """By the name of a distilled row, the row that only transfers what it does."""
     seen: list[tuple[Recipe, Row]] = []
@@ -130,7 +166,9 @@ def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tup
 def _transferred(row: Row) -> Recipe:
     """Which weights a row begins with, and of whom."""
     stated = laid_over(row.recipes)
-    return {key: value_at(stated, f"model.{key}") for key in ("teacher", "transfer")}
+    found = {key: value_at(stated, f"model.{key}") for key in ("teacher", "transfer")}
+    further = value_at(stated, "model.teachers")
+    return found | ({"teachers": further} if further else {})
 
 
 def _longer(

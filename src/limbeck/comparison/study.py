@@ -10,8 +10,16 @@ from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.identity import Digests, files_named, identity
 from limbeck.comparison.job import Job, scoring_of, slug, student_in
 from limbeck.comparison.measuring import Finished
-from limbeck.comparison.rows import PLAIN, TEACHER, Row, rows_of
-from limbeck.recipe import Recipe, laid_over, value_at
+from limbeck.comparison.rows import (
+    PLAIN,
+    TEACHER,
+    UNMEASURED,
+    Row,
+    measured_teacher,
+    rows_of,
+    stated_teachers,
+)
+from limbeck.recipe import Recipe, laid_over
 from limbeck.texts import read_text
 from limbeck.whole import write_whole
 
@@ -55,10 +63,11 @@ class Study:
         ]
 
     def teacher_scoring(self) -> Job | None:
-        """The scoring of the teacher, beside a student that is not looked at; None: no teacher."""
-        stated = self.comparison.teacher
-        for row in rows_of(self.comparison, {}):
-            stated = stated or value_at(laid_over(row.recipes), "model.teacher")
+        """The scoring of the teacher, beside a student that is not looked at; None: none is scored.
+
+        Of several teachers it is the first that predicts what the student does.
+        """
+        stated = measured_teacher(self._taught())
         if stated is None:
             return None
         scoring = self._scored(laid_over(self.comparison.plain)["model"]["student"])
@@ -123,6 +132,8 @@ class Study:
                 "Scores are of the validation data, by which recipes may have been chosen."
             )
         teacher = self.teacher_scoring()
+        if teacher is None and any(map(stated_teachers, self._taught())):
+            cautions.append(UNMEASURED)
         return Finished(
             title=comparison.title,
             rows=[row for row in rows if by_row[row.name]],
@@ -132,6 +143,11 @@ class Study:
             cautions=cautions,
             provenance=self._digests(jobs) | dict(comparison.notes),
         )
+
+    def _taught(self) -> list[Recipe]:
+        """What states teachers: the comparison itself, and then its rows."""
+        rows = [laid_over(row.recipes) for row in rows_of(self.comparison, {})]
+        return [{"model": {"teacher": self.comparison.teacher}}, *rows]
 
     def _digests(self, jobs: Sequence[Job]) -> dict[str, str]:
         """The digests of data and weights that the runs have read."""

@@ -9,6 +9,7 @@ from limbeck.methods.crosskd import CrossKD
 from limbeck.methods.cwd import CWD
 from limbeck.methods.dist import DIST
 from limbeck.methods.dkd import DKD, DetectorDKD
+from limbeck.methods.feature_cosine import FeatureCosine
 from limbeck.methods.fgd import FGD
 from limbeck.methods.fgfi import FineGrainedImitation
 from limbeck.methods.fitnet import FitNet
@@ -36,6 +37,7 @@ __all__ = [
     "Calibration",
     "CrossKD",
     "DetectorDKD",
+    "FeatureCosine",
     "FineGrainedImitation",
     "FitNet",
     "MaskedGenerative",

@@ -35,6 +35,7 @@ class AT(MapMethod):
         places: Places that both models have, such as ``["C4", "C5"]``; or, where they differ,
             ``{student's place: teacher's place}``.
         weight: The weight of every place: a number or a schedule.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -43,8 +44,14 @@ class AT(MapMethod):
 
     needs_targets = False
 
-    def __init__(self, places: Places = ("C2", "C3", "C4", "C5"), weight: Weight = 1000.0) -> None:
+    def __init__(
+        self,
+        places: Places = ("C2", "C3", "C4", "C5"),
+        weight: Weight = 1000.0,
+        teacher: str | None = None,
+    ) -> None:
         super().__init__(places, weight)
+        self.teacher = teacher
 
     def adapter(self, student: Tensor, teacher: Tensor) -> None:
         """Make none: any channels, heights and widths will do."""

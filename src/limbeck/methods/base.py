@@ -188,6 +188,7 @@ class Method(nn.Module, ABC):
             trained on images without labels; the others are refused there.
         compares_classes: Whether it compares student and teacher class by class, so that a teacher
             of other classes is refused.
+        teacher: Which of the pair's ``teachers`` it learns from. None: its ``teacher``.
         calibration: When to call :meth:`observe` over many batches and then :meth:`solve`. None:
             the method has no calibration.
 
@@ -223,6 +224,7 @@ class Method(nn.Module, ABC):
     normaliser: Literal["local", "global"] = "local"
     needs_targets: bool = True
     compares_classes: bool = False
+    teacher: str | None = None
     calibration: Calibration | None = None
 
     def __init__(self) -> None:

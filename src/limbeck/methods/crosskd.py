@@ -90,6 +90,7 @@ class CrossKD(Method):
         boxes: The weight of the boxes: a number or a schedule. Default (None): the published one.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: ``held`` is below 0, or above 32.
@@ -101,8 +102,10 @@ class CrossKD(Method):
         classification: Weight | None = None,
         boxes: Weight | None = None,
         other_classes: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         refuse_outside({"held": Range(0, 32)}, {"held": held}, "CrossKD's ")
         self.held = held
         self.compares_classes = not other_classes

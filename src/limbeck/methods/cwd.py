@@ -38,6 +38,7 @@ class CWD(MapMethod):
             a dense head.
         weight: The weight of every level: a number or a schedule.
         temperature: The temperature tau, above 0.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -47,9 +48,14 @@ class CWD(MapMethod):
     needs_targets = False
 
     def __init__(
-        self, places: Places = ("fpn",), weight: Weight = 10.0, temperature: float = 1.0
+        self,
+        places: Places = ("fpn",),
+        weight: Weight = 10.0,
+        temperature: float = 1.0,
+        teacher: str | None = None,
     ) -> None:
         super().__init__(places, weight)
+        self.teacher = teacher
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature})
         self.temperature = temperature
 

@@ -42,6 +42,7 @@ class DIST(LogitMethod):
             or what it holds as ``logits`` where it is a mapping, as of Hugging Face's classifiers.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: The temperature is not above 0.
@@ -56,8 +57,10 @@ class DIST(LogitMethod):
         temperature: float = 1.0,
         logits: str = "",
         other_classes: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__(temperature, logits, other_classes)
+        self.teacher = teacher
         self.weights = {"inter": beta, "intra": gamma}
 
     def forward(self, step: Step) -> dict[str, Tensor]:

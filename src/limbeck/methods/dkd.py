@@ -57,6 +57,7 @@ class DKD(LogitMethod):
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
         standardise: Whether the logits of both are standardised in each image first.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: The temperature is not above 0.
@@ -70,8 +71,10 @@ class DKD(LogitMethod):
         logits: str = "",
         other_classes: bool = False,
         standardise: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__(temperature, logits, other_classes, standardise)
+        self.teacher = teacher
         self.weights = {"tckd": alpha, "nckd": beta}
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -100,6 +103,7 @@ class DetectorDKD(LogitMethod):
         temperature: The temperature T, above 0.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: The temperature is not above 0.
@@ -111,8 +115,10 @@ class DetectorDKD(LogitMethod):
         beta: Weight = 0.25,
         temperature: float = 1.0,
         other_classes: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__(temperature, "roi_heads.box_predictor/0", other_classes)
+        self.teacher = teacher
         self.weights = {"tckd": alpha, "nckd": beta}
         self.student_taps = {**self.student_taps, "regions": "regions", "input frame": "frame"}
         self.teacher_taps = {"maps": "backbone"}  # behind which the teacher stops

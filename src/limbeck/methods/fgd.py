@@ -85,6 +85,7 @@ class FGD(LevelMethod):
         boxes_by: What boxes are scaled by onto a map: the network's ``frame``, which the map is of,
             or the ``content`` of each image in it, as in the published code, whose masks are
             shifted and stretched in images that are smaller than the frame.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -104,8 +105,10 @@ class FGD(LevelMethod):
         relation: Weight = 5e-6,
         temperature: float = 0.5,
         boxes_by: BoxesBy = "frame",
+        teacher: str | None = None,
     ) -> None:
         super().__init__(places)
+        self.teacher = teacher
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature}, "FGD's ")
         if boxes_by not in get_args(BoxesBy):
             raise ValueError(

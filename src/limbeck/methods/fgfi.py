@@ -65,6 +65,7 @@ class FineGrainedImitation(Method):
         resize: How the teacher's map is brought to the student's height and width where their
             strides differ: ``area`` (the mean over the cells that fall together) or ``bilinear``.
             Default (None): such a pair is refused.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: There is no place, ``kernel_size`` is outside of its range, or ``factor``,
@@ -81,8 +82,10 @@ class FineGrainedImitation(Method):
         kernel_size: int = 3,
         activation: Activation | None = "relu",
         resize: Literal["area", "bilinear"] | None = None,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         refuse_outside({"kernel_size": Range(1, 31)}, locals(), "FineGrainedImitation's ")
         if not 0 <= factor <= 1 or level_rule not in get_args(LevelRule):
             raise ValueError(

@@ -37,6 +37,7 @@ class FitNet(Method):
         adapter: What brings the student's feature to the teacher's shape: ``conv`` (1x1, for maps),
             ``linear`` (for vectors), or ``none`` (for equal shapes).
         normalise: Whether each level's loss is divided by the variance of the teacher's feature.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -50,8 +51,10 @@ class FitNet(Method):
         weight: Weight = 1.0,
         adapter: Literal["conv", "linear", "none"] = "conv",
         normalise: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         pairs = paired(places)
         self.student_taps = dict(zip(pairs, pairs, strict=True))
         self.teacher_taps = pairs

@@ -38,6 +38,7 @@ class KD(LogitMethod):
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
         standardise: Whether the logits of both are standardised in each image first.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: The temperature is not above 0.
@@ -52,8 +53,10 @@ class KD(LogitMethod):
         logits: str = "",
         other_classes: bool = False,
         standardise: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__(temperature, logits, other_classes, standardise)
+        self.teacher = teacher
         self.weights = {"logits": weight}
 
     def forward(self, step: Step) -> dict[str, Tensor]:

@@ -74,6 +74,7 @@ class LD(Method):
             at least. Otherwise they grow with boxes and images, as published.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: A temperature is not above 0, ``region_by`` is neither of the two, or there
@@ -90,8 +91,10 @@ class LD(Method):
         region_by: RegionBy = "published",
         divided: bool = False,
         other_classes: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         temperatures = {"temperature": temperature, "class_temperature": class_temperature}
         refuse_outside(dict.fromkeys(temperatures, POSITIVE), temperatures, "LD's ")
         if region_by not in get_args(RegionBy):

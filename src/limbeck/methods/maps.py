@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from limbeck import adapters
 from limbeck.dense_heads import HEAD_MAPS
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
 from limbeck.schedules import Weight
@@ -246,7 +247,7 @@ def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> d
             if feature.dim() != 4:
                 raise ValueError(
                     f"the {side}'s feature has the shape {tuple(feature.shape)}; expected a map "
-                    "(B, C, H, W). Choose another place."
+                    f"(B, C, H, W). Choose another place{adapters.TOKENS}."
                 )
     sizes = [[feature.shape[2:] for feature in maps.values()] for maps in (student, teacher)]
     single = [len(maps) == 1 for maps in (student, teacher)]

@@ -58,6 +58,7 @@ class MaskedGenerative(MapMethod):
         ratio: The share of the positions, or of the channels, that is masked.
         masked: Whether ``positions`` are masked, as in detection, or ``channels``, as in
             classification.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -74,8 +75,10 @@ class MaskedGenerative(MapMethod):
         weight: Weight = 2e-5,
         ratio: float = 0.65,
         masked: Masked = "positions",
+        teacher: str | None = None,
     ) -> None:
         super().__init__(places, weight)
+        self.teacher = teacher
         refuse_outside({"ratio": SHARE}, {"ratio": ratio}, "MaskedGenerative's ")
         if masked not in get_args(Masked):
             raise ValueError(

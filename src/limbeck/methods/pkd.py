@@ -48,6 +48,7 @@ class PKD(MapMethod):
             which is published, or the teacher's to the student's.
         adapter: What brings the student's map to the teacher's channels: ``conv`` (1x1, not in the
             original) or ``none`` (for equal channels).
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         TypeError: ``places`` is one string.
@@ -62,8 +63,10 @@ class PKD(MapMethod):
         weight: Weight = 10.0,
         resize: Resized = "student",
         adapter: Literal["conv", "none"] = "none",
+        teacher: str | None = None,
     ) -> None:
         super().__init__(places, weight)
+        self.teacher = teacher
         if resize not in get_args(Resized) or adapter not in ("conv", "none"):
             raise ValueError(
                 f"resize={resize!r}, adapter={adapter!r}: expected student or teacher, and conv or "

@@ -56,6 +56,7 @@ class QueryKD(Method):
             those with which DETRs match predictions and truth.
         other_classes: Whether a teacher is taken whose classes have other names, or another order:
             class k of the student learns from class k of the teacher, whatever they are called.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: A cost is negative.
@@ -70,8 +71,10 @@ class QueryKD(Method):
         giou: Weight = 2.0,
         costs: tuple[float, float, float] = (2.0, 5.0, 2.0),
         other_classes: bool = False,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         refuse_outside({"costs": NOT_NEGATIVE}, {"costs": costs}, "QueryKD's ")
         self.student_taps = PLACES
         self.teacher_taps = PLACES

@@ -64,6 +64,7 @@ class ReviewKD(Method):
         weight: The weight of every level's part: a number or a schedule.
         mid_channels: The number of channels of the fused maps. Default (None): as many as the
             student has at the coarsest place, and at most 512.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Raises:
         ValueError: ``mid_channels`` is less than 1.
@@ -77,8 +78,10 @@ class ReviewKD(Method):
         places: Places = ("C2", "C3", "C4", "C5", "pooled"),
         weight: Weight = 1.0,
         mid_channels: int | None = None,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         refuse_outside({"mid_channels": COUNT}, {"mid_channels": mid_channels}, "ReviewKD's ")
         pairs = paired(places)
         self.student_taps = dict(zip(pairs, pairs, strict=True))

@@ -12,6 +12,7 @@ from limbeck.models.detection.pyramid.fcos import FCOS
 from limbeck.models.detection.pyramid.gfl import GFL
 from limbeck.models.detection.pyramid.retinanet import RetinaNet
 from limbeck.models.detection.ssd.ssd import SSD
+from limbeck.models.feature_teacher import FeatureTeacher
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.student import load_student, save_student
 from limbeck.models.weights import load_weights
@@ -26,6 +27,7 @@ __all__ = [
     "Classifier",
     "FasterRCNN",
     "FasterRCNNC4",
+    "FeatureTeacher",
     "HuggingFaceDetector",
     "LibreYOLODetector",
     "RetinaNet",

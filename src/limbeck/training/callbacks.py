@@ -17,6 +17,7 @@ from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.pair import Pair
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
+from limbeck.teachers import side_of
 from limbeck.terminal import say
 from limbeck.training.export import short
 from limbeck.training.logs import USUAL, is_logged
@@ -58,9 +59,9 @@ class Aliveness(L.Callback):
         several_sizes = getattr(module.data.augmentation, "sizes", None)  # of purpose
         if isinstance(images, list) and not several_sizes:
             height, width = (max(i.shape[d] for i in images) for d in (-2, -1))
-            for name in ("student", "teacher"):
-                model = getattr(module.pair, name)
-                advice = None if model is None else unsuited_side(model, height, width)
+            sides = {side_of(key): model for key, model in module.pair.every_teacher().items()}
+            for name, model in ({"student": module.pair.student} | sides).items():
+                advice = unsuited_side(model, height, width)
                 if advice is not None:
                     log.warning("%s: %s", name, advice)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.distillation import Distillation
+from limbeck.models import FeatureTeacher
 from limbeck.taps import Stop
 
 VECTOR = 16  # channels that oneDNN takes at a time, at most (AVX-512; 8 with AVX2)
@@ -25,7 +26,7 @@ def channels_last(pair: Distillation) -> None:
 
 
 def compile_trunks(pair: Distillation) -> None:
-    """Compile what is a plain chain of tensors: the backbone of a detector, or a whole classifier.
+    """Compile what is a plain chain of tensors: the backbone of a detector, or a whole network.
 
     A teacher that stops inside its trunk is compiled as far as it runs, in one graph.
 
@@ -33,9 +34,9 @@ def compile_trunks(pair: Distillation) -> None:
         pair: The pair, which is changed in place.
     """
     _spare_onednn(pair)  # on a CPU, the compiler takes channels_last by itself
-    for model in (pair.student, pair.teacher):
-        if model is not None:
-            _compile(getattr(model, "backbone", model))
+    for model in pair.models:
+        network = model.model if isinstance(model, FeatureTeacher) else model
+        _compile(getattr(network, "backbone", network))
 
 
 def _compile(trunk: nn.Module) -> None:

@@ -13,12 +13,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric
 
 from limbeck.distillation import Distillation
-from limbeck.frame import explained_size
+from limbeck.frame import explained_form, explained_size
 from limbeck.guard import refuse_bad_images, refuse_malformed
 from limbeck.losses import Losses, logits_of
 from limbeck.methods.base import Method
 from limbeck.models.build import Build
 from limbeck.schedules import Schedule
+from limbeck.teachers import measured
 from limbeck.training import compilation
 from limbeck.training.calibration import Calibrate
 from limbeck.training.callbacks import (
@@ -61,10 +62,13 @@ class DistillationModule(L.LightningModule):
     Args:
         student: The model that is trained and exported.
         teacher: The frozen model that the student learns from. None: there is none.
+        teachers: Further frozen models by names of the user's choice, from which the methods learn
+            that name one of them as their ``teacher``. None: there are no others.
         methods: The methods, by names of the user's choice, which name their losses. None: there
             are none.
         transfer: The submodules of the teacher whose weights are copied once before training, by
-            the submodules of the student that get them. None: nothing is copied.
+            the submodules of the student that get them; of a teacher with a name as
+            ``name:submodule``. None: nothing is copied.
         student_weight: The weight of the student's own losses, a number or a schedule.
         optimizer: The optimizer of the student and of what the methods train.
         learning_rate: The course of the learning rate over the run.
@@ -91,6 +95,7 @@ class DistillationModule(L.LightningModule):
         student: nn.Module,
         teacher: nn.Module | None = None,
         methods: dict[str, Method] | None = None,
+        teachers: dict[str, nn.Module] | None = None,
         transfer: dict[str, str] | None = None,
         student_weight: float | Schedule = 1.0,
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen
@@ -107,11 +112,12 @@ class DistillationModule(L.LightningModule):
             student,
             teacher,
             methods or {},
+            teachers=teachers,
             transfer=transfer,
             student_weight=student_weight,
             example=example,
         )
-        # DDP is to leave the teacher alone: it is frozen, and the same everywhere.
+        # DDP is to leave teachers alone: they are frozen, and the same everywhere.
         self._ddp_params_and_buffers_to_ignore = [f"pair.{n}" for n in self.pair.teacher_names()]
         self.transfers = bool(transfer)
         self.told = False  # what is odd about this run
@@ -129,6 +135,11 @@ class DistillationModule(L.LightningModule):
             compilation.channels_last(self.pair)
         if compile:
             compilation.compile_trunks(self.pair)
+
+    @property
+    def measured(self) -> nn.Module | None:
+        """The teacher that is measured beside the student; None: there is none."""
+        return measured(self.pair.every_teacher())
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The callbacks that accompany every run."""
@@ -151,7 +162,7 @@ class DistillationModule(L.LightningModule):
         if stage == "fit" and self.data.unlabelled is not None:
             let_parameters_rest(self.trainer.strategy)
         self.pair.seed = self.data.seed
-        sides = ["student"] if self.pair.teacher is None else ["student", "teacher"]
+        sides = ["student"] if self.measured is None else ["student", "teacher"]
         trainer: Any = self.trainer
         if "teacher" in sides and trainer.num_sanity_val_steps:
             trainer.num_sanity_val_steps = math.inf  # Lightning's 2 batches are no measurement
@@ -277,14 +288,16 @@ class DistillationModule(L.LightningModule):
         """The models that this pass over the validation data measures, by their sides.
 
         The pass before training (Lightning's sanity check, over all validation data) measures the
-        teacher, later ones measure the student, and ``limbeck validate`` measures both.
+        teacher, later ones measure the student, and ``limbeck validate`` measures both. Of several
+        teachers it is the first that predicts what the student does; one that gives features alone
+        is never measured.
         """
         sides = {"student": self.pair.student}
-        if self.pair.teacher is not None:
+        if self.measured is not None:
             if self.trainer.sanity_checking:
-                return {"teacher": self.pair.teacher}
+                return {"teacher": self.measured}
             if self.trainer.state.fn == "validate" and "teacher" not in self.scores:
-                return {"teacher": self.pair.teacher} | sides
+                return {"teacher": self.measured} | sides
         return sides
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
@@ -296,7 +309,7 @@ class DistillationModule(L.LightningModule):
         found = {}
         for side, model in self._evaluated().items():
             metric: Any = self.metrics[side]
-            with explained_size(side, model, images):
+            with explained_form(side, model, images), explained_size(side, model, images):
                 predicted = model(images)
             logits = logits_of(predicted)
             found[side] = predicted if logits is None else logits

@@ -21,6 +21,7 @@ from limbeck.metrics.detections import TARGET, DetectionMetric
 from limbeck.models import Classifier
 from limbeck.models.build import LimbeckModel
 from limbeck.pair import Pair
+from limbeck.teachers import key_of, measured
 from limbeck.training.data import DataModule
 
 USUAL_FIELDS = {"iscrowd", "area"}  # which metrics do without, by the rules of COCO
@@ -60,16 +61,19 @@ def refuse_other_data(pair: Pair, data: DataModule) -> None:
     Raises:
         ValueError: One of them is for the other task, or the student has another number of classes.
     """
-    for side, model in (("student", pair.student), ("teacher", pair.teacher)):
-        if data.task == "classification" and model is not None and takes_list(model):
+    features = "a limbeck.models.FeatureTeacher for its features, "
+    taught = {key_of(name): model for name, model in pair.every_teacher().items()}
+    for key, model in ({"model.student": pair.student} | taught).items():
+        if data.task == "classification" and takes_list(model):
             raise ValueError(
-                f"the data is for classification, model.{side} is a {type(model).__name__}, which "
+                f"the data is for classification, {key} is a {type(model).__name__}, which "
                 "detects. Give a classifier, or a detection dataset."
             )
         if data.task == "detection" and isinstance(model, Classifier):
             raise ValueError(
-                f"the data is for detection, model.{side} is a {type(model).__name__}, which "
-                "classifies whole images. Give a detector, or a classification dataset."
+                f"the data is for detection, {key} is a {type(model).__name__}, which "
+                "classifies whole images. Give a detector, "
+                f"{features if key in taught else ''}or a classification dataset."
             )
     student = pair.student
     count = getattr(student, "num_classes", len(data.classes))
@@ -102,34 +106,54 @@ def _how_to_agree(data: DataModule) -> str:
 
 
 def other_classes(pair: Pair, data: DataModule, *, training: bool) -> list[str]:
-    """Say that the teacher's classes are not those of the data, or refuse to train with it."""
-    difference = None if pair.teacher is None else class_difference(pair.teacher, data.classes)
-    if difference is None:
-        return []
-    for name, method in pair.named_methods():
+    """Say that a teacher's classes are not those of the data, or refuse to train with it."""
+    return [
+        sentence
+        for name, teacher in pair.every_teacher().items()
+        if (difference := class_difference(teacher, data.classes)) is not None
+        for sentence in _of_other_classes(pair, name, difference, training=training)
+    ]
+
+
+def _of_other_classes(
+    pair: Pair, teacher: str | None, difference: str, *, training: bool
+) -> list[str]:
+    key, everyone = key_of(teacher), pair.every_teacher()
+    for name in pair.pupils(teacher):
+        method = pair.method(name)
         if training and method.compares_classes:
             raise ValueError(
-                f"model.teacher has other classes than the data: {difference} model.methods."
+                f"{key} has other classes than the data: {difference} model.methods."
                 f"{name} is a {type(method).__name__}, which compares them one by one. Give a "
                 "teacher of the same classes in the same order, or set model.methods."
                 f"{name}.init_args.other_classes to true to take them as they are."
             )
+    if everyone[teacher] is not measured(everyone):
+        return []  # nothing counts them as those of the data
     return [
-        f"model.teacher has other classes than the data: {difference} Its score counts them as "
+        f"{key} has other classes than the data: {difference} Its score counts them as "
         "those of the data by their numbers. Expected the same classes in the same order; give "
         "such a teacher, unless its features are what the student learns from."
     ]
 
 
 def idle_teacher(pair: Pair) -> list[str]:
-    """Say that nothing is learnt from the teacher, as there is no method."""
-    if pair.teacher is None or len(pair.methods):
-        return []
+    """Say of which teachers nothing is learnt, as there is no method."""
     return [
-        f"model.teacher is a {type(pair.teacher).__name__}, but model.methods is empty: it is "
-        "measured, and the student learns nothing from it. Expected one method at least; state "
-        "one, or leave model.teacher out."
+        f"{key_of(name)} is a {type(teacher).__name__}, but {_nobody(pair)}: "
+        f"{'it is measured, and ' if teacher is measured(pair.every_teacher()) else ''}"
+        "the student learns nothing from it. Expected one method at least; state "
+        f"one, or leave {key_of(name)} out."
+        for name, teacher in pair.every_teacher().items()
+        if not pair.pupils(name)
     ]
+
+
+def _nobody(pair: Pair) -> str:
+    """Why no method learns from a teacher."""
+    if not len(pair.methods):
+        return "model.methods is empty"
+    return "no method of model.methods learns from it (their argument teacher)"
 
 
 def unlearnt_images(pair: Pair, data: DataModule) -> list[str]:

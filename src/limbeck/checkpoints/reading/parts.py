@@ -140,7 +140,7 @@ def _distillation(container: str, values: Values) -> Part | None:
         state = values.get(f"{around}_extra_state")
         prefix = f"{around}student."
         student = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
-        if student and isinstance(state, Mapping) and state.keys() == {"number", "teacher"}:
+        if student and isinstance(state, Mapping) and state.keys() >= {"number", "teacher"}:
             aside = tuple(key for key in values if not key.startswith(prefix))
             return Part("student", container, prefix, student, aside, plain=True)
     return None

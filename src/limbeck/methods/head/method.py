@@ -35,6 +35,7 @@ class HEAD(Method):
         samples: How many regions there are for each image, at most.
         box_head_channels: The width of the assist's hidden layers. Default (None): the teacher's,
             and 1024 where it is not looked at.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Attributes:
         form: What HEAD is for this pair; it is there after :meth:`connect`.
@@ -55,8 +56,10 @@ class HEAD(Method):
         proposals: int = PROPOSALS,
         samples: int = SAMPLES,
         box_head_channels: int | None = None,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         refuse_outside(SIZES, locals(), "HEAD's ")
         self.settings = Settings(
             akd, ckd, assist, adapter, transfer, proposals, samples, box_head_channels

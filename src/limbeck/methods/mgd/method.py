@@ -60,6 +60,7 @@ class MGD(Method):
         slow_every: How often the flow is found anew from then on, in optimizer steps.
         images: How many images the flow is found on.
         transform: Which of the data's two transforms these images go through.
+        teacher: Which of the pair's ``teachers`` it learns from. Default (None): its ``teacher``.
 
     Attributes:
         normaliser: ``global``: the loss is divided by the images of all processes.
@@ -87,8 +88,10 @@ class MGD(Method):
         slow_every: int | None = None,
         images: int = 20_000,
         transform: Literal["training", "evaluation"] = "evaluation",
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         for name, value, known in (
             ("reducer", reducer, Reducer),
             ("norm", norm, Norm),

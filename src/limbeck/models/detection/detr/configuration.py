@@ -1,7 +1,6 @@
 """How a network of ``transformers`` is described: by a folder, a name on the hub, or a mapping."""
 
 import dataclasses
-import importlib
 import json
 import logging
 from collections.abc import Mapping
@@ -11,13 +10,12 @@ from typing import Any
 
 from limbeck.arguments import shown
 from limbeck.models.detection.detr.families import FAMILIES
+from limbeck.models.hub import CONFIG, PREPROCESSOR, file_of, json_of, transformers
 from limbeck.texts import SAFE_LOADER, load_yaml, read_text
 
 log = logging.getLogger(__name__)
 
-CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
-ADAPTER = "adapter_config.json"
-INSTALL = "pip install 'limbeck[transformers]'"
+ADAPTER, CARD = "adapter_config.json", "README.md"
 
 # What has transformers fetch weights, kernels or code; all of it may stand in a file from anywhere.
 _LOADING = {
@@ -61,16 +59,6 @@ class Description:
     preprocessor: Mapping[str, Any]
 
 
-def transformers() -> Any:
-    """The library; an error says how it is installed."""
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ImportError(
-            f"HuggingFaceDetector needs the library transformers ({error}). Install it: {INSTALL}."
-        ) from error
-
-
 def described(network: str | Path | Mapping[str, Any]) -> Description:
     """Read how a network is built.
 
@@ -90,7 +78,7 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
         return Description(safe, {})
     network = str(network)
     try:
-        found, why = _file(network, CONFIG), ""
+        found, why = file_of(network, CONFIG), ""
     except OSError as error:
         found, why = None, f" ({str(error)[:500]})"
     if found is None:
@@ -100,15 +88,15 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
             "Correct it, or see whether the hub can be reached."
         )
     try:
-        preprocessor = _file(network, PREPROCESSOR)
+        preprocessor = file_of(network, PREPROCESSOR)
     except OSError as error:  # without it images would silently be resized to another size
         raise FileNotFoundError(
             f"network is {network!r}: whether it has a {PREPROCESSOR} is not known "
             f"({str(error)[:500]}). See whether the hub can be reached, or give a folder."
         ) from error
     return Description(
-        _safe(_json(found), str(found)),
-        {} if preprocessor is None else _json(preprocessor),
+        _safe(json_of(found), str(found)),
+        {} if preprocessor is None else json_of(preprocessor),
     )
 
 
@@ -122,7 +110,7 @@ def licence_of(network: str) -> str | None:
         The licence. None: there is no card, or it says none.
     """
     try:
-        card = _file(network, CARD)
+        card = file_of(network, CARD)
     except OSError:  # the hub is not reached
         return None
     return None if card is None else _licence(card)
@@ -140,8 +128,8 @@ def names_of(network: str) -> list[str]:
     Raises:
         ValueError: The names are not those of the numbers from 0 on.
     """
-    found = _file(network, CONFIG)
-    stated = {} if found is None else _json(found).get("id2label") or {}
+    found = file_of(network, CONFIG)
+    stated = {} if found is None else json_of(found).get("id2label") or {}
     if not isinstance(stated, Mapping) or set(stated) != set(map(str, range(len(stated)))):
         raise ValueError(
             f"{found}: id2label is {shown(stated)}; expected a name for each number from 0 on. "
@@ -159,7 +147,7 @@ def has_adapter(network: str) -> bool:
     Returns:
         True: it has.
     """
-    return _file(network, ADAPTER) is not None
+    return file_of(network, ADAPTER) is not None
 
 
 def built_config(config: Mapping[str, Any], num_classes: int) -> Any:
@@ -289,31 +277,6 @@ def _refuse_no_name(name: Any, where: str) -> None:
 def _is_left_out(name: str) -> bool:
     own = name == "model_type"
     return not own and (name in _LOADING | _OF_CLASSES or name.startswith(("_", "transformers_")))
-
-
-def _file(network: str, name: str) -> Path | None:
-    """A file of a folder or of the hub's; None where there is none, an OSError if nobody knows."""
-    if Path(network).is_dir():
-        file = Path(network, name)
-        return file if file.is_file() else None
-    library = transformers()
-    try:
-        found = library.utils.cached_file(
-            network, name, _raise_exceptions_for_missing_entries=False
-        )
-    except ValueError:  # it is no name as the hub's are
-        return None
-    return None if found is None else Path(found)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}). Copy it again.") from error
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds a {type(found).__name__}, expected a mapping. Correct it.")
-    return found
 
 
 def _licence(card: Path) -> str | None:

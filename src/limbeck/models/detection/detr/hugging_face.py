@@ -17,13 +17,10 @@ from limbeck.frame import Extent
 from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
 from limbeck.models.detection.detr.configuration import (
-    CONFIG,
-    PREPROCESSOR,
     built_config,
     described,
     licence_of,
     plain_config,
-    transformers,
 )
 from limbeck.models.detection.detr.families import FAMILIES, Family, frame_multiple, queries_of
 from limbeck.models.detection.detr.images import preprocessor_of, settled_images, transform_of
@@ -31,6 +28,7 @@ from limbeck.models.detection.detr.loading import are_the_librarys, load_the_lib
 from limbeck.models.detection.detr.queries import PLACES, Queries
 from limbeck.models.detection.parts.transform import Targets, Transform
 from limbeck.models.detection.settling import first_not_none, refuse_impossible
+from limbeck.models.hub import CONFIG, PREPROCESSOR, transformers
 from limbeck.models.precision import in_full_precision
 from limbeck.models.weights import load_weights, open_weights, stated_by
 from limbeck.tap import Tap, map_tensors

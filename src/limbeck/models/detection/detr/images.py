@@ -9,9 +9,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from limbeck.arguments import shown, suits
-from limbeck.models.detection.detr.configuration import PREPROCESSOR, Description
+from limbeck.models.detection.detr.configuration import Description
 from limbeck.models.detection.parts.transform import Transform, refuse_vanishing, resized
 from limbeck.models.detection.settling import first_not_none
+from limbeck.models.hub import PREPROCESSOR
 
 USUAL_SIZE, USUAL_LONGEST = (640, 640), 1333
 _NO_NORMALISATION = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")

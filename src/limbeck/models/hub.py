@@ -1,0 +1,60 @@
+"""Folders and names on the hub of Hugging Face, read without code of theirs."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck.texts import read_text
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+INSTALL = "pip install 'limbeck[transformers]'"
+
+
+def transformers() -> Any:
+    """The library; an error says how it is installed."""
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ImportError(
+            f"a network of Hugging Face's needs the library transformers ({error}). Install it: "
+            f"{INSTALL}."
+        ) from error
+
+
+def file_of(network: str, name: str) -> Path | None:
+    """A file of a folder, or of a name on the hub.
+
+    Args:
+        network: The folder or the name.
+        name: The name of the file.
+
+    Returns:
+        Where the file is. None: there is none of that name.
+
+    Raises:
+        OSError: The hub is not reached.
+    """
+    if Path(network).is_dir():
+        file = Path(network, name)
+        return file if file.is_file() else None
+    library = transformers()
+    try:
+        found = library.utils.cached_file(
+            network, name, _raise_exceptions_for_missing_entries=False
+        )
+    except ValueError:  # it is no name as the hub's are
+        return None
+    return None if found is None else Path(found)
+
+
+def json_of(path: Path) -> Mapping[str, Any]:
+    """What a file of JSON holds, which has to be a mapping."""
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}). Copy it again.") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} holds a {type(found).__name__}, expected a mapping. Correct it.")
+    return found

@@ -1,0 +1,160 @@
+"""The teachers of a pair: frozen, run once in a step, and each no further than its last tap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.frame import explained_form, explained_size, padded_size, takes_list
+from limbeck.landmarks import unwrap
+from limbeck.methods.base import Images, Method
+from limbeck.models.build import LimbeckModel
+from limbeck.models.feature_teacher import FeatureTeacher
+from limbeck.taps import Taps
+from limbeck.transfer import transfer_weights
+
+# What one model returned, and the values of its taps by "<method's name> <tap's name>".
+Seen = tuple[Any, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One teacher of a pair, with its taps.
+
+    Attributes:
+        side: What messages call it: ``teacher``, or with its name where it has one.
+        module: The network.
+        taps: All that methods read of it, and its frame where it has one.
+    """
+
+    side: str
+    module: nn.Module
+    taps: Taps
+
+    def learn(self, images: Images, student: nn.Module) -> dict[str, Any]:
+        """Run the whole network in the dry pass.
+
+        Args:
+            images: The images of the dry pass.
+            student: The student, whose frame a :class:`FeatureTeacher` sees.
+
+        Returns:
+            The values of the taps; none where nothing is tapped.
+        """
+        if not self.taps.taps:
+            return {}
+        with explained_form(self.side, self.module, images):
+            return self.taps.learn(lambda: self._call(images, student))
+
+    def teach(self, images: Images, student: nn.Module) -> Seen:
+        """Run the network as far as its last tap, without gradient.
+
+        Args:
+            images: The images of the batch.
+            student: The student, whose frame a :class:`FeatureTeacher` sees.
+
+        Returns:
+            What it returned, and the values of the taps. Nothing is run where nothing is tapped.
+        """
+        if not self.taps.taps:
+            return None, {}
+        if self.module.training:  # somebody called .train() on the teacher itself
+            self.module.eval()
+        # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
+        with torch.no_grad(), explained_size(self.side, self.module, images):
+            return self.taps.read(lambda: self._call(images, student))
+
+    def _call(self, images: Images, student: nn.Module) -> Any:
+        if isinstance(self.module, FeatureTeacher):
+            return self.module(images, padded_size(student, images))
+        return self.module(images)
+
+
+def measured(teachers: Mapping[str | None, nn.Module]) -> nn.Module | None:
+    """The teacher whose score stands beside the student's: the first that has the student's task.
+
+    Args:
+        teachers: The teachers by their names, the one without a name first.
+
+    Returns:
+        The teacher. None: there is none, or all give features alone.
+    """
+    return next((t for t in teachers.values() if not isinstance(t, FeatureTeacher)), None)
+
+
+def side_of(name: str | None) -> str:
+    """What messages call the teacher of that name; the one without a name goes by None."""
+    return "teacher" if name is None else f"teacher {name!r}"
+
+
+def key_of(name: str | None) -> str:
+    """Where a recipe states the teacher of that name; the one without a name goes by None."""
+    return "model.teacher" if name is None else f"model.teachers.{name}"
+
+
+def frozen(teacher: nn.Module) -> nn.Module:
+    """A teacher without its wrappers, which takes no gradient and is in evaluation mode."""
+    return unwrap(teacher).requires_grad_(False).eval()
+
+
+def normalises(model: nn.Module) -> bool:
+    """Whether a model normalises images itself, so that it takes raw ones, in [0, 1]."""
+    return takes_list(model) or isinstance(model, LimbeckModel | FeatureTeacher)
+
+
+def refuse_unknown(method: Method, teachers: Mapping[str | None, nn.Module]) -> None:
+    """Refuse a method whose teacher is not there, or that does not say which one it learns from.
+
+    Args:
+        method: The method.
+        teachers: The teachers by their names, the one without a name by None.
+
+    Raises:
+        ValueError: It names none of the teachers, or there are only others than the one without a
+            name, from which it would learn.
+    """
+    names = [name for name in teachers if name is not None]
+    if method.teacher is not None and method.teacher not in names:
+        raise ValueError(
+            f"its teacher is {method.teacher!r}; expected the name of one of model.teachers: "
+            f"{', '.join(names) or 'none'}. Give one of these, or leave it out for model.teacher."
+        )
+    if names and method.teacher is None and None not in teachers and method.teacher_taps:
+        raise ValueError(
+            "it does not say which teacher it learns from, and there is no model.teacher; expected "
+            f"the name of one of model.teachers: {', '.join(names)}. Set its argument teacher."
+        )
+
+
+def transferred(
+    student: nn.Module, teachers: Mapping[str | None, nn.Module], pairs: Mapping[str, str]
+) -> None:
+    """Copy the weights of teachers' submodules into the student's.
+
+    Args:
+        student: The student, which is changed.
+        teachers: The teachers by their names, the one without a name by None.
+        pairs: ``{student's submodule: teacher's}``, of a teacher with a name as ``name:submodule``.
+
+    Raises:
+        ValueError: There is no such teacher, a submodule does not exist, or names or shapes of its
+            weights differ.
+    """
+    if pairs and not teachers:
+        raise ValueError(
+            f"model.transfer is {dict(pairs)}, but transfer needs a teacher, and there is "
+            "none. Give one (model.teacher), or leave transfer out."
+        )
+    for target, source in pairs.items():
+        name, colon, path = source.rpartition(":")
+        teacher = teachers.get(name if colon else None)
+        if teacher is None:
+            known = ", ".join(f"{each}:" for each in teachers if each is not None)
+            raise ValueError(
+                f"model.transfer copies {target!r} from {source!r}, which is of no teacher; "
+                f"expected a path in model.teacher, or behind the name of one of model.teachers: "
+                f"{known or 'none'}. Give such a path."
+            )
+        transfer_weights(student, teacher, {target: path})
