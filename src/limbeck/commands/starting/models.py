@@ -17,7 +17,8 @@ from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.rules import last_level
 from limbeck.models import Build
 from limbeck.models.card import CARD, read_card
-from limbeck.models.detection.detr.configuration import CONFIG, licence_of
+from limbeck.models.detection.detr.configuration import licence_of
+from limbeck.models.hub import CONFIG
 
 Form = Literal["pyramid", "fixed", "transformer", "classifier"]
 
