@@ -152,9 +152,9 @@ class LevelMethod(Method):
         return max(prefixes, key=len)  # C4.pre is no level of C4 where it is a place itself
 
     def _is_of_heads(self, level: str) -> bool:
-        """Whether the maps of a level are what a dense head gives, in either model."""
+        """Whether the maps of a level are what dense heads give, in both models."""
         place = self._place(level)
-        return not {place, self.teacher_taps[place]}.isdisjoint(HEAD_MAPS)
+        return {place, self.teacher_taps[place]} <= set(HEAD_MAPS)
 
     def _pair(self, ours: str, theirs: str) -> str:
         """Both sides of a pair of places or levels, in words."""

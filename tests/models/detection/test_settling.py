@@ -183,9 +183,9 @@ def test_weights_are_taken_over_with_their_numerics_and_never_run_under_others(
 # Arguments that decide the shapes of tensors, how a model is trained, or what is done with its
 # outputs: with other values the same weights still compute the same for every anchor and region.
 NOT_NUMERICS = {
-    "weights", "backbone", "network", "arguments", "width", "num_classes", "norm", "last_norm",
-    "levels", "fpn_channels", "head_depth", "box_head_channels", "extra_channels", "stem_channels",
-    "lite", "dropout", "frozen_stages", "min_size", "max_size", "score_threshold",
+    "weights", "class_numbers", "backbone", "network", "arguments", "width", "num_classes", "norm",
+    "last_norm", "levels", "fpn_channels", "head_depth", "box_head_channels", "extra_channels",
+    "stem_channels", "lite", "dropout", "frozen_stages", "min_size", "max_size", "score_threshold",
     "nms_threshold", "detections_per_image", "detections_per_class", "topk_candidates",
 }  # fmt: skip
 
