@@ -73,7 +73,7 @@ def teaching(pair: Distillation, images: object, variant: Variant) -> Step:
     def teach() -> None:
         half = torch.autocast(device().type, variant.half, enabled=variant.half is not None)
         with half, network_frame(pair.teacher):
-            pair._teach(images)
+            pair._taught[None].teach(images, pair.student)
 
     return inference(teach)
 

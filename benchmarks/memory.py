@@ -59,7 +59,7 @@ def line(name: str, pair: Distillation, batch: tuple) -> str:
 
     def teach() -> None:
         with network_frame(pair.teacher):
-            seen = pair._teach(batch[0])[1]
+            seen = pair._taught[None].teach(batch[0], pair.student)[1]
         features.append(sum(t.nbytes for t in tensors_in(seen)) / MIB)
 
     alone = Distillation(copy.deepcopy(pair.student))

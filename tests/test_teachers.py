@@ -159,6 +159,7 @@ def test_transfer_names_the_teacher():
         (KD(teacher="dyno"), {"dino": 1}, "its teacher is 'dyno'.*of model.teachers: dino"),
         (KD(), {"dino": 1}, "method 'KD': it does not say which teacher.*teachers: dino"),
         (KD(), {"a.b": 1}, "model.teachers has the name 'a.b'.*Give the teacher another name"),
+        (KD(), {"items": 1}, "model.teachers has the name 'items', which torch uses itself"),
     ],
 )
 def test_names_that_are_of_no_teacher(method, teachers, said):

@@ -34,6 +34,7 @@ from limbeck.teachers import (
     Teacher,
     frozen,
     normalises,
+    refuse_taken,
     refuse_unknown,
     side_of,
     transferred,
@@ -99,10 +100,14 @@ class Pair(nn.Module, ABC):
         self.teachers = nn.ModuleDict()
         for name, further in (teachers or {}).items():
             refuse_name("model.teachers", name)
+            refuse_taken("model.teachers", name)
             self.teachers[name] = frozen(further)
         # Read by DDP: frozen teachers are neither broadcast nor reduced.
         self._ddp_params_and_buffers_to_ignore = self.teacher_names()
-        self.methods = nn.ModuleDict(by_name(methods))
+        named = by_name(methods)
+        for name in named:
+            refuse_taken("model.methods", name)
+        self.methods = nn.ModuleDict(named)
         self.number = self.seed = 0
         # Whether one of the models normalises raw images itself.
         self.raw = any(normalises(model) for model in self.models)

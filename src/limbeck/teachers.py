@@ -158,3 +158,20 @@ def transferred(
                 f"{known or 'none'}. Give such a path."
             )
         transfer_weights(student, teacher, {target: path})
+
+
+def refuse_taken(key: str, name: str) -> None:
+    """Refuse the name of a method or a teacher that torch's ``ModuleDict`` has for itself.
+
+    Args:
+        key: What in a recipe the name stands in, such as ``model.methods``.
+        name: The name.
+
+    Raises:
+        ValueError: It is such a name, as ``items`` is.
+    """
+    if hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"{key} has the name {name!r}, which torch uses itself. Expected any other, as it "
+            "becomes a part of the names of losses and parameters. Give it another name."
+        )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from limbeck.commands import label as label_verb
 from limbeck.commands.label import images_of
+from limbeck.commands.label_teacher import teacher_of
 from limbeck.commands.predicting import detect
-from limbeck.commands.teachers import teacher_of
 from limbeck.data import COCO, Shapes
 from limbeck.data.contents import contents_of
 from limbeck.data.written import Source, write_dataset
@@ -123,7 +123,7 @@ def test_a_recipe_s_teacher(student: Path) -> None:
     found = teacher_of(tiny_recipes.write(Path("recipes"), "taught", recipe))
     assert found.classes == CLASSES
     assert found.sha256 == teacher_of(student).sha256
-    with pytest.raises(ValueError, match=r"has no model\.teacher"):
+    with pytest.raises(ValueError, match=r"has no teacher that predicts"):
         teacher_of(tiny_recipes.write(Path("recipes"), "plain", tiny_recipes.plain()))
 
 

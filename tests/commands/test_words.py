@@ -39,7 +39,7 @@ SAID = [
         "--resume has no value. Expected one behind it. Give it, or leave --resume out",
     ),
     ("fit --model.techer.class_path=x", "--model.techer is not known. model takes channels_last, "),
-    ("fit --model.techer.class_path=x", "Nearest known: --model.teacher."),
+    ("fit --model.techer.class_path=x", "Nearest known: --model.teacher, --model.teachers."),
 ]
 
 

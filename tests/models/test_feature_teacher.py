@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from limbeck import Distillation, TapError, Taps, landmarks, methods
 from limbeck.frame import FormError, own_size
 from limbeck.models import FeatureTeacher
+from limbeck.models.vision_transformers import Layout, layout_of
 from tests import batches, small_models, tiny_models, tiny_vits
 
 SIZES = [(64, 96), (60, 80)]  # of a batch that a RetinaNet pads to 64 x 96
@@ -227,6 +229,28 @@ def test_tokens_that_are_not_as_stated(arguments, said):
 def test_arguments_that_do_not_suit(arguments, said):
     with pytest.raises(ValueError, match=said):
         FeatureTeacher(Patches(), **arguments)
+
+
+def test_what_normalises_its_images_itself_needs_none():
+    for network in (tiny_models.classifier(), FeatureTeacher(tiny_vits.of_timm())):
+        with pytest.raises(ValueError, match=r"would see them normalised twice"):
+            FeatureTeacher(network)
+
+
+@pytest.mark.parametrize(
+    "name", ["xcit_nano_12_p16_224", "cait_xxs24_224", "vit_tiny_r_s16_p8_224"]
+)
+def test_what_has_tokens_elsewhere_or_other_patches_is_not_recognised(name):
+    with torch.device("meta"):
+        assert layout_of(timm.create_model(name)) is None
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "beit_base_patch16_224"])
+def test_timm_s_further_transformers_are_recognised(name):
+    with torch.device("meta"):
+        layout = layout_of(timm.create_model(name))
+    patch = 14 if "14" in name else 16
+    assert layout == Layout("blocks", "norm", prefix=1, patch=patch, size=(224, 224))
 
 
 def test_a_detector_needs_none():

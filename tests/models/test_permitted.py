@@ -196,6 +196,13 @@ def test_neither_a_hub_nor_a_folder_is_asked(maker: str, name: Any, tmp_path: Pa
         Build(maker, {"model_name": given}).make()
 
 
+@pytest.mark.parametrize("network", ["transformers:bait/model", "timm:hf-hub:bait/model"])
+def test_a_feature_teacher_s_network_is_not_fetched(network: str, tmp_path: Path) -> None:
+    message = r"init_args\.network of limbeck.models.FeatureTeacher is .* fetched"
+    with nothing_happens(tmp_path), pytest.raises(ValueError, match=message):
+        Build("limbeck.models.FeatureTeacher", {"network": network}).make()
+
+
 @pytest.mark.parametrize("network", ["bait/model", "{bait}"])
 def test_a_transformer_detector_s_network_is_neither_a_hub_s_nor_a_folder_s(
     network: str, tmp_path: Path

@@ -15,6 +15,7 @@ from limbeck import __version__
 from limbeck.commands.data_convert import To, refuse_used_folder, tell_written, written_with_bar
 from limbeck.commands.ending import ended_in_words
 from limbeck.commands.journal import Journal
+from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
@@ -25,7 +26,6 @@ from limbeck.commands.predicting import (
     detect,
     image_loader,
 )
-from limbeck.commands.teachers import Teacher, teacher_of
 from limbeck.data import Images
 from limbeck.data.augmentation import Transform
 from limbeck.data.contents import Contents

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from limbeck.commands.datasets import given_datasets
+from limbeck.commands.label_teacher import Teacher
 from limbeck.commands.predicting import Loaded, Viewer, detect, image_loader
-from limbeck.commands.teachers import Teacher
 from limbeck.data import VisionDataset
 from limbeck.data.base import BadSampleError
 from limbeck.data.contents import contents_of

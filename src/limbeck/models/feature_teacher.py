@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.frame import Extent, Frame, takes_list
 from limbeck.landmarks import landmarks
+from limbeck.models.build import LimbeckModel
 from limbeck.models.precision import in_full_precision
 from limbeck.models.vision_transformers import Colours, Layout, built, colours_of, layout_of
 from limbeck.ranges import COUNT, SIDE, Range, refuse_outside
@@ -42,7 +43,8 @@ class FeatureTeacher(nn.Module):
       averaged where it becomes smaller (``antialias``). The aspect changes with it.
 
     The tokens of a vision transformer become maps (B, C, h, w), without class and register tokens,
-    at the places ``grid`` (behind the last norm) and ``grid.0``, ``grid.1``, ... (behind each
+    at the places ``grid`` (behind the last norm, or behind the last block of a network that norms
+    only what it pools, as EVA-02 and BEiT do) and ``grid.0``, ``grid.1``, ... (behind each
     block). A map covers the frame of the student: token (i, j) has its centre at
     ((i + 1/2) H / h, (j + 1/2) W / w) pixels of it, as a cell of a student's map has. Boxes are
     those of the frame. Maps of two sizes are brought to one by bilinear resizing with
@@ -99,6 +101,7 @@ class FeatureTeacher(nn.Module):
     """
 
     takes_any_size: ClassVar[bool] = True
+    described_by: ClassVar[Sequence[str]] = ("network",)  # by which a card would have it fetched
     mean: Tensor
     std: Tensor
 
@@ -224,6 +227,11 @@ def _made(
             f"weights and arguments are of a network that is given by name, and network is a "
             f"{type(network).__name__} that is built. Leave them out."
         )
+    if isinstance(network, LimbeckModel | FeatureTeacher):
+        raise ValueError(
+            f"network is a {type(network).__name__}, which normalises its images itself and would "
+            "see them normalised twice. Give it as the teacher as it is, without FeatureTeacher."
+        )
     if takes_list(network):
         raise ValueError(
             f"network is a {type(network).__name__}, a detector, which takes what its student "
@@ -263,6 +271,7 @@ def _stated_layout(
 def _settled_size(size: Extent | None, layout: Layout | None, kind: str) -> Extent | None:
     if layout is None or size is None:
         return size if layout is None else layout.size
+    size = size[0], size[1]  # a recipe has a list
     if layout.size not in (None, size):
         raise ValueError(
             f"size is {size}, and the {kind} takes {layout.size} alone; expected that. Leave size "

@@ -9,6 +9,7 @@ from typing import Any
 from limbeck.texts import read_text
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+_ADAPTER = "adapter_config.json"
 INSTALL = "pip install 'limbeck[transformers]'"
 
 
@@ -47,6 +48,24 @@ def file_of(network: str, name: str) -> Path | None:
     except ValueError:  # it is no name as the hub's are
         return None
     return None if found is None else Path(found)
+
+
+def refuse_adapter(weights: str) -> None:
+    """Refuse a folder or a name on the hub that has an adapter of peft's in place of weights.
+
+    Args:
+        weights: The folder or the name.
+
+    Raises:
+        OSError: The hub is not reached.
+        ValueError: It has one, which says what is added to other weights, and where those are.
+    """
+    if file_of(weights, _ADAPTER) is not None:
+        raise ValueError(
+            f"weights={weights!r} have an {_ADAPTER}: they are an adapter of peft's, which is "
+            "added to other weights. Merge it into those (merge_and_unload), save them, and give "
+            "that folder."
+        )
 
 
 def json_of(path: Path) -> Mapping[str, Any]:

@@ -10,7 +10,14 @@ from torch import nn
 
 from limbeck.arguments import shown
 from limbeck.frame import Extent, own_size
-from limbeck.models.hub import CONFIG, PREPROCESSOR, file_of, json_of, transformers
+from limbeck.models.hub import (
+    CONFIG,
+    PREPROCESSOR,
+    file_of,
+    json_of,
+    refuse_adapter,
+    transformers,
+)
 from limbeck.models.state_dicts import load_strictly
 from limbeck.models.weights import open_weights
 
@@ -61,6 +68,7 @@ class _Family:
     colours: Colours = Colours()
 
 
+_OF_TIMM = (timm.models.VisionTransformer, timm.models.Eva, timm.models.Beit)
 _SIGLIP = Colours(IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_MEAN)
 _FAMILIES: Mapping[str, _Family] = {
     "dinov2": _Family("Dinov2Model", "encoder.layer", "layernorm", 1),
@@ -77,7 +85,8 @@ def layout_of(network: nn.Module) -> Layout | None:
 
     Args:
         network: A vision transformer of timm (DINOv2, DINOv3, SigLIP, EVA and others of its
-            ``VisionTransformer`` and ``Eva``), or one of the families of ``transformers`` above.
+            ``VisionTransformer``, ``Eva`` and ``Beit``), or one of the families of
+            ``transformers`` above.
 
     Returns:
         The layout. None: it is a network of another kind.
@@ -89,10 +98,11 @@ def layout_of(network: nn.Module) -> Layout | None:
         prefix = family.class_tokens + registers
         return Layout(family.blocks, family.norm, prefix, config.patch_size)
     own: Any = network
-    if not all(hasattr(own, name) for name in ("num_prefix_tokens", "patch_embed", "blocks")):
+    if not isinstance(own, _OF_TIMM):
         return None
-    height, width = own.patch_embed.patch_size
-    if height != width:
+    patch = own.patch_embed.patch_size
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    if height != width or hasattr(own.patch_embed, "backbone"):  # which has strides of its own
         return None
     return Layout("blocks", "norm", own.num_prefix_tokens, height, own_size(network))
 
@@ -222,6 +232,7 @@ def _config_of(name: str) -> Any:
 
 def _pretrained(made: Any, weights: str, config: Any) -> nn.Module:
     """The network with the weights of a folder or of a name on the hub, which all have to be."""
+    refuse_adapter(weights)
     try:
         network, told = made.from_pretrained(
             weights, config=config, use_safetensors=True, output_loading_info=True

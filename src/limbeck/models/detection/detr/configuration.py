@@ -15,7 +15,7 @@ from limbeck.texts import SAFE_LOADER, load_yaml, read_text
 
 log = logging.getLogger(__name__)
 
-ADAPTER, CARD = "adapter_config.json", "README.md"
+CARD = "README.md"
 
 # What has transformers fetch weights, kernels or code; all of it may stand in a file from anywhere.
 _LOADING = {
@@ -136,18 +136,6 @@ def names_of(network: str) -> list[str]:
             "Correct it."
         )
     return [str(stated[str(number)]) for number in range(len(stated))]
-
-
-def has_adapter(network: str) -> bool:
-    """Whether a folder or a name on the hub has an adapter of peft's in place of weights.
-
-    Args:
-        network: The folder or the name.
-
-    Returns:
-        True: it has.
-    """
-    return file_of(network, ADAPTER) is not None
 
 
 def built_config(config: Mapping[str, Any], num_classes: int) -> Any:

@@ -12,7 +12,8 @@ from torch import Tensor
 from limbeck.checkpoints.formats import SUFFIXES
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.card import CARD as STUDENT
-from limbeck.models.detection.detr.configuration import has_adapter, names_of
+from limbeck.models.detection.detr.configuration import names_of
+from limbeck.models.hub import refuse_adapter
 
 log = logging.getLogger(__name__)
 
@@ -72,17 +73,10 @@ def load_the_librarys(network: Any, weights: str, class_numbers: Sequence[int] |
 def _names(weights: str) -> list[str]:
     """The names of the classes of weights, which may be no adapter."""
     try:
-        adapts = has_adapter(weights)
-        names = names_of(weights)
+        refuse_adapter(weights)
+        return names_of(weights)
     except OSError as error:
         raise _not_loaded(weights, error) from error
-    if adapts:
-        raise ValueError(
-            f"weights={weights!r} have an adapter_config.json: they are an adapter of peft's, "
-            "which is added to other weights. Merge it into those (merge_and_unload), save them, "
-            "and give that folder."
-        )
-    return names
 
 
 def _not_loaded(weights: str, error: Exception) -> ValueError:

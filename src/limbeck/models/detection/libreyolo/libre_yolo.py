@@ -44,8 +44,9 @@ class LibreYOLODetector(LimbeckModel):
         num_classes: The number of foreground classes.
         weights: The weights: a file of the library's or of those whose detectors it has (.pt, .pth,
             .safetensors), its address, a name under which the library publishes weights, such as
-            ``LibreYOLOXs.pt``, which are then downloaded; or a student's folder. Layers of another
-            number of classes keep their own initial weights. Default (None): the network is
+            ``LibreYOLOXs.pt``, which are then downloaded; or a student's folder, which has to be
+            of as many classes. Layers of the library's weights that are of another number of
+            classes keep their initial weights. Default (None): the network is
             initialised at random.
         image_size: The (height, width) in pixels of the frame that evaluation brings images to,
             multiples of 32. Default (None): as the weights say, otherwise as is usual in the

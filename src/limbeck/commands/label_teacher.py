@@ -69,12 +69,12 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
 
 def _of_recipe(recipe: Path) -> Teacher:
     module, data = parts_of([str(recipe)])
-    if module.pair.teacher is None:
+    if module.measured is None:
         raise ValueError(
-            f"{recipe} has no model.teacher; expected a recipe with a teacher, or the folder of a "
-            "student or a run. Give one of them."
+            f"{recipe} has no teacher that predicts; expected a recipe with one, or the folder of "
+            "a student or a run. Give one of them."
         )
-    model = unwrap(module.pair.teacher).eval()
+    model = unwrap(module.measured).eval()
     _refuse_classifier(model, recipe)
     transform = unchanged if data.augmentation is None else data.augmentation.evaluation()
     return Teacher(str(recipe), model, data.classes, transform, checksum(model))
