@@ -5,8 +5,8 @@
 The student is a RetinaNet on ResNet-18 of random weights that gives 8 detections an image; the
 images are generated JPEGs of 640 x 480. A bare loop loads the student, opens an image with Pillow,
 asks the model (which resizes and does its own NMS), draws with torchvision's draw_bounding_boxes,
-writes with torchvision, and dumps the JSON at the end. "As it was" is this program with pictures
-drawn and written by matplotlib alone. The variants run in random order, round by round.
+writes with torchvision, and dumps the JSON at the end. The variants run in random order, round by
+round.
 """
 
 import os
@@ -20,23 +20,19 @@ import json
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
 from torchvision.io import write_jpeg, write_png
 from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.utils import draw_bounding_boxes
 
-from limbeck.commands import predict as verb
+from limbeck.commands.predict import predict
 from limbeck.models import RetinaNet, load_student, save_student
-from limbeck.report.pictures import DPI, _draw_boxes, _draw_image
 from measuring import (
     CPU,
     WALL,
@@ -57,9 +53,8 @@ TEXT = f"""\
 ## Predicting
 
 `limbeck predict` against a bare loop: Pillow, the model with its own NMS, torchvision's
-draw_bounding_boxes and writers, {DETECTIONS} detections an image. "As it was" is today's loop with
-pictures that matplotlib draws and writes alone. CPU time is that of the main process, without its
-workers.
+draw_bounding_boxes and writers, {DETECTIONS} detections an image. CPU time is that of the main process,
+without its workers.
 
     python benchmarks/predict.py --write"""
 HEAD = """\
@@ -115,33 +110,6 @@ def bare_loop(student: Path, paths: list[Path], out: Path, *, jpeg: bool) -> Non
     (out / "predictions.json").write_text(json.dumps(results, indent=2))
 
 
-def by_matplotlib(
-    image: Tensor, found: dict[str, Tensor], classes: list[str], out: Path, software: str
-) -> None:
-    """A picture as it was drawn and written before."""
-    height, width = image.shape[1:]
-    figure = Figure(figsize=(width / DPI, height / DPI))
-    axis = figure.add_axes((0, 0, 1, 1))
-    _draw_image(axis, image)
-    _draw_boxes(axis, found, classes, score_threshold=0.0)
-    figure.savefig(out, dpi=DPI, facecolor="white", metadata={"Software": software})
-
-
-def predict(
-    student: Path,
-    paths: list[Path],
-    out: Path,
-    draw: Callable[..., None] = verb.detection_picture,
-    **options: Any,
-) -> None:
-    """The verb, with a way to draw."""
-    before, verb.detection_picture = verb.detection_picture, draw
-    try:
-        verb.predict(student, paths, out, threshold=0.0, **options)
-    finally:
-        verb.detection_picture = before
-
-
 def variants(folder: Path, options: argparse.Namespace) -> list[tuple[str, Step, Step]]:
     """The name of each, how it is run, and the bare loop that it is compared with."""
     student, paths = folder / "student", make_images(folder / "images", options.images)
@@ -150,11 +118,10 @@ def variants(folder: Path, options: argparse.Namespace) -> list[tuple[str, Step,
         partial(bare_loop, student, paths, folder / f"bare{jpeg}", jpeg=jpeg)
         for jpeg in (False, True)
     )
-    ours = partial(predict, student, paths)
+    ours = partial(predict, student, paths, threshold=0.0)
     fast = {"picture_format": "jpeg", "workers": options.workers}
     return [
         ("bare loop, PNG", png, png),
-        ("`predict` as it was", partial(ours, folder / "was", by_matplotlib), png),
         ("`predict`", partial(ours, folder / "png"), png),
         ("`predict --batch_size 4`", partial(ours, folder / "batches", batch_size=4), png),
         ("bare loop, JPEG", jpeg, jpeg),

@@ -1,31 +1,28 @@
 """Pictures of what detectors see in images, and of what methods see in them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
-from matplotlib.transforms import Affine2D
+from PIL.ImageColor import getrgb
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from limbeck.report.pixels import PIXELS, save_over
-from limbeck.report.style import COLOURS, DARK_COLOURS, INK, as_drawn, save
+from limbeck.report.drawing import OVERLAY, drawn
+from limbeck.report.pixels import write_picture
+from limbeck.report.style import INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
-FONT = 7  # the size of the letters, in points
-DPI = 128  # where an image keeps its own pixels: a power of two, so that no size is rounded
-MOST_DRAWN = 6_000_000  # pixels of an image; for an SVG matplotlib takes 130 bytes for each
+FONT = 7  # the size of the letters of a title, in points
+CELL_PIXELS = 780  # the longer side of an image in a grid, as boxes are drawn over it
+CELL_LETTERS = 29  # the size of letters in it, in pixels
+MOST_DRAWN = 6_000_000  # pixels of an image
 MOST_NAMED = 40  # boxes in a cell of a grid, which names would cover if there were more
-OVERLAY = "#F0E442"  # a colour of the same palette that no class has
+NOTHING = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
 
 
 def detection_grid(
@@ -51,7 +48,7 @@ def detection_grid(
     figure, axes = _grid(images, columns)
     for row, of_image in enumerate(axes):
         for axis, items in zip(of_image, columns.values(), strict=True):
-            _draw_boxes(axis, items[row], classes, score_threshold)
+            _draw(axis, images[row], _above(items[row], score_threshold), classes)
     save(figure, out)
 
 
@@ -98,12 +95,10 @@ def image_grid(
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, example in zip(axes.flat, examples, strict=False):
-        _draw_image(axis, example.image)
         axis.set_title(as_drawn(example.title), fontsize=FONT, color=INK)
-        if example.found is not None and len(example.found["labels"]) > MOST_NAMED:
-            _draw_frames(axis, example.found)
-        elif example.found is not None:
-            _draw_boxes(axis, example.found, example.classes, score_threshold=0.0)
+        found = NOTHING if example.found is None else example.found
+        named = len(found["labels"]) <= MOST_NAMED
+        _draw(axis, example.image, found, example.classes, named=named)
     save(figure, out, software=software)
 
 
@@ -122,29 +117,14 @@ def detection_picture(
             predictions, the ``scores`` (N,).
         classes: The class names. Label ``i + 1`` is ``classes[i]``; where there are no names,
             labels are shown as numbers.
-        out: The picture to write. Its suffix decides the format.
-        software: The program that a PNG or JPEG says it is from. None: it says nothing.
+        out: The picture to write, a PNG or a JPEG by its suffix.
+        software: The program that the file says it is from. None: it says nothing.
     """
     height, width = image.shape[1:]
     if height * width > MOST_DRAWN:
         ratio = (MOST_DRAWN / height / width) ** 0.5
-        size = max(1, int(height * ratio)), max(1, int(width * ratio))
-        image = interpolate(image[None], size, mode="area")[0]
-        scale = torch.tensor([size[1] / width, size[0] / height] * 2)
-        found = {**found, "boxes": found["boxes"].cpu() * scale}
-        height, width = size
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    if out.suffix.lower() in PIXELS:  # axes would take longer than all boxes
-        downwards = Affine2D().scale(1, -1).translate(0, height)
-        for artist in _artists(found, classes, 0.0, (height, width)):
-            artist.set_transform(downwards)
-            figure.add_artist(artist)
-        save_over(image, figure, out, software)
-    else:
-        axis = figure.add_axes((0, 0, 1, 1))
-        _draw_image(axis, image)
-        _draw_boxes(axis, found, classes, score_threshold=0.0)
-        save(figure, out, DPI)
+        image, found = _resized(image, found, ratio)
+    write_picture(drawn(image, found, classes), out, software)
 
 
 def overlay_grid(
@@ -174,21 +154,20 @@ def overlay_grid(
     """
     figure, axes = _grid(images, {"objects": truth, **overlays})
     for row, (first, *others) in enumerate(axes):
-        _draw_boxes(first, truth[row], classes, score_threshold=0.0)
+        _draw(first, images[row], truth[row], classes)
         for axis, of_images in zip(others, overlays.values(), strict=True):
             overlay = of_images[row]
             if isinstance(overlay, Tensor):
-                _draw_overlay(axis, overlay)
-                _draw_frames(axis, truth[row])
+                _draw(axis, _covered(images[row], overlay), truth[row], classes, named=False)
             else:
-                _draw_frames(axis, overlay)
+                _draw(axis, images[row], overlay, classes, named=False)
     save(figure, out, software=software, description=description)
 
 
 def _grid(
     images: Sequence[Tensor], columns: Mapping[str, Sequence[object]]
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes (rows, columns), with every image in every column, under the titles."""
+    """A figure and its axes (rows, columns) under the titles."""
     if not images or not columns:
         raise ValueError(f"got {len(images)} images and {len(columns)} columns; give one at least")
     for title, items in columns.items():
@@ -200,100 +179,47 @@ def _grid(
     ratios = [image.shape[1] / max(image.shape[1:]) for image in images]
     figure = Figure(figsize=(CELL * len(columns), CELL * sum(ratios) + 0.3), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=ratios)
-    for image, of_image in zip(images, axes, strict=True):
-        for axis in of_image:
-            _draw_image(axis, image)
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(as_drawn(title), fontsize=11, color=INK)
     return figure, axes
 
 
-def _draw_image(axis: Axes, image: Tensor) -> None:
-    height, width = image.shape[1:]
-    # Corners at whole numbers, as boxes are exclusive: pixel 0 reaches from 0 to 1.
-    pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-    axis.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
+def _draw(
+    axis: Axes,
+    image: Tensor,
+    found: Mapping[str, Tensor],
+    classes: Sequence[str],
+    *,
+    named: bool = True,
+) -> None:
+    """Draw an image with boxes into a cell, in as many pixels as the letters need."""
+    ratio = CELL_PIXELS / max(image.shape[1:])
+    enlarged, boxes = _resized(image, found, ratio)
+    axis.imshow(drawn(enlarged, boxes, classes, named=named, letters=CELL_LETTERS))
     axis.set_axis_off()
 
 
-def _draw_overlay(axis: Axes, strength: Tensor) -> None:
-    height, width = strength.shape
-    coloured = np.empty((height, width, 4))
-    coloured[..., :3] = to_rgb(OVERLAY)
-    coloured[..., 3] = 0.5 * strength.detach().float().cpu().numpy()
-    axis.imshow(coloured, extent=(0, width, height, 0), interpolation="nearest")
+def _resized(
+    image: Tensor, found: Mapping[str, Tensor], ratio: float
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """An image and its boxes, smaller or larger; pixels stay squares where they grow."""
+    height, width = image.shape[1:]
+    size = max(1, int(height * ratio)), max(1, int(width * ratio))
+    mode = "area" if ratio < 1 else "nearest"
+    scale = torch.tensor([size[1] / width, size[0] / height] * 2)
+    boxes = found["boxes"].detach().cpu() * scale
+    return interpolate(image[None].float(), size, mode=mode)[0], {**found, "boxes": boxes}
 
 
-def _draw_boxes(
-    axis: Axes, item: Mapping[str, Tensor], classes: Sequence[str], score_threshold: float
-) -> None:
-    size = axis.get_ylim()[0], axis.get_xlim()[1]
-    for artist in _artists(item, classes, score_threshold, size):
-        axis.add_artist(artist)
+def _above(found: Mapping[str, Tensor], score_threshold: float) -> Mapping[str, Tensor]:
+    """The boxes of a score or more; all of them where there are no scores."""
+    if "scores" not in found:
+        return found
+    kept = found["scores"] >= score_threshold
+    return {name: found[name][kept] for name in ("boxes", "labels", "scores")}
 
 
-def _artists(
-    item: Mapping[str, Tensor],
-    classes: Sequence[str],
-    score_threshold: float,
-    size: tuple[float, float],
-) -> Iterator[Rectangle | Text]:
-    """The outline and the name of each box in an image of this height and width."""
-    labels = item["labels"].tolist()
-    scores = item["scores"].tolist() if "scores" in item else [None] * len(labels)
-    for box, label, score in zip(item["boxes"].tolist(), labels, scores, strict=True):
-        name = as_drawn(classes[label - 1]) if classes else str(label)
-        if score is None:
-            yield from (_frame(box, label), _name(box, name, label, size))
-        elif score >= score_threshold and label > 0:  # 0 is no class, see DetectionMetric.update
-            yield from (_frame(box, label), _name(box, f"{name} {score:.2f}", label, size))
-
-
-def _name(box: Sequence[float], text: str, label: int, size: tuple[float, float]) -> Text:
-    """What a box is called, at its upper edge, on the colour of the label."""
-    (x1, y1, x2, _), (bottom, right) = box, size
-    fill = _colour(label)
-    # The name stays in the picture: below the upper edge, and from the right near the right.
-    crowded = x1 > 0.7 * right
-    return Text(
-        min(x2, right) if crowded else max(x1, 0),
-        max(y1, 0),
-        text,
-        ha="right" if crowded else "left",
-        va="top" if y1 < 0.08 * max(right, bottom) else "bottom",
-        fontsize=FONT,
-        color="white" if fill in DARK_COLOURS else INK,
-        clip_on=True,
-        bbox={"facecolor": fill, "edgecolor": "none", "pad": 1},
-    )
-
-
-def _draw_frames(axis: Axes, item: Mapping[str, Tensor]) -> None:
-    """Draw outlines without names: thin ones where they are of the background, then the others."""
-    corners, labels = item["boxes"].tolist(), item["labels"].tolist()
-    plain = [
-        Rectangle((x1, y1), x2 - x1, y2 - y1)
-        for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)
-        if label == 0
-    ]
-    axis.add_artist(  # which leaves the limits of the axes alone, unlike add_collection
-        PatchCollection(plain, facecolor="none", edgecolor=OVERLAY, linewidth=0.7, alpha=0.6)
-    )
-    for box, label in zip(corners, labels, strict=True):
-        if label > 0:
-            axis.add_artist(_frame(box, label))
-
-
-def _frame(box: Sequence[float], label: int) -> Rectangle:
-    """The outline of a box, in the colour of the label."""
-    x1, y1, x2, y2 = box
-    frame = Rectangle(
-        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=_colour(label), linewidth=1.6
-    )
-    frame.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
-    frame.set_snap(False)
-    return frame
-
-
-def _colour(label: int) -> str:
-    return COLOURS[(label - 1) % len(COLOURS)]
+def _covered(image: Tensor, strength: Tensor) -> Tensor:
+    """An image, half covered by the overlay's colour where its strength (H, W) is 1."""
+    colour = torch.tensor(getrgb(OVERLAY)).div(255)[:, None, None]
+    return image.detach().float().cpu().lerp(colour, 0.5 * strength.detach().float().cpu())

@@ -12,7 +12,6 @@ from limbeck.report.pixels import software_of
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DARK_COLOURS = COLOURS[:3]  # white letters can be read on these
 INK, GREY, PALE = "#222222", "#666666", "#E4E4E4"
 LONGEST = 80  # characters of a text
 
@@ -62,7 +61,7 @@ def is_replaceable(path: Path, software: str) -> bool:
     Args:
         path: The picture.
         software: The program, as :func:`save` has noted it in the file, or
-            :func:`limbeck.report.pixels.save_over`.
+            :func:`limbeck.report.pixels.write_picture`.
 
     Returns:
         Whether nothing is lost. A link is never replaced, as it may lead anywhere.
