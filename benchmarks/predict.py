@@ -53,8 +53,8 @@ TEXT = f"""\
 ## Predicting
 
 `limbeck predict` against a bare loop: Pillow, the model with its own NMS, torchvision's
-draw_bounding_boxes and writers, {DETECTIONS} detections an image. CPU time is that of the main process,
-without its workers.
+draw_bounding_boxes and writers, {DETECTIONS} detections an image. CPU time is that of the main
+process, without its workers.
 
     python benchmarks/predict.py --write"""
 HEAD = """\

@@ -9,9 +9,9 @@ import torch
 from torchvision.io import decode_image, write_jpeg, write_png
 from torchvision.transforms.v2.functional import to_dtype
 
-from limbeck.commands.predict import evaluation_transform
-from limbeck.commands.predicting import image_files
+from limbeck.commands.inputs import inputs_of
 from limbeck.commands.results import picture_files
+from limbeck.commands.students import evaluation_transform
 from limbeck.data import (
     ClassificationAugmentation,
     DetectionAugmentation,
@@ -346,10 +346,10 @@ def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
         Path("pictures", name).write_bytes(b"no image")
     for name in ("__MACOSX", "folder.png"):
         Path("pictures", name).mkdir()
-    assert image_files([Path("pictures")]) == before
+    assert inputs_of([Path("pictures")]) == (before, [])
     hidden, others = caplog.messages
     assert "pictures: left out 4 files or folders that are hidden" in hidden
     assert "pictures: left out 2 files or folders that are no images" in others
-    assert image_files([*before, Path("pictures/._a.png")]) == before
+    assert inputs_of([*before, Path("pictures/._a.png")]).files == before
     with pytest.raises(FileNotFoundError, match="no image in"):
-        image_files([Path("pictures/Thumbs.db")])
+        inputs_of([Path("pictures/Thumbs.db")])

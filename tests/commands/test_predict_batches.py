@@ -13,7 +13,7 @@ import torch
 from torchvision.io import write_png
 
 from limbeck.cli import main
-from limbeck.commands import predict
+from limbeck.commands import predict, predicted
 from limbeck.data import Shapes
 from limbeck.models import BasicBlocks, RetinaNet, save_student
 from tests import tiny_models
@@ -120,7 +120,7 @@ def test_images_of_a_classifier_may_be_named_twice_and_differ_in_size() -> None:
 def killed_at_the_fourth_picture(folder: Path, words: list[str]) -> None:
     os.chdir(folder)
     torch.set_num_threads(1)
-    draw, drawn = predict.detection_picture, []
+    draw, drawn = predicted.detection_picture, []
 
     def draw_or_die(*arguments: Any) -> None:
         drawn.append(arguments)
@@ -128,7 +128,7 @@ def killed_at_the_fourth_picture(folder: Path, words: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         draw(*arguments)
 
-    predict.detection_picture = draw_or_die
+    predicted.detection_picture = draw_or_die
     main(words)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from limbeck import __version__
 from limbeck.commands.data_convert import To, refuse_used_folder, tell_written, written_with_bar
@@ -17,27 +16,23 @@ from limbeck.commands.ending import ended_in_words
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
+from limbeck.commands.labelled import SPLIT, contents_of_pieces, of_one_size, piece_of
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
     ImageFiles,
-    Seen,
     Viewer,
     chosen_device,
     detect,
     image_loader,
 )
 from limbeck.data import Images
-from limbeck.data.augmentation import Transform
-from limbeck.data.contents import Contents
 from limbeck.data.files import is_companion, is_image
-from limbeck.data.table import ImageTable, Objects
 from limbeck.data.written import Source
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
 
 log = logging.getLogger(__name__)
 
 RANGES = {"score": SHARE, "batch_size": COUNT, "workers": Range(0)}
-SPLIT = "train"  # what the images become
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -119,7 +114,7 @@ def label(
     begin = partial(thresholds_of, known, dataset, score, loading)
     with Journal(output.with_name(f"{output.name}.unfinished"), work, begin) as journal:
         _label(known, paths, journal, loading)
-        source = Source(_contents(paths, journal.done, known.classes))
+        source = Source(contents_of_pieces(paths, journal.done, known.classes))
         info = {
             "limbeck": __version__,
             "teacher": {"source": known.source, "sha256": known.sha256},
@@ -179,56 +174,10 @@ def _label(
     lowest = {name: each["score"] for name, each in journal.start["thresholds"].items()}
     scores = [lowest[name] for name in teacher.classes]
     least = torch.tensor([torch.inf] + [torch.inf if s is None else s for s in scores])
-    files = ImageFiles([p for p in paths if str(p) not in journal.done], _of_one_size(teacher))
+    transform = of_one_size(teacher.transform, teacher.source)
+    files = ImageFiles([p for p in paths if str(p) not in journal.done], transform)
     ask = partial(detect, teacher.model, threshold=float(least.min().clamp(max=1)))
     viewer = Viewer(teacher.model, loading["device"], ask, "teacher")
     for seen in viewer.through(image_loader(files, **loading), len(files)):
-        pieces = {str(each.path): _piece(each, least) for each in seen if each.image is not None}
+        pieces = {str(each.path): piece_of(each, least) for each in seen if each.image is not None}
         journal.add(pieces)
-
-
-def _piece(seen: Seen, least: Tensor) -> dict[str, Any]:
-    """What is noted of an image: its size, and the boxes from the score of their class on."""
-    assert seen.image is not None
-    kept = seen.answer["scores"] >= least[seen.answer["labels"]]
-    found = {name: column[kept].tolist() for name, column in seen.answer.items()}
-    return {"size": list(seen.image.shape[-2:]), **found}
-
-
-def _of_one_size(teacher: Teacher) -> Transform:
-    """The teacher's transform, which refuses to change the size of an image: boxes are of it."""
-
-    def transform(image: Any) -> Any:
-        seen = teacher.transform(image)
-        if seen.shape[-2:] != image.shape[-2:]:
-            raise ValueError(
-                f"the augmentation of {teacher.source} makes {tuple(seen.shape[-2:])} of height "
-                f"and width {tuple(image.shape[-2:])}; boxes would be of other pixels"
-            )
-        return seen
-
-    return transform
-
-
-def _contents(paths: Sequence[Path], done: Mapping[str, Any], classes: tuple[str, ...]) -> Contents:
-    """The images that could be read, with what was found on them."""
-    pieces = {str(path): done[str(path)] for path in paths if str(path) in done}
-    if not pieces:
-        raise ValueError(f"none of the {len(paths)} images could be read. Give others.")
-
-    def column(name: str) -> list[Any]:
-        return [value for piece in pieces.values() for value in piece[name]]
-
-    boxes = torch.tensor(column("boxes"), dtype=torch.float32).reshape(-1, 4)
-    labels = torch.tensor(column("labels"), dtype=torch.int64)
-    objects = Objects(
-        boxes,
-        labels,
-        (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
-        torch.zeros_like(labels),
-        {"score": torch.tensor(column("scores"), dtype=torch.float32)},
-    )
-    counts = [len(piece["labels"]) for piece in pieces.values()]
-    sizes = [tuple(piece["size"]) for piece in pieces.values()]
-    table = ImageTable.numbered(Path(), pieces, counts, objects, sizes)
-    return Contents("detection", classes, table, torch.ones(len(pieces), dtype=torch.bool))

@@ -8,12 +8,11 @@ from torch import nn
 
 from limbeck.commands.datasets import RECIPES
 from limbeck.commands.fit import parts_of
-from limbeck.commands.predict import evaluation_transform
+from limbeck.commands.students import student_of
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.frame import takes_list
 from limbeck.landmarks import unwrap
-from limbeck.models import load_student
-from limbeck.models.card import CARD, read_card
+from limbeck.models.card import CARD
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,10 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
             f"{source} holds no {CARD}, nor does {source / 'student'}; expected an exported "
             "student's folder, a run's folder, or a recipe (.yaml). Give one of them."
         )
-    model, card = load_student(folder, trust=trust), read_card(folder)
-    _refuse_classifier(model, source)
-    try:
-        transform = evaluation_transform(card.metadata, trust=trust, task="detection")
-    except ValueError as error:
-        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    return Teacher(str(source), model, card.classes, transform, checksum(model))
+    student = student_of(folder, trust=trust)
+    _refuse_classifier(student.model, source)
+    sha256 = checksum(student.model)
+    return Teacher(str(source), student.model, student.classes, student.transform, sha256)
 
 
 def _of_recipe(recipe: Path) -> Teacher:

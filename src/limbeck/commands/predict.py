@@ -1,36 +1,35 @@
-"""``limbeck predict``: an exported student on images."""
+"""``limbeck predict``: an exported student on images, videos and cameras."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from limbeck.commands.inputs import inputs_of
+from limbeck.commands.labelled import of_one_size
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
+from limbeck.commands.predicted import Predicted, To
 from limbeck.commands.predicting import (
     ImageFiles,
-    Seen,
     Viewer,
     chosen_device,
     classify,
     detect,
-    image_files,
+    frame_batches,
     image_loader,
-    written_detections,
 )
-from limbeck.commands.results import RESULTS, SOFTWARE, Results, picture_files, refuse_replacing
-from limbeck.data.augmentation import Transform, from_recipe, unchanged
-from limbeck.data.base import Task
-from limbeck.frame import takes_list
-from limbeck.models import load_student
-from limbeck.models.card import read_card
+from limbeck.commands.results import RESULTS
+from limbeck.commands.students import student_of
+from limbeck.commands.video import Video, VideoError
+from limbeck.data.written import LAYOUTS
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
-from limbeck.report import detection_picture
 
 log = logging.getLogger(__name__)
 
-RANGES = {"threshold": SHARE, "batch_size": COUNT, "workers": Range(0)}
+RANGES = {"threshold": SHARE, "batch_size": COUNT, "workers": Range(0), "every": COUNT}
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 
 
@@ -42,13 +41,14 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = VerbParser(prog="limbeck predict", allow_abbrev=False)
     parser.add_function_arguments(predict, skip={"images"}, as_positional=True)
-    parser.add_argument("images", nargs="+", type=Path, help="Image files, or folders of them.")
+    told = "Image files, folders of them, lists of them (.txt), videos, addresses, device:name."
+    parser.add_argument("images", nargs="+", type=str, help=told)
     predict(**parser.parse_args(arguments[1:]).as_dict())
 
 
 def predict(
     student: Path,
-    images: list[Path],
+    images: Sequence[str | Path],
     output: Path = Path("predictions"),
     threshold: float = 0.4,
     trust: bool = False,
@@ -56,6 +56,8 @@ def predict(
     batch_size: int = 1,
     workers: int = 0,
     picture_format: Literal["png", "jpeg"] = "png",
+    to: To | None = None,
+    every: int = 1,
 ) -> None:
     """Run an exported student on images; write predictions.json and, for detectors, pictures.
 
@@ -66,7 +68,8 @@ def predict(
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`
             exports it.
-        images: Image files, or folders of them.
+        images: Image files, folders of them, text files (.txt) that list them, videos, addresses of
+            videos (rtsp://...), or cameras by FFmpeg's name of the device: v4l2:/dev/video0.
         output: The folder for the results.
         threshold: The lowest score that a detection must have to be written.
         trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
@@ -76,6 +79,9 @@ def predict(
         batch_size: The number of images that the student sees at once.
         workers: The number of processes that read images. With 0, they are read in between.
         picture_format: The format of the pictures. JPEGs are smaller, and faster to write.
+        to: What is written beside predictions.json: a dataset in the layout of COCO, VOC or YOLO,
+            in a folder of that name in the output, or predictions.csv. Default (None): nothing.
+        every: Of a video, every so many-th frame is looked at.
 
     Raises:
         FileExistsError: A result would replace an image, or a file that is no earlier result.
@@ -83,82 +89,35 @@ def predict(
         ValueError: An image could not be read: the results of the others are written. Or a number
             is out of its range, or this machine has no such device.
     """
-    numbers = {"threshold": threshold, "batch_size": batch_size, "workers": workers}
+    numbers = {"threshold": threshold, "batch_size": batch_size, "workers": workers, "every": every}
     refuse_outside(RANGES, numbers, "--")
     refuse_unwritable_target(output, "--output", folder=True)
     place = chosen_device(device)
-    model = load_student(student, trust=trust).to(place)
-    card = read_card(student)
-    task: Task = "detection" if takes_list(model) else "classification"
-    try:
-        transform = evaluation_transform(card.metadata, trust=trust, task=task)
-    except ValueError as error:
-        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    paths = image_files(images)
-    pictures = picture_files(paths, output, SUFFIXES[picture_format]) if takes_list(model) else {}
-    refuse_replacing(paths, [*pictures.values(), output / RESULTS])
-    output.mkdir(parents=True, exist_ok=True)
-    classes = list(card.classes)
-    if takes_list(model):
-        ask: Callable[..., Any] = partial(detect, model, threshold=threshold)
+    known = student_of(student, trust=trust)
+    inputs = inputs_of(images)
+    predicted = Predicted(known, inputs, output, SUFFIXES[picture_format], to)
+    if known.detects:
+        ask: Callable[..., Any] = partial(detect, known.model, threshold=threshold)
     else:
-        ask = partial(classify, model, classes=classes)
-    files = ImageFiles(list(dict.fromkeys(paths)), transform)
-    batches = image_loader(files, batch_size, workers, place)
-    with Results(output / RESULTS) as results:
-        for seen in Viewer(model, place, ask).through(batches, len(files)):
-            results.add(written(seen, classes, pictures))
-    log.info("%d images: %s", results.count, output / RESULTS)
-    if results.count < len(files):
-        unreadable = len(files) - results.count
-        raise ValueError(f"{unreadable} of {len(files)} images were unreadable.")
-
-
-def written(
-    seen: Iterable[Seen], classes: Sequence[str], pictures: Mapping[Path, Path]
-) -> dict[str, list[dict[str, Any]]]:
-    """What the results have of a batch; pictures are drawn of what was detected.
-
-    Args:
-        seen: The images that a student was shown.
-        classes: The names of its classes.
-        pictures: The picture to draw of each image, by the image's path; empty for classifiers.
-
-    Returns:
-        What was found on each image that has an answer, by its path.
-    """
-    found = {}
-    for path, image, answer, _ in seen:
-        if image is None:
-            continue
-        if path in pictures:
-            detection_picture(image.cpu(), answer, classes, pictures[path], SOFTWARE)
-            answer = written_detections(answer, list(classes))
-        found[str(path)] = answer
-    return found
-
-
-def evaluation_transform(
-    metadata: Mapping[str, Any], *, trust: bool = False, task: Task | None = None
-) -> Transform:
-    """What the validation images went through when a student was measured.
-
-    Args:
-        metadata: What the student's card says under this name.
-        trust: Whether to build an augmentation that is not limbeck's own, whose code then runs.
-        task: The task of the student, for which an augmentation has to be. Default (None): any.
-
-    Returns:
-        A transform of images (3, H, W), which it gives as uint8, or as float32 in [0, 1].
-
-    Raises:
-        ValueError: The augmentation is not trusted, is for another task, or cannot be built.
-    """
-    stated = metadata.get("augmentation")
-    if not stated or not isinstance(stated, dict):
-        return unchanged
-    if "class_path" not in stated:  # so it was once written
-        if metadata.get("task") != "classification":
-            return unchanged
-        stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
-    return from_recipe(stated, trust=trust, task=task).evaluation()
+        ask = partial(classify, known.model, classes=list(known.classes))
+    viewer = Viewer(known.model.to(place), place, ask)
+    transform = of_one_size(known.transform, str(student)) if to in LAYOUTS else known.transform
+    with predicted:
+        if inputs.files:
+            files = ImageFiles(inputs.files, transform)
+            for seen in viewer.through(image_loader(files, batch_size, workers, place), len(files)):
+                predicted.add(seen)
+        for source in inputs.videos:
+            try:
+                video = Video(source, every)
+            except VideoError as error:
+                predicted.problems.append(str(error))
+                continue
+            film = predicted.film(source, video.rate)
+            with video, film or nullcontext():
+                frames = frame_batches(video, transform, batch_size)
+                for seen in viewer.through(frames, video.count):
+                    predicted.add(seen, film)
+            predicted.problems += [video.problem] if video.problem else []
+    log.info("%d images: %s", predicted.done, output / RESULTS)
+    predicted.finish()

@@ -1,18 +1,19 @@
-"""What an exported student finds in image files: how they are loaded, and how it is asked."""
+"""What an exported student finds in images: how they are loaded, and how it is asked."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from limbeck.commands.video import Frame, Video
 from limbeck.data.augmentation import Transform
 from limbeck.data.base import BadSampleError, open_image, to_rgb
-from limbeck.data.files import SUFFIXES, LeftOut
 from limbeck.data.loading import DetectionBatch, scaled
 from limbeck.data.orientation import upright
 from limbeck.data.workers import belong_to_parent
@@ -26,16 +27,16 @@ FIELDS = ("labels", "scores", "boxes")
 
 
 class Loaded(NamedTuple):
-    """An image file that was read.
+    """An image file, or a frame of a video, that was read.
 
     Attributes:
-        path: The file.
+        path: The file, or the frame.
         pixels: The image as the student sees it, (3, H, W), RGB: uint8, or float32 in [0, 1]. None:
             it is unreadable.
         problem: Why it is unreadable.
     """
 
-    path: Path
+    path: Path | Frame
     pixels: Tensor | None
     problem: str = ""
 
@@ -57,7 +58,7 @@ class LoadedBatch(list[Loaded]):
 
 
 def _put_together(
-    packed: DetectionBatch | None, rest: Sequence[tuple[Path, bool, str]]
+    packed: DetectionBatch | None, rest: Sequence[tuple[Path | Frame, bool, str]]
 ) -> LoadedBatch:
     pixels = iter(packed.images if packed else ())
     return LoadedBatch(
@@ -87,11 +88,17 @@ class ImageFiles(Dataset[Loaded]):
         try:
             with open_image(path) as opened:
                 image = to_rgb(upright(opened))
-            return Loaded(path, self.transform(image).as_subclass(Tensor))
         except BadSampleError as error:
             return Loaded(path, None, str(error))
-        except ValueError as error:
-            return Loaded(path, None, f"{path}: {error}")
+        return _transformed(path, image, self.transform)
+
+
+def _transformed(path: Path | Frame, image: Tensor, transform: Transform) -> Loaded:
+    """An image as the model is to see it; one that the transform refuses has a problem."""
+    try:
+        return Loaded(path, transform(image).as_subclass(Tensor))
+    except ValueError as error:
+        return Loaded(path, None, f"{path}: {error}")
 
 
 def image_loader(
@@ -116,6 +123,22 @@ def image_loader(
         pin_memory=device.type == "cuda",
         worker_init_fn=belong_to_parent,
     )
+
+
+def frame_batches(video: Video, transform: Transform, batch_size: int) -> Iterator[list[Loaded]]:
+    """The frames of a video in batches, as they are decoded.
+
+    Args:
+        video: The video.
+        transform: The transform of each frame, which gives uint8, or float32 in [0, 1].
+        batch_size: The number of frames of a batch, at most.
+
+    Yields:
+        The frames of each batch.
+    """
+    frames = (_transformed(frame, pixels, transform) for frame, pixels in video.frames())
+    while batch := list(islice(frames, batch_size)):
+        yield batch
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -144,35 +167,6 @@ def chosen_device(name: str | None) -> torch.device:
             "--device out, which takes the GPU where there is one."
         )
     return torch.device(name)
-
-
-def image_files(paths: list[Path]) -> list[Path]:
-    """Find images.
-
-    Args:
-        paths: Image files, and folders whose image files are meant. Hidden files, and those that
-            operating systems leave in folders, are left out; their number is logged.
-
-    Returns:
-        The image files. Those of a folder are in alphabetical order.
-
-    Raises:
-        FileNotFoundError: There is no image.
-    """
-    found = []
-    for path in paths:
-        left_out = LeftOut(path)
-        if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if left_out.keeps(PurePath(each.name)))
-            found += [each for each in inside if _is_picture(each, left_out)]
-        elif left_out.keeps(PurePath(path.name)):
-            found.append(path)
-        left_out.say()
-    if not found:
-        raise FileNotFoundError(
-            f"no image in {', '.join(map(str, paths))}: looked for {', '.join(sorted(SUFFIXES))}"
-        )
-    return found
 
 
 def answers(
@@ -205,14 +199,14 @@ class Seen(NamedTuple):
     """An image that a model was shown.
 
     Attributes:
-        path: Its file.
+        path: Its file, or the frame of a video that it is.
         image: The image as the model saw it, (3, H, W), float32 in [0, 1], on the model's device.
             None: it is unreadable, or the model does not take it.
         answer: The model's answer.
         problem: Why there is none.
     """
 
-    path: Path
+    path: Path | Frame
     image: Tensor | None
     answer: Any = None
     problem: str = ""
@@ -234,18 +228,19 @@ class Viewer:
     ask: Callable[[list[Tensor]], list[Any]]
     side: str = "student"
 
-    def through(self, batches: Iterable[list[Loaded]], count: int) -> Iterator[list[Seen]]:
+    def through(self, batches: Iterable[list[Loaded]], count: int | None) -> Iterator[list[Seen]]:
         """Look at all images, with a bar; what has no answer is logged.
 
         Args:
             batches: The images, batch by batch.
-            count: The number of images.
+            count: The number of images. None: nobody knows it.
 
         Yields:
             What was seen of each batch, in the order of the images.
         """
         batches = iter(batches)  # which starts the workers, before the bar has a thread
-        with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
+        done = "{task.completed:.0f}" + ("" if count is None else " of {task.total:.0f}")
+        with progress_bar("images", done) as bar:
             task = bar.add_task("", total=count)
             for batch in batches:
                 seen = self.look(batch)
@@ -362,11 +357,3 @@ def written_detections(found: dict[str, Tensor], classes: list[str]) -> list[dic
         }
         for label, score, box in rows
     ]
-
-
-def _is_picture(path: Path, left_out: LeftOut) -> bool:
-    """Whether an entry of a folder is an image file; what is not is counted as left out."""
-    if path.is_dir():
-        left_out.others.append(PurePath(path.name))
-        return False
-    return left_out.keeps_image(PurePath(path.name))

@@ -1,5 +1,6 @@
-"""What ``limbeck predict`` writes: pictures, and the file of results, which grows by batches."""
+"""What ``limbeck predict`` writes: pictures, and the files of results, which grow by batches."""
 
+import csv
 import json
 import os
 from collections import Counter
@@ -10,12 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from limbeck.commands.video import FILM, Frame, film_software
 from limbeck.names import file_names, folded
 from limbeck.report.style import is_replaceable
 from limbeck.texts import MOST_ROWS, read_text
 from limbeck.whole import write_whole
 
 RESULTS = "predictions.json"
+TABLE = "predictions.csv"
+COLUMNS = ("image", "frame", "time", "class", "score", "x1", "y1", "x2", "y2")
 SOFTWARE = "limbeck predict"  # by which pictures of an earlier call are known
 _END = b"\n}\n"
 
@@ -86,6 +90,46 @@ class Results:
             raise
 
 
+class Table:
+    """The table of results: a row for each detection, or for each of a classifier's answers.
+
+    Of a frame, the image is the video, with the frame's number and its time in seconds. What is not
+    there is empty: those two of an image file, and the box of a class.
+
+    Args:
+        target: The file. Its folder has to be there, and an earlier file is replaced.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._file = target.open("w", encoding="utf-8", newline="")
+        self._rows = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._rows.writeheader()
+
+    def __enter__(self) -> Self:
+        """Begin; the names of the columns are written."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def add(self, image: Path | Frame, found: Iterable[Mapping[str, Any]]) -> None:
+        """Write what was found on an image.
+
+        Args:
+            image: The image file, or the frame of a video.
+            found: Each ``class`` and ``score``, and of a detection the ``box``.
+        """
+        place: dict[str, object] = {"image": str(image)}
+        if isinstance(image, Frame):
+            place = {"image": image.video, "frame": image.number, "time": round(image.time, 3)}
+        for each in found:
+            box = dict(zip(COLUMNS[-4:], each.get("box", ()), strict=False))
+            name = {"class": each["class"], "score": each["score"]}
+            self._rows.writerow({**place, **name, **box})
+        self._file.flush()
+
+
 def picture_files(paths: Sequence[Path], output: Path, suffix: str = ".png") -> dict[Path, Path]:
     """The picture that is drawn of each image, another one for each on every disk.
 
@@ -100,12 +144,12 @@ def picture_files(paths: Sequence[Path], output: Path, suffix: str = ".png") -> 
     Raises:
         ValueError: Two images have the same name, so that nobody could tell their pictures apart.
     """
-    (stem, count), *_ = Counter(path.stem for path in paths).most_common(1)
-    if count > 1:
-        raise ValueError(
-            f"{count} images are called {stem!r}: their pictures would overwrite each other. Give "
-            "them in separate calls with an --output of their own."
-        )
+    for stem, count in Counter(path.stem for path in paths).most_common(1):
+        if count > 1:
+            raise ValueError(
+                f"{count} images are called {stem!r}: their pictures would overwrite each other. "
+                "Give them in separate calls with an --output of their own."
+            )
     names = file_names({path: f"{path.stem}{suffix}" for path in paths})
     return {path: output / name for path, name in names.items()}
 
@@ -147,6 +191,11 @@ def _names_of(path: Path) -> set[Hashable]:
 
 def _is_replaceable(target: Path) -> bool:
     """Whether a result may be written: nothing is there, or a result of an earlier call."""
+    if target.is_file() and not target.is_symlink():
+        if target.suffix == FILM:
+            return film_software(target) == SOFTWARE
+        if target.name == TABLE:
+            return _first_line(target) == ",".join(COLUMNS).encode()
     if target.name != RESULTS or not os.path.lexists(target):
         return is_replaceable(target, SOFTWARE)
     with suppress(OSError, ValueError):
@@ -156,6 +205,11 @@ def _is_replaceable(target: Path) -> bool:
         is_ours = _is_results(text) or _is_results(f"{whole}]\n}}" if comma else "")
         return is_ours and not target.is_symlink()
     return False
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(1000).rstrip()
 
 
 def _is_results(text: str) -> bool:
