@@ -144,6 +144,12 @@ def test_names_in_the_library_that_are_no_builders_are_not_its_builders(
             {"backbone": "resnet18", "num_classes": 3, "weights": "http://bait.example/w.pth"},
             "weights",
         ),
+        ("limbeck.models.Classifier", RESNET18 | {"weights": "hf:bait/model"}, "weights"),
+        (
+            "limbeck.models.LibreYOLODetector",
+            {"network": "yolox-n", "num_classes": 3, "weights": "hf:bait/model"},
+            "weights",
+        ),
         ("torchvision.models.resnet18", {"weights": "DEFAULT"}, "weights"),
         ("torchvision.models.resnet18", {"pretrained": True}, "pretrained"),
         ("torchvision.models.get_model", {"name": "resnet18", "weights": "DEFAULT"}, "weights"),
@@ -203,7 +209,7 @@ def test_a_feature_teacher_s_network_is_not_fetched(network: str, tmp_path: Path
         Build("limbeck.models.FeatureTeacher", {"network": network}).make()
 
 
-@pytest.mark.parametrize("network", ["bait/model", "{bait}"])
+@pytest.mark.parametrize("network", ["bait/model", "hf:bait/model", "{bait}"])
 def test_a_transformer_detector_s_network_is_neither_a_hub_s_nor_a_folder_s(
     network: str, tmp_path: Path
 ) -> None:

@@ -43,7 +43,16 @@ VERBS = (
         "choose the weight of a method on a part of the training images",
         "limbeck.commands.tune",
     ),
-    Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
+    Verb(
+        "predict",
+        "run an exported student on images and videos",
+        "limbeck.commands.predict",
+    ),
+    Verb(
+        "push",
+        "put a student with its card on the hub of Hugging Face",
+        "limbeck.commands.push",
+    ),
     Verb(
         "label",
         "label images with what a detector finds on them, as data to train on",

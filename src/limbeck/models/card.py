@@ -12,6 +12,7 @@ from typing import Any
 
 from limbeck.arguments import shown
 from limbeck.models.build import Build
+from limbeck.models.hub import PREFIX, fetched
 from limbeck.models.permitted import permitted
 from limbeck.texts import read_bytes
 
@@ -68,7 +69,8 @@ def read_card(folder: str | Path) -> Card:
     """Read and check the card in a student's folder; nothing that it names is imported.
 
     Args:
-        folder: The folder, as :func:`limbeck.models.save_student` wrote it.
+        folder: The folder, as :func:`limbeck.models.save_student` wrote it, or a student on the
+            hub of Hugging Face, ``hf:owner/name``.
 
     Returns:
         What the card says.
@@ -78,7 +80,7 @@ def read_card(folder: str | Path) -> Card:
         ValueError: The card is damaged, lies outside of the folder, or was written in another
             format. The message names the key, what was found and what was expected.
     """
-    path = own_file(Path(folder), CARD)
+    path = own_file(folder, CARD)
     said = _parsed(path)
     try:
         return _checked(path, said)
@@ -86,11 +88,11 @@ def read_card(folder: str | Path) -> Card:
         raise ValueError(f"{path}: {error} Save the student anew.") from None
 
 
-def own_file(folder: Path, name: str) -> Path:
+def own_file(folder: str | Path, name: str) -> Path:
     """A file of a student's folder, which is in the folder indeed.
 
     Args:
-        folder: The folder.
+        folder: The folder, or a student on the hub, of which both files are fetched.
         name: The name of the file.
 
     Returns:
@@ -100,18 +102,26 @@ def own_file(folder: Path, name: str) -> Path:
         FileNotFoundError: There is no student in ``folder``.
         ValueError: The file is a link that leads out of the folder.
     """
+    folder = fetched(str(folder), (CARD, WEIGHTS)) if is_on_hub(folder) else Path(folder)
     if not all((folder / each).is_file() for each in (CARD, WEIGHTS)):
         raise FileNotFoundError(
             f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it. Give a folder that "
             "`limbeck fit` or limbeck.models.save_student has written."
         )
-    real = (folder / name).resolve()
-    if real.parent != folder.resolve():
+    real, home = (folder / name).resolve(), folder.resolve()
+    # The hub's cache has the contents of files beside the revisions, which link to them.
+    kept = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if real.parent not in (home, kept):
         raise ValueError(
             f"{folder / name} is a link to {real}, outside of the student's folder: expected a "
             "file. Copy the file into the folder if you trust whoever made the link."
         )
     return folder / name
+
+
+def is_on_hub(folder: str | Path) -> bool:
+    """Whether a student is one on the hub of Hugging Face, by its name."""
+    return str(folder).startswith(PREFIX)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -2,13 +2,20 @@
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
 from limbeck.texts import read_text
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+PREFIX = "hf:"  # before the name of a student on the hub
+_REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
+_NAME = re.compile(rf"{PREFIX}{_REPOSITORY}(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _ADAPTER = "adapter_config.json"
 INSTALL = "pip install 'limbeck[transformers]'"
 
@@ -77,3 +84,48 @@ def json_of(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}, expected a mapping. Correct it.")
     return found
+
+
+def fetched(source: str, names: tuple[str, ...]) -> Path:
+    """Fetch some files of a student on the hub, unless they are here already.
+
+    Nothing in them is run, and no other file is fetched.
+
+    Args:
+        source: ``hf:owner/name``, or ``hf:owner/name@revision`` for a branch, a tag or a commit.
+        names: The names of the files.
+
+    Returns:
+        The folder of the hub's cache that holds them.
+
+    Raises:
+        FileNotFoundError: There is no such student, or the hub is not reached.
+        ValueError: It is no such name.
+    """
+    named = _NAME.fullmatch(source)
+    if named is None:
+        raise ValueError(
+            f"{source!r} is no name on the hub of Hugging Face; expected hf:owner/name, or "
+            "hf:owner/name@revision. Correct it."
+        )
+    try:
+        found = [
+            Path(hf_hub_download(named["repository"], name, revision=named["revision"]))
+            for name in names
+        ]
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise FileNotFoundError(
+            f"{source}: {', '.join(names)} cannot be fetched ({_first_line(error)}). Expected a "
+            "student that `limbeck push` has put there. Correct the name, log in with `hf auth "
+            "login` where it is private, or see whether the hub can be reached."
+        ) from error
+    return found[0].parent
+
+
+def is_named(name: str) -> bool:
+    """Whether it is the name of a repository on the hub: ``owner/name``."""
+    return re.fullmatch(_REPOSITORY, name, re.ASCII) is not None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

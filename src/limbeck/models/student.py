@@ -114,7 +114,8 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     an address or open a file outside of it.
 
     Args:
-        folder: The folder, as :func:`save_student` wrote it.
+        folder: The folder, as :func:`save_student` wrote it; or a student on the hub of Hugging
+            Face, ``hf:owner/name``, of which these two files are fetched.
         trust: Build the student also where its class, or the function that makes it, is not one of
             the models of limbeck, torchvision or timm, and with whatever arguments: that code is
             imported and run. By default such a student is refused, so loading a folder from
@@ -147,7 +148,7 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     model = _built(card, tensors, trust=trust)
     part = _kept_part(model, model)
     advice = f"{CARD} and {WEIGHTS} are not of one student. Save the student anew."
-    load_strictly(part, tensors, str(Path(folder) / WEIGHTS), advice)
+    load_strictly(part, tensors, str(card.path.with_name(WEIGHTS)), advice)
     if not isinstance(model, LimbeckModel) and not hasattr(model, "build"):
         model.build = card.build  # type: ignore[assignment]  # a plain attribute
     if card.classes:
@@ -170,7 +171,8 @@ def read_student(folder: str | Path) -> tuple[Card, Tensors]:
         ValueError: A file is damaged or a link out of the folder, was written in another format, or
             holds weights that are NaN.
     """
-    card, path = read_card(folder), own_file(Path(folder), WEIGHTS)
+    card = read_card(folder)
+    path = own_file(card.path.parent, WEIGHTS)
     if _sha256(path) != card.sha256:
         raise ValueError(
             f"{path} is not the file that {CARD} describes (its sha256 differs): "

@@ -16,6 +16,7 @@ from limbeck.checkpoints.formats import fitted
 from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
+from limbeck.models.card import is_on_hub
 from limbeck.models.state_dicts import load_strictly
 from limbeck.models.student import read_student
 
@@ -48,7 +49,7 @@ def open_weights(source: Source) -> Source:
     """
     if source is None or isinstance(source, Checkpoint) or not is_file_source(str(source)):
         return source
-    if not Path(source).is_dir():
+    if not (is_on_hub(source) or Path(source).is_dir()):
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
     network = card.network()
@@ -91,7 +92,8 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
       for Caffe's VGG, in BGR), and ``detectron2-pytorch:file`` or ``mmdetection-caffe:file`` where
       the trunk is not in that library's usual style (see :mod:`limbeck.checkpoints`);
     * darknet's ``.weights`` and ``.conv.23`` for a YOLOv2, also as ``darknet:file``;
-    * the folder of a student;
+    * the folder of a student, or one on the hub of Hugging Face, as ``hf:owner/name`` or
+      ``hf:owner/name@revision``;
     * published weights: ``torchvision:backbone`` (torchvision's default ImageNet weights for the
       trunk), ``torchvision:DEFAULT``, ``torchvision:IMAGENET1K_V1``, ``torchvision:COCO_V1`` (for a
       detector of this architecture), ``timm:backbone``, ``timm:<name>`` or ``timm:<tag>``.

@@ -15,6 +15,7 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.frame import Extent, is_unresized
 from limbeck.guard import refuse_bad_targets, refuse_malformed
 from limbeck.models.build import LimbeckModel
+from limbeck.models.card import is_on_hub
 from limbeck.models.detection.libreyolo.families import FAMILIES, Family, library
 from limbeck.models.detection.libreyolo.images import FRAME_MULTIPLE, Letterbox, LibraryTransform
 from limbeck.models.detection.libreyolo.last_layers import PLACES, LastLayers
@@ -115,10 +116,10 @@ class LibreYOLODetector(LimbeckModel):
         }
         refuse_impossible(given | outputs | {"num_classes": num_classes})
         self.family, self.size = _named(network)
-        is_folder = weights is not None and Path(weights).is_dir()
-        student = open_weights(weights) if is_folder else None
+        is_student = weights is not None and (is_on_hub(weights) or Path(weights).is_dir())
+        student = open_weights(weights) if is_student else None
         theirs = None
-        if weights is not None and not is_folder:
+        if weights is not None and not is_student:
             theirs = read_weights(weights, self.family, self.size)
         stated = stated_by(student, self.numerics) if theirs is None else theirs.stated
         self.num_classes = num_classes

@@ -1,0 +1,208 @@
+"""``limbeck push``, to a stand-in of the hub that keeps what it is sent as the hub's cache does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import PIL.Image
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+
+from limbeck.cli import main
+from limbeck.commands import push
+from limbeck.commands.model_card import without_places, write_card
+from limbeck.models import load_student, save_student
+from tests import tiny_models
+from tests.hubs import keep_in_cache
+
+CLASSES = ["helmet", "/m/head", "a|b", "four", "five"]
+NAME = "me/tiny"
+
+
+class Hub:
+    """What the hub is sent."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, object] = {}
+        self.files: dict[str, bytes] = {}
+
+    def __call__(self, **_: object) -> "Hub":
+        return self
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
+        self.made[name] = private
+
+    def create_commit(self, name: str, operations: list[Any], commit_message: str) -> Any:
+        for each in operations:
+            with each.as_file() as file:
+                self.files[each.path_in_repo] = file.read()
+        return SimpleNamespace(commit_url=f"https://huggingface.co/{name}/commit/0")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    found = Hub()
+    monkeypatch.setattr(push, "HfApi", found)
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a student, in that of a comparison, with what is nobody else's business."""
+    folder = tmp_path / "runs" / "kd_0" / "student"
+    home = str(tmp_path / "my data" / "train")
+    metadata = {"task": "detection", "augmentation": None, "data": home}
+    save_student(tiny_models.detector().eval(), folder, classes=CLASSES, metadata=metadata)
+    (folder / "notes.txt").write_text("private")
+    findings = {
+        "title": "helmets",
+        "headline": "AP",
+        "rows": [
+            row("plain", "plain", "plain_0", {"AP": 0.4, "AP50": 0.6}),
+            row("KD", "distilled", "kd_0", {"AP": 0.43, "AP50": 0.7}),
+        ],
+        "contrasts": [
+            {
+                "row": "KD",
+                "control": "plain",
+                "mean": 0.03,
+                "over_images": [0.01, 0.05],
+                "over_seeds": None,
+                "verdict": "INCONCLUSIVE",
+            }
+        ],
+        "rule": "BEATS: both intervals lie above 0.",
+        "cautions": ["There is one seed."],
+        "provenance": {
+            f"sha256 of {home}": "ab12",
+            "licence of the teacher's weights": "Apache-2.0",
+        },
+    }
+    Path("report.json").write_text(json.dumps({"findings": findings}))
+    return folder
+
+
+def row(name: str, kind: str, folder: str, scores: dict[str, float]) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "runs": [run_of(folder, scores)]}
+
+
+def run_of(folder: str, scores: dict[str, float]) -> dict[str, Any]:
+    return {"seed": 0, "folder": f"runs/{folder}", "scores": scores}
+
+
+def test_what_is_pushed_is_loaded_from_the_hub_s_cache(
+    hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["push", str(run), NAME, "--report", "report.json", "--licence", "apache-2.0"]
+    main(words)
+    assert hub.made == {NAME: True}
+    assert set(hub.files) == {"README.md", "student.json", "student.safetensors"}
+    for content in hub.files.values():
+        assert str(tmp_path).encode() not in content
+        assert b"my data" not in content
+    assert json.loads(hub.files["student.json"])["classes"] == CLASSES
+    keep_in_cache(monkeypatch, tmp_path / "cache", NAME, hub.files)
+    model, again = load_student(run), load_student(f"hf:{NAME}")
+    assert again.classes == tuple(CLASSES)
+    for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    PIL.Image.new("RGB", (64, 64)).save("image.png")
+    main(["predict", f"hf:{NAME}", "image.png"])
+    assert Path("predictions/predictions.json").is_file()
+
+
+def test_the_card_says_how_good_the_student_is_and_how_it_is_loaded(hub: Hub, run: Path) -> None:
+    push.push(run, NAME, report=Path("report.json"), licence="apache-2.0", public=True)
+    assert hub.made == {NAME: False}
+    card = ModelCard(hub.files["README.md"].decode())
+    data = card.data
+    assert (data.license, data.library_name) == ("apache-2.0", "limbeck")
+    assert data.pipeline_tag == "object-detection"
+    (result,) = data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("AP", 0.43, "helmets")
+    assert result.dataset_args == {"sha256 of train": "ab12"}
+    for said in (
+        "seed 0: AP 0.430, AP50 0.700",
+        "| plain | +0.030 | +0.010 to +0.050 | - | INCONCLUSIVE |",
+        "**Caution:** There is one seed.",
+        "licence of the teacher's weights: Apache-2.0",
+        'load_student("hf:me/tiny")',
+        "No other library builds this network.",
+        r"a\|b",
+    ):
+        assert said in card.text
+
+
+def test_the_card_says_how_another_library_loads_the_student() -> None:
+    said = {
+        "build": {"class_path": "limbeck.models.Classifier"},
+        "versions": {"limbeck": "1.0"},
+        "input": {"images": "RGB"},
+        "licence": "bsd-3-clause",
+        "without_limbeck": "import torchvision\nmodel = torchvision.models.resnet18()\n",
+    }
+    card = write_card(NAME, said, "classification", None, None)
+    assert "pipeline_tag: image-classification" in card
+    assert "```python\nimport torchvision\nmodel = torchvision.models.resnet18()\n```" in card
+    assert "`hf download me/tiny`" in card
+    assert "weights whose licence is: bsd-3-clause" in card
+
+
+def test_the_card_is_shown_before_anything_is_pushed(
+    hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["push", str(run), NAME, "--dry-run"])
+    told = capsys.readouterr()
+    assert hub.made == {}
+    assert hub.files == {}
+    head = yaml.safe_load(told.out.partition("---\n")[2].partition("---\n")[0])
+    assert head["pipeline_tag"] == "object-detection"
+    assert "model-index" not in head
+    assert "student.safetensors (" in told.out
+    assert "Not pushed, as they are no files of a student: notes.txt" in told.err
+    assert "No licence is stated" in told.err
+
+
+def test_what_cannot_be_pushed_is_refused(
+    hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="'tiny' is no name on the hub; expected owner/name"):
+        push.push(run, "tiny")
+    other = tmp_path / "other"
+    save_student(tiny_models.detector().eval(), other)
+    with pytest.raises(ValueError, match=r"has no run whose student is .*other; its runs are in"):
+        push.push(other, NAME, report=Path("report.json"))
+    Path("odd.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"odd\.json is no report of a comparison"):
+        push.push(run, NAME, report=Path("odd.json"))
+    assert hub.made == {}
+
+    def refuse(*_: object, **__: object) -> None:
+        request = httpx2.Request("POST", "https://huggingface.co")
+        raise HfHubHTTPError("401 Unauthorized", response=httpx2.Response(401, request=request))
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    with pytest.raises(PermissionError, match=r"me/tiny: the hub refuses \(401.* `hf auth login`"):
+        push.push(run, NAME)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("/home/me/my photos/train", "train"),
+        ("sha256 of /home/me/x", "sha256 of x"),
+        (r"C:\Users\me\x.pth", "x.pth"),
+        ("~/runs/a", "a"),
+        ("owner/name", "owner/name"),
+        ("https://huggingface.co/a/b", "https://huggingface.co/a/b"),
+        ({"/home/me/x": ["/home/me/y", 3]}, {"x": ["y", 3]}),
+    ],
+)
+def test_of_places_on_a_disk_the_last_part_is_left(before: Any, after: Any) -> None:
+    assert without_places(before) == after
