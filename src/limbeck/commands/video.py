@@ -229,6 +229,7 @@ class Film:
         self._stream.width, self._stream.height = (max(2, side // 2 * 2) for side in size)
         self._stream.pix_fmt = "yuv420p"  # whose colours are of 2 by 2 pixels
         self._stream.codec_context.time_base = Fraction(1, TICKS)
+        self._stream.codec_context.max_b_frames = 0  # which would shift the time of fragments
 
 
 def film_software(path: Path) -> str | None:
