@@ -68,11 +68,9 @@ def test_the_annotations_of_coco_are_results_that_evaluators_take(
 ) -> None:
     predict(detector, paths, threshold=0.0, to="coco")
     file = Path("predictions/coco/annotations/instances_train.json")
-    said = json.loads(file.read_text())
-    assert all(
-        {"image_id", "category_id", "bbox", "score"} <= each.keys() for each in said["annotations"]
-    )
-    scores = [each["score"] for each in said["annotations"] if each["image_id"] == 1]
+    entries = json.loads(file.read_text())["annotations"]
+    assert all({"image_id", "category_id", "bbox", "score"} <= each.keys() for each in entries)
+    scores = [each["score"] for each in entries if each["image_id"] == 1]
     assert [round(score, 4) for score in scores] == [d["score"] for d in results()[str(paths[1])]]
     Path("results.json").write_text(json.dumps(entries))
     loaded = hotcoco.COCO(str(file)).load_res("results.json")

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from limbeck import __version__
-from limbeck.commands.data_convert import To, refuse_used_folder, tell_written, written_with_bar
 from limbeck.commands.ending import ended_in_words
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
 from limbeck.commands.labelled import SPLIT, contents_of_pieces, of_one_size, piece_of
+from limbeck.commands.layouts import To, refuse_used_folder, tell_written, written_with_bar
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
     ImageFiles,

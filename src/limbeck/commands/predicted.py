@@ -6,9 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from limbeck.commands.data_convert import refuse_used_folder, tell_written, written_with_bar
 from limbeck.commands.inputs import Inputs
 from limbeck.commands.labelled import SPLIT, contents_of_pieces, piece_of
+from limbeck.commands.layouts import refuse_used_folder, tell_written, written_with_bar
 from limbeck.commands.predicting import Seen, written_detections
 from limbeck.commands.results import (
     RESULTS,
