@@ -133,7 +133,7 @@ def test_the_card_says_how_good_the_student_is_and_how_it_is_loaded(hub: Hub, ru
         "**Caution:** There is one seed.",
         "licence of the teacher's weights: Apache-2.0",
         'load_student("hf:me/tiny")',
-        "No other library builds this network.",
+        "What builds this network without limbeck is not known.",
         r"a\|b",
     ):
         assert said in card.text

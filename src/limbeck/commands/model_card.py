@@ -175,7 +175,7 @@ def _use(name: str, said: Mapping[str, Any]) -> Iterator[str]:
         yield f"Download `{WEIGHTS}` (`hf download {name}`). `{CARD}` has the rest."
         yield f"```python\n{without_places(code).strip()}\n```"
     else:
-        yield "No other library builds this network."
+        yield "What builds this network without limbeck is not known."
 
 
 def _scores(measured: Measured) -> Iterator[str]:

@@ -67,7 +67,7 @@ def predict(
 
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`
-            exports it.
+            exports it; or one on the hub of Hugging Face, hf:owner/name.
         images: Image files, folders of them, text files (.txt) that list them, videos, addresses of
             videos (rtsp://...), or cameras by FFmpeg's name of the device: v4l2:/dev/video0.
         output: The folder for the results.

@@ -102,7 +102,9 @@ def own_file(folder: str | Path, name: str) -> Path:
         FileNotFoundError: There is no student in ``folder``.
         ValueError: The file is a link that leads out of the folder.
     """
-    folder = fetched(str(folder), (CARD, WEIGHTS)) if is_on_hub(folder) else Path(folder)
+    folder = Path(folder)
+    if is_on_hub(folder):
+        folder = fetched(folder.as_posix(), (CARD, WEIGHTS))
     if not all((folder / each).is_file() for each in (CARD, WEIGHTS)):
         raise FileNotFoundError(
             f"{folder} holds no student: expected {CARD} and {WEIGHTS} in it. Give a folder that "
@@ -121,7 +123,7 @@ def own_file(folder: str | Path, name: str) -> Path:
 
 def is_on_hub(folder: str | Path) -> bool:
     """Whether a student is one on the hub of Hugging Face, by its name."""
-    return str(folder).startswith(PREFIX)
+    return Path(folder).as_posix().startswith(PREFIX)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
