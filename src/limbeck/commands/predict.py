@@ -96,7 +96,7 @@ def predict(
     known = student_of(student, trust=trust)
     inputs = inputs_of(images)
     predicted = Predicted(known, inputs, output, SUFFIXES[picture_format], to)
-    if known.detects:
+    if known.task == "detection":
         ask: Callable[..., Any] = partial(detect, known.model, threshold=threshold)
     else:
         ask = partial(classify, known.model, classes=list(known.classes))

@@ -60,7 +60,8 @@ class Predicted:
         self._layout = None if to == "csv" else to
         if self._layout:
             self._refuse_layout(self._layout)
-        if student.detects:
+        self._detects = student.task == "detection"
+        if self._detects:
             videos = {source: Path(shown_name(source)) for source in inputs.videos}
             self._pictures = picture_files(inputs.files, output, suffix)
             films = picture_files([*videos.values()], output, FILM)
@@ -70,7 +71,7 @@ class Predicted:
         refuse_replacing([*inputs.files, *map(Path, inputs.videos)], [*drawings, *written])
 
     def _refuse_layout(self, to: str) -> None:
-        if not self.student.detects:
+        if self.student.task != "detection":
             raise ValueError(f"--to {to} is for detectors; of a classifier there is --to csv.")
         if self.inputs.videos:
             raise ValueError(
@@ -131,7 +132,7 @@ class Predicted:
                 detection_picture(image.cpu(), answer, classes, out, SOFTWARE)
             elif film is not None and not isinstance(path, Path):
                 film.add(drawn(image, answer, classes), path.time)
-            yield path, written_detections(answer, classes) if self.student.detects else answer
+            yield path, written_detections(answer, classes) if self._detects else answer
 
     def finish(self) -> None:
         """Write the dataset, where one is asked for, and tell what could not be done.

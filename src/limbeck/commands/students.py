@@ -20,18 +20,15 @@ class Student:
 
     Attributes:
         model: The model, in evaluation mode, on the CPU.
+        task: What it is for.
         classes: The names of its classes, in the order of the labels; empty where it has none.
         transform: What images go through before it sees them.
     """
 
     model: nn.Module
+    task: Task
     classes: tuple[str, ...]
     transform: Transform
-
-    @property
-    def detects(self) -> bool:
-        """Whether it is a detector; otherwise it is a classifier."""
-        return takes_list(self.model)
 
 
 def student_of(folder: Path, *, trust: bool = False) -> Student:
@@ -55,7 +52,7 @@ def student_of(folder: Path, *, trust: bool = False) -> Student:
         transform = evaluation_transform(card.metadata, trust=trust, task=task)
     except ValueError as error:
         raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    return Student(model, card.classes, transform)
+    return Student(model, task, card.classes, transform)
 
 
 def evaluation_transform(
