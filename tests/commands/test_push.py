@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
+import huggingface_hub.constants
 import PIL.Image
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
 from limbeck.cli import main
@@ -192,6 +196,52 @@ def test_what_cannot_be_pushed_is_refused(
         push.push(run, NAME)
 
 
+class Answers(BaseHTTPRequestHandler):
+    """What the hub answers to whoever makes a repository and puts files into it."""
+
+    asked: ClassVar[list[tuple[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        """Note what is asked, and answer as the hub does."""
+        lines = self.rfile.read(int(self.headers["Content-Length"])).decode().splitlines()
+        said = [json.loads(line) for line in lines]
+        self.asked.append((self.path, said))
+        answer: dict[str, Any] = {"url": "https://huggingface.co/me/tiny", "id": NAME}
+        if "/preupload/" in self.path:
+            files = [{"path": each["path"], "uploadMode": "regular"} for each in said[0]["files"]]
+            answer = {"files": [each | {"shouldIgnore": False} for each in files]}
+        elif "/commit/" in self.path:
+            answer = {"commitUrl": "https://huggingface.co/me/tiny/commit/1", "commitOid": "1"}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_hub_s_own_client_is_called_as_it_asks_to_be(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", here)
+        monkeypatch.setattr(push, "HfApi", partial(HfApi, endpoint=here, token="hf_none"))
+        push.push(run, NAME, licence="mit")
+        server.shutdown()
+    (made, (repository,)), *_, (committed, operations) = Answers.asked
+    assert made == "/api/repos/create"
+    assert (repository["name"], repository["organization"]) == ("tiny", "me")
+    assert committed == f"/api/models/{NAME}/commit/main"
+    names = {each["value"]["path"] for each in operations if each["key"] == "file"}
+    assert names == {"README.md", "student.json", "student.safetensors"}
+    assert "https://huggingface.co/me/tiny/commit/1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -200,6 +250,10 @@ def test_what_cannot_be_pushed_is_refused(
         (r"C:\Users\me\x.pth", "x.pth"),
         ("~/runs/a", "a"),
         ("owner/name", "owner/name"),
+        (
+            "x = (images - mean) / std\ny = x/2 + (x)/3",
+            "x = (images - mean) / std\ny = x/2 + (x)/3",
+        ),
         ("https://huggingface.co/a/b", "https://huggingface.co/a/b"),
         ({"/home/me/x": ["/home/me/y", 3]}, {"x": ["y", 3]}),
     ],

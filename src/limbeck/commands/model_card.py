@@ -19,8 +19,8 @@ PIPELINES: Mapping[Task, str] = {
     "classification": "image-classification",
 }
 _MOST_CLASSES = 100  # names that are listed
-# From where a place on a disk begins in a text, up to its last part.
-_PLACE = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[\\/](?:.*[\\/])?", re.DOTALL)
+# From where a place on a disk begins in a line, up to its last part; a division is none.
+_PLACE = re.compile(r"(?<![\w.:/\\)\]])(?:~|[A-Za-z]:)?[\\/](?=[\w.])(?:.*[\\/])?")
 
 
 def without_places(value: Any, kept: tuple[str, ...] = ()) -> Any:
