@@ -93,14 +93,28 @@ class Suppression:
             image has fewer detections, or one was dropped at the end, the label is 0.
         """
         found = self.candidates(boxes, scores, levels or self.levels)
+        return self.chosen(found, extent, kept or kept_of_images)
+
+    def chosen(
+        self, found: Candidates, extent: Tensor, kept: Kept
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The detections among candidates, as :meth:`detections` gives them.
+
+        Args:
+            found: The candidates.
+            extent: What boxes are clipped to, (4,) or (B, 1, 4).
+            kept: What says of candidates which ones suppression keeps, (B, K), given the IoU.
+
+        Returns:
+            The ``boxes`` (B, D, 4), ``scores`` (B, D) and ``labels`` (B, D).
+        """
         if self.clip_first:
             found = self._clipped(found, extent)
         alive = found.scores >= 0
         if self.nms_threshold is not None:
-            alive = (kept or kept_of_images)(found, self.nms_threshold) & alive
+            alive = kept(found, self.nms_threshold) & alive
         best = torch.where(alive, found.scores, _NOTHING)
-        count = min(self.detections_per_image, best.shape[1])
-        best, order = best.topk(count, dim=1)
+        best, order = best.topk(torch.sym_min(self.detections_per_image, best.shape[1]), dim=1)
         found = Candidates(_taken(found.boxes, order), best, found.labels.gather(1, order))
         if not self.clip_first:
             found = self._clipped(found, extent)
