@@ -54,9 +54,11 @@ DETECTORS: dict[str, Callable[[], nn.Module]] = {
     "yolov2": lambda: models.YOLOv2(1 / 16, 3, **_GRID, passthrough="darknet"),
     **{f"hf, {each}": (lambda each=each: tiny_detrs.seeded(each)) for each in tiny_detrs.CONFIGS},
 }
-LIBRARY = {name: (lambda name=name: tiny_libreyolos.seeded(name)) for name in tiny_libreyolos.NETWORKS}
+LIBRARY = {
+    name: (lambda name=name: tiny_libreyolos.seeded(name)) for name in tiny_libreyolos.NETWORKS
+}
 
-_HEADS = ("head", "rpn.head", "roi_heads.box_predictor", "network.class_embed")
+_HEADS = ("head", "rpn.head", "roi_heads.box_predictor")
 
 
 @cache
@@ -67,6 +69,11 @@ def detector(name: str) -> nn.Module:
         return _spread(LIBRARY[name]().eval())
     made = DETECTORS[name]()
     torch.manual_seed(1)
+    if name.startswith("hf, "):  # of fresh queries, all are equal
+        for module in made.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.normal_(module.bias, std=0.3)
     for path in _HEADS:
         try:
             head = made.get_submodule(path)
@@ -95,7 +102,9 @@ def _spread(made: Any) -> nn.Module:
         return (output - mean[:, None, None]) / deviation[:, None, None]
 
     paths = [path for of_kind in made.last_layers.layers.values() for path, _ in of_kind]
-    layers = [made.network.get_submodule(p) for p in dict.fromkeys([*paths, *made.family.objectness])]
+    layers = [
+        made.network.get_submodule(p) for p in dict.fromkeys([*paths, *made.family.objectness])
+    ]
     handles = [layer.register_forward_hook(spread, prepend=True) for layer in layers]
     made(list(photographs()))
     for module in made.network.modules():
@@ -110,7 +119,9 @@ def _spread(made: Any) -> nn.Module:
 def photographs() -> tuple[Tensor, ...]:
     """Three photographs of different sizes, as floats in [0, 1]."""
     found = []
-    for path in [sorted((DATA / folder).rglob("*.jpg"))[0] for folder in ("voc_helmet", "coco", "widerface")]:
+    for path in [
+        sorted((DATA / folder).rglob("*.jpg"))[0] for folder in ("voc_helmet", "coco", "widerface")
+    ]:
         image = Image.open(path).convert("RGB")
         image.thumbnail((200, 150))
         found.append(pil_to_tensor(image) / 255)

@@ -20,11 +20,8 @@ from limbeck.commands.predicting import (
     written_detections,
 )
 from limbeck.commands.results import RESULTS, SOFTWARE, Results, picture_files, refuse_replacing
-from limbeck.data.augmentation import Transform, from_recipe, unchanged
-from limbeck.data.base import Task
+from limbeck.commands.students import student_of
 from limbeck.frame import takes_list
-from limbeck.models import load_student
-from limbeck.models.card import read_card
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
 from limbeck.report import detection_picture
 
@@ -57,7 +54,7 @@ def predict(
     workers: int = 0,
     picture_format: Literal["png", "jpeg"] = "png",
 ) -> None:
-    """Run an exported student on images; write predictions.json and, for detectors, pictures.
+    """Run a student on images; write predictions.json and, for detectors, pictures.
 
     Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
     The results of an earlier call are replaced; any other file in the output folder is left alone.
@@ -65,7 +62,7 @@ def predict(
 
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`
-            exports it.
+            exports it; the run's folder; or a file of `limbeck export`, in whose runtime it runs.
         images: Image files, or folders of them.
         output: The folder for the results.
         threshold: The lowest score that a detection must have to be written.
@@ -87,23 +84,18 @@ def predict(
     refuse_outside(RANGES, numbers, "--")
     refuse_unwritable_target(output, "--output", folder=True)
     place = chosen_device(device)
-    model = load_student(student, trust=trust).to(place)
-    card = read_card(student)
-    task: Task = "detection" if takes_list(model) else "classification"
-    try:
-        transform = evaluation_transform(card.metadata, trust=trust, task=task)
-    except ValueError as error:
-        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
+    loaded = student_of(student, trust=trust)
+    model = loaded.model.to(place)
     paths = image_files(images)
     pictures = picture_files(paths, output, SUFFIXES[picture_format]) if takes_list(model) else {}
     refuse_replacing(paths, [*pictures.values(), output / RESULTS])
     output.mkdir(parents=True, exist_ok=True)
-    classes = list(card.classes)
+    classes = list(loaded.classes)
     if takes_list(model):
         ask: Callable[..., Any] = partial(detect, model, threshold=threshold)
     else:
         ask = partial(classify, model, classes=classes)
-    files = ImageFiles(list(dict.fromkeys(paths)), transform)
+    files = ImageFiles(list(dict.fromkeys(paths)), loaded.transform)
     batches = image_loader(files, batch_size, workers, place)
     with Results(output / RESULTS) as results:
         for seen in Viewer(model, place, ask).through(batches, len(files)):
@@ -136,29 +128,3 @@ def written(
             answer = written_detections(answer, list(classes))
         found[str(path)] = answer
     return found
-
-
-def evaluation_transform(
-    metadata: Mapping[str, Any], *, trust: bool = False, task: Task | None = None
-) -> Transform:
-    """What the validation images went through when a student was measured.
-
-    Args:
-        metadata: What the student's card says under this name.
-        trust: Whether to build an augmentation that is not limbeck's own, whose code then runs.
-        task: The task of the student, for which an augmentation has to be. Default (None): any.
-
-    Returns:
-        A transform of images (3, H, W), which it gives as uint8, or as float32 in [0, 1].
-
-    Raises:
-        ValueError: The augmentation is not trusted, is for another task, or cannot be built.
-    """
-    stated = metadata.get("augmentation")
-    if not stated or not isinstance(stated, dict):
-        return unchanged
-    if "class_path" not in stated:  # so it was once written
-        if metadata.get("task") != "classification":
-            return unchanged
-        stated = {"class_path": "limbeck.data.ClassificationAugmentation", "init_args": stated}
-    return from_recipe(stated, trust=trust, task=task).evaluation()

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
@@ -78,7 +78,9 @@ class DenseGraph(Graph):
         generator: AnchorGenerator = self.model.anchor_generator
         generator.set_cell_anchors(torch.float32, images.device)
         grids = [list(each.shape[-2:]) for each in maps]
-        strides = [[side // cells for side, cells in zip(images.shape[-2:], g, strict=True)] for g in grids]
+        strides = [
+            [side // cells for side, cells in zip(images.shape[-2:], g, strict=True)] for g in grids
+        ]
         return torch.cat(generator.grid_anchors(grids, strides))
 
 

@@ -1,4 +1,4 @@
-"""Suppression as one operator of ONNX's, for a batch of any size."""
+"""Suppression as one operator of ONNX's, for a batch of any size; and what the exporter lacks."""
 
 from typing import Any
 
@@ -7,14 +7,18 @@ from torch import Tensor
 
 from limbeck.exported.suppression import Candidates, apart, kept_of_images
 
+_INT32, _BOOL = 6, 9  # ONNX's numbers of its types
+
 
 @torch.library.custom_op("limbeck::kept", mutates_args=())
-def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    return kept_of_images(Candidates(boxes, scores, labels), threshold)
+def _kept(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    one_class = torch.zeros_like(scores, dtype=torch.int64)
+    return kept_of_images(Candidates(boxes, scores, one_class), threshold)
 
 
 @_kept.register_fake
-def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+def _(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    del boxes, threshold
     return torch.empty_like(scores, dtype=torch.bool)
 
 
@@ -28,17 +32,19 @@ def kept_by_operator(found: Candidates, threshold: float) -> Tensor:
     Returns:
         Whether each candidate is kept, (B, K).
     """
-    boxes = apart(found.boxes, found.labels)
-    # The classes are apart already: to the operator they are all of one.
-    kept: Tensor = _kept(boxes, found.scores, torch.zeros_like(found.labels), threshold)
+    kept: Tensor = _kept(apart(found.boxes, found.labels), found.scores, threshold)
     return kept
 
 
 def translations() -> dict[Any, Any]:
-    """What the operator is in ONNX, for ``torch.onnx.export``: ONNX's NonMaxSuppression."""
+    """What operators are in ONNX that ``torch.onnx.export`` does not know.
+
+    Returns:
+        A function of ONNX's operators for each: :func:`kept_by_operator` is NonMaxSuppression.
+    """
     from onnxscript import opset18 as op  # an extra, which is loaded where it is needed
 
-    def kept(boxes: Any, scores: Any, labels: Any, threshold: float) -> Any:
+    def kept(boxes: Any, scores: Any, threshold: float) -> Any:
         """NonMaxSuppression, whose (image, class, box) become True in a mask (B, K)."""
         most = op.Constant(value_ints=[2**31 - 1])
         chosen = op.NonMaxSuppression(
@@ -51,6 +57,13 @@ def translations() -> dict[Any, Any]:
         places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
         nothing = op.ConstantOfShape(op.Shape(scores))
         ones = op.Expand(op.Constant(value_floats=[1.0]), op.Shape(chosen, end=1))
-        return op.Cast(op.ScatterND(nothing, places, ones), to=9)  # a boolean
+        return op.Cast(op.ScatterND(nothing, places, ones), to=_BOOL)
 
-    return {torch.ops.limbeck.kept.default: kept}
+    def is_all_true(values: Any) -> Any:
+        """Whether all of a boolean tensor is true, which transformers asserts."""
+        return op.Cast(op.ReduceMin(op.Cast(values, to=_INT32), keepdims=0), to=_BOOL)
+
+    return {
+        torch.ops.limbeck.kept.default: kept,
+        torch.ops.aten._is_all_true.default: is_all_true,
+    }
