@@ -73,7 +73,8 @@ def detector(name: str) -> nn.Module:
         for module in made.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-                nn.init.normal_(module.bias, std=0.3)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, std=0.3)
     for path in _HEADS:
         try:
             head = made.get_submodule(path)

@@ -45,6 +45,11 @@ VERBS = (
     ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
+        "export",
+        "write a student for another runtime (ONNX ...), and compare its detections there",
+        "limbeck.commands.export",
+    ),
+    Verb(
         "label",
         "label images with what a detector finds on them, as data to train on",
         "limbeck.commands.label",

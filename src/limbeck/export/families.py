@@ -119,8 +119,8 @@ def framing_of(model: nn.Module, size: Extent | None, *, dynamic: bool = False) 
                 centred=transform.centred,
                 fill=(grey[0], grey[1], grey[2]),
             )
-        frame = _checked(size or own, multiple, model)
-        return Framing("stretch", frame, multiple, antialias=preprocessing.antialias)
+        stretched = _checked(size or own, multiple, model)
+        return Framing("stretch", stretched, multiple, antialias=preprocessing.antialias)
     antialias = isinstance(transform, ProcessorTransform)
     if fixed is not None or antialias:
         frame = size or fixed
@@ -136,8 +136,7 @@ def framing_of(model: nn.Module, size: Extent | None, *, dynamic: bool = False) 
                 f"of {fixed[0] if fixed else 0} x {fixed[1] if fixed else 0} px (height, width). "
                 "Leave --size out, or train one with another image_size."
             )
-        frame = _checked(frame, multiple, model)
-        return Framing("stretch", frame, multiple, antialias=antialias)
+        return Framing("stretch", _checked(frame, multiple, model), multiple, antialias=antialias)
     shortest, longest = transform.min_size[-1], transform.max_size
     bound = None if math.isinf(longest) else int(longest)
     if dynamic:

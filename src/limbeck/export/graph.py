@@ -41,15 +41,29 @@ class Graph(nn.Module):
     suppression: Suppression | None = None
 
     @abstractmethod
+    def forward(self, images: Tensor) -> Any:
+        """What is found on a batch (B, 3, H, W), float32, RGB in [0, 1]."""
+
+    @abstractmethod
+    def halve(self) -> None:
+        """Let the network compute in float16; boxes are decoded in float32 in any case."""
+
+
+class DetectorGraph(Graph):
+    """A detector without suppression.
+
+    Attributes:
+        suppression: How detections are chosen.
+    """
+
+    suppression: Suppression
+
+    @abstractmethod
     def decoded(self, images: Tensor) -> Decoded:
         """What is found on a batch (B, 3, H, W), float32, RGB in [0, 1].
 
         The boxes are those of all anchors, queries or regions, in pixels of the frame.
         """
-
-    @abstractmethod
-    def halve(self) -> None:
-        """Let the network compute in float16; boxes are decoded in float32 in any case."""
 
     def forward(self, images: Tensor) -> Any:
         """Images (B, 3, H, W) -> boxes (B, N, 4) or (B, N, C, 4), and scores (B, N, C)."""
@@ -68,7 +82,7 @@ class Detecting(nn.Module):
 
     outputs = ("boxes", "scores", "labels")
 
-    def __init__(self, dense: Graph, kept: Kept = kept_of_images) -> None:
+    def __init__(self, dense: DetectorGraph, kept: Kept = kept_of_images) -> None:
         super().__init__()
         self.dense = dense
         self.kept = kept
@@ -76,9 +90,7 @@ class Detecting(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, H, W) -> boxes (B, D, 4), scores (B, D) and labels (B, D)."""
         boxes, scores, levels = self.dense.decoded(images)
-        suppression = self.dense.suppression
-        assert suppression is not None, "a classifier has no detections"
-        return suppression.detections(
+        return self.dense.suppression.detections(
             boxes, scores, extent_of(images), levels=levels, kept=self.kept
         )
 

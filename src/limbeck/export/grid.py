@@ -1,14 +1,16 @@
 """What is exported of the detectors of one map: ShuffleDet and YOLOv2."""
 
+from typing import Any
+
 from torch import Tensor
 
-from limbeck.export.graph import Decoded, Graph
+from limbeck.export.graph import Decoded, DetectorGraph
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Suppression
 from limbeck.models import ShuffleDet, YOLOv2
 
 
-class GridGraph(Graph):
+class GridGraph(DetectorGraph):
     """A detector on one map, whose size is that of the anchors and cannot be another one.
 
     Args:
@@ -28,8 +30,9 @@ class GridGraph(Graph):
 
     def halve(self) -> None:
         """Let the network compute in float16."""
-        self.outputs_of_all.detector.backbone.half()  # type: ignore[operator]  # a module
-        self.outputs_of_all.detector.head.half()
+        detector: Any = self.outputs_of_all.detector
+        detector.backbone.half()
+        detector.head.half()
 
 
 def _suppression(model: ShuffleDet | YOLOv2) -> Suppression:

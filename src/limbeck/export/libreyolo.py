@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from limbeck.export.graph import Decoded, Graph
+from limbeck.export.graph import Decoded, DetectorGraph
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Suppression
 from limbeck.models import LibreYOLODetector
@@ -22,7 +22,7 @@ _OF_LEVELS = ("rtmdet", "picodet")
 _STRIDES = (8, 16, 32, 64)
 
 
-class LibreYOLOGraph(Graph):
+class LibreYOLOGraph(DetectorGraph):
     """A detector of LibreYOLO's.
 
     Args:
@@ -69,7 +69,7 @@ def _suppression(model: LibreYOLODetector) -> Suppression:
         tuple(range(1, model.num_classes + 1)),
         model.outputs["score_threshold"],
         model.outputs["nms_threshold"],
-        model.outputs["detections_per_image"],
+        int(model.outputs["detections_per_image"]),
         best_class=name == "yolox",
         topk=_MOST_CANDIDATES.get(name),
         topk_of="level" if name in _OF_LEVELS else "image",
@@ -80,7 +80,7 @@ def _suppression(model: LibreYOLODetector) -> Suppression:
 
 def _yolox(output: Sequence[Tensor]) -> Decoded:
     rows = library("postprocess.yolox").decode_outputs(list(output))
-    boxes, sure, classes = rows.split([4, 1, rows.shape[-1] - 5], dim=-1)
+    boxes, sure, classes = torch.split(rows, [4, 1, rows.shape[-1] - 5], dim=-1)
     return Decoded(box_convert(boxes, "cxcywh", "xyxy"), sure * classes)
 
 
@@ -105,7 +105,7 @@ def _picodet(output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Decoded:
     centres = [_points(each, stride, 0.5) for each, stride in zip(classes, _STRIDES, strict=False)]
     distances = []
     for each, stride in zip(bins, _STRIDES, strict=False):
-        rows = _rows(each).unflatten(-1, (4, -1)).softmax(-1)
+        rows = torch.unflatten(_rows(each), -1, (4, -1)).softmax(-1)
         distances.append((rows * torch.arange(rows.shape[-1])).sum(-1) * stride)
     return _around(centres, distances, [_rows(each).sigmoid() for each in classes])
 
@@ -133,7 +133,7 @@ def _points(maps: Tensor, stride: int, offset: float) -> Tensor:
 
 def _around(points: list[Tensor], distances: list[Tensor], scores: list[Tensor]) -> Decoded:
     """Boxes by the distances (B, n, 4) of their sides from points (n, 2), level by level."""
-    first, last = torch.cat(distances, dim=1).split(2, dim=-1)
+    first, last = torch.split(torch.cat(distances, dim=1), 2, dim=-1)
     middle = torch.cat(points)
     boxes = torch.cat([middle - first, middle + last], dim=-1)
     return Decoded(boxes, torch.cat(scores, dim=1), [each.shape[1] for each in scores])

@@ -7,14 +7,14 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from limbeck.export.graph import Decoded, Graph, type_of
+from limbeck.export.graph import Decoded, DetectorGraph, type_of
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Suppression
 from limbeck.models import FCOS, GFL, SSD, RetinaNet
 from limbeck.models.precision import in_full_precision
 
 
-class DenseGraph(Graph):
+class DenseGraph(DetectorGraph):
     """A detector whose head predicts classes and boxes for the anchors of all levels.
 
     Args:

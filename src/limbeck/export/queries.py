@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from limbeck.export.graph import Decoded, Graph, extent_of, type_of
+from limbeck.export.graph import Decoded, DetectorGraph, extent_of, type_of
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Suppression
 from limbeck.models import HuggingFaceDetector
 from limbeck.models.precision import in_full_precision
 
 
-class QueryGraph(Graph):
+class QueryGraph(DetectorGraph):
     """A detector of queries, of which nothing is suppressed.
 
     Args:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from limbeck.export.graph import Decoded, Graph, extent_of, type_of
+from limbeck.export.graph import Decoded, DetectorGraph, extent_of, type_of
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Candidates, Kept, Suppression, kept_of_images
 from limbeck.models import FasterRCNN, FasterRCNNC4
@@ -16,7 +16,7 @@ from limbeck.models.detection.c4.original import FGFIRoIHeads
 _SMALLEST = 1e-2  # pixels: the side that torchvision's box head asks of a box
 
 
-class RegionGraph(Graph):
+class RegionGraph(DetectorGraph):
     """A detector that proposes regions, and looks at each of them again.
 
     There are as many regions whatever an image shows: where suppression leaves fewer, the scores of

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.exported.runtimes import needed
 from limbeck.exported.suppression import Candidates, apart, kept_of_images
 
 _INT32, _BOOL = 6, 9  # ONNX's numbers of its types
@@ -42,7 +43,7 @@ def translations() -> dict[Any, Any]:
     Returns:
         A function of ONNX's operators for each: :func:`kept_by_operator` is NonMaxSuppression.
     """
-    from onnxscript import opset18 as op  # an extra, which is loaded where it is needed
+    op: Any = needed("onnxscript", "onnx").opset18  # an extra, loaded where it is needed
 
     def kept(boxes: Any, scores: Any, threshold: float) -> Any:
         """NonMaxSuppression, whose (image, class, box) become True in a mask (B, K)."""

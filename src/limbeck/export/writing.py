@@ -20,11 +20,10 @@ from limbeck.export.check import (
     check_dense,
     check_detector,
 )
-from limbeck.export.classifiers import ClassifierGraph
 from limbeck.export.families import graph_of
 from limbeck.export.formats import onnx, openvino, torch_export, torchscript
 from limbeck.export.formats.tracing import Program
-from limbeck.export.graph import Detecting, Graph
+from limbeck.export.graph import Detecting, DetectorGraph, Graph
 from limbeck.export.regions import RegionGraph
 from limbeck.export.suppressing import kept_by_operator
 from limbeck.exported import ExportedModel
@@ -107,7 +106,7 @@ def export(
     path: str | Path,
     wanted: Wanted,
     images: Sequence[Tensor],
-    said: Said = Said(),
+    said: Said | None = None,
 ) -> Checked:
     """Write a model for another runtime, run the file there, and compare it with PyTorch.
 
@@ -118,7 +117,7 @@ def export(
         path: The file to write. What is there is replaced.
         wanted: What it is to be.
         images: The images that it is compared on, (3, H, W) each, RGB in [0, 1], one at least.
-        said: What is said of the student.
+        said: What is said of the student. Default (None): nothing is known.
 
     Returns:
         What was compared.
@@ -132,7 +131,7 @@ def export(
     before = model.training
     model.eval()
     try:
-        return _Export(model, path, wanted, said).checked(images)
+        return _Export(model, path, wanted, said or Said()).checked(images)
     finally:
         model.train(before)
 
@@ -179,8 +178,9 @@ class _Export:
         kept = kept_by_operator if wanted.runtime in _BY_OPERATOR else kept_of_images
         if isinstance(graph, RegionGraph):
             graph.kept = kept
-        inside = not isinstance(graph, ClassifierGraph) and post_processing == "inside"
-        module: Any = Detecting(graph, kept) if inside else graph
+        module: Any = graph
+        if isinstance(graph, DetectorGraph) and post_processing == "inside":
+            module = Detecting(graph, kept)
         described = self._description(graph, module.outputs, post_processing)
         count = 2 if "batch" in wanted.dynamic else wanted.batch
         example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))

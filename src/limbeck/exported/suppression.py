@@ -6,7 +6,7 @@ the place of lists: a graph that is exported has no shape that depends on what a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -114,7 +114,7 @@ class Suppression:
         if self.nms_threshold is not None:
             alive = kept(found, self.nms_threshold) & alive
         best = torch.where(alive, found.scores, _NOTHING)
-        best, order = best.topk(torch.sym_min(self.detections_per_image, best.shape[1]), dim=1)
+        best, order = best.topk(_fewer(self.detections_per_image, best.shape[1]), dim=1)
         found = Candidates(_taken(found.boxes, order), best, found.labels.gather(1, order))
         if not self.clip_first:
             found = self._clipped(found, extent)
@@ -159,7 +159,7 @@ class Suppression:
             if not each_own:
                 boxes = boxes.repeat_interleave(columns, dim=1)
             return Candidates(boxes, scores, labels)
-        scores, order = scores.topk(torch.sym_min(self.topk, scores.shape[1]), dim=1)
+        scores, order = scores.topk(_fewer(self.topk, scores.shape[1]), dim=1)
         rows = order if each_own else order // columns
         return Candidates(_taken(boxes, rows), scores, labels.gather(1, order))
 
@@ -199,7 +199,7 @@ def kept_of_images(found: Candidates, threshold: float) -> Tensor:
         candidate = (scores >= 0).nonzero()[:, 0]
         moved = apart(boxes.double(), labels)[candidate]
         kept = candidate[nms(moved, scores[candidate].double(), threshold)]
-        rows.append(torch.zeros_like(scores, dtype=torch.bool).scatter(0, kept, True))
+        rows.append(torch.zeros_like(scores, dtype=torch.bool).scatter(0, kept, scores[kept] >= 0))
     return torch.stack(rows)
 
 
@@ -216,3 +216,8 @@ def _taken(boxes: Tensor, rows: Tensor) -> Tensor:
 
 def _of_column(boxes: Tensor, column: int) -> Tensor:
     return boxes if boxes.dim() == 3 else boxes[:, :, column : column + 1]
+
+
+def _fewer(most: int, there: Any) -> Any:
+    """The smaller of two numbers, of which the second may be one of a graph's or of a trace's."""
+    return torch.sym_min(most, there) if isinstance(there, torch.SymInt) else min(most, int(there))

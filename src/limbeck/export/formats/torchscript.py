@@ -17,5 +17,7 @@ def write(path: Path, program: Program) -> None:
     """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is retired; that shapes are constants
-        traced = torch.jit.trace(program.module, (program.example,), check_trace=False)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            program.module, (program.example,), check_trace=False
+        )
         torch.jit.save(traced, str(path), _extra_files={"limbeck": program.description})
