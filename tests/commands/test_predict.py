@@ -9,9 +9,9 @@ import torch
 from torchvision.io import decode_image, write_jpeg, write_png
 from torchvision.transforms.v2.functional import to_dtype
 
-from limbeck.commands.predict import evaluation_transform
 from limbeck.commands.predicting import image_files
 from limbeck.commands.results import picture_files
+from limbeck.commands.students import evaluation_transform
 from limbeck.data import (
     ClassificationAugmentation,
     DetectionAugmentation,

@@ -69,7 +69,10 @@ def test_dense_boxes_and_scores_are_suppressed_behind_the_file(runtime, images, 
     model = tiny_exports.detector("faster_rcnn" if runtime == "torchscript" else "yolov2")
     path = tmp_path / {"torch_export": "a.pt2", "torchscript": "a.pt"}[runtime]
     checked = export(model, path, Wanted(runtime, post_processing="dense", batch=2), images)
-    assert (checked.unmatched, checked.dense) == (0, {"torch_export": 36, "torchscript": 300}[runtime])
+    assert (checked.unmatched, checked.dense) == (
+        0,
+        {"torch_export": 36, "torchscript": 300}[runtime],
+    )
     outputs = load(path).outputs(torch.rand(3, 3, *load(path).description.framing.size))
     assert list(outputs) == ["boxes", "scores"]
     assert len(outputs["boxes"]) == 3  # a batch of 2, and one that is filled up

@@ -71,7 +71,9 @@ def detector(name: str) -> nn.Module:
     torch.manual_seed(1)
     if name.startswith("hf, "):  # of fresh queries, all are equal
         for module in made.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=0.3)
@@ -116,13 +118,16 @@ def _spread(made: Any) -> nn.Module:
     return made
 
 
+def paths() -> list[Path]:
+    """The files of three photographs."""
+    return [sorted((DATA / each).rglob("*.jpg"))[0] for each in ("voc_helmet", "coco", "widerface")]
+
+
 @cache
 def photographs() -> tuple[Tensor, ...]:
     """Three photographs of different sizes, as floats in [0, 1]."""
     found = []
-    for path in [
-        sorted((DATA / folder).rglob("*.jpg"))[0] for folder in ("voc_helmet", "coco", "widerface")
-    ]:
+    for path in paths():
         image = Image.open(path).convert("RGB")
         image.thumbnail((200, 150))
         found.append(pil_to_tensor(image) / 255)

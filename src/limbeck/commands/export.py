@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
         help="The height and the width that the file takes, in pixels. Default: those that the "
         "student evaluates at.",
     )
-    chosen = parser.instantiate_classes(parser.parse_args(arguments[1:])).as_dict()
+    chosen = parser.instantiate(parser.parse_args(arguments[1:])).as_dict()
     size = chosen.pop("size")
     export_student(**chosen, size=tuple(size) if size else None)
 

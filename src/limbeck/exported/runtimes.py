@@ -1,5 +1,6 @@
 """What runs an exported file: one class for each format, over its own library."""
 
+import warnings
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +86,9 @@ class TorchScript(Runtime):
 
     def __init__(self, path: Path, threads: int | None) -> None:
         _set_threads(threads)
-        self.module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that it is retired
+            self.module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> list[Tensor]:
