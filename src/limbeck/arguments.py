@@ -21,7 +21,7 @@ from limbeck.ranges import SIDE
 _MOST = 10_000_000  # far above what any model has
 _LONGEST_LIST = 10_000
 _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
-_ADVICE = "Save the student anew."
+SAVE_ANEW = "Save the student anew."
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
@@ -82,16 +82,16 @@ def refuse_misfits(maker: Callable[..., Any], arguments: Mapping[str, Any], wher
     for name, each in parameters.items():
         variadic = each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
         if name not in arguments and each.default is each.empty and not variadic:
-            raise ValueError(f"{where} has no {name}, which {maker.__name__} needs. {_ADVICE}")
+            raise ValueError(f"{where} has no {name}, which {maker.__name__} needs. {SAVE_ANEW}")
     for name, value in arguments.items():
         if name not in parameters and not open_ended:
             raise ValueError(
                 f"{where} has {shown(name)}, which {maker.__name__} does not take. It takes "
-                f"{', '.join(parameters)}. {_ADVICE}"
+                f"{', '.join(parameters)}. {SAVE_ANEW}"
             )
         if not suits(value, hints.get(name, Any)):
             expected = _told(hints[name])
-            raise ValueError(f"{where}.{name} is {shown(value)}, expected {expected}. {_ADVICE}")
+            raise ValueError(f"{where}.{name} is {shown(value)}, expected {expected}. {SAVE_ANEW}")
 
 
 def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
@@ -108,13 +108,13 @@ def refuse_absurd(arguments: Mapping[str, Any], where: str) -> None:
         if isinstance(value, list) and len(value) > _LONGEST_LIST:
             raise ValueError(
                 f"{where}.{key} has {len(value)} values, expected at most {_LONGEST_LIST}. "
-                f"{_ADVICE}"
+                f"{SAVE_ANEW}"
             )
         most = SIDE.most if key in _SIDES else _MOST
         if isinstance(value, int | float) and not abs(value) <= most:
             raise ValueError(
                 f"{where}.{key} has the number {shown(value)}, expected a number up to {most}. "
-                f"{_ADVICE}"
+                f"{SAVE_ANEW}"
             )
 
 

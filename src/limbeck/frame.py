@@ -50,7 +50,8 @@ class Frame:
 
 def takes_list(model: nn.Module) -> bool:
     """Whether a model takes a list of images (3, H, W), as torchvision's detectors do."""
-    return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
+    stated = getattr(model, "takes_list", False)  # of exported detectors, which have no transform
+    return stated is True or isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
 def fixed_size(model: nn.Module) -> Extent | None:

@@ -349,7 +349,7 @@ def _maps(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
 
 def _detector(model: nn.Module) -> Landmarks:
     """The places that torchvision's detectors, and limbeck's, have in common."""
-    if not takes_list(model):
+    if not takes_list(model) or not hasattr(model, "transform"):  # an exported one has no places
         return {}
     places = {"frame": Tap("transform", select=Frame.of, kind="frame")}
     places |= dense_head(model)

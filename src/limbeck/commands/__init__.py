@@ -54,6 +54,11 @@ VERBS = (
         "limbeck.commands.push",
     ),
     Verb(
+        "export",
+        "write a student for another runtime (ONNX ...), and compare its detections there",
+        "limbeck.commands.export",
+    ),
+    Verb(
         "label",
         "label images with what a detector finds on them, as data to train on",
         "limbeck.commands.label",

@@ -10,6 +10,7 @@ from limbeck.commands.datasets import RECIPES
 from limbeck.commands.fit import parts_of
 from limbeck.commands.students import student_of
 from limbeck.data.augmentation import Transform, unchanged
+from limbeck.exported import ExportedModel
 from limbeck.frame import takes_list
 from limbeck.landmarks import unwrap
 from limbeck.models.card import CARD
@@ -38,7 +39,8 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
     """Load the detector that a path stands for.
 
     Args:
-        source: An exported student's folder, a run's folder, or a recipe (.yaml) with a teacher.
+        source: A student's folder, a run's folder, a file of ``limbeck export``, or a recipe
+            (.yaml) with a teacher.
         trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
             then runs.
 
@@ -51,16 +53,16 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
     """
     if source.suffix in RECIPES:
         return _of_recipe(source)
-    folder = next((f for f in (source, source / "student") if (f / CARD).is_file()), None)
-    if folder is None:
+    folders = (source, source / "student")
+    if not source.is_file() and not any((folder / CARD).is_file() for folder in folders):
         raise FileNotFoundError(
             f"{source} holds no {CARD}, nor does {source / 'student'}; expected an exported "
-            "student's folder, a run's folder, or a recipe (.yaml). Give one of them."
+            "student's folder, a run's folder, a file of `limbeck export`, or a recipe (.yaml). "
+            "Give one of them."
         )
-    student = student_of(folder, trust=trust)
-    _refuse_classifier(student.model, source)
-    sha256 = checksum(student.model)
-    return Teacher(str(source), student.model, student.classes, student.transform, sha256)
+    found = student_of(source, trust=trust)
+    _refuse_classifier(found.model, source)
+    return Teacher(str(source), found.model, found.classes, found.transform, checksum(found.model))
 
 
 def _of_recipe(recipe: Path) -> Teacher:
@@ -85,7 +87,10 @@ def _refuse_classifier(model: nn.Module, source: Path) -> None:
 
 
 def checksum(model: nn.Module) -> str:
-    """A checksum of the names and the values of a model's tensors."""
+    """A checksum of the names and the values of a model's tensors, or of its exported file."""
+    if isinstance(model, ExportedModel):
+        with model.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

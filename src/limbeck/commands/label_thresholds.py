@@ -14,7 +14,7 @@ from limbeck.commands.datasets import given_datasets
 from limbeck.commands.label_teacher import Teacher
 from limbeck.commands.predicting import Loaded, Viewer, detect, image_loader
 from limbeck.data import VisionDataset
-from limbeck.data.base import BadSampleError
+from limbeck.data.base import BadSampleError, Task
 from limbeck.data.contents import contents_of
 from limbeck.frame import foreground_classes
 from limbeck.metrics.thresholds import IOU, Threshold, best_thresholds
@@ -24,27 +24,32 @@ from limbeck.terminal import Table, say
 log = logging.getLogger(__name__)
 
 
-def labelled_images(data: str) -> VisionDataset:
-    """The labelled images that a teacher is measured on: a split "val", or the only one.
+def labelled_images(
+    data: str, option: str = "--labelled", task: Task = "detection"
+) -> VisionDataset:
+    """The labelled images that a model is measured on: a split "val", or the only one.
 
     Args:
         data: A folder of data, or a recipe.
+        option: How the command line calls it, for messages.
+        task: What they have to be for.
 
     Returns:
         The dataset, as it is annotated.
 
     Raises:
-        ValueError: It has several splits, none of which is "val", or is for classification.
+        ValueError: It has several splits, none of which is "val", or is for another task.
     """
     splits = given_datasets([data]).splits
     if "val" not in splits and len(splits) > 1:
         raise ValueError(
-            f"--labelled {data} has the splits {', '.join(splits)}; expected val, or one alone. "
+            f"{option} {data} has the splits {', '.join(splits)}; expected val, or one alone. "
             "Give a recipe whose data.val are the images that are meant."
         )
     dataset = splits.get("val") or next(iter(splits.values()))
-    if dataset.task != "detection":
-        raise ValueError(f"--labelled {data} is for {dataset.task}; expected images with boxes.")
+    if dataset.task != task:
+        expected = "images with boxes" if task == "detection" else "images of classes"
+        raise ValueError(f"{option} {data} is for {dataset.task}; expected {expected}.")
     return dataset
 
 

@@ -59,7 +59,7 @@ def predict(
     to: To | None = None,
     every: int = 1,
 ) -> None:
-    """Run an exported student on images; write predictions.json and, for detectors, pictures.
+    """Run a student on images; write predictions.json and, for detectors, pictures.
 
     Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
     The results of an earlier call are replaced; any other file in the output folder is left alone.
@@ -67,7 +67,8 @@ def predict(
 
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`
-            exports it; or one on the hub of Hugging Face, hf:owner/name.
+            exports it; the run's folder; a file of `limbeck export`, in whose runtime it runs; or
+            hf:owner/name, a student on the hub of Hugging Face.
         images: Image files, folders of them, text files (.txt) that list them, videos, addresses of
             videos (rtsp://...), or cameras by FFmpeg's name of the device: v4l2:/dev/video0.
         output: The folder for the results.

@@ -1,4 +1,4 @@
-"""The model that ``limbeck predict`` and ``limbeck label`` look at images with."""
+"""What users mean by a student: its folder, that of its run, or a file of ``limbeck export``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,50 +9,70 @@ from torch import nn
 
 from limbeck.data.augmentation import Transform, from_recipe, unchanged
 from limbeck.data.base import Task
+from limbeck.exported import ExportedModel
+from limbeck.exported.description import beside
 from limbeck.frame import takes_list
 from limbeck.models import load_student
-from limbeck.models.card import read_card
+from limbeck.models.card import CARD, read_card
 
 
 @dataclass(frozen=True)
 class Student:
-    """An exported student, and what its card says of it.
+    """A student, and what is known of it.
 
     Attributes:
-        model: The model, in evaluation mode, on the CPU.
+        source: What the user gave.
+        model: The student, in evaluation mode, on the CPU; an :class:`ExportedModel` where a file
+            was given.
         task: What it is for.
         classes: The names of its classes, in the order of the labels; empty where it has none.
+        licence: The licence of the weights that it began with. None: it is not known.
+        metadata: What else was kept, as plain JSON values that are not checked.
         transform: What images go through before it sees them.
     """
 
+    source: Path
     model: nn.Module
     task: Task
     classes: tuple[str, ...]
+    licence: str | None
+    metadata: Mapping[str, Any]
     transform: Transform
 
 
-def student_of(folder: Path, *, trust: bool = False) -> Student:
-    """Load the student that a folder holds, with what its images have to go through.
+def student_of(source: Path, *, trust: bool = False, task: Task | None = None) -> Student:
+    """Load the student that a path stands for.
 
     Args:
-        folder: The folder, as `limbeck fit` exports it.
+        source: A student's folder, a run's folder, or a file of ``limbeck export``.
         trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
             then runs.
+        task: What it has to be for. Default (None): anything.
 
     Returns:
         The student.
 
     Raises:
-        FileNotFoundError: There is no student in the folder.
-        ValueError: The student cannot be loaded, or its augmentation cannot be built.
+        FileNotFoundError: It is none of these.
+        ImportError: The runtime of the file is not installed.
+        ValueError: A file is damaged, or needs trust.
     """
-    model, card = load_student(folder, trust=trust), read_card(folder)
-    task: Task = "detection" if takes_list(model) else "classification"
+    if source.is_file():
+        exported = ExportedModel(source)
+        said = exported.description
+        path, facts = beside(source), (said.classes, said.licence, said.metadata)
+        model: nn.Module = exported
+    else:
+        run = source / "student"
+        folder = run if (run / CARD).is_file() and not (source / CARD).is_file() else source
+        model, card = load_student(folder, trust=trust), read_card(folder)
+        path, facts = card.path, (card.classes, card.licence, card.metadata)
+    found: Task = "detection" if takes_list(model) else "classification"
     try:
-        transform = evaluation_transform(card.metadata, trust=trust, task=task)
+        transform = evaluation_transform(facts[2], trust=trust, task=task or found)
     except ValueError as error:
-        raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    return Student(model, task, card.classes, transform)
+        raise ValueError(f"{path}: metadata.augmentation: {error}") from None
+    return Student(source, model, found, *facts, transform)
 
 
 def evaluation_transform(

@@ -36,6 +36,7 @@ class Card:
             are not kept.
         metadata: What else was kept, as plain JSON values that are not checked.
         sha256: The checksum of the file of weights.
+        licence: The licence of the weights that the student began with. None: it is not known.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Card:
     classes: tuple[str, ...]
     metadata: Mapping[str, Any]
     sha256: str
+    licence: str | None = None
 
     def network(self) -> Build:
         """The class of limbeck's that the student has or derives from, and its arguments.
@@ -150,7 +152,7 @@ def _checked(path: Path, said: Mapping[str, Any]) -> Card:
         raise ValueError(
             f"weights.file is {shown(weights['file'])}, expected {WEIGHTS!r}, in the folder."
         )
-    base, metadata = said.get("base"), said.get("metadata")
+    base, metadata, licence = said.get("base"), said.get("metadata"), said.get("licence")
     return Card(
         path=path,
         build=_build(said.get("build"), "build"),
@@ -158,6 +160,7 @@ def _checked(path: Path, said: Mapping[str, Any]) -> Card:
         classes=_classes(said.get("classes")),
         metadata={} if metadata is None else _of_type(metadata, dict, "metadata"),
         sha256=_of_type(weights.get("sha256"), str, "weights.sha256"),
+        licence=None if licence is None else _of_type(licence, str, "licence"),
     )
 
 

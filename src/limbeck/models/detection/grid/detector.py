@@ -223,7 +223,8 @@ class DenseOutputs(nn.Module):
         detector = self.detector
         transform = detector.transform
         normalised = (images - transform.mean) / transform.std
-        feature = detector.backbone(normalised)  # type: ignore[operator]
+        kind = next(detector.head.parameters()).dtype  # float16, where that was asked for
+        feature = detector.backbone(normalised.to(kind))  # type: ignore[operator]
         predictions = detector.split(in_full_precision(detector.head(feature)))
         return detector.decode(predictions, self.anchors, detector.image_size)
 

@@ -147,7 +147,7 @@ class ShuffleDet(GridDetector):
 
     def split(self, predicted: Tensor) -> Predictions:
         """Split the head's channels: all anchors' classes, then the confidences, then the boxes."""
-        count, per_cell = len(predicted), len(self.anchor_generator.shapes)
+        count, per_cell = predicted.shape[0], len(self.anchor_generator.shapes)
         by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
         sizes = [per_cell * self.num_classes, per_cell, per_cell * 4]
         logits, confidence, deltas = torch.split(by_cell, sizes, dim=-1)

@@ -157,7 +157,7 @@ class YOLOv2(GridDetector):
     def split(self, predicted: Tensor) -> Predictions:
         """Split the head's channels: each anchor's x, y, w, h, its object, and its classes."""
         by_cell = predicted.permute(0, 2, 3, 1)  # (B, H, W, channels)
-        by_anchor = by_cell.reshape(len(predicted), -1, 5 + self.num_classes)  # (B, N, 5 + C)
+        by_anchor = by_cell.reshape(predicted.shape[0], -1, 5 + self.num_classes)  # (B, N, 5 + C)
         return Predictions(by_anchor[..., 5:], by_anchor[..., 4], by_anchor[..., :4])
 
     def decode(

@@ -30,7 +30,7 @@ class DistributionCoder:
 
 def of_sides(logits: Tensor) -> Tensor:
     """The logits of a box (n, 4 * BINS), side by side: (n, 4, BINS)."""
-    return logits.view(len(logits), 4, logits.shape[1] // 4)
+    return logits.view(logits.shape[0], 4, logits.shape[1] // 4)
 
 
 def expectation(logits: Tensor) -> Tensor:

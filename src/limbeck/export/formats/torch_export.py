@@ -1,0 +1,19 @@
+"""Files of ``torch.export``, which PyTorch loads without limbeck."""
+
+from pathlib import Path
+
+import torch
+
+from limbeck.export.formats.tracing import Program
+
+
+def write(path: Path, program: Program) -> None:
+    """Write a module as a file of ``torch.export``.
+
+    Args:
+        path: The file.
+        program: What it is written of.
+    """
+    traced = program.traced()
+    with path.open("wb") as file:  # a path would have to end with .pt2
+        torch.export.save(traced, file, extra_files={"limbeck": program.description})
