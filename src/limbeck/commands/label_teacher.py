@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import nn
 
-from limbeck.commands.datasets import RECIPES
 from limbeck.commands.fit import parts_of
 from limbeck.commands.predict import evaluation_transform
 from limbeck.data.augmentation import Transform, unchanged
@@ -14,6 +13,7 @@ from limbeck.frame import takes_list
 from limbeck.landmarks import unwrap
 from limbeck.models import load_student
 from limbeck.models.card import CARD, read_card
+from limbeck.texts import YAML_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
         FileNotFoundError: It is none of these.
         ValueError: The recipe has no teacher, or it is no detector.
     """
-    if source.suffix in RECIPES:
+    if source.suffix in YAML_SUFFIXES:
         return _of_recipe(source)
     folder = next((f for f in (source, source / "student") if (f / CARD).is_file()), None)
     if folder is None:
