@@ -163,7 +163,7 @@ def test_yolo_without_its_images_says_where_they_were_looked_for(tmp_path: Path)
         with pytest.raises(FileNotFoundError, match=said):
             recognised(place)
     (tmp_path / "data.yaml").write_text("names: [cat]\n")
-    with pytest.raises(FileNotFoundError, match="split is 'train', and .* of none are"):
+    with pytest.raises(FileNotFoundError, match=r"split is 'train', and .* of none are"):
         recognised(tmp_path)
 
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from limbeck import __version__
-from limbeck.commands.data_convert import To, refuse_used_folder, tell_written, written_with_bar
+from limbeck.commands.data_convert import To, tell_written, written_with_bar
 from limbeck.commands.ending import ended_in_words
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
     ImageFiles,
@@ -97,7 +98,7 @@ def label(
             --labelled nor --score, or an image could not be read: all others are labelled.
     """
     refuse_outside(RANGES, {"score": score, "batch_size": batch_size, "workers": workers}, "--")
-    refuse_used_folder(output)
+    refuse_used_folder(output, "--output")
     if labelled is None and score is None:
         raise ValueError(
             "there is neither --labelled nor --score. Expected labelled images, on which the "

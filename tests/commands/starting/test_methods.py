@@ -70,6 +70,24 @@ def test_no_such_method(data: dict[str, Measured]) -> None:
         distilled_by("KD", "detection", *pair)
 
 
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("HEAD", "Take a student with a feature pyramid"),
+        ("QueryKD", "compares the queries of two transformer"),
+        ("LD", "distribution"),
+    ],
+)
+def test_a_pair_that_a_method_is_not_for(method: str, said: str, data: dict[str, Measured]) -> None:
+    of = data["detection"]
+    pair = models(of, ("retinanet-light", "ssd-light"))
+    expected = (
+        rf"--method {method} is not for retinanet-light as the teacher of ssd-light: .*{said}"
+    )
+    with pytest.raises(ValueError, match=expected):
+        distilled_by(method, "detection", *pair)
+
+
 def test_networks_without_a_place_in_common(data: dict[str, Measured]) -> None:
     of = data["classification"]
     teacher, student = models(of, ("light", "resnet18"))
