@@ -20,6 +20,22 @@ Targets = Tensor | list[dict[str, Tensor]] | None
 Places = Sequence[str] | Mapping[str, str]
 
 
+class NoTeacherError(ValueError):
+    """A method has no teacher to learn from.
+
+    Args:
+        need: What needs the teacher, as a main clause.
+        otherwise: What to do without one.
+    """
+
+    def __init__(
+        self,
+        need: str = "this method needs a teacher",
+        otherwise: str = "leave the method out (model.methods)",
+    ) -> None:
+        super().__init__(f"{need}, and there is none. Give one (model.teacher), or {otherwise}.")
+
+
 @dataclass(frozen=True)
 class Side:
     """One model during a step.
@@ -96,12 +112,9 @@ class Step:
 
     @property
     def taught(self) -> Side:
-        """The teacher's side; a ValueError where there is no teacher."""
+        """The teacher's side; a :class:`NoTeacherError` where there is no teacher."""
         if self.teacher is None:
-            raise ValueError(
-                "this method needs a teacher, and there is none. Give one "
-                "(model.teacher), or leave the method out (model.methods)."
-            )
+            raise NoTeacherError
         return self.teacher
 
     def generator(self, *where: int) -> torch.Generator:
@@ -237,7 +250,7 @@ class Method(nn.Module, ABC):
         """Choose :attr:`student_taps` and :attr:`teacher_taps` where they depend on the models.
 
         It is called once, before :meth:`setup`. A ValueError refuses the pair, and says what it
-        lacks.
+        lacks; a :class:`NoTeacherError` where that is the teacher.
 
         Args:
             student: The student.

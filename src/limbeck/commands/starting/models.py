@@ -1,6 +1,5 @@
 """Models by a word: ``retinanet-resnet50``, ``timm:convnext_atto``, a hub's name, a folder."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.rules import last_level
 from limbeck.models import Build
 from limbeck.models.card import CARD, read_card
-from limbeck.models.detection.detr.configuration import licence_of
+from limbeck.models.detection.detr.configuration import licence_of, names_of
 from limbeck.models.hub import CONFIG
 
 Form = Literal["pyramid", "fixed", "transformer", "classifier"]
@@ -333,8 +332,7 @@ def _transformer(
 
 def _learnt(word: str, folder: Path, data: Measured) -> str | None:
     """Why the detector in a folder knows the classes of the data, or None where it has others."""
-    said = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("id2label") or {}
-    labels = tuple(said[key] for key in sorted(said, key=int))
+    labels = tuple(names_of(str(folder)))
     if len(labels) != len(data.classes):
         return None  # of another dataset, such as COCO: its layers of classes are trained anew
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
