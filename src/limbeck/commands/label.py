@@ -28,7 +28,6 @@ from limbeck.commands.predicting import (
     image_loader,
 )
 from limbeck.data import Images
-from limbeck.data.augmentation import Transform
 from limbeck.data.contents import Contents
 from limbeck.data.files import is_companion, is_image
 from limbeck.data.table import ImageTable, Objects
@@ -180,7 +179,7 @@ def _label(
     lowest = {name: each["score"] for name, each in journal.start["thresholds"].items()}
     scores = [lowest[name] for name in teacher.classes]
     least = torch.tensor([torch.inf] + [torch.inf if s is None else s for s in scores])
-    files = ImageFiles([p for p in paths if str(p) not in journal.done], _of_one_size(teacher))
+    files = ImageFiles([p for p in paths if str(p) not in journal.done], teacher.transform)
     ask = partial(detect, teacher.model, threshold=float(least.min().clamp(max=1)))
     viewer = Viewer(teacher.model, loading["device"], ask, "teacher")
     for seen in viewer.through(image_loader(files, **loading), len(files)):
@@ -194,21 +193,6 @@ def _piece(seen: Seen, least: Tensor) -> dict[str, Any]:
     kept = seen.answer["scores"] >= least[seen.answer["labels"]]
     found = {name: column[kept].tolist() for name, column in seen.answer.items()}
     return {"size": list(seen.image.shape[-2:]), **found}
-
-
-def _of_one_size(teacher: Teacher) -> Transform:
-    """The teacher's transform, which refuses to change the size of an image: boxes are of it."""
-
-    def transform(image: Any) -> Any:
-        seen = teacher.transform(image)
-        if seen.shape[-2:] != image.shape[-2:]:
-            raise ValueError(
-                f"the augmentation of {teacher.source} makes {tuple(seen.shape[-2:])} of height "
-                f"and width {tuple(image.shape[-2:])}; boxes would be of other pixels"
-            )
-        return seen
-
-    return transform
 
 
 def _contents(paths: Sequence[Path], done: Mapping[str, Any], classes: tuple[str, ...]) -> Contents:

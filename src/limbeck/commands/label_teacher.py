@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -24,7 +25,7 @@ class Teacher:
         source: What the user gave.
         model: The detector, in evaluation mode, on the CPU.
         classes: The names of its classes, in the order of the labels; empty where it has none.
-        transform: What images go through before it sees them.
+        transform: What images go through before it sees them, which changes the size of none.
         sha256: A checksum of its weights.
     """
 
@@ -64,7 +65,7 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
         transform = evaluation_transform(card.metadata, trust=trust, task="detection")
     except ValueError as error:
         raise ValueError(f"{card.path}: metadata.augmentation: {error}") from None
-    return Teacher(str(source), model, card.classes, transform, checksum(model))
+    return _teacher(source, model, card.classes, transform)
 
 
 def _of_recipe(recipe: Path) -> Teacher:
@@ -77,7 +78,34 @@ def _of_recipe(recipe: Path) -> Teacher:
     model = unwrap(module.measured).eval()
     _refuse_classifier(model, recipe)
     transform = unchanged if data.augmentation is None else data.augmentation.evaluation()
-    return Teacher(str(recipe), model, data.classes, transform, checksum(model))
+    return _teacher(recipe, model, data.classes, transform)
+
+
+def _teacher(
+    source: Path, model: nn.Module, classes: tuple[str, ...], transform: Transform
+) -> Teacher:
+    same_size = _SameSize(str(source), transform)
+    return Teacher(str(source), model, classes, same_size, checksum(model))
+
+
+@dataclass(frozen=True)
+class _SameSize:
+    """A transform that is refused where it changes the size of an image: boxes are of its pixels.
+
+    It is no closure, as some systems send it to the workers that read images.
+    """
+
+    source: str
+    transform: Transform
+
+    def __call__(self, image: Any) -> Any:
+        seen = self.transform(image)
+        if seen.shape[-2:] != image.shape[-2:]:
+            raise ValueError(
+                f"the augmentation of {self.source} makes {tuple(seen.shape[-2:])} of height and "
+                f"width {tuple(image.shape[-2:])}; boxes would be of other pixels"
+            )
+        return seen
 
 
 def _refuse_classifier(model: nn.Module, source: Path) -> None:

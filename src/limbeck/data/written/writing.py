@@ -286,15 +286,15 @@ def _losses(
         f"limbeck does not read, and so has not written, what there may be of this: {each}."
         for each in unread
     ]
-    names = [
-        (PurePath(old), new)
-        for name, (part, _) in prepared.items()
-        for old, new in zip(sources[name].contents.images.names, part.images.names, strict=True)
-    ]
-    inside = sum(not old.is_absolute() and len(old.parts) > 1 for old, _ in names)
+    renamed = inside = 0
+    for name, (part, _) in prepared.items():
+        table = sources[name].contents.images
+        old = list(map(PurePath, table.names))
+        renamed += sum(a.name != b for a, b in zip(old, part.images.names, strict=True))
+        if table.folder != Path():  # the names are seen from that of the split
+            inside += sum(len(each.parts) > 1 and not each.is_absolute() for each in old)
     if inside:
         said.append(f"{inside} images lay in folders of a split, and now lie in the split's own.")
-    renamed = sum(old.name != new for old, new in names)
     if renamed:
         said.append(f"{renamed} images have another name, as others would have had the same one.")
     return said
