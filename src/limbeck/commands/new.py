@@ -102,8 +102,8 @@ def _warn(data: Measured, chosen: Beginning) -> None:
     teacher, student = chosen.teacher, chosen.student
     if (student.count or 0) >= (teacher.count or math.inf):
         log.warning(
-            "The student has %s, and the teacher has %s: nothing would become smaller. Name a larger "
-            "teacher or a smaller student.",
+            "The student has %s, and the teacher has %s: nothing would become smaller. Name a "
+            "larger teacher or a smaller student.",
             student.parameters,
             teacher.parameters,
         )
