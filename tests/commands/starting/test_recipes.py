@@ -8,6 +8,7 @@ import yaml
 
 from limbeck.commands.fit import parts_of
 from limbeck.commands.new import write
+from limbeck.commands.starting import models
 from limbeck.commands.starting.measured import measured
 from limbeck.commands.starting.recipes import FILES, Beginning
 from limbeck.comparison import read_comparison
@@ -50,8 +51,9 @@ def test_the_first_steps_of_every_layout_run(layout: str, tmp_path: Path) -> Non
     assert (comparison.scored_on is not None) == (layout == "YOLO")
 
 
-def test_one_size_suits_both_ssds(tmp_path: Path) -> None:
+def test_one_size_suits_both_ssds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the trunk of one takes no images as small as these."""
+    monkeypatch.setattr(models, "with_anchors", lambda model, data: model)  # which takes seconds
     LAYOUTS["YOLO"](tmp_path / "data")
     data = measured(tmp_path / "data")
     texts = Beginning.of(data, Path("work"), "ssd-mobilenet_v3_large", "ssd-light", None).texts()
