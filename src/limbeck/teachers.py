@@ -10,7 +10,8 @@ from torch import nn
 
 from limbeck.frame import explained_form, explained_size, padded_size, takes_list
 from limbeck.landmarks import unwrap
-from limbeck.methods.base import Images, Method, NoTeacherError
+from limbeck.methods.base import Images, Method
+from limbeck.methods.errors import NoTeacherError
 from limbeck.models.build import LimbeckModel
 from limbeck.models.feature_teacher import FeatureTeacher
 from limbeck.taps import Taps

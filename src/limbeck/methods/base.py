@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.sampling import METHODS, sample_seed
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.pictures import Picture
 from limbeck.schedules import Weight, as_schedule
 from limbeck.tap import Tap
@@ -18,22 +19,6 @@ from limbeck.tap import Tap
 Images = Tensor | list[Tensor]
 Targets = Tensor | list[dict[str, Tensor]] | None
 Places = Sequence[str] | Mapping[str, str]
-
-
-class NoTeacherError(ValueError):
-    """A method has no teacher to learn from.
-
-    Args:
-        need: What needs the teacher, as a main clause.
-        otherwise: What to do without one.
-    """
-
-    def __init__(
-        self,
-        need: str = "this method needs a teacher",
-        otherwise: str = "leave the method out (model.methods)",
-    ) -> None:
-        super().__init__(f"{need}, and there is none. Give one (model.teacher), or {otherwise}.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +97,7 @@ class Step:
 
     @property
     def taught(self) -> Side:
-        """The teacher's side; a :class:`NoTeacherError` where there is no teacher."""
+        """The teacher's side; a ``NoTeacherError`` where there is no teacher."""
         if self.teacher is None:
             raise NoTeacherError
         return self.teacher
@@ -250,7 +235,7 @@ class Method(nn.Module, ABC):
         """Choose :attr:`student_taps` and :attr:`teacher_taps` where they depend on the models.
 
         It is called once, before :meth:`setup`. A ValueError refuses the pair, and says what it
-        lacks; a :class:`NoTeacherError` where that is the teacher.
+        lacks; a :class:`limbeck.methods.errors.NoTeacherError` where that is the teacher.
 
         Args:
             student: The student.

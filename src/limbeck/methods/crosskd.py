@@ -50,7 +50,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import Method, NoTeacherError, Step
+from limbeck.methods.base import Method, Step
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.maps import standardised
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.methods.base import NoTeacherError, Side, Step
+from limbeck.methods.base import Side, Step
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.head.akd import AKD
 from limbeck.methods.head.assist import ASSIST_PARTS, WIDTH, Assist, hidden_layers, new_assist
 from limbeck.methods.head.ckd import CKD
