@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck import Distillation, NotAliveError
-from limbeck.methods import KD, FitNet
+from limbeck.methods import HEAD, KD, CrossKD, FitNet, Method, Step
 from limbeck.models import FeatureTeacher
 from limbeck.teachers import measured
 from tests import batches, observation, small_models, tiny_models, tiny_vits
@@ -166,6 +166,28 @@ def test_names_that_are_of_no_teacher(method, teachers, said):
     made = {name: tiny_models.classifier() for name in teachers}
     with pytest.raises(ValueError, match=said):
         Distillation(tiny_models.classifier(), methods=[method], teachers=made)
+
+
+class Unread(Method):
+    """A method without taps, which looks at the teacher alone."""
+
+    def setup(self, step: Step) -> None:
+        assert step.taught.model is not None
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return {}
+
+
+@pytest.mark.parametrize("method", [CrossKD, HEAD, Unread])
+def test_a_method_that_finds_its_places_by_its_teacher_is_told_which_there_are(
+    method: type[Method],
+) -> None:
+    named = {"large": small_models.retinanet(), "small": small_models.retinanet()}
+    said = "it does not say which teacher.*model.teachers: large, small. Set its argument teacher"
+    with pytest.raises(ValueError, match=said):
+        Distillation(small_models.retinanet(), methods=[method()], teachers=named)
+    with pytest.raises(ValueError, match=r"needs a teacher.*and there is none. Give one \(model"):
+        Distillation(small_models.retinanet(), methods=[method()])
 
 
 def test_the_first_that_predicts_is_measured():

@@ -32,10 +32,11 @@ from limbeck.taps import Taps
 from limbeck.teachers import (
     Seen,
     Teacher,
+    connect,
     frozen,
+    named_teachers,
     normalises,
     refuse_taken,
-    refuse_unknown,
     side_of,
     transferred,
 )
@@ -114,8 +115,7 @@ class Pair(nn.Module, ABC):
         transferred(student, self.every_teacher(), transfer or {})
         for name, method in self.named_methods():
             with _told_of(f"method {name!r}"):
-                refuse_unknown(method, self.every_teacher())
-                method.connect(self.student, self.teacher_of(name))
+                connect(method, self.student, self.every_teacher())
         self._student_taps = self._tap(student, "student", [*self.methods])
         self._taught: dict[str | None, Teacher] = {}
         for key, model in self.every_teacher().items():
@@ -187,7 +187,7 @@ class Pair(nn.Module, ABC):
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
-            with _told_of(f"method {name!r}"):
+            with _told_of(f"method {name!r}"), named_teachers(self.every_teacher()):
                 method.setup(self._step(name, images, None, (None, student), taught))
                 method.weights_at(0)  # refuses negative ones
             method.to(device)

@@ -1,6 +1,7 @@
 """The teachers of a pair: frozen, run once in a step, and each no further than its last tap."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from limbeck.frame import explained_form, explained_size, padded_size, takes_list
 from limbeck.landmarks import unwrap
 from limbeck.methods.base import Images, Method
+from limbeck.methods.errors import NoTeacherError
 from limbeck.models.build import LimbeckModel
 from limbeck.models.feature_teacher import FeatureTeacher
 from limbeck.taps import Taps
@@ -104,16 +106,17 @@ def normalises(model: nn.Module) -> bool:
     return takes_list(model) or isinstance(model, LimbeckModel | FeatureTeacher)
 
 
-def refuse_unknown(method: Method, teachers: Mapping[str | None, nn.Module]) -> None:
-    """Refuse a method whose teacher is not there, or that does not say which one it learns from.
+def connect(method: Method, student: nn.Module, teachers: Mapping[str | None, nn.Module]) -> None:
+    """Connect a method to the student and to its teacher, which has to be there.
 
     Args:
         method: The method.
+        student: The student.
         teachers: The teachers by their names, the one without a name by None.
 
     Raises:
-        ValueError: It names none of the teachers, or there are only others than the one without a
-            name, from which it would learn.
+        ValueError: The method names none of the teachers; or there are only others than the one
+            without a name, from which it would learn; or it refuses the pair.
     """
     names = [name for name in teachers if name is not None]
     if method.teacher is not None and method.teacher not in names:
@@ -121,11 +124,36 @@ def refuse_unknown(method: Method, teachers: Mapping[str | None, nn.Module]) -> 
             f"its teacher is {method.teacher!r}; expected the name of one of model.teachers: "
             f"{', '.join(names) or 'none'}. Give one of these, or leave it out for model.teacher."
         )
-    if names and method.teacher is None and None not in teachers and method.teacher_taps:
+    teacher = teachers.get(method.teacher)
+    with named_teachers(teachers):
+        method.connect(student, teacher)
+        if teacher is None and method.teacher_taps and names:
+            raise NoTeacherError
+
+
+@contextmanager
+def named_teachers(teachers: Mapping[str | None, nn.Module]) -> Iterator[None]:
+    """Within, an error about a teacher that is missing names those that there are.
+
+    Args:
+        teachers: The teachers by their names, the one without a name by None.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: A method lacks its teacher, and there are others.
+    """
+    try:
+        yield
+    except NoTeacherError:
+        if not teachers:
+            raise
         raise ValueError(
             "it does not say which teacher it learns from, and there is no model.teacher; expected "
-            f"the name of one of model.teachers: {', '.join(names)}. Set its argument teacher."
-        )
+            f"the name of one of model.teachers: {', '.join(map(str, teachers))}. Set its argument "
+            "teacher."
+        ) from None
 
 
 def transferred(

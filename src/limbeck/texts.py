@@ -18,6 +18,7 @@ _MOST_VALUES = 20_000  # with those that aliases and merges repeat; a recipe has
 _MOST_LEVELS = 100  # a recipe has ten; PyYAML and jsonargparse go down them recursively
 _LONGEST_NUMBER = 100  # digits: conversions take time in proportion to their square
 
+YAML_SUFFIXES = (".yaml", ".yml")  # of recipes, and of YOLO's descriptions of data
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -122,10 +122,10 @@ def test_convert_says_what_a_recipe_states_of_it(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr()
     stated = yaml.safe_load(said.out[said.out.index("data:\n") :])
     assert stated["data"]["val"]["init_args"]["classes"] == list(Shapes(count=1).classes)
-    assert "limbeck does not read, and so does not write: outlines" in said.err
+    assert "what there may be of this: outlines" in said.err
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("data", "convert", folder, "--to", "voc", "--output", "out")
-    assert "something is in it" in capsys.readouterr().err
+    assert "out holds Annotations, ImageSets, JPEGImages. Expected a new" in capsys.readouterr().err
 
 
 def test_classification_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

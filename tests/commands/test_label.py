@@ -1,7 +1,9 @@
 """``limbeck label``: what it writes, how it goes on, and what it refuses."""
 
 import json
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from limbeck.commands import label as label_verb
 from limbeck.commands.label import images_of
 from limbeck.commands.label_teacher import teacher_of
 from limbeck.commands.predicting import detect
-from limbeck.data import COCO, Shapes
+from limbeck.data import COCO, Augmentation, Shapes
+from limbeck.data.augmentation import Transform
 from limbeck.data.contents import contents_of
 from limbeck.data.written import Source, write_dataset
 from limbeck.models import save_student
@@ -156,6 +159,39 @@ def test_what_cannot_be_labelled_is_refused(
             labelled(*words)
         assert message in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+class Halving(Augmentation):
+    """An augmentation that also makes evaluated images smaller."""
+
+    task = "detection"
+
+    def training(self) -> Transform:
+        return halved
+
+    def evaluation(self) -> Transform:
+        return halved
+
+
+def halved(image: Any, *target: Any) -> Any:
+    return image[..., ::2, ::2]
+
+
+@pytest.mark.parametrize("given", [("--labelled", "data"), ("--score", 0.1)])
+def test_an_augmentation_that_resizes_is_refused_before_it_is_measured(
+    student: Path, given: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its boxes would be right nowhere, and thresholds of no use."""
+    stated = {"class_path": f"{__name__}.Halving", "init_args": {}}
+    metadata = {"task": "detection", "augmentation": stated}
+    save_student(finder(), student, classes=CLASSES, metadata=metadata)
+    with pytest.raises(SystemExit):
+        labelled(student, PHOTOGRAPHS, "--to", "coco", "--output", "out", *given, "--trust", "true")
+    said = capsys.readouterr().err
+    assert "the augmentation of student makes (32, 32) of height and width (64, 64)" in said
+    assert "none of the" in said
+    assert "No box of" not in said
+    assert pickle.loads(pickle.dumps(teacher_of(student, trust=True).transform))
 
 
 def test_images_that_cannot_be_read_are_left_out_and_told(

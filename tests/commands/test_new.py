@@ -40,7 +40,9 @@ def test_a_folder_that_holds_something_is_left_as_it_is(
     yolo(tmp_path / "data")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "mine.txt").touch()
-    assert "work holds mine.txt. Expected a new or empty folder" in refused(capsys, "data", "work")
+    assert "work holds mine.txt. Expected a new folder, or an empty one" in refused(
+        capsys, "data", "work"
+    )
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["mine.txt"]
 
 
@@ -57,8 +59,22 @@ def test_recipes_that_do_not_parse_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image_folder(tmp_path / "data")
-    monkeypatch.setattr("limbeck.commands.starting.rules.evaluation_interval", lambda count: "x")
+    monkeypatch.setattr("limbeck.commands.starting.recipes._learning", lambda model: {"x": 1})
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("new", "data", "work", "--teacher", "light", "--student", "light")
-    assert "check_val_every_n_epoch" in capsys.readouterr().err
+    assert "'x' is not known" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_may_not_be_meant_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a student that is no smaller, and of a class that nothing shows."""
+    yolo(tmp_path / "data")
+    file = tmp_path / "data" / "data.yaml"
+    file.write_text(file.read_text().replace('"blue"]', '"blue", "green"]'))
+    words = ("--teacher", "fcos-light", "--student", "fcos-light")
+    tiny_recipes.limbeck("new", file, "work", *words)
+    said = capsys.readouterr().err
+    assert "M parameters, and the teacher has " in said
+    assert "nothing would become smaller" in said
+    assert "No training image has an object of green" in said
+    assert len(list((tmp_path / "work").iterdir())) == 4

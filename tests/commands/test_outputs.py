@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_unwritable_target, refuse_used_folder
 from tests.commands.tiny_recipes import limbeck
 
 
@@ -93,3 +93,19 @@ def test_verbs_say_so_before_they_begin(
     assert words[-1] in said
     assert "Expected a" in said
     assert "Traceback" not in said
+
+
+def test_a_new_folder_takes_the_place_of_nothing(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_used_folder(places / "folder", "--output")
+    refuse_used_folder(places / "new", "--output")
+    (places / "link").symlink_to(places / "folder")
+    monkeypatch.chdir(places / "folder")
+    for path, said in (
+        (places, "holds file, folder, link"),
+        (places / "link", "is a link"),
+        (Path(), "is the folder that you are in"),
+    ):
+        with pytest.raises(FileExistsError, match=rf"--output {path} {said}"):
+            refuse_used_folder(path, "--output")

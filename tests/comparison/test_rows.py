@@ -1,5 +1,6 @@
 """Which rows a comparison has, what is laid over what, and which controls belong to which row."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +98,15 @@ def test_the_first_teacher_that_predicts_is_measured() -> None:
     assert measured_teacher([PLAIN, several, OTHERS]) == TEACHER
     assert measured_teacher([{"model": {"teacher": features}}, OTHERS])["class_path"] == "theirs"
     assert measured_teacher([PLAIN, {"model": {"teacher": features}}]) is None
+
+
+def test_a_module_that_raises_anything_is_told_where_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raises_at_import.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    teacher = {"class_path": "raises_at_import.Teacher"}
+    assert measured_teacher([{"model": {"teacher": teacher}}]) == teacher
 
 
 def test_a_transfer_of_a_teacher_with_a_name_takes_all_teachers_along() -> None:

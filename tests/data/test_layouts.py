@@ -103,6 +103,20 @@ def test_voc_with_folders_of_other_names_holds_a_share_out(tmp_path: Path) -> No
     assert sum(counts.values()) == 10
 
 
+@pytest.mark.parametrize("place", ["ImageSets", ".", "lists"])
+def test_voc_with_lists_elsewhere(tmp_path: Path, place: str) -> None:
+    for name in ("a b", "c", "d"):
+        annotation(tmp_path / f"annots/{name}.xml", tmp_path / f"images/{name}.jpg")
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "train.txt").write_text("\na b\nc\n")
+    (tmp_path / place / "valid.txt").write_text("d\n")
+    (tmp_path / place / "test.txt").write_text("images/d.jpg\n")  # no list of names
+    (tmp_path / place / "requirements.txt").write_text("c\n")
+    layout = recognised(tmp_path)
+    assert {name: len(each) for name, each in built(layout).items()} == {"train": 2, "val": 1}
+    assert "train.txt" in layout.why
+
+
 def test_voc_as_roboflow_exports_it_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
     annotation(tmp_path / "train/a.xml", tmp_path / "train/a.jpg", "lemon")
     annotation(tmp_path / "valid/b.xml", tmp_path / "valid/b.jpg", "apple")
@@ -131,6 +145,33 @@ def test_yolo_with_another_name_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "setup.yaml").write_text("a: 1\n")
     picture(tmp_path / "images/a.jpg")
     assert recognised(tmp_path).splits["train"]["init_args"]["description"] == "helmets.yaml"
+
+
+def test_the_file_of_yolo_that_is_named(tmp_path: Path) -> None:
+    """Another one beside it does not come first, though it has the usual name."""
+    (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: images\n")
+    (tmp_path / "helmets.yaml").write_text("names: [helmet]\ntrain: images\n")
+    picture(tmp_path / "images/a.jpg")
+    layout = recognised(tmp_path / "helmets.yaml")
+    assert layout.splits["train"]["init_args"]["description"] == "helmets.yaml"
+
+
+def test_yolo_without_its_images_says_where_they_were_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [cat]\npath: /gone\ntrain: images/train\n")
+    said = rf"data\.yaml: images/train is neither a folder nor .* in {tmp_path}, /gone\."
+    for place in (tmp_path, tmp_path / "data.yaml"):
+        with pytest.raises(FileNotFoundError, match=said):
+            recognised(place)
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    with pytest.raises(FileNotFoundError, match=r"split is 'train', and .* of none are"):
+        recognised(tmp_path)
+
+
+def test_splits_without_annotations_are_no_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "images/train2017/a.jpg")
+    picture(tmp_path / "images/val2017/a.jpg")
+    with pytest.raises(ValueError, match="in no layout that limbeck knows"):
+        recognised(tmp_path)
 
 
 def test_classes_without_splits(tmp_path: Path) -> None:

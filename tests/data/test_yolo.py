@@ -190,12 +190,17 @@ def test_a_wrong_line_is_named(root: Path, line: str, said: str) -> None:
         YOLO(root, "train")
 
 
+def test_numbers_of_classes_may_be_quoted(root: Path) -> None:
+    describe(root, train="images/train", names={"1": "dog", "0": "cat"})
+    assert YOLO(root, "train").classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
         ({"names": None}, "names is None"),
         ({"names": {1: "cat", 2: "dog"}}, "names has the numbers 1, 2; expected 0 to 1"),
-        ({"names": {"0": "cat", 1: "dog"}}, "names has the numbers 0, 1"),
+        ({"names": {0: "cat", "x": "dog"}}, "names has the numbers 0, x; expected 0 to 1"),
         ({"names": ["cat", "cat"]}, "several classes of the name cat"),
         ({"nc": 3}, "nc is 3, and names has 2 classes"),
         ({"kpt_shape": 17}, "kpt_shape is 17"),

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from limbeck.commands.datasets import given_datasets
-from limbeck.commands.layouts import To, refuse_used_folder, tell_written, written_with_bar
+from limbeck.commands.layouts import To, tell_written, written_with_bar
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.data.contents import contents_of
 from limbeck.data.layouts import WHOLE
 from limbeck.data.written import Source
@@ -29,7 +30,7 @@ def convert(data: list[str], to: To, output: Path) -> None:
         ValueError: The data are for classification, cannot be read, or their splits differ in their
             classes.
     """
-    refuse_used_folder(output)
+    refuse_used_folder(output, "--output")
     given = given_datasets(data)
     splits = given.splits
     if to == "yolo" and list(splits) == [WHOLE]:

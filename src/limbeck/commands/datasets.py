@@ -13,9 +13,7 @@ from limbeck.commands.parsing import VerbParser
 from limbeck.data import VisionDataset
 from limbeck.data.facts import Resize
 from limbeck.data.layouts import recognised
-from limbeck.texts import read_yaml
-
-RECIPES = (".yaml", ".yml")
+from limbeck.texts import YAML_SUFFIXES, read_yaml
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def given_datasets(words: Sequence[str]) -> Given:
             "the path."
         )
     if len(paths) == 1 and (paths[0].is_dir() or _describes_data(paths[0])):
-        return _of_folder(paths[0] if paths[0].is_dir() else paths[0].parent)
-    others = [path for path in paths if path.suffix not in RECIPES]
+        return _of_folder(paths[0])
+    others = [path for path in paths if path.suffix not in YAML_SUFFIXES]
     if others:
         raise ValueError(
             f"{others[0]} is no recipe (.yaml); expected one folder of data, or recipes. Give "
@@ -87,7 +85,7 @@ def dataset_of(stated: Mapping[str, Any], key: str) -> VisionDataset:
 
 def _describes_data(path: Path) -> bool:
     """Whether a YAML file is one of YOLO's, rather than a recipe."""
-    if path.suffix not in RECIPES:
+    if path.suffix not in YAML_SUFFIXES:
         return False
     content = read_yaml(path)
     return isinstance(content, Mapping) and "names" in content and "data" not in content

@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from limbeck.commands.inputs import image_files_of
 from limbeck.commands.label_thresholds import labelled_images
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
-from limbeck.commands.predicting import ImageFiles, image_files
+from limbeck.commands.predicting import ImageFiles
 from limbeck.commands.students import Student, student_of
 from limbeck.data import Shapes, VisionDataset
 from limbeck.data.augmentation import to_float
@@ -163,7 +164,7 @@ def _refuse_other_classes(
 
 def _given(images: Path, loaded: Student) -> list[Tensor]:
     """The first images of a folder, as the student sees them."""
-    files = ImageFiles(image_files([images])[:_MOST_IMAGES], loaded.transform)
+    files = ImageFiles(image_files_of([images])[:_MOST_IMAGES], loaded.transform)
     found = []
     for index in range(len(files)):
         path, pixels, problem = files[index]

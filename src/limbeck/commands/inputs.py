@@ -58,6 +58,25 @@ def inputs_of(words: Sequence[str | Path]) -> Inputs:
     return Inputs(list(dict.fromkeys(files)), list(dict.fromkeys(videos)))
 
 
+def image_files_of(words: Sequence[str | Path]) -> list[Path]:
+    """Find images where videos are of no use.
+
+    Args:
+        words: As :func:`inputs_of` takes them.
+
+    Returns:
+        The image files.
+
+    Raises:
+        FileNotFoundError: There is no image.
+        ValueError: There is a video.
+    """
+    files, videos = inputs_of(words)
+    if videos:
+        raise ValueError(f"{videos[0]} is a video; expected images. Leave it out.")
+    return files
+
+
 def _is_picture(path: Path, left_out: LeftOut) -> bool:
     """Whether an entry of a folder is an image file; what is not is counted as left out."""
     if path.is_dir():

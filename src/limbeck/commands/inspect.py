@@ -34,8 +34,8 @@ from limbeck.ranges import COUNT, SIDE, Range, refuse_outside
 from limbeck.tap import tensors_in
 from limbeck.taps import Taps
 from limbeck.terminal import Table, say
+from limbeck.texts import YAML_SUFFIXES
 
-RECIPES = (".yaml", ".yml")
 _RANGES = {"size": SIDE, "depth": Range(0), "images": COUNT}
 
 
@@ -103,7 +103,7 @@ def inspect(
     """
     refuse_outside(_RANGES, {"size": size, "depth": depth, "images": images}, "--")
     for path in target:
-        if path.endswith((*SUFFIXES, *RECIPES)) and not Path(path).is_file():
+        if path.endswith((*SUFFIXES, *YAML_SUFFIXES)) and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         refuse_unwritable_target(picture, "--picture")
@@ -142,7 +142,7 @@ def models_of(target: str) -> dict[str, nn.Module]:
     Raises:
         ValueError: The target is none of these.
     """
-    if target.endswith(RECIPES):
+    if target.endswith(YAML_SUFFIXES):
         return models_in(Path(target))
     if (Path(target) / CARD).is_file():
         return {target: load_student(Path(target))}

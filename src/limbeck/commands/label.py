@@ -15,8 +15,9 @@ from limbeck.commands.ending import ended_in_words
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
-from limbeck.commands.labelled import SPLIT, contents_of_pieces, of_one_size, piece_of
-from limbeck.commands.layouts import To, refuse_used_folder, tell_written, written_with_bar
+from limbeck.commands.labelled import SPLIT, contents_of_pieces, piece_of
+from limbeck.commands.layouts import To, tell_written, written_with_bar
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import (
     ImageFiles,
@@ -92,7 +93,7 @@ def label(
             --labelled nor --score, or an image could not be read: all others are labelled.
     """
     refuse_outside(RANGES, {"score": score, "batch_size": batch_size, "workers": workers}, "--")
-    refuse_used_folder(output)
+    refuse_used_folder(output, "--output")
     if labelled is None and score is None:
         raise ValueError(
             "there is neither --labelled nor --score. Expected labelled images, on which the "
@@ -174,8 +175,7 @@ def _label(
     lowest = {name: each["score"] for name, each in journal.start["thresholds"].items()}
     scores = [lowest[name] for name in teacher.classes]
     least = torch.tensor([torch.inf] + [torch.inf if s is None else s for s in scores])
-    transform = of_one_size(teacher.transform, teacher.source)
-    files = ImageFiles([p for p in paths if str(p) not in journal.done], transform)
+    files = ImageFiles([p for p in paths if str(p) not in journal.done], teacher.transform)
     ask = partial(detect, teacher.model, threshold=float(least.min().clamp(max=1)))
     viewer = Viewer(teacher.model, loading["device"], ask, "teacher")
     for seen in viewer.through(image_loader(files, **loading), len(files)):

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from torch import nn
 
-from limbeck.commands.datasets import RECIPES
 from limbeck.commands.fit import parts_of
+from limbeck.commands.labelled import SameSize
 from limbeck.commands.students import student_of
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.exported import ExportedModel
 from limbeck.frame import takes_list
 from limbeck.landmarks import unwrap
 from limbeck.models.card import CARD
+from limbeck.texts import YAML_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Teacher:
         source: What the user gave.
         model: The detector, in evaluation mode, on the CPU.
         classes: The names of its classes, in the order of the labels; empty where it has none.
-        transform: What images go through before it sees them.
+        transform: What images go through before it sees them, which changes the size of none.
         sha256: A checksum of its weights.
     """
 
@@ -51,7 +52,7 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
         FileNotFoundError: It is none of these.
         ValueError: The recipe has no teacher, or it is no detector.
     """
-    if source.suffix in RECIPES:
+    if source.suffix in YAML_SUFFIXES:
         return _of_recipe(source)
     folders = (source, source / "student")
     if not source.is_file() and not any((folder / CARD).is_file() for folder in folders):
@@ -62,7 +63,7 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
         )
     found = student_of(source, trust=trust)
     _refuse_classifier(found.model, source)
-    return Teacher(str(source), found.model, found.classes, found.transform, checksum(found.model))
+    return _teacher(source, found.model, found.classes, found.transform)
 
 
 def _of_recipe(recipe: Path) -> Teacher:
@@ -75,7 +76,14 @@ def _of_recipe(recipe: Path) -> Teacher:
     model = unwrap(module.measured).eval()
     _refuse_classifier(model, recipe)
     transform = unchanged if data.augmentation is None else data.augmentation.evaluation()
-    return Teacher(str(recipe), model, data.classes, transform, checksum(model))
+    return _teacher(recipe, model, data.classes, transform)
+
+
+def _teacher(
+    source: Path, model: nn.Module, classes: tuple[str, ...], transform: Transform
+) -> Teacher:
+    same_size = SameSize(str(source), transform)
+    return Teacher(str(source), model, classes, same_size, checksum(model))
 
 
 def _refuse_classifier(model: nn.Module, source: Path) -> None:

@@ -114,7 +114,8 @@ def thresholds_of(
         The ``thresholds`` by class, as plain data, and the ``iou`` that they are chosen at.
 
     Raises:
-        ValueError: Classes have no labelled object, and no score is stated for them.
+        ValueError: Classes have no labelled object, and no score is stated for them; or no image
+            could be looked at.
     """
     found = {} if dataset is None else _measured(teacher, dataset, loading)
     missing = [name for name in teacher.classes if name not in found]
@@ -130,7 +131,8 @@ def thresholds_of(
         each = found.get(name)
         thresholds[name] = {"score": score} if each is None else asdict(each)
         table.add_row(name, *_cells(each, score))
-    say(table)
+    if dataset is not None:
+        say(table)
     unfound = [name for name, each in thresholds.items() if each["score"] is None]
     if unfound:
         log.warning(
@@ -162,7 +164,7 @@ class _Labelled(Dataset[Loaded]):
         try:
             image, _ = self.dataset[index]
             return Loaded(path, self.transform(image).as_subclass(Tensor))
-        except BadSampleError as error:
+        except (BadSampleError, ValueError) as error:  # which its transform raises
             return Loaded(path, None, str(error))
 
 
@@ -181,4 +183,9 @@ def _measured(
                 number = int(str(each.path))
                 target = table[number].objects.target(number, dataset.image_size(number))
                 pairs.append((each.answer, target))
+    if not pairs:
+        raise ValueError(
+            f"{teacher.source} could be shown none of the {len(images)} labelled images, as is "
+            "said above. Give others, or another teacher."
+        )
     return best_thresholds(pairs, teacher.classes)

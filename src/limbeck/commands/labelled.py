@@ -1,6 +1,7 @@
 """What a detector found on images, as the contents of a dataset that can be written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +37,29 @@ def piece_of(seen: Seen, least: Tensor | None = None) -> dict[str, Any]:
     }
 
 
-def of_one_size(transform: Transform, source: str) -> Transform:
-    """A transform that refuses to change the size of an image: the boxes are to be of it.
+@dataclass(frozen=True)
+class SameSize:
+    """A transform that is refused where it changes the size of an image: boxes are of its pixels.
 
-    Args:
+    It is no closure, as some systems send it to the workers that read images.
+
+    Attributes:
+        source: Whose transform it is, for the message.
         transform: The transform.
-        source: Whose it is, for the message.
-
-    Returns:
-        The transform, which raises a ValueError where it gives another size.
     """
 
-    def checked(image: Any) -> Any:
-        seen = transform(image)
+    source: str
+    transform: Transform
+
+    def __call__(self, image: Any) -> Any:
+        """Transform an image; a ValueError where its size changes."""
+        seen = self.transform(image)
         if seen.shape[-2:] != image.shape[-2:]:
             raise ValueError(
-                f"the augmentation of {source} makes {tuple(seen.shape[-2:])} of height "
-                f"and width {tuple(image.shape[-2:])}; boxes would be of other pixels"
+                f"the augmentation of {self.source} makes {tuple(seen.shape[-2:])} of height and "
+                f"width {tuple(image.shape[-2:])}; boxes would be of other pixels"
             )
         return seen
-
-    return checked
 
 
 def contents_of_pieces(

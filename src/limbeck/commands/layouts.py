@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import yaml
 
-from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.data.written import Source, Written, write_dataset
 from limbeck.terminal import progress_bar, say
 
@@ -34,24 +33,6 @@ def written_with_bar(
     with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
         task = bar.add_task("", total=total)
         return write_dataset(sources, to, output, info, lambda: bar.advance(task))
-
-
-def refuse_used_folder(output: Path) -> None:
-    """Refuse a folder that cannot be written, or that something is in.
-
-    Args:
-        output: The folder of a new dataset.
-
-    Raises:
-        FileExistsError: Something is in the folder.
-        PermissionError: It cannot be written.
-    """
-    refuse_unwritable_target(output, "--output", folder=True)
-    if output.is_symlink() or (output.is_dir() and any(output.iterdir())):
-        raise FileExistsError(
-            f"--output {output} is a link, or something is in it. Expected a folder that is not "
-            "there yet, or is empty. Choose another one."
-        )
 
 
 def tell_written(written: Written, output: Path, to: To) -> None:

@@ -1,19 +1,22 @@
 """``limbeck new``: recipes that run as they are, for a folder of data."""
 
-import secrets
-import shutil
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.commands.checks import refuse_impossible
 from limbeck.commands.fit import stated_in
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.starting.measured import Measured, measured
 from limbeck.commands.starting.recipes import FILES, Beginning
 from limbeck.comparison import read_comparison
+from limbeck.names import escaped
 from limbeck.terminal import say
-from limbeck.whole import write_whole
+from limbeck.whole import folder_written_whole
+
+log = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -41,7 +44,7 @@ def new(
 
     Args:
         data: The folder of the data: COCO's layout, VOC's, YOLO's, KITTI's, WIDER FACE's, or a
-            folder of images for each class.
+            folder of images for each class. Or the YAML file of YOLO's that describes them.
         folder: A new or empty folder for the four files.
         teacher: The teacher: a detector such as retinanet-resnet50, a classifier of torchvision's
             or timm's such as resnet50, a transformer detector by its name on the hub of Hugging
@@ -51,7 +54,7 @@ def new(
             is trained from scratch. Default (None): retinanet-resnet18, or resnet18.
         method: The method. Default (None): PKD for detection, KD for classification.
     """
-    _refuse_taken(folder)
+    refuse_used_folder(folder, "folder")
     found = measured(data)
     chosen = Beginning.of(found, folder, teacher, student, method)
     write(folder, chosen.texts())
@@ -68,28 +71,13 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
     Raises:
         OSError: They cannot be written.
     """
-    target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
+    with folder_written_whole(folder) as beside:
         for name, text in texts.items():
-            write_whole(beside / name, text)
+            (beside / name).write_text(text, encoding="utf-8", newline="")
         teacher, student, distilled, comparison = (str(beside / name) for name in FILES)
         for recipes in ([teacher], [student], [student, distilled]):
             refuse_impossible(stated_in(recipes), "fit")
         read_comparison(Path(comparison))
-        beside.replace(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _refuse_taken(folder: Path) -> None:
-    refuse_unwritable_target(folder, "folder", folder=True)
-    if folder.exists() and (inside := sorted(path.name for path in folder.iterdir())):
-        raise FileExistsError(
-            f"{folder} holds {', '.join(inside[:3])}. Expected a new or empty folder, so that "
-            "nothing is overwritten. Give another one."
-        )
 
 
 def _show(data: Measured, chosen: Beginning) -> None:
@@ -104,5 +92,25 @@ def _show(data: Measured, chosen: Beginning) -> None:
         f"{chosen.teacher.word} teaches {chosen.student.word} with {chosen.name}. Written to "
         f"{chosen.folder}: {', '.join(FILES)}; each value has its reason above it."
     )
+    _warn(data, chosen)
     say("Now train and compare all of it, or see first how long that takes:")
     say(f"  {chosen.compare} --dry-run\n  {chosen.compare}", soft_wrap=True)
+
+
+def _warn(data: Measured, chosen: Beginning) -> None:
+    """Say what is written as it was asked for, and may not be meant."""
+    teacher, student = chosen.teacher, chosen.student
+    if (student.count or 0) >= (teacher.count or math.inf):
+        log.warning(
+            "The student has %s, and the teacher has %s: nothing would become smaller. Name a "
+            "larger teacher or a smaller student.",
+            student.parameters,
+            teacher.parameters,
+        )
+    if untaught := data.untaught:
+        log.warning(
+            "No training image has an object of %s: the models get an output for it that nothing "
+            "teaches. Add images, or take the class out of the annotations (such as the one that "
+            "Roboflow puts first in files of COCO).",
+            ", ".join(map(escaped, untaught)),
+        )

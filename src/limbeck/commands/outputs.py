@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+_MOST_TOLD = 3  # of the files in a folder
+
 
 def refuse_unwritable_target(target: Path, option: str, *, folder: bool = False) -> None:
     """Refuse a file or folder that cannot be written.
@@ -28,4 +30,31 @@ def refuse_unwritable_target(target: Path, option: str, *, folder: bool = False)
     raise PermissionError(
         f"{option} {target} {found}. Expected {expected} that can be written. Give another one, or "
         "free this one."
+    )
+
+
+def refuse_used_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be written whole: one of which something else would be lost.
+
+    Args:
+        folder: The folder, which need not exist yet.
+        option: How the command line calls it, for the message.
+
+    Raises:
+        FileExistsError: Something is in the folder, it is a link, or it is the present one.
+        PermissionError: It cannot be written.
+    """
+    refuse_unwritable_target(folder, option, folder=True)
+    inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if folder.is_symlink():
+        found = "is a link"
+    elif inside:
+        found = f"holds {', '.join(inside[:_MOST_TOLD])}"
+    elif folder.is_dir() and folder.samefile(Path()):
+        found = "is the folder that you are in, in whose place a new one would come"
+    else:
+        return
+    raise FileExistsError(
+        f"{option} {folder} {found}. Expected a new folder, or an empty one elsewhere, so that "
+        "nothing is lost. Give another one."
     )

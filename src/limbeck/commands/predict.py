@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limbeck.commands.inputs import inputs_of
-from limbeck.commands.labelled import of_one_size
+from limbeck.commands.labelled import SameSize
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicted import Predicted, To
@@ -102,7 +102,7 @@ def predict(
     else:
         ask = partial(classify, known.model, classes=list(known.classes))
     viewer = Viewer(known.model.to(place), place, ask)
-    transform = of_one_size(known.transform, str(student)) if to in LAYOUTS else known.transform
+    transform = SameSize(str(student), known.transform) if to in LAYOUTS else known.transform
     with predicted:
         if inputs.files:
             files = ImageFiles(inputs.files, transform)

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 from limbeck.commands.inputs import Inputs
 from limbeck.commands.labelled import SPLIT, contents_of_pieces, piece_of
-from limbeck.commands.layouts import refuse_used_folder, tell_written, written_with_bar
+from limbeck.commands.layouts import tell_written, written_with_bar
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.predicting import Seen, written_detections
 from limbeck.commands.results import (
     RESULTS,
@@ -79,7 +80,7 @@ class Predicted:
                 f"{shown_name(self.inputs.videos[0])} are not. Give --to csv, or save the frames "
                 "as images first."
             )
-        refuse_used_folder(self.output / to)
+        refuse_used_folder(self.output / to, "--output")
 
     def __enter__(self) -> Self:
         """Make the folder, and open the files of results."""

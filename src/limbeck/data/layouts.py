@@ -4,17 +4,17 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from limbeck.data.base import Task
 from limbeck.data.files import is_companion, is_image
-from limbeck.data.imagefolder import SPLITS
+from limbeck.data.split_names import known_splits, role_of, spellings
 from limbeck.data.voc import VOC
-from limbeck.data.yolo import DESCRIPTION, splits_there
-from limbeck.texts import read_yaml
+from limbeck.data.yolo import DESCRIPTION, SPLITS, YOLO, splits_there
+from limbeck.texts import YAML_SUFFIXES, read_text, read_yaml
 
 KNOWN = """\
 COCO: a JSON file of instances, such as annotations/instances_train.json, and the images in train
@@ -26,14 +26,9 @@ ImageFolder: a folder of images for each class, in train and val or without spli
 WHOLE = "all"  # the name of the one split of data that are not divided
 HELD_OUT = 0.2  # the share that VOC holds out, where there are no lists
 
-_NAMES = {  # what splits are called, beside their own names
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-_YEAR = re.compile(r"[_-]?(19|20)\d\d$")
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MOST_SHOWN = 12
+_MAIN = "ImageSets/Main"  # where VOC itself has the lists of its splits
 
 Split = Mapping[str, Any]  # a class_path and its init_args, as a recipe states them
 
@@ -68,15 +63,18 @@ def recognised(folder: Path) -> Layout:
     whether they are annotations.
 
     Args:
-        folder: The folder.
+        folder: The folder, or the YAML file in one that describes a dataset in YOLO's layout.
 
     Returns:
         The layout, with one split at least.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: There is no such folder, or the images that a YAML file states are
+            missing.
         ValueError: The folder is in none of the known layouts, or holds several datasets.
     """
+    if folder.is_file() and folder.suffix in YAML_SUFFIXES:
+        return _yolo(folder.parent, [folder]) or _refuse_no_images([folder])
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not a folder; expected one that holds a dataset. Give that."
@@ -92,6 +90,8 @@ def recognised(folder: Path) -> Layout:
         if found:
             return found[0]
         places = [inner for place in places for inner in _folders(place)]
+    if described := [file for file in _descriptions(folder) if _describes(file)]:
+        _refuse_no_images(described)
     raise ValueError(
         f"{folder} is in no layout that limbeck knows: it holds "
         f"{_shortened(_told_entries(folder)) or 'nothing'}. Expected one of:\n{KNOWN}\n"
@@ -115,7 +115,7 @@ def _kitti(folder: Path) -> Layout | None:
     if not (labels.is_dir() and (folder / "training" / "image_2").is_dir()):
         return None
     lists = _stems(folder / "ImageSets", ".txt")
-    splits = _known(lists) or {name: name for name in ("train", "val")}  # which are KITTI's own
+    splits = known_splits(lists) or {"train": "train", "val": "val"}  # which are KITTI's own
     stated = {
         name: _stated("KITTI", root=str(folder), split=split) for name, split in splits.items()
     }
@@ -142,10 +142,9 @@ def _wider_face(folder: Path) -> Layout | None:
     return Layout("WIDER FACE", stated, "detection", f"{folder} has wider_face_split.", folder)
 
 
-def _yolo(folder: Path) -> Layout | None:
-    files = sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml"))
-    files.sort(key=lambda file: file.name != DESCRIPTION)
-    for file in files:
+def _yolo(folder: Path, files: Sequence[Path] | None = None) -> Layout | None:
+    """A dataset that one of some YAML files describes; without them, of those in the folder."""
+    for file in _descriptions(folder) if files is None else files:
         if not _describes(file):
             continue
         named = {} if file.name == DESCRIPTION else {"description": file.name}
@@ -156,6 +155,19 @@ def _yolo(folder: Path) -> Layout | None:
         if stated:
             return Layout("YOLO", stated, "detection", f"{file} names classes and splits.", folder)
     return None
+
+
+def _descriptions(folder: Path) -> list[Path]:
+    """The YAML files of a folder, the one of the usual name first."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in YAML_SUFFIXES)
+    return sorted(files, key=lambda file: file.name != DESCRIPTION)
+
+
+def _refuse_no_images(described: Sequence[Path]) -> NoReturn:
+    """Raise what the reader says of a YAML file none of whose splits has images."""
+    for file in described:
+        YOLO(file.parent, SPLITS[0], description=file.name)
+    raise FileNotFoundError(f"{described[0]} states no images. Add the keys train and val.")
 
 
 def _describes(file: Path) -> bool:
@@ -187,13 +199,14 @@ def _voc(folder: Path) -> Layout | None:
     named = (
         {} if usual else {"annotations": _part(source, folder), "images": _part(images[0], folder)}
     )
-    lists = _known(_stems(folder / "ImageSets" / "Main", ".txt"))
+    lists = _voc_lists(folder, source)
     if lists:
         stated = {
             name: _stated("VOC", root=str(folder), split=split, **named)
             for name, split in lists.items()
         }
-        why = f"{folder} has VOC's XML files in {source.name}, and lists in ImageSets/Main."
+        named_lists = ", ".join(lists.values())
+        why = f"{folder} has VOC's XML files in {source.name}, and the lists {named_lists}."
     else:
         stated = {
             name: _stated("VOC", root=str(folder), split=name, held_out=HELD_OUT, **named)
@@ -206,9 +219,31 @@ def _voc(folder: Path) -> Layout | None:
     return Layout("VOC", stated, "detection", why, folder)
 
 
+def _voc_lists(folder: Path, annotations: Path) -> dict[str, str]:
+    """What VOC takes for each split that has a list of names: a name in Main, or else a path."""
+    in_main = known_splits(_stems(folder / _MAIN, ".txt"))
+    for place in () if in_main else (folder, *_folders(folder)):
+        files = {path.stem: path for path in sorted(place.glob("*.txt")) if path.is_file()}
+        own = {stem: path for stem, path in files.items() if _lists_names(path, annotations)}
+        if known := known_splits(own):
+            return {name: _part(own[stem], folder) for name, stem in known.items()}
+    return in_main
+
+
+def _lists_names(file: Path, annotations: Path) -> bool:
+    """Whether the first line of a text file is the name of an annotation."""
+    if role_of(file.stem) is None and file.stem != "trainval":
+        return False  # of another purpose, and perhaps large
+    lines = read_text(file, strict=False).split("\n")
+    first = next((line.strip() for line in lines if line.strip()), "")
+    return (
+        bool(first) and PurePath(first).name == first and (annotations / f"{first}.xml").is_file()
+    )
+
+
 def _voc_by_folders(folder: Path, annotations: Sequence[Path]) -> Layout | None:
     """Each split in a folder, with its images beside the XML files, as Roboflow exports it."""
-    splits = _known([each.name for each in annotations if _has(each, is_image)])
+    splits = known_splits([each.name for each in annotations if _has(each, is_image)])
     if not splits:
         return None
     stated = {
@@ -246,9 +281,9 @@ def _coco(folder: Path) -> Layout | None:
     # Of one split there may be key points as well, which have fewer classes.
     usual = [one for one in found if one.file.name.startswith("instances")] or found
     by_name = {one.split: one for one in reversed(usual)}
-    names = (
-        _known(by_name) if len(by_name) > 1 else {_role(each) or WHOLE: each for each in by_name}
-    )
+    names = known_splits(by_name)
+    if len(by_name) == 1:
+        names = {role_of(each) or WHOLE: each for each in by_name}
     if not names:
         return None
     stated = {
@@ -273,7 +308,7 @@ def _instances(file: Path, root: Path) -> _Instances | None:
     split = stem if stem not in ("annotations", "instances") else ""
     places = (
         *(() if file.parent == root else (file.parent,)),
-        *(parent / name for parent in (root / "images", root) for name in _spellings(split)),
+        *(parent / name for parent in (root / "images", root) for name in spellings(split)),
         *(root / name for name in ("images", "JPEGImages")),
         root,
     )
@@ -299,13 +334,13 @@ def _first_image(file: Path) -> str | None:
 
 def _image_folder(folder: Path) -> Layout | None:
     inside = _folders(folder)
-    splits = _known([each.name for each in inside if _are_classes(_folders(each))])
+    splits = known_splits([each.name for each in inside if _are_classes(_folders(each))])
     if splits:
         stated = {
             name: _stated("ImageFolder", root=str(folder / own)) for name, own in splits.items()
         }
         why = f"{folder} has a folder of images for each class, in {', '.join(splits.values())}."
-    elif _are_classes(inside) and not {each.name.lower() for each in inside} <= SPLITS:
+    elif _are_classes(inside) and not all(role_of(each.name) for each in inside):
         stated = {WHOLE: _stated("ImageFolder", root=str(folder))}
         why = f"{folder} has a folder of images for each class, and no splits."
     else:
@@ -324,43 +359,6 @@ _READERS: tuple[Callable[[Path], Layout | None], ...] = (_kitti, _wider_face, _y
 
 def _stated(kind: str, **arguments: Any) -> dict[str, Any]:
     return {"class_path": f"limbeck.data.{kind}", "init_args": arguments}
-
-
-def _known(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """What splits of these names are called, each beside its own name.
-
-    Args:
-        names: The names of lists, files or folders, such as "train2017" or "valid". Those that
-            are no split, such as "cat_train", are left out.
-
-    Returns:
-        The own names of the splits by "train", "val" and "test", in this order. Where two would be
-        called alike, such as train2014 and train2017, all keep their own names. Without a train,
-        "trainval" comes first, where there is one.
-    """
-    roles = {name: role for name in names if (role := _role(name)) is not None}
-    clear = len(set(roles.values())) == len(roles)
-    found = {
-        (role if clear else name): name
-        for role in _NAMES
-        for name in names
-        if roles.get(name) == role
-    }
-    if "train" not in roles.values() and "trainval" in names:
-        return {"trainval": "trainval", **found}
-    return found
-
-
-def _role(name: str) -> str | None:
-    plain = _YEAR.sub("", name.lower())
-    return next((role for role, all_ in _NAMES.items() if plain in all_), None)
-
-
-def _spellings(split: str) -> Iterator[str]:
-    """What the folder of a split may be called."""
-    if split:
-        yield split
-    yield from _NAMES.get(_role(split) or "", ())
 
 
 def _folders(folder: Path) -> list[Path]:

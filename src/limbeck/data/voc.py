@@ -3,7 +3,7 @@
 import hashlib
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class VOC(AnnotatedImages):
                 if name.removesuffix(".xml") not in parsed
             ]
             found = {name for one in [*parsed.values(), *rest] for name in one.names}
-            classes = PASCAL if found <= set(PASCAL) else sorted(found)
+            classes = usual_classes(found)
         files = _image_files(layout.images, names)
         table = ImageTable.numbered(
             layout.images,
@@ -116,6 +116,11 @@ class VOC(AnnotatedImages):
             keep_images_without_boxes=keep_images_without_boxes,
             boxes_of=boxes_of,
         )
+
+
+def usual_classes(found: Set[str]) -> tuple[str, ...]:
+    """The classes in the order of the labels where none are stated, by the names of objects."""
+    return PASCAL if found <= set(PASCAL) else tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True)

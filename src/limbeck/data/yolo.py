@@ -155,12 +155,13 @@ def _classes(stated: Mapping[str, Any], file: Path) -> list[str]:
     """The names of the classes, which are stated as a list, or by their numbers."""
     names = stated["names"]
     if isinstance(names, Mapping):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        by_number = {str(number): name for number, name in names.items()}  # which may be quoted
+        if by_number.keys() != {str(number) for number in range(len(names))}:
             raise ValueError(
-                f"{file}: names has the numbers {', '.join(map(str, names))}; expected 0 to "
+                f"{file}: names has the numbers {', '.join(by_number)}; expected 0 to "
                 f"{len(names) - 1}, each once. Correct it."
             )
-        names = [names[number] for number in range(len(names))]
+        names = [by_number[str(number)] for number in range(len(names))]
     if not isinstance(names, list):
         raise ValueError(
             f"{file}: names is {names!r}; expected a list of the classes, or a name for each "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.sampling import METHODS, sample_seed
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.pictures import Picture
 from limbeck.schedules import Weight, as_schedule
 from limbeck.tap import Tap
@@ -96,12 +97,9 @@ class Step:
 
     @property
     def taught(self) -> Side:
-        """The teacher's side; a ValueError where there is no teacher."""
+        """The teacher's side; a ``NoTeacherError`` where there is no teacher."""
         if self.teacher is None:
-            raise ValueError(
-                "this method needs a teacher, and there is none. Give one "
-                "(model.teacher), or leave the method out (model.methods)."
-            )
+            raise NoTeacherError
         return self.teacher
 
     def generator(self, *where: int) -> torch.Generator:
@@ -237,7 +235,7 @@ class Method(nn.Module, ABC):
         """Choose :attr:`student_taps` and :attr:`teacher_taps` where they depend on the models.
 
         It is called once, before :meth:`setup`. A ValueError refuses the pair, and says what it
-        lacks.
+        lacks; a :class:`limbeck.methods.errors.NoTeacherError` where that is the teacher.
 
         Args:
             student: The student.

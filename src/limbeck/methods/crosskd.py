@@ -51,6 +51,7 @@ from torchvision.models.detection.image_list import ImageList
 from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.maps import standardised
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead
@@ -114,9 +115,8 @@ class CrossKD(Method):
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Find where the towers are held, and refuse heads that are not of one kind."""
         if teacher is None:
-            raise ValueError(
-                "CrossKD needs a teacher, whose head the student's features go through. Give one "
-                "(model.teacher), or leave the method out (model.methods)."
+            raise NoTeacherError(
+                "CrossKD needs a teacher, whose head the student's features go through"
             )
         self.form = _common_form(student, teacher)
         towers = [_convolutions(model) for model in (student, teacher)]

@@ -125,6 +125,7 @@ class LimbeckModel(nn.Module, ABC):
             here is a fact about it. A student's weights are only loaded where these are equal.
         described_by: The arguments that describe the network, or as texts name a folder or an
             address where its description is. A student's folder has the descriptions themselves.
+        companion_files: The names of the files that :meth:`companions` gives.
         arguments: Every argument that limbeck's own constructor got, settled, as plain JSON values,
             without the weights.
         published: The models whose published weights fit this one or its trunk, the trunk's first,
@@ -133,6 +134,7 @@ class LimbeckModel(nn.Module, ABC):
 
     numerics: ClassVar[Mapping[str, Any]] = {}
     described_by: ClassVar[Sequence[str]] = ()
+    companion_files: ClassVar[Sequence[str]] = ()
     arguments: dict[str, Any]
     published: tuple[str, ...]
     _constructed_with: dict[str, Any]

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,90 @@ def file_of(network: str, name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What a folder or a name on the hub says of a network, as it stands there: of any kind.
+
+    Attributes:
+        where: The file of the configuration, for messages.
+        config: The configuration.
+        preprocessor: What images are brought to before the network sees them. Empty: nobody says
+            it.
+    """
+
+    where: str
+    config: Mapping[str, Any]
+    preprocessor: Mapping[str, Any]
+
+
+def stated_of(network: str, prefix: str = "") -> Stated:
+    """What a folder or a name on the hub says of its network.
+
+    Args:
+        network: The folder or the name.
+        prefix: What stands before it in a recipe, for messages.
+
+    Returns:
+        What its files say, which is not checked.
+
+    Raises:
+        FileNotFoundError: There is no such folder, and the hub has no such name or is not reached.
+        ValueError: A file is no JSON, or holds no mapping.
+    """
+    said = f"network is {prefix + network!r}"
+    try:
+        found, why = file_of(network, CONFIG), ""
+    except OSError as error:
+        found, why = None, f" ({str(error)[:500]})"
+    if found is None:
+        raise FileNotFoundError(
+            f"{said}: there is no {CONFIG}{why}. Expected a folder that has one, or a name on the "
+            "hub of Hugging Face, such as PekingU/rtdetr_r18vd. Correct it, or see whether the hub "
+            "can be reached."
+        )
+    try:
+        preprocessor = file_of(network, PREPROCESSOR)
+    except OSError as error:  # without it images would silently be seen otherwise
+        raise FileNotFoundError(
+            f"{said}: whether it has a {PREPROCESSOR} is not known ({str(error)[:500]}). See "
+            "whether the hub can be reached, or give a folder."
+        ) from error
+    return Stated(str(found), json_of(found), {} if preprocessor is None else json_of(preprocessor))
+
+
+def pretrained(network: Any, weights: str, config: Any, **options: Any) -> tuple[Any, Any]:
+    """A network of the library with published weights, which are read without code.
+
+    Args:
+        network: The class of the network.
+        weights: A folder, or a name on the hub.
+        config: The configuration of the network.
+        options: Further arguments of ``from_pretrained``.
+
+    Returns:
+        The network, and what the library says of tensors that are missing, left over or of another
+        shape.
+
+    Raises:
+        ValueError: The library does not load them.
+    """
+    try:
+        loaded, told = network.from_pretrained(
+            weights, config=config, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise not_loaded(weights, error) from error
+    return loaded, told
+
+
+def not_loaded(weights: str, error: Exception) -> ValueError:
+    """The error about weights that the library does not load."""
+    return ValueError(
+        f"weights={weights!r}: transformers does not load them ({error}). Expected a folder or a "
+        "name on the hub with weights of this network in safetensors."
+    )
+
+
 def refuse_adapter(weights: str) -> None:
     """Refuse a folder or a name on the hub that has an adapter of peft's in place of weights.
 
@@ -64,10 +149,14 @@ def refuse_adapter(weights: str) -> None:
         weights: The folder or the name.
 
     Raises:
-        OSError: The hub is not reached.
-        ValueError: It has one, which says what is added to other weights, and where those are.
+        ValueError: It has one, which says what is added to other weights, and where those are; or
+            the hub is not reached.
     """
-    if file_of(weights, _ADAPTER) is not None:
+    try:
+        found = file_of(weights, _ADAPTER)
+    except OSError as error:
+        raise not_loaded(weights, error) from error
+    if found is not None:
         raise ValueError(
             f"weights={weights!r} have an {_ADAPTER}: they are an adapter of peft's, which is "
             "added to other weights. Merge it into those (merge_and_unload), save them, and give "

@@ -8,6 +8,7 @@ and the checksum of the weights.
 import hashlib
 import importlib.metadata
 import json
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -57,7 +58,7 @@ def save_student(
         model: One of limbeck's models, a model of a class derived from one, or any module if
             ``build`` is stated. A wrapper of DDP or ``torch.compile`` is taken off.
         folder: The folder to write to. It is made where it is missing, and a student that is there
-            is replaced.
+            is replaced, with what its own library loads.
         build: The class or function that makes ``model``, and its arguments. Default (None): as the
             model says itself, which all of limbeck's models do, and all that
             :func:`load_student` gives.
@@ -95,9 +96,22 @@ def save_student(
         save_file(tensors, weights)
         said = _card(model, build, classes, _sha256(weights), metadata or {})
         card.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        former = _companions_in(folder)
+    for name in former:  # of another kind, they would describe another network
+        (folder / name).unlink(missing_ok=True)
     if isinstance(made, LimbeckModel) and made.is_limbecks:
         for name, contents in made.companions(WEIGHTS, tensors, classes).items():
             write_whole(folder / name, contents)
+
+
+def _companions_in(folder: Path) -> Sequence[str]:
+    """The further files of the student that a folder has; none where there is none to be read."""
+    try:
+        path = read_card(folder).network().class_path
+        kind = pkgutil.resolve_name(path) if path.startswith("limbeck.models.") else None
+    except (OSError, ValueError, AttributeError, ImportError):
+        return ()
+    return getattr(kind, "companion_files", ())
 
 
 def _copied(network: nn.Module) -> Tensors:

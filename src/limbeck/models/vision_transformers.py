@@ -10,14 +10,7 @@ from torch import nn
 
 from limbeck.arguments import shown
 from limbeck.frame import Extent, own_size
-from limbeck.models.hub import (
-    CONFIG,
-    PREPROCESSOR,
-    file_of,
-    json_of,
-    refuse_adapter,
-    transformers,
-)
+from limbeck.models.hub import pretrained, refuse_adapter, stated_of, transformers
 from limbeck.models.state_dicts import load_strictly
 from limbeck.models.weights import open_weights
 
@@ -188,31 +181,19 @@ def _load(network: nn.Module, weights: str, where: str) -> None:
 
 
 def _of_transformers(name: str, weights: str | None) -> tuple[nn.Module, Colours]:
-    config = _config_of(name)
+    stated = stated_of(name, "transformers:")
+    config = _config_of(name, stated.config)
     family = _FAMILIES[config.model_type]
     made = getattr(transformers(), family.network)
     network: nn.Module = made(config)
     if weights is not None:
         network = _pretrained(made, weights, config)
-    path = file_of(name, PREPROCESSOR)
-    stated = {} if path is None else json_of(path)
-    mean, std = stated.get("image_mean"), stated.get("image_std")
+    mean, std = (stated.preprocessor.get(f"image_{each}") for each in ("mean", "std"))
     return network, family.colours if mean is None or std is None else Colours(mean, std)
 
 
-def _config_of(name: str) -> Any:
+def _config_of(name: str, stated: Mapping[str, Any]) -> Any:
     """The configuration of a vision transformer, of which only the known values are taken."""
-    try:
-        path, why = file_of(name, CONFIG), ""
-    except OSError as error:
-        path, why = None, f" ({str(error)[:500]})"
-    if path is None:
-        raise FileNotFoundError(
-            f"network is 'transformers:{name}': there is no {CONFIG}{why}. Expected a folder that "
-            "has one, or a name on the hub of Hugging Face. Correct it, or see whether the hub can "
-            "be reached."
-        )
-    stated: Mapping[str, Any] = json_of(path)
     if isinstance(stated.get("vision_config"), Mapping):  # of two towers, as SigLIP has them
         stated = {
             "model_type": f"{stated.get('model_type')}_vision_model",
@@ -233,15 +214,7 @@ def _config_of(name: str) -> Any:
 def _pretrained(made: Any, weights: str, config: Any) -> nn.Module:
     """The network with the weights of a folder or of a name on the hub, which all have to be."""
     refuse_adapter(weights)
-    try:
-        network, told = made.from_pretrained(
-            weights, config=config, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"weights={weights!r}: transformers does not load them ({error}). Expected a folder or "
-            "a name on the hub with weights of this network in safetensors."
-        ) from error
+    network, told = pretrained(made, weights, config)
     missing = sorted(told["missing_keys"])
     if missing or told["mismatched_keys"]:
         raise ValueError(

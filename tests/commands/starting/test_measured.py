@@ -49,6 +49,8 @@ def test_without_a_validation_set_a_share_is_held_out(tmp_path: Path) -> None:
     assert "held out" in data.splits.why
     assert data.splits.test is not None
     whole = data.splits.train["init_args"]["dataset"]
+    assert whole["init_args"].pop("training")
+    assert whole["init_args"].pop("keep_images_without_boxes")  # or both sides differ in images
     assert data.splits.val["init_args"]["dataset"] == whole
     kind = pkgutil.resolve_name(whole["class_path"])
     sides = [
@@ -64,6 +66,16 @@ def test_without_a_validation_set_a_share_is_held_out(tmp_path: Path) -> None:
 def test_splits_of_no_known_name_are_refused() -> None:
     with pytest.raises(ValueError, match="has the splits a, b; expected one called train"):
         divided(layout("a", "b"))
+
+
+@pytest.mark.parametrize("there", [("val",), ("trainval", "val"), ("test",), ("trainval", "test")])
+def test_no_image_is_on_two_sides(there: tuple[str, ...]) -> None:
+    """A validation or test set that is trained on, or of which training has a part, is none."""
+    found = divided(layout(*there))
+    sides = [each["init_args"]["dataset"]["init_args"] for each in (found.train, found.val)]
+    assert {side["split"] for side in sides} == {there[0]}
+    assert [side.get("training", False) for side in sides] == [True, False]
+    assert (found.test is None) == (there != ("trainval", "test"))
 
 
 def test_one_split_of_any_name_is_divided() -> None:

@@ -70,6 +70,18 @@ def test_no_such_method(data: dict[str, Measured]) -> None:
         distilled_by("KD", "detection", *pair)
 
 
+def test_a_pair_that_a_method_is_not_for(data: dict[str, Measured]) -> None:
+    pair = models(data["detection"], ("fcos-light", "fcos-light"))
+    for method, said in (
+        ("HEAD", "has no box head"),
+        ("QueryKD", "compares the queries of two transformer"),
+        ("LD", "distribution"),
+    ):
+        begins = f"--method {method} is not for fcos-light as the teacher of fcos-light: "
+        with pytest.raises(ValueError, match=f"{begins}.*{said}"):
+            distilled_by(method, "detection", *pair)
+
+
 def test_networks_without_a_place_in_common(data: dict[str, Measured]) -> None:
     of = data["classification"]
     teacher, student = models(of, ("light", "resnet18"))

@@ -9,7 +9,7 @@ import pytest
 from limbeck.commands.starting.commented import plain
 from limbeck.commands.starting.measured import Measured, measured
 from limbeck.commands.starting.methods import distilled_by
-from limbeck.commands.starting.models import Model, named
+from limbeck.commands.starting.models import Model, least_side, named
 from limbeck.models import BasicBlocks, Classifier, RetinaNet, save_student
 from tests.commands.starting.folders import NAMES, image_folder, yolo
 from tests.tiny_detrs import config
@@ -49,7 +49,8 @@ def weights(model: Model) -> Any:
     ],
 )
 def test_detectors_by_kind_and_trunk(word: str, kind: str, trunk: str, boxes: Measured) -> None:
-    model = named(word, boxes, SIZE)
+    size = [288, 448] if least_side([word]) else SIZE
+    model = named(word, boxes, size)
     assert model.kind == kind
     assert plain(model.arguments["backbone"]) == trunk
     assert weights(model) == "torchvision:backbone"

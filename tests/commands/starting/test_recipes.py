@@ -8,6 +8,7 @@ import yaml
 
 from limbeck.commands.fit import parts_of
 from limbeck.commands.new import write
+from limbeck.commands.starting import models
 from limbeck.commands.starting.measured import measured
 from limbeck.commands.starting.recipes import FILES, Beginning
 from limbeck.comparison import read_comparison
@@ -48,6 +49,23 @@ def test_the_first_steps_of_every_layout_run(layout: str, tmp_path: Path) -> Non
     assert list(comparison.rows) == ["PKD" if detects else "KD"]
     assert comparison.teacher_recipe is not None
     assert (comparison.scored_on is not None) == (layout == "YOLO")
+
+
+def test_one_size_suits_both_ssds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the trunk of one takes no images as small as these."""
+    monkeypatch.setattr(models, "with_anchors", lambda model, data: model)  # which takes seconds
+    LAYOUTS["YOLO"](tmp_path / "data")
+    data = measured(tmp_path / "data")
+    texts = Beginning.of(data, Path("work"), "ssd-mobilenet_v3_large", "ssd-light", None).texts()
+    sizes = []
+    for name in FILES[:2]:
+        stated = yaml.safe_load(texts[name])
+        sizes.append(stated["model"]["student"]["init_args"]["image_size"])
+        sizes.append(stated["data"]["augmentation"]["init_args"]["size"])
+    assert sizes == [[288, 448]] * 4
+    assert "torchvision's trunks of SSD take none below 288" in " ".join(
+        texts["student.yaml"].replace("#", "").split()
+    )
 
 
 def test_words_stand_above_what_they_are_about(tmp_path: Path) -> None:

@@ -40,10 +40,8 @@ def test_small_objects_get_pixels(size: tuple[int, int], share: float, side: int
 
 
 def test_other_sides_follow_the_images() -> None:
-    lying, upright = data(size=(480, 640)), data(size=(640, 480))
+    lying = data(size=(480, 640))
     assert rules.long_side(lying, 256) == 352  # 341 px, to a multiple of 32
-    assert rules.fixed_size(lying, 256) == [256, 352]
-    assert rules.fixed_size(upright, 256) == [352, 256]
     assert [rules.last_level(side) for side in (256, 480, 512)] == [5, 5, 7]
     sizes = [
         rules.classified_side(data(size=(s, s), task="classification")).value
@@ -64,8 +62,11 @@ def test_schedules_are_of_the_length_that_was_found_enough(
     epochs = rules.epochs(found, batch, from_scratch=False).value
     assert 0.7 * steps < epochs * (images // batch) < 1.4 * steps
     longer = rules.epochs(found, batch, from_scratch=True).value
-    assert epochs < longer <= 2 * epochs + 1
-    assert rules.teacher_epochs(epochs).value == epochs // 2
+    assert epochs < longer <= 2.2 * epochs
+    teachers = rules.teacher_epochs(epochs).value
+    assert 0.9 * (epochs // 2) < teachers <= epochs // 2
+    for each in (epochs, longer, teachers):  # all end with a validation
+        assert each % rules.evaluation_interval(each) == 0
     assert 10 <= epochs / rules.evaluation_interval(epochs) < 20
 
 

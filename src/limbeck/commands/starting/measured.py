@@ -14,6 +14,7 @@ from limbeck.commands.parsing import VerbParser
 from limbeck.data import VisionDataset
 from limbeck.data.base import Task
 from limbeck.data.cluster import object_boxes
+from limbeck.data.contents import contents_of
 from limbeck.data.layouts import HELD_OUT, WHOLE, Layout, recognised
 
 _LOOKED_AT = 400  # images whose sizes are looked at
@@ -68,6 +69,12 @@ class Measured:
         return self.layout.task
 
     @property
+    def untaught(self) -> list[str]:
+        """The classes that no training image shows."""
+        shown = set(contents_of(self.data).images.objects.labels.tolist())
+        return [name for label, name in enumerate(self.classes, 1) if label not in shown]
+
+    @property
     def short_side(self) -> int:
         """The shorter side of a typical image, in pixels."""
         return int(self.extents.amin(dim=1).median())
@@ -83,7 +90,7 @@ def measured(folder: Path) -> Measured:
     """Look at a folder of data; of its images only the sizes are read.
 
     Args:
-        folder: The folder.
+        folder: The folder, or the YAML file in one that describes a dataset in YOLO's layout.
 
     Returns:
         What it is like.
@@ -126,32 +133,34 @@ def divided(layout: Layout) -> Splits:
             f"{layout.root} has the splits {', '.join(there)}; expected one called train. Name "
             "them so, or write recipes by hand (docs/data.md)."
         )
-    train = _for_training(there[name])
-    test = there.get("test")
-    if "val" in there:
-        return Splits(
-            train, there["val"], test, f"The folder says what train and val are. {layout.why}"
-        )
-    sides = {
-        side: {
+    whole = there[name]
+    test = there.get("test") if name != "test" else None
+    if name == "train" and "val" in there:
+        return Splits(_for_training(whole, {"training": True}), there["val"], test, layout.why)
+    # Both sides are divided by the positions of the images, so training leaves none of them out.
+    alike = _for_training(whole, {"training": True, "keep_images_without_boxes": True})
+    train, val = (
+        {
             "class_path": "limbeck.data.Split",
-            "init_args": {"dataset": train, "side": side, "share": HELD_OUT, "seed": _SEED},
+            "init_args": {"dataset": dataset, "side": side, "share": HELD_OUT, "seed": _SEED},
         }
-        for side in ("training", "held_out")
-    }
-    why = (
-        f"{layout.why} There is no validation set, so a share of {HELD_OUT} of the images of "
-        f"{name!r} is held out, the same ones in all four files."
+        for side, dataset in (("training", alike), ("held_out", whole))
     )
-    return Splits(sides["training"], sides["held_out"], test, why)
+    why = (
+        f"{layout.why} There is no validation set beside {name!r}, so a share of {HELD_OUT} of its "
+        "images is held out, the same ones in all four files."
+    )
+    if alike != whole:
+        why += " Images without objects are kept as examples of background."
+    return Splits(train, val, test, why)
 
 
-def _for_training(stated: Stated) -> Stated:
+def _for_training(stated: Stated, arguments: Stated) -> Stated:
     """A split as it is stated for training, where its reader makes a difference."""
     reader = pkgutil.resolve_name(stated["class_path"])
-    if "training" not in inspect.signature(reader).parameters:
+    if not arguments.keys() <= inspect.signature(reader).parameters.keys():
         return stated
-    return {**stated, "init_args": {**stated["init_args"], "training": True}}
+    return {**stated, "init_args": {**stated["init_args"], **arguments}}
 
 
 def _built(stated: Stated) -> VisionDataset:

@@ -1,13 +1,16 @@
 """Methods by their names, with what a pair of models needs of them."""
 
 import difflib
+import pkgutil
 import re
 from typing import Any
 
 from limbeck.commands.starting.commented import Chosen
 from limbeck.commands.starting.models import Model
 from limbeck.data.base import Task
-from limbeck.landmarks import landmarks
+from limbeck.landmarks import landmarks, resolve
+from limbeck.methods import Method
+from limbeck.tap import TapError
 
 USUAL = {"detection": "PKD", "classification": "KD"}
 
@@ -81,11 +84,31 @@ def distilled_by(name: str, task: Task, teacher: Model, student: Model) -> dict[
     stated: dict[str, Any] = {"class_path": f"limbeck.methods.{found}"}
     if arguments:
         stated["init_args"] = arguments
+    _refuse_pair(found, stated, teacher, student)
     model: dict[str, Any] = {"methods": {found.lower(): Chosen(stated, _WHY[found])}}
     if found == "KD":
         why = "What is left of the weight for the labels."
         model["student_weight"] = Chosen(0.1, why)
     return model
+
+
+def _refuse_pair(name: str, stated: dict[str, Any], teacher: Model, student: Model) -> None:
+    """Refuse a pair that lacks what a method reads; of a model on the hub nothing is known."""
+    if teacher.built is None or student.built is None:
+        return
+    method: Method = pkgutil.resolve_name(stated["class_path"])(**stated.get("init_args", {}))
+    try:
+        method.connect(student.built, teacher.built)
+        for model, taps in (
+            (student.built, method.student_taps),
+            (teacher.built, method.teacher_taps),
+        ):
+            for tap in taps.values():
+                resolve(model, tap)
+    except (ValueError, TapError) as error:
+        raise ValueError(
+            f"--method {name} is not for {teacher.word} as the teacher of {student.word}: {error}"
+        ) from None
 
 
 def _places(method: str, task: Task, teacher: Model, student: Model) -> list[str]:

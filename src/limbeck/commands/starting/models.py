@@ -1,8 +1,7 @@
 """Models by a word: ``retinanet-resnet50``, ``timm:convnext_atto``, a hub's name, a folder."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.rules import last_level
 from limbeck.models import Build
 from limbeck.models.card import CARD, read_card
-from limbeck.models.detection.detr.configuration import licence_of
+from limbeck.models.detection.detr.configuration import licence_of, names_of
 from limbeck.models.hub import CONFIG
 
 Form = Literal["pyramid", "fixed", "transformer", "classifier"]
@@ -32,6 +31,7 @@ _KINDS = {
 }
 _TRUNKS = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", LIGHT)
 _OF_SSD = ("vgg16", "mobilenet_v3_large")
+_LEAST = 288  # pixels: these need images of 268 px, and sides are multiples of 32
 _BLOCKS = {"depths": [1, 1, 1, 1], "widths": [32, 64, 128, 256]}
 _SMALL_IMAGES = 64  # pixels, below which a stem of stride 4 leaves too little
 _IMAGENET = (
@@ -100,11 +100,16 @@ class Model:
             return Build(self.class_path, arguments).make(trust=self.form == "transformer")
 
     @property
+    def count(self) -> int | None:
+        """How many parameters it has; None where the hub alone knows."""
+        return None if self.built is None else sum(p.numel() for p in self.built.parameters())
+
+    @property
     def parameters(self) -> str:
         """How many parameters it has, in words."""
-        if self.built is None:
+        if self.count is None:
             return "as many parameters as the hub says"
-        return f"{sum(p.numel() for p in self.built.parameters()) / 1e6:.2f} M parameters"
+        return f"{self.count / 1e6:.2f} M parameters"
 
 
 def usual_names(data: Measured) -> tuple[str, str]:
@@ -149,6 +154,12 @@ def named(word: str, data: Measured, size: Any) -> Model:
     return _detector(word, data, size)
 
 
+def least_side(words: Iterable[str]) -> int:
+    """The least shorter side of images, in pixels, that all detectors of these words take."""
+    kinds = [_kind_and_trunk(word) for word in words]
+    return _LEAST if any(kind == "ssd" and trunk in _OF_SSD for kind, trunk in kinds) else 0
+
+
 def with_anchors(model: Model, data: Measured) -> Model:
     """A detector with the anchors that cover the objects of the data best, if it has such.
 
@@ -175,10 +186,7 @@ def with_anchors(model: Model, data: Measured) -> Model:
 
 def _detector(word: str, data: Measured, size: Sequence[int]) -> Model:
     """One of limbeck's detectors, by its kind and its trunk."""
-    plain_word = re.sub(r"^fasterrcnn", "faster-rcnn", word.lower().replace("_", "-"))
-    plain_word = plain_word.removesuffix("-fpn")
-    prefix = next((each for each in _KINDS if plain_word.startswith(f"{each}-")), None)
-    trunk = plain_word.removeprefix(f"{prefix}-").replace("-", "_")
+    prefix, trunk = _kind_and_trunk(word)
     known = {each: _TRUNKS + (_OF_SSD if each == "ssd" else ()) for each in _KINDS}
     if prefix is None or trunk not in known[prefix]:
         every = ", ".join(f"{each}-{'|'.join(trunks)}" for each, trunks in known.items())
@@ -194,10 +202,10 @@ def _detector(word: str, data: Measured, size: Sequence[int]) -> Model:
     short, long = size
     kind = _KINDS[prefix]
     if kind == "SSD":
-        height, width = _of_ssd(trunk, size, data)
-        arguments["image_size"] = [height, width]
+        lying = (data.extents[:, 1] >= data.extents[:, 0]).float().mean() >= 0.5
+        arguments["image_size"] = [short, long] if lying else [long, short]
         if trunk not in _OF_SSD:
-            arguments["levels"] = [3, min(8, min(height, width).bit_length() - 1)]
+            arguments["levels"] = [3, min(8, short.bit_length() - 1)]
     else:
         arguments |= _pyramid(kind, short, light=light) | {"min_size": short, "max_size": long}
     if light or kind != "SSD":
@@ -213,11 +221,12 @@ def _detector(word: str, data: Measured, size: Sequence[int]) -> Model:
     return with_anchors(made, data)
 
 
-def _of_ssd(trunk: str, size: Sequence[int], data: Measured) -> tuple[int, int]:
-    lying = (data.extents[:, 1] >= data.extents[:, 0]).float().mean() >= 0.5
-    least = 288 if trunk in _OF_SSD else 32  # torchvision's backbones need 268 px
-    short, long = (max(side, least) for side in size)
-    return (short, long) if lying else (long, short)
+def _kind_and_trunk(word: str) -> tuple[str | None, str]:
+    """Which kind of detector a word names, None where it names none, and on which trunk."""
+    plain_word = re.sub(r"^fasterrcnn", "faster-rcnn", word.lower().replace("_", "-"))
+    plain_word = plain_word.removesuffix("-fpn")
+    prefix = next((each for each in _KINDS if plain_word.startswith(f"{each}-")), None)
+    return prefix, plain_word.removeprefix(f"{prefix}-").replace("-", "_")
 
 
 def _pyramid(kind: str, short: int, *, light: bool) -> dict[str, Any]:
@@ -323,8 +332,7 @@ def _transformer(
 
 def _learnt(word: str, folder: Path, data: Measured) -> str | None:
     """Why the detector in a folder knows the classes of the data, or None where it has others."""
-    said = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("id2label") or {}
-    labels = tuple(said[key] for key in sorted(said, key=int))
+    labels = tuple(names_of(str(folder)))
     if len(labels) != len(data.classes):
         return None  # of another dataset, such as COCO: its layers of classes are trained anew
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):

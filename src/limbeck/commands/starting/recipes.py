@@ -9,7 +9,7 @@ from limbeck.commands.starting import rules
 from limbeck.commands.starting.commented import Chosen, as_text
 from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.methods import USUAL, distilled_by
-from limbeck.commands.starting.models import Model, named, usual_names
+from limbeck.commands.starting.models import Model, least_side, named, usual_names
 
 FILES = ("teacher.yaml", "student.yaml", "distilled.yaml", "comparison.yaml")
 _METRICS = {"KITTI": "kitti"}
@@ -64,12 +64,15 @@ class Beginning:
             ValueError: A model or a method is not there, or does not suit the data.
         """
         detects = data.task == "detection"
-        side = rules.short_side(data) if detects else rules.classified_side(data)
-        size = [side.value, rules.long_side(data, side.value)] if detects else side.value
-        words = (
+        words = [
             given or usual
             for given, usual in zip((teacher, student), usual_names(data), strict=True)
-        )
+        ]
+        side = rules.classified_side(data)
+        size: Any = side.value
+        if detects:
+            side = rules.short_side(data, least_side(words))
+            size = [side.value, rules.long_side(data, side.value)]
         first, second = (named(word, data, size) for word in words)
         stated = distilled_by(method or USUAL[data.task], data.task, first, second)
         name = next(iter(stated["methods"].values())).value["class_path"].rpartition(".")[2]
@@ -117,16 +120,16 @@ class Beginning:
             what = (
                 "the teacher, which needs no training; this recipe trains it further, if you like"
             )
-        count = self._epochs()
+        count = self._epochs(model)
         if not model.from_scratch:
-            count = rules.teacher_epochs(count.value)
+            count = rules.teacher_epochs(self._epochs(self.student).value)
         command = f"limbeck fit --config {self._path('teacher.yaml')}"
         return as_text(command, f"{model.word}: {what}", self._recipe(model, count))
 
     def _student(self) -> str:
         command = f"limbeck fit --config {self._path('student.yaml')}"
         what = f"{self.student.word}: the student ({self.student.parameters}), trained plainly"
-        return as_text(command, what, self._recipe(self.student, self._epochs()))
+        return as_text(command, what, self._recipe(self.student, self._epochs(self.student)))
 
     def _distilled(self) -> str:
         command = " ".join(["limbeck fit", *(f"--config {self._path(n)}" for n in FILES[1:3])])
@@ -161,9 +164,9 @@ class Beginning:
         )
         return as_text(self.compare, what, recipe)
 
-    def _epochs(self) -> Chosen:
+    def _epochs(self, model: Model) -> Chosen:
         batch = rules.batch_size(self.data).value
-        return rules.epochs(self.data, batch, from_scratch=self.student.from_scratch)
+        return rules.epochs(self.data, batch, from_scratch=model.from_scratch)
 
     def _recipe(self, model: Model, count: Chosen) -> dict[str, Any]:
         trainer: dict[str, Any] = {

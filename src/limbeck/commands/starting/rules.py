@@ -18,16 +18,30 @@ _EPOCHS = {"detection": (12, 150), "classification": (20, 200)}
 _LOOKS = 10
 
 
-def short_side(data: Measured) -> Chosen:
+def short_side(data: Measured, needed: int = 0) -> Chosen:
     """The shorter side of images, so that small objects have pixels, and no more than that.
 
     The reason: what an image costs grows with its area, and objects below three cells of the finest
-    map are hardly found. Images are never enlarged, which would add no detail.
+    map are hardly found. Images are enlarged for a network alone that takes no smaller ones, as
+    that adds no detail.
+
+    Args:
+        data: What the data are like.
+        needed: The least that a network takes, in pixels, a multiple of 32.
+
+    Returns:
+        The side in pixels.
     """
     smallest = data.objects.prod(dim=1).sqrt().quantile(0.1).item()  # a share of the shorter side
     least, most = min(_SMALLEST, data.short_side), min(_LARGEST, data.short_side)
     side = min(max(_SMALL_OBJECT / smallest, least), most)
     side = max(_MULTIPLE, int(side) // _MULTIPLE * _MULTIPLE)
+    if side < needed:
+        return Chosen(
+            needed,
+            f"The shorter side of a typical image has {data.short_side} px, and {side} px would be "
+            f"enough; torchvision's trunks of SSD take none below {needed}.",
+        )
     return Chosen(
         side,
         f"The shorter side of a typical image has {data.short_side} px, and a tenth of the objects "
@@ -40,13 +54,6 @@ def short_side(data: Measured) -> Chosen:
 def long_side(data: Measured, short: int) -> int:
     """The bound of the longer side, by which 19 of 20 images have the whole shorter side."""
     return math.ceil(short * data.aspect / _MULTIPLE) * _MULTIPLE
-
-
-def fixed_size(data: Measured, short: int) -> list[int]:
-    """One (height, width) for detectors that take no other, with the aspect of a typical image."""
-    ratio = (data.extents[:, 1] / data.extents[:, 0]).median().item()  # width over height
-    long = round(short * max(ratio, 1 / ratio) / _MULTIPLE) * _MULTIPLE
-    return [short, long] if ratio >= 1 else [long, short]
 
 
 def last_level(short: int) -> int:
@@ -94,7 +101,7 @@ def epochs(data: Measured, batch: int, *, from_scratch: bool) -> Chosen:
     steps = _STEPS[data.task] * math.sqrt(data.images) * (2 if from_scratch else 1)
     an_epoch = max(1, data.images // batch)
     least, most = _EPOCHS[data.task]
-    count = min(max(round(steps / an_epoch), least), most)
+    count = _whole_looks(min(max(round(steps / an_epoch), least), most))
     return Chosen(
         count,
         f"{count * an_epoch:,} steps of {batch}. A student that has not learnt what it can shows "
@@ -106,7 +113,7 @@ def epochs(data: Measured, batch: int, *, from_scratch: bool) -> Chosen:
 def teacher_epochs(students: int) -> Chosen:
     """The length of the teacher's training: half, as it begins with weights and learns faster."""
     return Chosen(
-        max(1, students // 2),
+        _whole_looks(max(1, students // 2)),
         "Half as long as the student: a large network that begins with weights learns in fewer "
         "epochs. A better teacher teaches more, so raise this first.",
     )
@@ -115,3 +122,8 @@ def teacher_epochs(students: int) -> Chosen:
 def evaluation_interval(count: int) -> int:
     """The number of epochs between two validations: ten looks in all, so that they cost little."""
     return max(1, count // _LOOKS)
+
+
+def _whole_looks(count: int) -> int:
+    """A number of epochs that ends with a validation, a tenth less at most."""
+    return count - count % evaluation_interval(count)

@@ -1,7 +1,7 @@
 """COCO's layout: a JSON file of instances for each split, and a folder of its images."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.table import Objects
-from limbeck.data.written.part import Kept, Part, Target, shortest, without_attributes
+from limbeck.data.written.part import ORIENTATION, Kept, Part, Target, shortest, without_attributes
 from limbeck.names import file_names
 
 DESCRIPTION = "Written by limbeck"
@@ -32,7 +32,10 @@ class COCOTarget(Target):
     def kept(self, part: Part) -> Kept:
         """Everything but what is not COCO's."""
         _, unknown = without_attributes(part.images.objects)
-        lost = {f"have {name}, a key that COCO does not know": n for name, n in unknown.items()}
+        lost = {
+            f"have {name}, which becomes a key that COCO does not know": n
+            for name, n in unknown.items()
+        }
         return Kept(part, lost)
 
     def write(self, folder: Path, parts: Mapping[str, Part], info: Mapping[str, Any]) -> None:
@@ -49,6 +52,10 @@ class COCOTarget(Target):
         arguments = {"images": str(self.images(folder, part.name)), "annotations": str(file)}
         turned = {"boxes_of": "upright"} if upright else {}
         return {"class_path": "limbeck.data.COCO", "init_args": arguments | turned}
+
+    def unsaid(self, parts: Sequence[Part], *, upright: bool) -> list[str]:
+        """Which way up boxes are, where that is open."""
+        return [ORIENTATION] if upright else []
 
 
 def _file(split: str) -> str:

@@ -1,7 +1,7 @@
 """One split on its way into another layout, and what a layout has to say of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +63,12 @@ class Kept:
     losses: dict[str, int] = field(default_factory=dict)
 
 
+ORIENTATION = (
+    "EXIF turns some pictures, and where their size does not show it, nothing in this layout says "
+    "which way up boxes are: state boxes_of: upright, as below."
+)
+
+
 class Target(ABC):
     """A layout that datasets are written in.
 
@@ -104,6 +110,18 @@ class Target(ABC):
         Returns:
             The ``class_path`` and the ``init_args``.
         """
+
+    def unsaid(self, parts: Sequence[Part], *, upright: bool) -> list[str]:
+        """What this layout has no place for, so that a recipe has to state it.
+
+        Args:
+            parts: All splits, as they are written.
+            upright: Whether there are pictures whose EXIF orientation turns them.
+
+        Returns:
+            A sentence for each thing.
+        """
+        return []
 
 
 def shortest(

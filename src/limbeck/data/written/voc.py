@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.data.table import AnnotatedImage, Objects
-from limbeck.data.voc import SIDES
+from limbeck.data.voc import SIDES, usual_classes
 from limbeck.data.written.part import (
+    ORIENTATION,
     Kept,
     Part,
     Target,
@@ -94,6 +95,17 @@ class VOCTarget(Target):
         arguments = {"root": str(folder), "split": part.name, "classes": list(part.classes)}
         turned = {"boxes_of": "upright"} if upright else {}
         return {"class_path": "limbeck.data.VOC", "init_args": arguments | turned}
+
+    def unsaid(self, parts: Sequence[Part], *, upright: bool) -> list[str]:
+        """The order of the classes, which are found in the XML files unless they are stated."""
+        classes = parts[0].classes
+        labels = {label for part in parts for label in part.images.objects.labels.tolist()}
+        order = [
+            "XML files say neither the order of the classes nor those without objects: state "
+            "classes, as below."
+        ]
+        same = classes == usual_classes({classes[label - 1] for label in labels})
+        return [*([] if same else order), *([ORIENTATION] if upright else [])]
 
 
 def _tree(image: AnnotatedImage, classes: Sequence[str]) -> "ElementTree.ElementTree[Any]":

@@ -1,11 +1,13 @@
 """Datasets written in another layout: whole or not at all, and read back before they are there."""
 
+import logging
 import os
 import pkgutil
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -24,7 +26,7 @@ from limbeck.data.written.coco import COCOTarget
 from limbeck.data.written.part import Part, Target
 from limbeck.data.written.voc import VOCTarget
 from limbeck.data.written.yolo import YOLOTarget, refuse_splits
-from limbeck.names import file_names
+from limbeck.names import file_names, folded
 from limbeck.whole import folder_written_whole
 
 LAYOUTS: Mapping[str, Target] = {
@@ -96,8 +98,11 @@ def write_dataset(
     """
     target = LAYOUTS[layout]
     _refuse(sources, target)
-    taken: dict[str, str] = {}
-    prepared = {name: _prepared(name, source, taken) for name, source in sources.items()}
+    taken: dict[Path, set[str]] = defaultdict(set)  # stems, by the folder that they are in
+    prepared = {
+        name: _prepared(name, source, taken[target.images(folder, name)])
+        for name, source in sources.items()
+    }
     kept = {name: target.kept(part) for name, (part, _) in prepared.items()}
     turned = any(file.orientation != UPRIGHT for _, files in prepared.values() for file in files)
     copied = 0
@@ -108,13 +113,17 @@ def write_dataset(
             copied += _put(part, files, sources[name].dataset, place, step)
         parts = {name: each.part for name, each in kept.items()}
         target.write(partial, parts, info or {})
-        for part in parts.values():
-            _read_back(target, partial, part, upright=turned)
+        with _silent(logging.getLogger("limbeck.data")):  # all was said of the source
+            for part in parts.values():
+                _read_back(target, partial, part, upright=turned)
     return Written(
         {name: target.stated(folder, part, upright=turned) for name, part in parts.items()},
         sum(len(part.images) for part in parts.values()),
         sum(len(part.images.objects) for part in parts.values()),
-        _losses([each.losses for each in kept.values()], sources, prepared),
+        [
+            *_losses([each.losses for each in kept.values()], sources, prepared),
+            *target.unsaid(list(parts.values()), upright=turned),
+        ],
         copied,
     )
 
@@ -141,7 +150,7 @@ def _refuse(sources: Mapping[str, Source], target: Target) -> None:
         refuse_splits(list(sources))
 
 
-def _prepared(name: str, source: Source, taken: dict[str, str]) -> tuple[Part, list[Examined]]:
+def _prepared(name: str, source: Source, taken: set[str]) -> tuple[Part, list[Examined]]:
     """A split with new names, and boxes of the upright pictures; and what its files are like."""
     contents = source.contents
     table = contents.images
@@ -161,7 +170,7 @@ def _prepared(name: str, source: Source, taken: dict[str, str]) -> tuple[Part, l
         if file.orientation != UPRIGHT and not file.turned:
             rows = slice(starts[at], int(table.ends[at]))
             boxes[rows] = upright_boxes(boxes[rows], size, file.orientation)
-    names = _new_names(table, taken)
+    names = list(_new_names(name, table, taken))
     ids = table.image_ids
     if len(ids.unique(sorted=False)) < len(ids):  # type: ignore[no-untyped-call]
         ids = torch.arange(len(ids))
@@ -177,14 +186,15 @@ def _prepared(name: str, source: Source, taken: dict[str, str]) -> tuple[Part, l
     return Part(name, contents.classes, images, categories), files
 
 
-def _new_names(table: ImageTable, taken: dict[str, str]) -> list[str]:
-    """A file name for each image, whose stem no other one of all splits has."""
-    paths = [PurePath(path) for path in table.names]
-    keys = [f"{len(taken)}/{number}/{path}" for number, path in enumerate(paths)]
-    before = dict(taken)
-    taken |= {key: path.stem for key, path in zip(keys, paths, strict=True)}
-    stems = file_names(before | taken)
-    return [f"{stems[key]}{path.suffix}" for key, path in zip(keys, paths, strict=True)]
+def _new_names(split: str, table: ImageTable, taken: set[str]) -> Iterator[str]:
+    """A file name for each image: its own, unless another one in the folder has its stem."""
+    for number, path in enumerate(map(PurePath, table.names)):
+        stem = path.stem
+        if folded(stem) in taken:
+            key = f"{split}/{number}/{path}"
+            stem = file_names({"": stem, key: stem})[key]
+        taken.add(folded(stem))
+        yield f"{stem}{path.suffix}"
 
 
 def _put(
@@ -217,6 +227,17 @@ def _linked(source: Path, target: Path) -> bool:
         return True
     shutil.copyfile(source, target)
     return False
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Within, a logger and those below it only tell errors."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _read_back(target: Target, folder: Path, part: Part, *, upright: bool) -> None:
@@ -261,12 +282,19 @@ def _losses(
             totals[what] = totals.get(what, 0) + count
     said = [f"{count} objects {what}." for what, count in totals.items() if count]
     unread = sorted({each for source in sources.values() for each in source.contents.unread})
-    said += [f"limbeck does not read, and so does not write: {each}." for each in unread]
-    renamed = sum(
-        PurePath(old).name != new
-        for name, (part, _) in prepared.items()
-        for old, new in zip(sources[name].contents.images.names, part.images.names, strict=True)
-    )
+    said += [
+        f"limbeck does not read, and so has not written, what there may be of this: {each}."
+        for each in unread
+    ]
+    renamed = inside = 0
+    for name, (part, _) in prepared.items():
+        table = sources[name].contents.images
+        old = list(map(PurePath, table.names))
+        renamed += sum(a.name != b for a, b in zip(old, part.images.names, strict=True))
+        if table.folder != Path():  # the names are seen from that of the split
+            inside += sum(len(each.parts) > 1 and not each.is_absolute() for each in old)
+    if inside:
+        said.append(f"{inside} images lay in folders of a split, and now lie in the split's own.")
     if renamed:
         said.append(f"{renamed} images have another name, as others would have had the same one.")
     return said

@@ -38,7 +38,7 @@ class YOLOTarget(Target):
         _, areas = without_areas(before)
         objects, _ = without_areas(objects)
         objects, others = without_attributes(objects)
-        reaching = (objects.boxes != before.boxes).any(dim=1)
+        reaching = ((objects.boxes - before.boxes).abs() > self.tolerance).any(dim=1)
         outside = (objects.boxes[:, 2:] <= objects.boxes[:, :2]).any(dim=1) & reaching
         crowds = before.iscrowd != 0
         known = ~outside & ~crowds

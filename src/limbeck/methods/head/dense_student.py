@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.methods.base import Side, Step
+from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.head.akd import AKD
 from limbeck.methods.head.assist import ASSIST_PARTS, WIDTH, Assist, hidden_layers, new_assist
 from limbeck.methods.head.ckd import CKD
@@ -38,9 +39,9 @@ class DenseStudent(Form):
             places = two_stage_places("HEAD", teacher)
             self.teacher_taps = places if settings.distils else {}
         elif settings.distils:
-            raise ValueError(
-                "HEAD needs a teacher for AKD and CKD, and there is none. For the "
-                "assist alone switch both off: akd and ckd null."
+            raise NoTeacherError(
+                "HEAD needs a teacher for AKD and CKD",
+                "switch both off, which leaves the assist: akd and ckd null",
             )
         self.akd: AKD | None = None
         self.ckd: CKD | None = None

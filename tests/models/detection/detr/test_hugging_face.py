@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck import Distillation
 from limbeck.methods import FitNet
-from limbeck.models import HuggingFaceDetector, load_student, save_student
+from limbeck.models import BasicBlocks, Classifier, HuggingFaceDetector, load_student, save_student
 from limbeck.models.detection.detr.families import FAMILIES
 from tests.tiny_detrs import FRAME, batch, config, detector, every_family, seeded
 
@@ -121,6 +121,23 @@ def test_a_folder_of_the_library_is_built_and_loaded(folder: Path) -> None:
     assert model.licence == "apache-2.0"
     save_student(model, folder / "student")
     assert json.loads((folder / "student/student.json").read_text())["licence"] == "apache-2.0"
+
+
+def test_a_student_of_another_kind_leaves_nothing_of_the_former(tmp_path: Path) -> None:
+    """A config.json that stays would have the library build another network."""
+    (tmp_path / "notes.txt").touch()
+    save_student(detector("rt_detr"), tmp_path)
+    assert (tmp_path / "config.json").exists()
+    other = Classifier(BasicBlocks(depths=(1,), widths=(8,)), num_classes=2)
+    save_student(other, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "notes.txt",
+        "student.json",
+        "student.safetensors",
+    }
+    (tmp_path / "config.json").write_text("mine")
+    save_student(other, tmp_path)
+    assert (tmp_path / "config.json").read_text() == "mine"
 
 
 def test_layers_of_other_classes_keep_their_own_weights(

@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.arguments import shown
 from limbeck.models.detection.detr.families import FAMILIES
-from limbeck.models.hub import CONFIG, PREPROCESSOR, file_of, json_of, transformers
+from limbeck.models.hub import CONFIG, file_of, json_of, stated_of, transformers
 from limbeck.texts import SAFE_LOADER, load_yaml, read_text
 
 log = logging.getLogger(__name__)
@@ -76,28 +76,8 @@ def described(network: str | Path | Mapping[str, Any]) -> Description:
         safe = _safe(network, "network")
         _warn_of_unknown(safe)
         return Description(safe, {})
-    network = str(network)
-    try:
-        found, why = file_of(network, CONFIG), ""
-    except OSError as error:
-        found, why = None, f" ({str(error)[:500]})"
-    if found is None:
-        raise FileNotFoundError(
-            f"network is {network!r}: there is no {CONFIG}{why}. Expected a folder that has one, a "
-            "name on the hub of Hugging Face, such as PekingU/rtdetr_r18vd, or a configuration. "
-            "Correct it, or see whether the hub can be reached."
-        )
-    try:
-        preprocessor = file_of(network, PREPROCESSOR)
-    except OSError as error:  # without it images would silently be resized to another size
-        raise FileNotFoundError(
-            f"network is {network!r}: whether it has a {PREPROCESSOR} is not known "
-            f"({str(error)[:500]}). See whether the hub can be reached, or give a folder."
-        ) from error
-    return Description(
-        _safe(json_of(found), str(found)),
-        {} if preprocessor is None else json_of(preprocessor),
-    )
+    stated = stated_of(str(network))
+    return Description(_safe(stated.config, stated.where), stated.preprocessor)
 
 
 def licence_of(network: str) -> str | None:

@@ -100,6 +100,7 @@ class HuggingFaceDetector(LimbeckModel):
         ... )  # doctest: +SKIP
     """
 
+    companion_files: ClassVar[Sequence[str]] = (CONFIG, PREPROCESSOR, _INDEX)
     numerics: ClassVar[Mapping[str, Any]] = {
         "image_size": None,
         "mean": None,

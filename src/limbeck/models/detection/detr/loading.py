@@ -13,7 +13,7 @@ from limbeck.checkpoints.formats import SUFFIXES
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.card import CARD as STUDENT
 from limbeck.models.detection.detr.configuration import names_of
-from limbeck.models.hub import refuse_adapter
+from limbeck.models.hub import not_loaded, pretrained, refuse_adapter
 
 log = logging.getLogger(__name__)
 
@@ -72,32 +72,16 @@ def load_the_librarys(network: Any, weights: str, class_numbers: Sequence[int] |
 
 def _names(weights: str) -> list[str]:
     """The names of the classes of weights, which may be no adapter."""
+    refuse_adapter(weights)
     try:
-        refuse_adapter(weights)
         return names_of(weights)
     except OSError as error:
-        raise _not_loaded(weights, error) from error
-
-
-def _not_loaded(weights: str, error: Exception) -> ValueError:
-    return ValueError(
-        f"weights={weights!r}: transformers does not load them ({error}). Expected a folder or a "
-        "name on the hub with weights of this network in safetensors."
-    )
+        raise not_loaded(weights, error) from error
 
 
 def _loaded(network: Any, config: Any, weights: str) -> Tensors:
     """The weights in a network of that configuration, which has to be the one they are of."""
-    try:
-        loaded, told = type(network).from_pretrained(
-            weights,
-            config=config,
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _not_loaded(weights, error) from error
+    loaded, told = pretrained(type(network), weights, config, ignore_mismatched_sizes=True)
     misfits = told["mismatched_keys"]
     own = {n for n, *shapes in misfits if _are_of_classes(config.num_labels, *shapes)}
     strange = {name for name, *_ in misfits} - own

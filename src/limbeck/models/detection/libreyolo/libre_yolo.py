@@ -80,6 +80,7 @@ class LibreYOLODetector(LimbeckModel):
         >>> detector = LibreYOLODetector("yolox-n", num_classes=3)  # doctest: +SKIP
     """
 
+    companion_files: ClassVar[Sequence[str]] = (FILE,)
     numerics: ClassVar[Mapping[str, Any]] = {
         "image_size": None,
         "letterbox": None,
