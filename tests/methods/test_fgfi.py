@@ -270,7 +270,9 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
 
 
 def test_a_student_without_anchors() -> None:
-    with pytest.raises(ValueError, match=r"needs a student with anchors, which NarrowResNet does not"):
+    with pytest.raises(
+        ValueError, match=r"needs a student with anchors, which NarrowResNet does not"
+    ):
         pair_of(
             FineGrainedImitation(["C4"]), small_models.resnet(), small_models.resnet(Bottleneck)
         )

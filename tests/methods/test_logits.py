@@ -67,9 +67,6 @@ def test_half_precision_logits_are_standardised_in_float32():
     ],
 )
 def test_too_few_classes_to_learn_from_are_refused(method, classes):
-    pair = [
-        small_models.resnet(classes=classes)
-        for _ in range(2)
-    ]
+    pair = [small_models.resnet(classes=classes) for _ in range(2)]
     with pytest.raises(ValueError, match=f"{classes + 1} classes or more, and the logits"):
         Distillation(*pair, [method])
