@@ -1,4 +1,4 @@
-"""Torchvision's models, narrow and with one block a stage, pairs of them, and a toy of many taps."""
+"""Torchvision's models, narrow and with one block a stage, pairs of them, and a toy to tap."""
 
 import copy
 
