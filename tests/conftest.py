@@ -1,5 +1,6 @@
 """Where the shared measurements and data are, and one thread a process."""
 
+import gc
 import multiprocessing
 import os
 from pathlib import Path
@@ -57,6 +58,12 @@ def shared() -> Path:
     if SHARED is None:
         pytest.skip("needs ../shared (golden numbers and small datasets), which this clone lacks")
     return SHARED
+
+
+def pytest_collection_finish() -> None:
+    """Libraries hold a million objects, through which every collection would go in vain."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
