@@ -20,14 +20,14 @@ WIDTHS = (16, 32, 64, 128)  # of the stages; a Bottleneck's maps are four times 
 
 
 class NarrowResNet(ResNet):
-    """Torchvision's ResNet with one block a stage, a quarter as wide."""
+    """Torchvision's ResNet, a quarter as wide."""
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], classes: int, norm: type) -> None:
-        super().__init__(block, [1, 1, 1, 1], norm_layer=norm)
+    def __init__(self, block, layers, num_classes=1000, **arguments):
+        super().__init__(block, layers, num_classes, **arguments)
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1 = norm(WIDTHS[0])
-        self.fc = nn.Linear(WIDTHS[-1] * block.expansion, classes)
+        self.bn1 = self._norm_layer(WIDTHS[0])
+        self.fc = nn.Linear(WIDTHS[-1] * block.expansion, num_classes)
 
     def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
         width = planes // 4
@@ -41,8 +41,8 @@ def resnet(
     norm: type = nn.BatchNorm2d,
     classes: int = CLASSES,
 ) -> ResNet:
-    """A narrow one."""
-    return NarrowResNet(block, classes, norm)
+    """One block a stage."""
+    return NarrowResNet(block, [1, 1, 1, 1], classes, norm_layer=norm)
 
 
 def backbone(block: type, stages: list[int], channels: int, extra: nn.Module) -> BackboneWithFPN:
