@@ -24,8 +24,9 @@ class NarrowResNet(ResNet):
 
     def __init__(self, block, layers, num_classes=1000, **arguments):
         super().__init__(block, layers, num_classes, **arguments)
+        filters = self.conv1.weight.detach()[: WIDTHS[0]].clone()  # of the same deviation
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.conv1.weight = nn.Parameter(filters)
         self.bn1 = self._norm_layer(WIDTHS[0])
         self.fc = nn.Linear(WIDTHS[-1] * block.expansion, num_classes)
 
