@@ -44,7 +44,7 @@ class ImageFolder(VisionDataset):
         self.samples: list[tuple[str, int]] = make_dataset(
             folder,
             indices,
-            # Of a million paths, what lies in the folder is cut out, as parsing them takes minutes.
+            # What lies in the folder is cut out: to parse whole paths takes twice as long.
             is_valid_file=lambda path: left_out.keeps_image(PurePath(path[before:])),
             allow_empty=True,
         )
