@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -211,15 +212,22 @@ def _owner() -> str:
     """The package of the innermost function that is no mere tool."""
     frame = sys._getframe(2)
     while frame is not None:
-        path = Path(frame.f_code.co_filename).as_posix()
-        if "/torch/autograd/graph.py" in path:
-            return "backward"
-        if not any(tool in path for tool in _TOOLS):
-            for owner in _OWNERS:
-                if f"/{owner}/" in path:
-                    return owner
+        owner = _owner_of(frame.f_code.co_filename)
+        if owner is not None:
+            return owner
         frame = frame.f_back
     return "other"
+
+
+@cache
+def _owner_of(file: str) -> str | None:
+    """The package that a file with code belongs to; None: a mere tool, or somebody else's."""
+    path = Path(file).as_posix()
+    if "/torch/autograd/graph.py" in path:
+        return "backward"
+    if any(tool in path for tool in _TOOLS):
+        return None
+    return next((owner for owner in _OWNERS if f"/{owner}/" in path), None)
 
 
 class _Lists(TorchFunctionMode):

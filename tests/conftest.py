@@ -1,7 +1,9 @@
 """Where the shared measurements and data are, and one thread a process."""
 
+import gc
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 # Two spinning OpenMP threads on a busy machine make a step six times slower than one thread.
@@ -10,11 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hypothesis
 import pytest
 import torch
-from torchvision.models import vgg
+from torchvision.models import resnet, vgg
 
 from limbeck import trunks
 from limbeck.commands import VERBS
 from limbeck.models.detection.c4 import trunks as c4_trunks
+from tests.small_models import NarrowResNet
 
 torch.set_num_threads(1)
 
@@ -59,6 +62,12 @@ def shared() -> Path:
     return SHARED
 
 
+def pytest_collection_finish() -> None:
+    """Libraries hold a million objects, through which every collection would go in vain."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random state."""
@@ -75,3 +84,14 @@ def narrow_vggs(monkeypatch: pytest.MonkeyPatch) -> None:
             if [*trunk.config] == widths:
                 monkeypatch.setitem(trunks.VGGS, name, trunks.vgg(*narrow))
     monkeypatch.setattr(c4_trunks, "VGG_WIDTH", 32)
+
+
+@pytest.fixture
+def narrow_resnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNets a quarter as wide: whole ones take most of a test to initialise, write and read."""
+    monkeypatch.setattr(resnet, "ResNet", NarrowResNet)
+    for name, trunk in trunks.TRUNKS.items():
+        if name.startswith("resnet"):
+            stages = (replace(stage, channels=stage.channels // 4) for stage in trunk.layout.stages)
+            layout = replace(trunk.layout, stages=tuple(stages))
+            monkeypatch.setitem(trunks.TRUNKS, name, replace(trunk, layout=layout))

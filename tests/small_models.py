@@ -1,4 +1,4 @@
-"""Torchvision's models with one block a stage, pairs of them, and a toy with many places to tap."""
+"""Torchvision's models, narrow and with one block a stage, pairs of them, and a toy to tap."""
 
 import copy
 
@@ -16,19 +16,40 @@ from limbeck.models import GFL, BasicBlocks
 from limbeck.schedules import WarmUp
 
 CLASSES = 4
+WIDTHS = (16, 32, 64, 128)  # of the stages; a Bottleneck's maps are four times as wide
+
+
+class NarrowResNet(ResNet):
+    """Torchvision's ResNet, a quarter as wide."""
+
+    def __init__(self, block, layers, num_classes=1000, **arguments):
+        super().__init__(block, layers, num_classes, **arguments)
+        filters = self.conv1.weight.detach()[: WIDTHS[0]].clone()  # of the same deviation
+        self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
+        self.conv1.weight = nn.Parameter(filters)
+        self.bn1 = self._norm_layer(WIDTHS[0])
+        self.fc = nn.Linear(WIDTHS[-1] * block.expansion, num_classes)
+
+    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
+        width = planes // 4
+        if width == WIDTHS[0]:
+            self.inplanes = width
+        return super()._make_layer(block, width, blocks, stride, dilate)
 
 
 def resnet(
-    block: type[BasicBlock | Bottleneck] = BasicBlock, norm: type = nn.BatchNorm2d
+    block: type[BasicBlock | Bottleneck] = BasicBlock,
+    norm: type = nn.BatchNorm2d,
+    classes: int = CLASSES,
 ) -> ResNet:
-    """One block a stage, ``CLASSES`` classes."""
-    return ResNet(block, [1, 1, 1, 1], num_classes=CLASSES, norm_layer=norm)
+    """One block a stage."""
+    return NarrowResNet(block, [1, 1, 1, 1], classes, norm_layer=norm)
 
 
 def backbone(block: type, stages: list[int], channels: int, extra: nn.Module) -> BackboneWithFPN:
     """A ResNet of one block a stage with frozen norms, and an FPN on ``stages``."""
     body = resnet(block, norm=FrozenBatchNorm2d)
-    widths = [64 * 2 ** (stage - 1) * block.expansion for stage in stages]
+    widths = [WIDTHS[stage - 1] * block.expansion for stage in stages]
     layers = {f"layer{stage}": str(i) for i, stage in enumerate(stages)}
     return BackboneWithFPN(body, layers, widths, channels, extra)
 

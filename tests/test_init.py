@@ -3,10 +3,12 @@ import doctest
 import re
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing import start_processes
 
 import limbeck
 
@@ -60,28 +62,29 @@ def test_everything_comes_with_a_star() -> None:
     assert scope.keys() == {*limbeck.__all__, "__builtins__"}
 
 
-# Torch is imported once: the orders are about limbeck's own modules.
-ORDERS = """
-import sys
-from itertools import permutations
-import torch, torchvision
+STEPS = (
+    "import limbeck.landmarks",
+    "from limbeck import landmarks",
+    "import limbeck.taps",
+    "from limbeck import Taps",
+    "import limbeck; limbeck.landmarks",
+)
 
-STEPS = ("import limbeck.landmarks", "from limbeck import landmarks", "import limbeck.taps",
-         "from limbeck import Taps", "import limbeck; limbeck.landmarks")
-for steps in permutations(STEPS, 2):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "limbeck"]:
-        del sys.modules[name]
-    for step in steps:
-        exec(step, {})
-        limbeck = sys.modules["limbeck"]
-        module = sys.modules["limbeck.landmarks"]
-        assert limbeck.landmarks is module.landmarks, steps
-        assert callable(limbeck.landmarks), steps
-"""
+
+def orders(_: int) -> None:
+    """Limbeck's modules are imported anew for each order, in a process that has torch."""
+    for steps in permutations(STEPS, 2):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "limbeck"]:
+            del sys.modules[name]
+        for step in steps:
+            exec(step, {})
+            found = sys.modules["limbeck"].landmarks
+            assert found is sys.modules["limbeck.landmarks"].landmarks, steps
+            assert callable(found), steps
 
 
 def test_landmarks_is_the_function_in_whatever_order_modules_are_imported() -> None:
-    run(ORDERS)
+    start_processes(orders, nprocs=1, start_method="forkserver")
 
 
 def test_limbeck_itself_imports_nothing_heavy() -> None:

@@ -151,7 +151,7 @@ def test_norm_gives_the_feature_that_the_landmark_names():
     """Without the shortcut, the norm's output is the residual sum."""
     model = small_models.resnet().eval()
     model.layer4[0].downsample = None
-    model.layer4[0].conv1 = nn.Conv2d(256, 512, 3, 2, 1)
+    model.layer4[0].conv1 = nn.Conv2d(64, 128, 3, 2, 1)
     model.layer4[0].forward = lambda x: plain_block(model.layer4[0], x)
     norm = norm_of(model, "C5")
     seen = read(model, {"norm": "layer4.0.bn2", "pre": "C5.pre"})

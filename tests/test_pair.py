@@ -146,7 +146,7 @@ def test_of_the_teacher_only_what_is_read_outlives_its_forward(pair, batch):
     pair.student.conv1.register_forward_pre_hook(look)
     pair(*batch)
     assert len(refs) > 20
-    widths = 64 * 4 * 4, small_models.CLASSES  # of layer3 and of the logits
+    widths = 4 * small_models.WIDTHS[2], small_models.CLASSES  # of layer3 and of the logits
     assert {tensor.shape[1] for tensor in alive} == set(widths)
     assert len({tensor.data_ptr() for tensor in alive}) == len(widths)
 

@@ -17,6 +17,8 @@ from tests.models.comparisons import same_detections
 from tests.models.detection.tiny_detectors import NAMES, every_detector, every_preset, tiny
 from tests.models.lively_weights import scramble
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 # -- every preset ----------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ def test_with_block_stops_after_a_top_level_module():
     with observation.calls_of(model.layer4) as later, Taps(model, ["C4"], stop_early=True) as seen:
         model(batches.pictures())
     assert later == []
-    assert seen["C4"].shape == (2, 256, 4, 4)
+    assert seen["C4"].shape == (2, 64, 4, 4)
 
 
 @pytest.mark.parametrize("stop_early", [False, True])

@@ -51,7 +51,7 @@ def test_each_method_sees_its_own_teacher(pair, batch):
     _, steps = pair.run(*batch)
     assert steps["directions"].taught.model is steps["first"].taught.model is pair.teachers["dino"]
     assert steps["hint"].taught.model is pair.teachers["detector"]
-    assert steps["hint"].taught.features["C4"].shape[1] == 1024
+    assert steps["hint"].taught.features["C4"].shape[1] == 256
     shown = str(pair.check(*batch))
     assert "grid.1" in shown
     assert "C4" in shown

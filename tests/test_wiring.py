@@ -204,13 +204,13 @@ def test_wiring_says_who_is_connected_to_whom(batch, capsys):
     pair = make_pair(methods)
     pair.number = 2
     wiring = pair.check(*batch)
-    hint = "C4.pre", "2x1024x4x4", "C4.pre", "2x256x4x4", "conv 1x1 256 to 1024", "0.5"
+    hint = "C4.pre", "2x256x4x4", "C4.pre", "2x64x4x4", "conv 1x1 64 to 256", "0.5"
     assert wiring.connections[1] == Connection("hint", *hint)
     assert (wiring.connections[0].adapter, wiring.connections[0].student_tap) == ("-", "<model>")
     assert (wiring.connections[0].method, wiring.connections[0].weight) == ("soft", "0.5")
     assert wiring.connections[0].student_shape == f"2x{small_models.CLASSES}"
     printed = capsys.readouterr().out
-    for text in ("hint", "2x1024x4x4", "256"):
+    for text in ("hint", "2x256x4x4", "2x64x4x4"):
         assert text in printed
         assert text in str(wiring)
 

@@ -1,15 +1,19 @@
-"""The runs of a comparison in processes that do not import everything anew."""
+"""Processes that do not import everything anew: of a comparison's runs, and to hold a folder."""
 
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from limbeck.cli import main
+from limbeck.commands.folder import held_alone
 from limbeck.comparison import running
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -26,6 +30,27 @@ def in_its_own_process(log_path: Path, folder: Path, variables: dict[str, str], 
         os.dup2(output.fileno(), 2)
     running.start = start  # type: ignore[assignment]
     main(words)
+
+
+def hold(folder: Path, held: Event) -> None:
+    with held_alone(folder):
+        held.set()
+        time.sleep(300)
+
+
+@contextmanager
+def holder_of(folder: Path) -> Iterator[int]:
+    """The number of a process that holds a run's folder, until it is killed at the end."""
+    held = PROCESSES.Event()
+    process = PROCESSES.Process(target=hold, args=(folder.absolute(), held))
+    process.start()
+    assert held.wait(300)
+    assert process.pid is not None
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.join()
 
 
 class Started:

@@ -32,6 +32,8 @@ from tests.models.detection.c4.plain_original import original_tensors
 from tests.models.detection.published import file_of
 from tests.models.lively_weights import with_lively_heads
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 CLASSES = ["cat", "dog", "cow"]
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8}
 CAFFE_STD = (1 / 255,) * 3

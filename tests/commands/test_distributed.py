@@ -1,4 +1,4 @@
-"""Runs on two processes, which Lightning's own launcher starts."""
+"""Runs on two processes, one of which Lightning's own launcher starts where one is killed."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import tiny_recipes
+from tests.commands import killing, tiny_recipes
 
 
 def matched() -> tiny_recipes.Recipe:
@@ -39,11 +39,8 @@ def test_two_processes_find_the_flow_of_one_over_the_same_images() -> None:
     tiny_recipes.fit(matched(), folder=Path("one"))
     two = matched()
     two["trainer"] |= {"devices": 2, "strategy": "ddp", "default_root_dir": "two"}
-    recipe = str(tiny_recipes.write(Path("recipes"), "two", two))
-    words = [sys.executable, "-m", "limbeck.cli", "fit", "--config", recipe]
-    threads = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(words, capture_output=True, text=True, env=threads, check=False)
-    assert done.returncode == 0, done.stderr
+    recipe = tiny_recipes.write(Path("recipes"), "two", two)
+    assert killing.limbeck("fit", "--config", recipe, processes=2) == [0, 0]
     flows = [
         {name: value for name, value in state(Path(run)).items() if name.endswith(".flow")}
         for run in ("one", "two")

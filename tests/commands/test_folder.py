@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -8,30 +6,17 @@ import pytest
 
 from limbeck.commands.folder import LOCK, held_alone, remove_parts
 from limbeck.training.callbacks import NonFiniteLossError
-from tests.commands import tiny_recipes
-
-HOLD = """
-import sys
-from pathlib import Path
-from limbeck.commands.folder import held_alone
-with held_alone(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+from tests.commands import processes, tiny_recipes
 
 
 def test_a_folder_is_held_by_one_process_and_by_none_that_was_killed(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    words = [sys.executable, "-c", HOLD, str(root)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with (
-            pytest.raises(BlockingIOError, match=f"trained in by process {other.pid} on "),
-            held_alone(root),
-        ):
-            pass
-        other.kill()
+    with (
+        processes.holder_of(root) as other,
+        pytest.raises(BlockingIOError, match=f"trained in by process {other} on "),
+        held_alone(root),
+    ):
+        pass
     with held_alone(root):
         assert (root / LOCK).read_text().startswith(f"process {os.getpid()} on ")
     assert not list(root.iterdir())

@@ -5,8 +5,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ from safetensors.torch import load_file
 
 from limbeck.commands.resume import BEST, LAST, differences, refuse_changed
 from limbeck.training.export import export
-from tests.commands import tiny_recipes
+from tests.commands import processes, tiny_recipes
 from tests.commands.conftest import Runs
 from tests.commands.killing import limbeck
-from tests.commands.test_folder import HOLD
 from tests.commands.tiny_recipes import RUN, fit
 
 STEPS = 12
@@ -367,12 +364,8 @@ def test_a_run_outlives_a_disk_that_has_no_room_for_anything(
 
 def test_of_two_resumes_at_once_the_second_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     fit(tiny_recipes.plain(max_epochs=1))
-    words = [sys.executable, "-c", HOLD, str(RUN)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        first.stdout.readline()
-        assert f"run is being trained in by process {first.pid}" in refused(capsys)
-        first.kill()
+    with processes.holder_of(RUN) as first:
+        assert f"run is being trained in by process {first}" in refused(capsys)
     tiny_recipes.limbeck("fit", "--resume", RUN)
 
 

@@ -1,17 +1,15 @@
 """Loading workers leave the signals of others to the process that they load for."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from torch.multiprocessing import start_processes
 
 from limbeck.data import Shapes
 from limbeck.training.data import DataModule
-
-ROOT = Path(__file__).parents[2]
 
 
 def workers_are_asked_to_end() -> None:
@@ -33,12 +31,12 @@ def workers_are_asked_to_end() -> None:
         assert worker.exitcode == 0
 
 
+def process(_: int, start: str) -> None:
+    multiprocessing.set_start_method(start, force=True)
+    workers_are_asked_to_end()
+
+
 @pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_workers_leave_the_signals_of_others_to_the_process_that_they_are_for(start: str) -> None:
-    # In a program of its own, as signals and threads of other tests stay in this one.
-    program = (
-        f"import multiprocessing; multiprocessing.set_start_method({start!r}); "
-        "multiprocessing.set_forkserver_preload(['limbeck.training.data']); "
-        "from tests.data import test_workers; test_workers.workers_are_asked_to_end()"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=300, cwd=ROOT)
+    # In a process of its own, as signals and threads of other tests stay in this one.
+    start_processes(process, (start,), nprocs=1, start_method="forkserver")

@@ -270,7 +270,9 @@ def test_unequal_numbers_of_levels_are_to_be_named() -> None:
 
 
 def test_a_student_without_anchors() -> None:
-    with pytest.raises(ValueError, match=r"needs a student with anchors, which ResNet does not"):
+    with pytest.raises(
+        ValueError, match=r"needs a student with anchors, which NarrowResNet does not"
+    ):
         pair_of(
             FineGrainedImitation(["C4"]), small_models.resnet(), small_models.resnet(Bottleneck)
         )
@@ -310,7 +312,7 @@ def test_the_adapter_of_a_path_is_in_the_wiring() -> None:
     pair = pair_of(
         FineGrainedImitation([path]), small_models.retinanet(), small_models.retinanet(Bottleneck)
     )
-    assert "conv 3x3 128 to 512" in str(pair.check(*batches.detection_batch(2, 128)))
+    assert "conv 3x3 32 to 128" in str(pair.check(*batches.detection_batch(2, 128)))
 
 
 def test_late_start_counts_steps() -> None:

@@ -106,7 +106,7 @@ def test_logits_within_a_mapping_are_found_on_either_side():
 
 
 def test_pairs_that_do_not_fit_are_refused():
-    other = small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=7)
+    other = small_models.resnet(classes=7)
     with pytest.raises(
         ValueError, match=r"'KD': KD compares logits.*\(1, 4\).*\(1, 7\).*same classes"
     ):
@@ -115,7 +115,7 @@ def test_pairs_that_do_not_fit_are_refused():
         ValueError, match=r"logits \(B, K\).*the student, a RetinaNet, gives a list\."
     ):
         Distillation(small_models.retinanet(), small_models.retinanet(), [KD()])
-    with pytest.raises(ValueError, match=r"a ResNet, gives a Tensor \(1, 256, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"a NarrowResNet, gives a Tensor \(1, 64, 8, 8\)"):
         Distillation(small_models.resnet(), small_models.resnet(), [KD(logits="C4")])
 
 

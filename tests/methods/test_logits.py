@@ -12,7 +12,7 @@ METHODS = [methods.DIST, methods.DKD, methods.KD]
 @pytest.mark.parametrize("method", METHODS)
 def test_what_does_not_fit_is_refused_by_every_method_on_logits(method):
     name = method.__name__
-    other = small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=7)
+    other = small_models.resnet(classes=7)
     with pytest.raises(
         ValueError, match=rf"{name} compares logits.*\(1, 4\).*\(1, 7\).*{name} out"
     ):
@@ -67,9 +67,6 @@ def test_half_precision_logits_are_standardised_in_float32():
     ],
 )
 def test_too_few_classes_to_learn_from_are_refused(method, classes):
-    pair = [
-        small_models.ResNet(small_models.BasicBlock, [1, 1, 1, 1], num_classes=classes)
-        for _ in range(2)
-    ]
+    pair = [small_models.resnet(classes=classes) for _ in range(2)]
     with pytest.raises(ValueError, match=f"{classes + 1} classes or more, and the logits"):
         Distillation(*pair, [method])

@@ -175,7 +175,7 @@ def test_a_network_without_tokens_has_its_own_landmarks():
     images = [torch.rand(3, 60, 90)]
     pair = Distillation(small_models.retinanet(), teacher, [methods.FitNet({"P4": "C4"})])
     _, steps = pair.run(images, batches.detection_batch(1)[1])
-    assert steps["FitNet"].taught.features["P4"].shape == (1, 256, 4, 6)
+    assert steps["FitNet"].taught.features["P4"].shape == (1, 64, 4, 6)
 
 
 def test_a_classifier_learns_from_tokens_too():

@@ -85,6 +85,7 @@ def test_backbone_means_torchvisions_default(published) -> None:
     RetinaNet("mobilenet_v2", 2, weights="torchvision:backbone", fpn_channels=8)
 
 
+@pytest.mark.usefixtures("narrow_resnets")
 @pytest.mark.parametrize(
     ("kind", "stock"),
     [
@@ -223,6 +224,7 @@ def test_the_preset_follows_the_weights(
     assert same_detections(model, trained, photographs((60, 90))) > 10
 
 
+@pytest.mark.usefixtures("narrow_resnets")
 def test_weights_of_msra_bring_their_input_and_strides(tmp_path: Path) -> None:
     arguments = {"preset": "detectron2", "std": CAFFE_STD, "stride_in_1x1": True}
     trained = with_lively_heads(FasterRCNN("resnet50", 3, **arguments, **SMALL_TWO_STAGE))
@@ -238,6 +240,7 @@ def test_weights_of_msra_bring_their_input_and_strides(tmp_path: Path) -> None:
     assert (maps[0] - maps[1]).abs().max() < 1e-5 * maps[0].abs().max()
 
 
+@pytest.mark.usefixtures("narrow_resnets")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -324,6 +327,7 @@ def test_a_students_folder_brings_its_preset(tmp_path: Path) -> None:
         RetinaNet("resnet18", 3, weights=tmp_path / "student", preset="detectron2", **SMALL)
 
 
+@pytest.mark.usefixtures("narrow_resnets")
 def test_torchvisions_second_retinanet_is_refused_with_its_normalisations(tmp_path: Path) -> None:
     second = detection.retinanet_resnet50_fpn_v2(
         weights=None, weights_backbone=None, num_classes=3

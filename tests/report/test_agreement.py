@@ -12,6 +12,8 @@ from limbeck.report.agreement import Agreement, Difference, agreement
 from tests.batches import photographs
 from tests.models.lively_weights import with_lively_heads
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 SIZES = {"min_size": 96, "max_size": 160, "fpn_channels": 8, "score_threshold": 0.1}
 
 

@@ -14,7 +14,7 @@ from limbeck.methods import KD, FitNet
 from limbeck.models import Classifier
 from limbeck.models.resnet import BasicBlocks
 from limbeck.training.compilation import channels_last, compile_trunks
-from tests import batches, observation, small_models
+from tests import batches, observation, small_models, tiny_models
 
 
 class Nested(nn.Module):
@@ -160,9 +160,8 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModul
 
 
 def detectors(*places: str) -> Distillation:
-    torch.manual_seed(1)
-    teacher = small_models.retinanet(Bottleneck, channels=48)
-    return Distillation(small_models.retinanet(), teacher, [FitNet(list(places))]).train()
+    models = tiny_models.detector(seed=1), tiny_models.detector(seed=2)
+    return Distillation(*models, [FitNet(list(places))]).train()
 
 
 def convolutions(graph: torch.fx.GraphModule) -> int:

@@ -135,5 +135,5 @@ def planned(study: Study) -> list[tuple[Job, int]]:
     """
     training = [study.teacher_training] if study.teacher_training is not None else []
     jobs = [*training, *study.jobs(study.rows())]
-    by_row = {job.name: steps(job) for job in jobs}
+    by_row = steps(jobs)
     return [(job, by_row[job.name]) for job in jobs]

@@ -72,12 +72,27 @@ def model_of(stated: Recipe) -> nn.Module:
     return built
 
 
-def steps_of(recipe: Recipe) -> int | None:
-    """The number of optimizer steps that a recipe trains for on one process, or None: unknown."""
-    trainer = recipe.get("trainer") or {}
+def batches_of(recipe: Recipe) -> int:
+    """The number of batches in an epoch of a recipe's data; 0: it states no training images."""
     data = data_of(recipe)
     trains = data.datasets.keys() > {"validation"}
-    batches = len(data.train_dataloader()) if trains else 0
+    return len(data.train_dataloader()) if trains else 0
+
+
+def steps_of(recipe: Recipe, batches: int | None = None) -> int | None:
+    """The number of optimizer steps that a recipe trains for on one process, or None: unknown.
+
+    Args:
+        recipe: The whole recipe.
+        batches: The number of batches in an epoch of its data. Default (None): its data are built,
+            and counted.
+
+    Returns:
+        The number of steps.
+    """
+    trainer = recipe.get("trainer") or {}
+    if batches is None:
+        batches = batches_of(recipe)
     limit = trainer.get("limit_train_batches")
     if isinstance(limit, int):
         batches = min(batches, limit)

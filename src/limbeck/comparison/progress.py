@@ -1,11 +1,12 @@
 """How far the runs of a comparison are, and how long they may still take."""
 
+import json
 import logging
 import time
 from collections.abc import Sequence
 
 from limbeck.comparison.job import Job
-from limbeck.comparison.parts import steps_of
+from limbeck.comparison.parts import batches_of, steps_of
 from limbeck.names import in_terminal
 from limbeck.terminal import progress_bar
 
@@ -35,9 +36,7 @@ class StepsBar:
         """
         known = {job.folder for job in self.jobs}
         new = list({job.folder: job for job in jobs if job.folder not in known}.values())
-        for job in new:
-            if job.name not in self._steps:
-                self._steps[job.name] = steps(job)
+        self._steps |= steps([job for job in new if job.name not in self._steps])
         self.jobs += new
         self._at_first += sum(self._done(job) for job in new)
 
@@ -81,9 +80,24 @@ class StepsBar:
         return whole if job.state in ("trained", "finished") else min(whole, job.steps_done())
 
 
-def steps(job: Job) -> int:
-    """The optimizer steps of a run; 0 where nothing is trained, or nobody knows."""
-    return (steps_of(job.recipe) or 0) if job.recipe is not None else 0
+def steps(jobs: Sequence[Job]) -> dict[str, int]:
+    """The optimizer steps of runs; data that several rows state are built once.
+
+    Args:
+        jobs: The runs. Those of one row have as many steps.
+
+    Returns:
+        The number by the name of each row: 0 where nothing is trained, or nobody knows.
+    """
+    found = {job.name: 0 for job in jobs}
+    recipes = {job.name: job.recipe for job in jobs if job.recipe is not None}
+    batches: dict[str, int] = {}  # in an epoch, by what is stated of the data
+    for name, recipe in recipes.items():
+        data = json.dumps(recipe.get("data"), sort_keys=True, default=str)
+        if data not in batches:
+            batches[data] = batches_of(recipe)
+        found[name] = steps_of(recipe, batches[data]) or 0
+    return found
 
 
 def duration(seconds: float) -> str:

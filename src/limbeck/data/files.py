@@ -69,10 +69,10 @@ class LeftOut:
 
     def keeps_image(self, path: PurePath) -> bool:
         """Whether a path is an image and no companion file; otherwise it is counted."""
-        kept = self.keeps(path)
-        if kept and not is_image(path):
+        kept, image = self.keeps(path), is_image(path)
+        if kept and not image:
             self.others.append(path)
-        return kept and is_image(path)
+        return kept and image
 
     def say(self) -> None:
         """Log how many were left out, if any."""

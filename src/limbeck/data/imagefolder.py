@@ -40,11 +40,12 @@ class ImageFolder(VisionDataset):
         folder = Path(root)
         self.classes = _classes(folder)
         indices = {name: index for index, name in enumerate(self.classes)}
-        left_out = LeftOut(folder)
+        left_out, before = LeftOut(folder), len(str(folder)) + 1
         self.samples: list[tuple[str, int]] = make_dataset(
             folder,
             indices,
-            is_valid_file=lambda path: left_out.keeps_image(Path(path).relative_to(folder)),
+            # What lies in the folder is cut out: to parse whole paths takes twice as long.
+            is_valid_file=lambda path: left_out.keeps_image(PurePath(path[before:])),
             allow_empty=True,
         )
         left_out.say()
