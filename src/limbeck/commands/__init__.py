@@ -43,6 +43,11 @@ VERBS = (
         "choose the weight of a method on a part of the training images",
         "limbeck.commands.tune",
     ),
+    Verb(
+        "quantize",
+        "round an exported student to INT8, with ranges observed on images",
+        "limbeck.commands.quantize",
+    ),
     Verb("predict", "run an exported student on images", "limbeck.commands.predict"),
     Verb(
         "label",
