@@ -133,7 +133,7 @@ def _quantize(
         pixels = []
         for each in batch:
             if each.pixels is None:
-                raise ValueError(f"{each.problem} Leave that image out.")
+                raise ValueError(each.problem)
             pixels.append(each.pixels.to(place))
         images: list[Tensor] = scaled(pixels)
         return model(images if takes_list(model) else torch.stack(images))
