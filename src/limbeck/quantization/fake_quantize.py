@@ -77,7 +77,7 @@ class FakeQuantize(nn.Module):
     @torch.no_grad()
     def _observe(self, values: Tensor) -> None:
         rows = values.reshape(1 if self.channels is None else self.channels, -1)
-        low, high = rows.aminmax(dim=1)
+        low, high = rows.amin(1), rows.amax(1)  # aminmax along an axis takes 20 times as long
         share = torch.where(self.observed, self.averaging, 1.0)
         self.low.lerp_(low.clamp(max=0), share)
         self.high.lerp_(high.clamp(min=0), share)
