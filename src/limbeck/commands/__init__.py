@@ -54,6 +54,11 @@ VERBS = (
         "limbeck.commands.push",
     ),
     Verb(
+        "quantize",
+        "round an exported student to INT8, with ranges observed on images",
+        "limbeck.commands.quantize",
+    ),
+    Verb(
         "export",
         "write a student for another runtime (ONNX ...), and compare its detections there",
         "limbeck.commands.export",

@@ -3,28 +3,26 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.commands.inputs import image_files_of
-from limbeck.commands.label_thresholds import labelled_images
+from limbeck.commands.measuring import Measure, labelled_split
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import ImageFiles
 from limbeck.commands.students import Student, student_of
 from limbeck.data import Shapes, VisionDataset
 from limbeck.data.augmentation import to_float
-from limbeck.data.base import BadSampleError
 from limbeck.export import Said, Tolerance, Wanted, export
 from limbeck.export.writing import told
 from limbeck.exported import ExportedModel
 from limbeck.exported.description import PostProcessing, Runtime, beside
 from limbeck.frame import Extent
 from limbeck.ranges import COUNT, NOT_NEGATIVE, SIDE, refuse_outside
-from limbeck.terminal import Table, progress_bar, say
-from limbeck.training.scoring import headline_of, make_metric, named_scores
+from limbeck.terminal import Table, say
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +120,9 @@ def export_student(
     refuse_unwritable_target(output, "--output")
     loaded = student_of(student, trust=trust)
     _refuse_exported(loaded)
-    dataset = None if validate is None else labelled_images(validate, "--validate", loaded.task)
-    _refuse_other_classes(loaded, dataset, validate)
+    dataset = None
+    if validate is not None:
+        dataset = labelled_split(validate, "--validate", loaded.task, loaded.classes)
     seen = _given(images, loaded) if images is not None else _generated(loaded)
     wanted = Wanted(
         runtime,
@@ -149,17 +148,6 @@ def _refuse_exported(loaded: Student) -> None:
             f"{loaded.source} is an exported file; expected a student's folder, or a run's folder. "
             "Give the folder that it was exported from."
         )
-
-
-def _refuse_other_classes(
-    loaded: Student, dataset: VisionDataset | None, validate: str | None
-) -> None:
-    if dataset is None or loaded.classes in ((), dataset.classes):
-        return
-    raise ValueError(
-        f"--validate {validate} has the classes {', '.join(dataset.classes)}; the student has "
-        f"{', '.join(loaded.classes)}. Expected the same ones in the same order. Give other data."
-    )
 
 
 def _given(images: Path, loaded: Student) -> list[Tensor]:
@@ -205,33 +193,12 @@ def _told_frame(output: Path) -> str:
     return f"{count} images at once, {size} (height x width); {rules[frame.rule]}."
 
 
-@torch.inference_mode()
 def _measure(loaded: Student, exported: ExportedModel, dataset: VisionDataset) -> None:
     """The metric of PyTorch and of the file on labelled images, side by side."""
-    models: dict[str, nn.Module] = {"PyTorch": loaded.model, "exported": exported}
-    metrics: dict[str, Any] = {
-        n: make_metric("auto", dataset.task, dataset.classes) for n in models
-    }
-    with progress_bar("images", "{task.completed:.0f} of {task.total:.0f}") as bar:
-        task = bar.add_task("", total=len(dataset))
-        for index in range(len(dataset)):
-            bar.advance(task)
-            try:
-                image, target = loaded.transform(*dataset[index])
-            except BadSampleError as error:
-                log.error("%s", error)
-                continue
-            pixels = to_float()(image).as_subclass(Tensor)
-            for name, model in models.items():
-                if dataset.task == "detection":
-                    metrics[name].update(model([pixels]), [target])
-                else:
-                    metrics[name].update(model(pixels[None]), torch.tensor([int(target)]))
-    table = Table("", *models, "difference")
-    scores = {name: named_scores(metric) for name, metric in metrics.items()}
-    headline = headline_of(metrics["PyTorch"])
-    first = scores["PyTorch"]
-    for name in sorted(first, key=lambda each: each != headline):
-        ours, theirs = (float(scores[each][name]) for each in models)
-        table.add_row(name, f"{ours:.4f}", f"{theirs:.4f}", f"{theirs - ours:+.4f}")
+    measure = Measure(dataset, loaded.transform, 1, torch.device("cpu"))
+    ours, theirs = measure(loaded.model, "PyTorch"), measure(exported, "exported")
+    table = Table("", "PyTorch", "exported", "difference")
+    for name in sorted(ours, key=lambda each: each != measure.name):
+        difference = theirs[name] - ours[name]
+        table.add_row(name, f"{ours[name]:.4f}", f"{theirs[name]:.4f}", f"{difference:+.4f}")
     say(table)

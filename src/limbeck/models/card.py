@@ -14,6 +14,7 @@ from limbeck.arguments import shown
 from limbeck.models.build import Build
 from limbeck.models.hub import PREFIX, fetched
 from limbeck.models.permitted import permitted
+from limbeck.quantization import Quantization
 from limbeck.texts import read_bytes
 
 FORMAT = 1
@@ -32,6 +33,7 @@ class Card:
         build: How the student is built.
         base: The class of limbeck's that the student's class derives from, and its arguments. None:
             the class is limbeck's own, or of no kin.
+        quantization: What of the network is quantized. None: nothing is.
         classes: The names of the foreground classes, in the order of their labels; empty where they
             are not kept.
         metadata: What else was kept, as plain JSON values that are not checked.
@@ -42,6 +44,7 @@ class Card:
     path: Path
     build: Build
     base: Build | None
+    quantization: Quantization | None
     classes: tuple[str, ...]
     metadata: Mapping[str, Any]
     sha256: str
@@ -157,6 +160,7 @@ def _checked(path: Path, said: Mapping[str, Any]) -> Card:
         path=path,
         build=_build(said.get("build"), "build"),
         base=None if base is None else _build(base, "base"),
+        quantization=_quantization(said.get("quantization")),
         classes=_classes(said.get("classes")),
         metadata={} if metadata is None else _of_type(metadata, dict, "metadata"),
         sha256=_of_type(weights.get("sha256"), str, "weights.sha256"),
@@ -175,6 +179,23 @@ def _build(said: Any, where: str) -> Build:
         )
     _refuse_deep(init_args, f"{where}.init_args")
     return Build(class_path, init_args)
+
+
+def _quantization(said: Any) -> Quantization | None:
+    if said is None:
+        return None
+    said = _of_type(said, dict, "quantization")
+    layers = _of_type(said.get("layers"), dict, "quantization.layers")
+    folded = _of_type(said.get("folded"), dict, "quantization.folded")
+    for path, rounds_output in layers.items():
+        if not isinstance(rounds_output, bool):
+            raise ValueError(
+                f"quantization.layers[{shown(path)}] is {shown(rounds_output)}, expected true or "
+                "false."
+            )
+    for path, convolution in folded.items():
+        _of_type(convolution, str, f"quantization.folded[{shown(path)}]")
+    return Quantization(layers, folded)
 
 
 def _refuse_deep(value: Any, where: str) -> None:

@@ -5,6 +5,7 @@ timm give them. ``student.json`` says how the network is built, what its classes
 and the checksum of the weights.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -25,6 +26,7 @@ from limbeck.models.build import Build, LimbeckModel
 from limbeck.models.card import CARD, FORMAT, WEIGHTS, Card, own_file, read_card
 from limbeck.models.sizes import BoundedOperations, bounded_size
 from limbeck.models.state_dicts import load_strictly
+from limbeck.quantization import Quantization, quantize
 from limbeck.whole import write_whole, written_whole
 
 
@@ -99,7 +101,7 @@ def save_student(
         former = _companions_in(folder)
     for name in former:  # of another kind, they would describe another network
         (folder / name).unlink(missing_ok=True)
-    if isinstance(made, LimbeckModel) and made.is_limbecks:
+    if isinstance(made, LimbeckModel) and made.is_limbecks and _quantization(model) is None:
         for name, contents in made.companions(WEIGHTS, tensors, classes).items():
             write_whole(folder / name, contents)
 
@@ -160,6 +162,11 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     """
     card, tensors = read_student(folder)
     model = _built(card, tensors, trust=trust)
+    if card.quantization is not None:
+        try:
+            quantize(model, card.quantization)
+        except ValueError as error:
+            raise ValueError(f"{card.path}: {error}") from None
     part = _kept_part(model, model)
     advice = f"{CARD} and {WEIGHTS} are not of one student. Save the student anew."
     load_strictly(part, tensors, str(card.path.with_name(WEIGHTS)), advice)
@@ -266,11 +273,14 @@ def _card(
         "format": FORMAT,
         "build": {"class_path": build.class_path, "init_args": build.init_args},
     }
+    quantization = _quantization(model)
+    if quantization is not None:
+        card["quantization"] = dataclasses.asdict(quantization)
     arguments, code = build.init_args, None
     if isinstance(model, LimbeckModel):
         arguments = model.arguments
         if model.is_limbecks:
-            code = model.without_limbeck()
+            code = model.without_limbeck() if quantization is None else None
         else:
             base = Build.of(model.base, arguments)
             card["base"] = {"class_path": base.class_path, "init_args": base.init_args}
@@ -312,6 +322,9 @@ def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Mod
     made = _made(build)
     if not stated:
         _refuse_other_arguments(model, made)
+    quantization = _quantization(model)
+    if quantization is not None:
+        quantize(made, quantization)
     differing = sorted(_shapes(made, made) ^ _shapes(model, made))
     if differing:
         raise ValueError(
@@ -356,6 +369,12 @@ def _shapes(model: nn.Module, made: nn.Module) -> set[tuple[str, tuple[int, ...]
     # Frozen normalisations have no counter, and every loader takes or fills it.
     tensors = _kept_part(model, made).state_dict()
     return {(k, tuple(v.shape)) for k, v in tensors.items() if "num_batches_tracked" not in k}
+
+
+def _quantization(model: nn.Module) -> Quantization | None:
+    """What of a model is quantized, as :func:`limbeck.quantization.quantize` notes it."""
+    noted = getattr(model, "quantization", None)
+    return noted if isinstance(noted, Quantization) else None
 
 
 def _sha256(path: Path) -> str:

@@ -52,6 +52,12 @@ def open_weights(source: Source) -> Source:
     if not (is_on_hub(source) or Path(source).is_dir()):
         return open_checkpoint(str(source))
     card, tensors = read_student(source)
+    if card.quantization is not None:
+        raise ValueError(
+            f"weights={str(source)!r} are those of a quantized student; expected floats. Give the "
+            "folder of the student that it was made of, or go on with the quantized one itself, as "
+            "limbeck.models.load_student gives it."
+        )
     network = card.network()
     maker = network.class_path.rpartition(".")[2]
     kind: Kind = next((each for each in get_args(Kind) if each == maker), "trunk")

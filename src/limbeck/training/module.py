@@ -109,7 +109,7 @@ class DistillationModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.pair = Distillation(
-            student,
+            student.train(),  # one that was loaded is in evaluation mode, which Lightning keeps
             teacher,
             methods or {},
             teachers=teachers,

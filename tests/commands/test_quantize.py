@@ -1,0 +1,116 @@
+"""``limbeck quantize``, and training that goes on from what it writes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from torchvision.io import write_png
+
+from limbeck.commands import quantize as verb
+from limbeck.data import Shapes
+from limbeck.models import load_student
+from limbeck.models.card import read_card
+from tests.commands import tiny_recipes
+from tests.commands.conftest import Runs
+
+OUTPUT = Path("int8")
+
+
+@pytest.fixture
+def images() -> Path:
+    """A folder of three images."""
+    Path("images").mkdir()
+    for number, (image, _) in enumerate(Shapes(count=3, size=64)):
+        write_png(image, f"images/{number}.png")
+    return Path("images")
+
+
+def quantize(runs: Runs, images: Path, *words: object) -> None:
+    tiny_recipes.limbeck(
+        "quantize", runs.taught / "student", images, "--output", OUTPUT, "--device", "cpu", *words
+    )
+
+
+def test_a_student_is_quantized_measured_and_trained_further(
+    runs: Runs, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize(runs, images, "--labelled", runs.recipe("plain"), "--batch_size", 2)
+    before = read_card(runs.taught / "student")
+    card = read_card(OUTPUT)
+    assert card.quantization is not None
+    assert "head.classification_head.cls_logits" in card.quantization.layers
+    assert card.classes == before.classes
+    assert card.metadata == before.metadata
+    assert re.search(r"AP: 0\.\d{4} in floats, 0\.\d{4} in INT8", capsys.readouterr().err)
+
+    loaded = {"class_path": "limbeck.models.load_student", "init_args": {"folder": str(OUTPUT)}}
+    Path("int8.yaml").write_text(yaml.safe_dump({"model": {"student": loaded, "transfer": None}}))
+    tiny_recipes.limbeck(
+        "fit", *runs.pair, "--config", "int8.yaml", "--trainer.default_root_dir", "trained"
+    )
+    trained = load_student("trained/student")
+    assert trained.quantization == card.quantization
+    assert json.loads(Path("trained/summary.json").read_text())["steps"] == 8
+    last = "head.classification_head.cls_logits.input_quantizer"
+    scales = [model.get_submodule(last).scale for model in (trained, load_student(OUTPUT))]
+    assert scales[0] != scales[1]
+
+
+def test_layers_that_lose_most_stay_floats(
+    runs: Runs, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = {"backbone.body.conv1": 0.3, "head.regression_head.bbox_reg": 0.1}
+
+    def score(self: object, model: object, told: str) -> dict[str, float]:
+        quantized = getattr(model, "quantization", None)
+        rounded = [
+            path
+            for path in (quantized.layers if quantized else ())
+            if model.get_submodule(path).input_quantizer.rounds
+        ]
+        return {"AP": 0.8 - sum(losses.get(path, 0.001) for path in rounded)}
+
+    monkeypatch.setattr(verb.Measure, "__call__", score)
+    quantize(runs, images, "--labelled", runs.recipe("plain"), "--drop", 0.05)
+    layers = read_card(OUTPUT).quantization.layers
+    assert not losses.keys() & layers.keys()
+    assert "head.classification_head.cls_logits" in layers
+    assert "+0.3000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--drop", "0.1"], "--drop is given without --labelled"),
+        (["--keep", "[head.frist]"], "keep has 'head.frist', which is no module"),
+        (["--batch_size", "0"], "--batch_size"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(
+    runs: Runs, images: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        quantize(runs, images, *words)
+    assert said in capsys.readouterr().err
+    assert not OUTPUT.exists()
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    runs: Runs, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "1.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit):
+        quantize(runs, images)
+    assert "1.png" in capsys.readouterr().err
+    assert not OUTPUT.exists()
+
+
+def test_a_quantized_student_is_not_quantized_again(
+    runs: Runs, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize(runs, images)
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("quantize", OUTPUT, images, "--output", "again")
+    assert "int8 is quantized already; expected floats" in capsys.readouterr().err
