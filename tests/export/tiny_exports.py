@@ -77,6 +77,11 @@ def detector(name: str) -> nn.Module:
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=0.3)
+        handles = _noting(made)
+        with torch.no_grad():
+            made.eval()(list(photographs()))
+        for handle in handles:
+            handle.remove()
     for path in _HEADS:
         try:
             head = made.get_submodule(path)
@@ -95,8 +100,7 @@ def _spread(made: Any) -> nn.Module:
     for module in made.network.modules():
         if isinstance(module, nn.Conv2d) and module.weight[0].numel() > 17:  # no layer of bins
             nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.register_forward_pre_hook(_note_statistics)
+    handles = _noting(made)
 
     def spread(layer: nn.Conv2d, _: Any, output: Tensor) -> Tensor:
         mean, deviation = output.mean((0, 2, 3)), output.std((0, 2, 3)) + 1e-9
@@ -108,11 +112,8 @@ def _spread(made: Any) -> nn.Module:
     layers = [
         made.network.get_submodule(p) for p in dict.fromkeys([*paths, *made.family.objectness])
     ]
-    handles = [layer.register_forward_hook(spread, prepend=True) for layer in layers]
+    handles += [layer.register_forward_hook(spread, prepend=True) for layer in layers]
     made(list(photographs()))
-    for module in made.network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module._forward_pre_hooks.clear()
     for handle in handles:
         handle.remove()
     return made
@@ -134,7 +135,13 @@ def photographs() -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _note_statistics(norm: nn.BatchNorm2d, arguments: tuple[Tensor, ...]) -> None:
+def _noting(made: Any) -> list[Any]:
+    """Let every batch normalisation take its statistics from the next images."""
+    norms = [each for each in made.network.modules() if hasattr(each, "running_var")]
+    return [norm.register_forward_pre_hook(_note_statistics) for norm in norms]
+
+
+def _note_statistics(norm: Any, arguments: tuple[Tensor, ...]) -> None:
     (maps,) = arguments
     norm.running_mean.copy_(maps.mean((0, 2, 3)))
     norm.running_var.copy_(maps.var((0, 2, 3)))

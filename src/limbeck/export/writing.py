@@ -5,7 +5,8 @@ import importlib.metadata
 import logging
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -150,7 +151,8 @@ class _Export:
         folder.mkdir(parents=True)
         try:
             exported = self._written(folder / self.path.name, self.wanted.post_processing)
-            found = self._compared(exported, images)
+            with self._told("be run in its runtime"):
+                found = self._compared(exported, images)
             if takes_list(self.model) and not found.detections and not found.dense:
                 found += self._before_suppression(folder, images)
             self._refuse(found)
@@ -186,18 +188,27 @@ class _Export:
         example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))
         outputs, text = tuple(module.outputs), described.written()
         program = Program(module.eval(), example, wanted.dynamic, outputs, text)
-        try:
+        with self._told("be written"):
             FORMATS[wanted.runtime].write(path, program)
-        except ImportError:
-            raise
-        except Exception as error:  # whatever an exporter does not take
-            raise ValueError(
-                f"{type(self.model).__name__} could not be written as {wanted.runtime}"
-                f"{', in half precision' if wanted.half else ''}: {_short(error)}. Choose another "
-                "--format, such as onnx, or --post_processing dense."
-            ) from error
         write_description(path, described)
-        return ExportedModel(path)
+        with self._told("be opened in its runtime"):
+            return ExportedModel(path)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Say of whatever an exporter or a runtime does not take what to do instead."""
+        try:
+            yield
+        except (ImportError, DifferenceError):
+            raise
+        except Exception as error:
+            wanted = self.wanted
+            raise ValueError(
+                f"{type(self.model).__name__} as {wanted.runtime}"
+                f"{', in half precision' if wanted.half else ''}, could not {what}: "
+                f"{_short(error)}. Choose another --format, such as onnx, or --post_processing "
+                "dense."
+            ) from error
 
     def _description(
         self, graph: Graph, outputs: Collection[str], post_processing: PostProcessing
