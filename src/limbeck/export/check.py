@@ -1,6 +1,6 @@
 """Whether an exported file finds what PyTorch finds, on the same images in the same frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from limbeck.frame import network_frame
 from limbeck.report.agreement import NEAR_BOX, NEAR_SCORE
 
 _HALF_BOX, _HALF_SCORE = 2.0, 0.02
+SCORE, IOU = 0.3, 0.5  # of detections that count, and of those that are one and the same
+LEAST = 0.9  # the share that has to be found by the other side, too
+MOST = 0.05  # the mean difference of scores or probabilities
 _BEST = 100  # boxes of an image that are compared before suppression
 
 
@@ -38,6 +41,34 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far the two sides agree.
+
+    Attributes:
+        found: The number of detections of either side with a score of ``SCORE`` or more; of a
+            classifier, the number of images.
+        both: The number of those that the other side has, too; of a classifier, the images of which
+            both say the same class.
+        difference: The mean difference of the scores of those that both have, or of probabilities.
+    """
+
+    found: int
+    both: int
+    difference: float
+
+    @property
+    def near(self) -> bool:
+        """Whether that is as near as rounding lets it be."""
+        return self.both >= LEAST * self.found and self.difference <= MOST
+
+    def __str__(self) -> str:
+        return (
+            f"rounded to INT8: {self.both} of {self.found} found by both sides, mean difference of "
+            f"scores {self.difference:.2g}"
+        )
+
+
+@dataclass(frozen=True)
 class Checked:
     """What a check has compared.
 
@@ -49,6 +80,8 @@ class Checked:
         boxes: The largest difference of a coordinate of matched boxes, in pixels.
         scores: The largest difference of matched scores, or of probabilities.
         dense: The number of boxes that were compared before suppression.
+        rounded: How far a quantized student and its file agree; the rest is then of both without
+            rounding. None: it is in floats.
     """
 
     images: int
@@ -57,6 +90,7 @@ class Checked:
     boxes: float = 0.0
     scores: float = 0.0
     dense: int = 0
+    rounded: Agreement | None = None
 
     def __add__(self, other: "Checked") -> "Checked":
         """What two checks have compared."""
@@ -67,6 +101,7 @@ class Checked:
             max(self.boxes, other.boxes),
             max(self.scores, other.scores),
             self.dense + other.dense,
+            self.rounded or other.rounded,
         )
 
     def within(self, tolerance: Tolerance) -> bool:
@@ -91,7 +126,7 @@ def check_classifier(
         although the two best are not as near to each other.
     """
     found = Checked(0)
-    for batch in _batches(exported, images):
+    for batch in batches(exported, images):
         expected = model(batch).softmax(-1)
         given = exported.outputs(batch)["logits"].softmax(-1)
         found += Checked(len(batch), scores=_largest(expected, given))
@@ -114,16 +149,32 @@ def check_detector(
         What was compared.
     """
     found = Checked(0)
-    for batch in _batches(exported, images):
+    for ours, theirs, most in found_by_both(model, exported, images):
+        found += _matched(ours, theirs, tolerance, exported, most)
+    return found
+
+
+def found_by_both(
+    model: nn.Module, exported: ExportedModel, images: Sequence[Tensor]
+) -> Iterator[tuple["Found", "Found", int]]:
+    """What a detector and its file find on the same images in the same frame.
+
+    Args:
+        model: The detector, in evaluation mode, on the CPU.
+        exported: Its file.
+        images: The images, (3, H, W) each, RGB in [0, 1].
+
+    Yields:
+        What the detector finds on an image, what the file finds, and how much the file can find.
+    """
+    for batch in batches(exported, images):
         with network_frame(model):
             expected = model(list(batch))
         given = zip(*exported.detections(exported.outputs(batch), batch), strict=True)
         for one, (boxes, scores, labels) in zip(expected, given, strict=True):
             there, known = labels > 0, one["labels"] > 0
-            ours = _Found(*(one[name][known] for name in ("boxes", "scores", "labels")))
-            theirs = _Found(boxes[there], scores[there], labels[there].long())
-            found += _matched(ours, theirs, tolerance, exported, len(labels))
-    return found
+            ours = Found(*(one[name][known] for name in ("boxes", "scores", "labels")))
+            yield ours, Found(boxes[there], scores[there], labels[there].long()), len(labels)
 
 
 @torch.inference_mode()
@@ -139,7 +190,7 @@ def check_dense(dense: nn.Module, exported: ExportedModel, images: Sequence[Tens
         What was compared.
     """
     found = Checked(0)
-    for batch in _batches(exported, images):
+    for batch in batches(exported, images):
         boxes, scores = dense(batch)
         given = exported.outputs(batch)
         best = scores.amax(-1)
@@ -157,7 +208,7 @@ def check_dense(dense: nn.Module, exported: ExportedModel, images: Sequence[Tens
     return found
 
 
-def _batches(exported: ExportedModel, images: Sequence[Tensor]) -> list[Tensor]:
+def batches(exported: ExportedModel, images: Sequence[Tensor]) -> list[Tensor]:
     """Framed images: one batch where the frame is fixed, otherwise each by itself."""
     if exported.description.framing.size is None:
         return [exported.framed([image])[0] for image in images]
@@ -165,14 +216,22 @@ def _batches(exported: ExportedModel, images: Sequence[Tensor]) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """Detections on one image.
+
+    Attributes:
+        boxes: The boxes (N, 4), xyxy in pixels of the frame.
+        scores: Their scores, (N,).
+        labels: Their classes, (N,), from 1.
+    """
+
     boxes: Tensor
     scores: Tensor
     labels: Tensor
 
 
 def _matched(
-    ours: _Found, theirs: _Found, tolerance: Tolerance, exported: ExportedModel, most: int
+    ours: Found, theirs: Found, tolerance: Tolerance, exported: ExportedModel, most: int
 ) -> Checked:
     """Match two lists of detections one to one, by the nearest boxes and scores of a class."""
     boxes = (ours.boxes[:, None] - theirs.boxes).abs().amax(dim=2)
@@ -195,7 +254,7 @@ def _matched(
 
 
 def _of_weight(
-    found: _Found, matched: Tensor, tolerance: Tolerance, exported: ExportedModel, most: int
+    found: Found, matched: Tensor, tolerance: Tolerance, exported: ExportedModel, most: int
 ) -> int:
     """The number of unmatched detections that are not at the limit of what is given at all."""
     suppression: Any = exported.description.suppression

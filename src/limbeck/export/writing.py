@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.export.check import (
+    LEAST,
+    MOST,
+    Agreement,
     Checked,
     Tolerance,
     check_classifier,
@@ -26,6 +29,7 @@ from limbeck.export.formats import onnx, openvino, torch_export, torchscript
 from limbeck.export.formats.tracing import Program
 from limbeck.export.graph import Detecting, DetectorGraph, Graph
 from limbeck.export.regions import RegionGraph
+from limbeck.export.rounded import agreement
 from limbeck.export.suppressing import kept_by_operator
 from limbeck.exported import ExportedModel
 from limbeck.exported.description import (
@@ -37,6 +41,7 @@ from limbeck.exported.description import (
 from limbeck.exported.suppression import kept_of_images
 from limbeck.frame import Extent, takes_list
 from limbeck.landmarks import unwrap
+from limbeck.quantization import in_floats
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +146,7 @@ class _Export:
     def __init__(self, model: nn.Module, path: Path, wanted: Wanted, said: Said) -> None:
         self.model, self.path, self.wanted, self.said = model, path, wanted, said
         _refuse_impossible(model, path, wanted)
-        self.exact = self._graph()
-        _refuse_dynamic(self.exact, model, wanted)
+        _refuse_dynamic(self._graph(), model, wanted)
         self.tolerance = wanted.tolerance.settled(half=wanted.half)
 
     def checked(self, images: Sequence[Tensor]) -> Checked:
@@ -150,18 +154,50 @@ class _Export:
         folder = self.path.parent / f".{secrets.token_hex(8)}.part"
         folder.mkdir(parents=True)
         try:
-            exported = self._written(folder / self.path.name, self.wanted.post_processing)
-            with self._told("be run in its runtime"):
-                found = self._compared(exported, images)
-            if takes_list(self.model) and not found.detections and not found.dense:
-                found += self._before_suppression(folder, images)
-            self._refuse(found)
-            del exported  # which holds the file open
+            if getattr(self.model, "quantization", None) is None:
+                found = self._equal(folder / self.path.name, images)
+            else:
+                with in_floats(self.model, [""]):
+                    found = self._equal(folder / f"floats{self.path.suffix}", images)
+                found = replace(found, rounded=self._nearly(folder / self.path.name, images))
             for each in sorted(folder.iterdir()):
                 if each.name.startswith(self.path.stem):
                     each.replace(self.path.parent / each.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+    def _equal(self, path: Path, images: Sequence[Tensor]) -> Checked:
+        """Write a file, and refuse it where it differs from PyTorch."""
+        exported = self._written(path, self.wanted.post_processing)
+        exact = self._graph()
+        with self._told("be run in its runtime"):
+            found = self._compared(exported, exact, images)
+        if takes_list(self.model) and not found.detections and not found.dense:
+            found += self._before_suppression(path.parent, exact, images)
+        self._refuse(found)
+        return found
+
+    def _nearly(self, path: Path, images: Sequence[Tensor]) -> Agreement:
+        """Write a file that rounds, and refuse it where it differs by more than rounding does."""
+        exported = self._written(path, self.wanted.post_processing)
+        with self._told("be run in its runtime"):
+            found = agreement(self.model, exported, images)
+        if not found.near:
+            raise DifferenceError(
+                f"{self.path} was not written: in its runtime, the file differs from PyTorch on "
+                f"{len(images)} images by more than rounding explains. {found}; expected "
+                f"{LEAST:.0%} or more, and {MOST:g} or less. Quantize the student anew, with "
+                "images such as these, or leave sensitive layers in floats (limbeck quantize "
+                "--drop)."
+            )
+        if not found.found:
+            log.warning(
+                "The student finds nothing on the %d images, so that its rounding could not be "
+                "compared: all else was. Give --images with a folder of images on which it finds "
+                "something.",
+                len(images),
+            )
         return found
 
     def _graph(self) -> Graph:
@@ -230,16 +266,16 @@ class _Export:
             outputs=tuple(outputs),
         )
 
-    def _compared(self, exported: ExportedModel, images: Sequence[Tensor]) -> Checked:
+    def _compared(self, exported: ExportedModel, exact: Graph, images: Sequence[Tensor]) -> Checked:
         if not takes_list(self.model):
             return check_classifier(self.model, exported, images)
         found = check_detector(self.model, exported, images, self.tolerance)
         if self.wanted.post_processing == "dense":
-            dense = check_dense(self.exact, exported, images)
+            dense = check_dense(exact, exported, images)
             found += replace(dense, images=0)
         return found
 
-    def _before_suppression(self, folder: Path, images: Sequence[Tensor]) -> Checked:
+    def _before_suppression(self, folder: Path, exact: Graph, images: Sequence[Tensor]) -> Checked:
         """Compare what comes before suppression, where nothing is left behind it."""
         log.warning(
             "The student finds nothing on the %d images, so that no detections could be compared: "
@@ -248,7 +284,7 @@ class _Export:
             len(images),
         )
         second = self._written(folder / f"dense{self.path.suffix}", "dense")
-        return replace(check_dense(self.exact, second, images), images=0)
+        return replace(check_dense(exact, second, images), images=0)
 
     def _refuse(self, found: Checked) -> None:
         if found.within(self.tolerance):
@@ -271,7 +307,8 @@ def told(found: Checked) -> str:
     Returns:
         The text.
     """
-    scores = f"largest difference of scores {found.scores:.2g}"
+    rounded = "" if found.rounded is None else f"; {found.rounded}"
+    scores = f"largest difference of scores {found.scores:.2g}{rounded}"
     if not found.detections and not found.dense and not found.unmatched:
         return scores.replace("scores", "probabilities")
     boxes = f"largest difference of boxes {found.boxes:.2g} px, {scores}"
@@ -291,6 +328,10 @@ def _refuse_impossible(model: nn.Module, path: Path, wanted: Wanted) -> None:
         raise ValueError(
             "--dynamic: TorchScript is traced, with the shapes of one batch. Leave --dynamic out, "
             "or choose --format onnx or torch_export."
+        )
+    if wanted.half and getattr(model, "quantization", None) is not None:
+        raise ValueError(
+            "--half: the student is quantized; expected one in floats, or no --half. Leave it out."
         )
     inside = wanted.post_processing == "inside" and takes_list(model)
     if wanted.runtime == "torch_export" and wanted.dynamic and inside:
