@@ -122,8 +122,7 @@ def check_classifier(
         images: The images, (3, H, W) each, RGB in [0, 1].
 
     Returns:
-        The largest difference of probabilities, and the number of images whose best class differs
-        although the two best are not as near to each other.
+        What was compared: the largest difference of probabilities.
     """
     found = Checked(0)
     for batch in batches(exported, images):
