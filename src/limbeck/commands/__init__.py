@@ -49,6 +49,11 @@ VERBS = (
         "limbeck.commands.predict",
     ),
     Verb(
+        "benchmark",
+        "how fast students, teachers and exported files are, in turns",
+        "limbeck.commands.benchmark",
+    ),
+    Verb(
         "push",
         "put a student with its card on the hub of Hugging Face",
         "limbeck.commands.push",

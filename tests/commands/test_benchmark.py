@@ -1,0 +1,110 @@
+"""``limbeck benchmark``: contestants in processes of their own, in turns."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from limbeck.commands import benchmark as verb
+from limbeck.commands.benchmark_process import BenchmarkError, Contestant, Variant, _Timed
+from tests.commands import tiny_recipes
+from tests.commands.conftest import Runs
+
+
+@pytest.mark.slow
+def test_students_are_timed_in_turns_measured_and_drawn(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--rounds", 2, "--size", "[64,64]", "--batch", "[1,2]", "--device", "cpu"]
+    files = ["--labelled", runs.recipe("plain"), "--plot", "a.svg", "--output", "a.json"]
+    tiny_recipes.limbeck("benchmark", f"ours={runs.taught}", *words, *files)
+    told = json.loads(Path("a.json").read_text())
+    assert [row["variant"]["batch"] for row in told["measured"]] == [1, 2]
+    for row in told["measured"]:
+        assert row["variant"]["name"] == "ours"
+        assert row["runtime"] == "PyTorch, eager"
+        assert len(row["seconds"]) == 2
+        assert min(row["seconds"]) > 0
+        assert row["peak_memory"] > 50
+        assert 0 <= row["score"] <= 1
+    printed = capsys.readouterr().out
+    assert "runtime: PyTorch, eager, precision: float32, threads: 1" in printed
+    assert "images at once" in printed
+    assert Path("a.svg").read_text().count("ours")
+
+
+class Pretended(Contestant):
+    """A contestant without a process: a tenth of a second for each image."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, variant: Variant) -> None:
+        if variant.precision == "float16":
+            raise BenchmarkError("RuntimeError: no half")
+        self.variant, self.runtime = variant, f"PyTorch, {variant.mode}"
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def seconds(self) -> float:
+        Pretended.asked.append(f"{self.variant.name} {self.variant.batch}")
+        return 0.1 * self.variant.batch
+
+    def peak_memory(self) -> float:
+        return 12.0
+
+
+def test_each_runs_once_a_round_and_what_cannot_run_is_told(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "Contestant", Pretended)
+    Pretended.asked = []
+    words = ["--rounds", 5, "--batch", "[1,4]", "--precision", "[float32,float16]"]
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(
+            "benchmark", f"a={runs.taught}", f"b={runs.teacher}", *words, "--device", "cpu"
+        )
+    names = {"a 1", "a 4", "b 1", "b 4"}
+    rounds = [Pretended.asked[i : i + 4] for i in range(0, len(Pretended.asked), 4)]
+    assert len(rounds) == 8  # three are not counted
+    assert all(set(each) == names for each in rounds)
+    assert len({tuple(each) for each in rounds}) > 1
+    printed = capsys.readouterr()
+    assert "400.0" in printed.out
+    assert "10.0" in printed.out
+    assert "4 of 8 could not be run: a (eager, float16, 1 at once): RuntimeError: no half" in (
+        printed.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["a=images", "a=images"], "two students are called 'a'"),
+        (["images", "--plot", "a.png"], "--plot is given without --labelled"),
+        (["images", "--rounds", "0"], "--rounds"),
+    ],
+)
+def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images").mkdir()
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("benchmark", *words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_is_timed_and_scored_in_its_precision(runs: Runs) -> None:
+    variant = Variant("a", runs.taught, "eager", "bfloat16", 2, (64, 64), 1, "cpu")
+    timed = _Timed(variant)
+    assert timed.time() > 0
+    name, score = timed.score(str(runs.recipe("plain")))
+    assert name == "AP"
+    assert 0 <= score <= 1
+    assert timed.memory() > 50
+
+
+def test_a_process_that_cannot_load_says_why() -> None:
+    variant = Variant("a", Path("nowhere"), "eager", "float32", 1, (64, 64), 1, "cpu")
+    with pytest.raises(BenchmarkError, match="FileNotFoundError: nowhere"):
+        Contestant(variant)
