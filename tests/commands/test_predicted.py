@@ -59,7 +59,7 @@ def test_what_was_found_is_written_as_a_dataset(to: Any, detector: Path, paths: 
         nearest = torch.cdist(target["boxes"].as_subclass(torch.Tensor), boxes, p=1).min(dim=1)
         assert nearest.values.max() < 0.3  # of four sides that are rounded to 0.1
         assert image.shape == (3, 64, 64)
-    with pytest.raises(FileExistsError, match=f"predictions/{to} is a link, or something is in it"):
+    with pytest.raises(FileExistsError, match=f"predictions/{to} holds "):
         predict(detector, ["images"], to=to)
 
 

@@ -6,7 +6,7 @@ from limbeck.cli import main
 
 SAID = [
     ("predict", "student is missing. Expected the student's folder with student.safetensors and"),
-    ("predict", "images is missing. Expected image files, or folders of them. Give it: `limbeck p"),
+    ("predict", "images is missing. Expected image files, folders of them, lists of them (.txt), "),
     ("predict --treshold 0.3 a b", "--treshold is not known. There are --batch_size, --device, "),
     ("predict --treshold 0.3 a b", "Nearest known: --threshold."),
     ("predict a b --threshold x", "--threshold is x; expected a number. Give it such a value."),
