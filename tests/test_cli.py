@@ -85,7 +85,8 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     said = capsys.readouterr().err
     assert said == (
         "ERROR no verb 'fitt'. There are: fit, validate, compare, report, tune, predict, "
-        "benchmark, push, quantize, export, label, convert, inspect, data, new, anchors, recipes, quickstart.\n"
+        "benchmark, push, quantize, export, label, convert, inspect, data, new, anchors, "
+        "recipes, quickstart.\n"
     )
 
 
