@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from torchvision.io import write_png
 
 from limbeck.commands import quantize as verb
 from limbeck.data import Shapes
-from limbeck.models import load_student
+from limbeck.models import load_student, save_student
 from limbeck.models.card import read_card
+from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
 
@@ -114,3 +116,40 @@ def test_a_quantized_student_is_not_quantized_again(
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("quantize", OUTPUT, images, "--output", "again")
     assert "int8 is quantized already; expected floats" in capsys.readouterr().err
+
+
+def test_no_student_is_replaced(
+    runs: Runs, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize(runs, images)
+    before = (OUTPUT / "student.json").read_bytes()
+    with pytest.raises(SystemExit):
+        quantize(runs, images)
+    assert "--output int8 holds student.json" in capsys.readouterr().err
+    assert (OUTPUT / "student.json").read_bytes() == before
+
+
+def test_a_score_that_stays_too_low_ends_in_an_error(
+    runs: Runs, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter([0.8, *[0.1] * 100])
+    monkeypatch.setattr(verb.Measure, "__call__", lambda *_: {"AP": next(scores)})
+    with pytest.raises(SystemExit):
+        quantize(runs, images, "--labelled", runs.recipe("plain"), "--drop", 0.05)
+    assert "AP is 0.1000 with the sensitive layers in floats" in capsys.readouterr().err
+    assert not OUTPUT.exists()
+
+
+def test_a_classifier_s_images_of_several_sizes_are_named(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_student(tiny_models.classifier(), "student", classes=list("abcde"))
+    write_png(torch.zeros(3, 40, 50, dtype=torch.uint8), "images/1.png")
+    words = ["quantize", "student", images, "--output", OUTPUT, "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(*words)
+    assert "images/1.png is 40 x 50 px (height x width); expected images of one size" in (
+        capsys.readouterr().err
+    )
+    tiny_recipes.limbeck(*words, "--batch_size", 1)
+    assert read_card(OUTPUT).quantization is not None

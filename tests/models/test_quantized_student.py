@@ -63,3 +63,11 @@ def test_a_card_that_says_anything_else_is_refused(said, expected, tmp_path):
     with pytest.raises(ValueError, match=expected) as caught:
         load_student(tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "student.json"))
+
+
+def test_the_licence_of_its_first_weights_stays(tmp_path):
+    model = tiny_models.classifier()
+    model.licence = "AGPL-3.0"
+    save_student(model, tmp_path / "a")
+    save_student(load_student(tmp_path / "a"), tmp_path / "b")
+    assert read_card(tmp_path / "b").licence == "AGPL-3.0"

@@ -32,15 +32,26 @@ def test_each_channel_of_a_weight_has_its_own_scale():
     assert not quantizer.zero_point.any()
 
 
-def test_ranges_follow_in_training_alone():
+def test_ranges_follow_the_passes_of_training_alone():
     quantizer = FakeQuantize()
-    quantizer(torch.tensor([-1.0, 3.0]))
-    quantizer(torch.tensor([-2.0, 4.0]))
+    for values in ([-1.0, 3.0], [-2.0, 4.0]):
+        quantizer(torch.tensor(values))
+        quantizer.settle()
     torch.testing.assert_close(quantizer.low, torch.tensor([-1.01]))
     torch.testing.assert_close(quantizer.high, torch.tensor([3.01]))
     before = copy.deepcopy(quantizer.state_dict())
     assert quantizer.eval()(torch.tensor([9.0])).item() == pytest.approx(3.01, abs=0.02)
     torch.testing.assert_close(quantizer.state_dict(), before)
+
+
+def test_a_layer_that_runs_several_times_in_a_pass_has_their_extremes():
+    quantizer = FakeQuantize()
+    quantizer.averaging = 0.5
+    for highs in ([10.0, 1.0], [2.0, 6.0], []):  # the last pass does not run it
+        for high in highs:
+            quantizer(torch.tensor([high]))
+        quantizer.settle()
+    assert quantizer.high.item() == 8.0
 
 
 def test_the_gradient_passes_where_a_value_is_in_range():

@@ -52,6 +52,25 @@ def test_what_is_kept_is_not_folded_either():
     assert quantization.folded == {"act": "second"}
 
 
+def test_a_layer_before_one_that_is_kept_rounds_its_own_output():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    assert plan(model).layers == {"0": False, "1": False, "2": True}
+    assert plan(model, "1").layers == {"0": True, "2": True}
+
+
+def test_a_normalisation_that_is_kept_is_not_folded():
+    quantization = plan(Residual(), "norm")
+    assert quantization.folded == {"act": "second"}
+    assert quantization.layers["first"]
+
+
+def test_an_activation_that_is_no_cut_leaves_the_rounding_to_the_layer_before():
+    for act, rounds in ((nn.ReLU, False), (nn.SiLU, True), (nn.Identity, False)):
+        norm = BatchNormAct2d(4, act_layer=act)
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.Conv2d(4, 4, 1))
+        assert plan(model).layers == {"0": rounds, "2": True}
+
+
 def test_nothing_is_changed():
     model = tiny_models.classifier()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -122,6 +122,21 @@ def test_calibration_is_the_mean_over_batches_and_begins_anew():
     assert model[0].input_quantizer.averaging == 0.01
 
 
+def test_calibration_of_a_layer_that_levels_share():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 1)
+
+        def forward(self, batch):
+            return [self.layer(torch.full((1, 1, 2, 2), value)) for value in batch]
+
+    model = Shared().eval()
+    quantize(model, Quantization({"layer": True}))
+    calibrate(model, model, [[10.0, 1.0], [2.0, 20.0]])
+    assert model.layer.input_quantizer.high.item() == 15.0
+
+
 def test_a_layer_that_saw_nothing_is_named():
     model = Residual().eval()
     quantize(model, Quantization({"first": True, "unused": True}))

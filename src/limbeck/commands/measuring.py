@@ -98,7 +98,10 @@ class Measure:
             found = [{name: v.cpu() for name, v in each.items()} for each in model(images)]
             self._metric.update(found, targets)
         else:
-            self._metric.update(model(torch.stack(images)).cpu(), torch.tensor(targets))
+            sizes = {image.shape for image in images}
+            batches = [torch.stack(images)] if len(sizes) == 1 else [each[None] for each in images]
+            logits = torch.cat([model(batch).cpu() for batch in batches])
+            self._metric.update(logits, torch.tensor(targets))
 
 
 class _Samples(Dataset[Sample | None]):

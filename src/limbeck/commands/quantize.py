@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.commands.inputs import image_files_of
 from limbeck.commands.measuring import Measure, labelled_split
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import ImageFiles, Loaded, chosen_device, image_loader
 from limbeck.commands.students import Student, student_of
@@ -77,6 +77,7 @@ def quantize_student(
             whose card names weights elsewhere. Its code then runs.
 
     Raises:
+        FileExistsError: Something is in the output folder.
         ValueError: The student is quantized already, --drop has no labelled images, a number is out
             of its range, an image cannot be read, or the score falls further than --drop whatever
             stays in floats. Nothing is written then.
@@ -88,7 +89,7 @@ def quantize_student(
             "--drop is given without --labelled; expected labelled images, on which the score is "
             "measured. Give them, or leave --drop out."
         )
-    refuse_unwritable_target(output, "--output", folder=True)
+    refuse_used_folder(output, "--output")
     place = chosen_device(device)
     loaded = student_of(student, trust=trust)
     _refuse_quantized(loaded)
@@ -109,6 +110,7 @@ def quantize_student(
             _quantize(model, [*(keep or []), *floats], files, batch_size, place)
             after = measure(model, "in INT8")[measure.name]
             log.info("%s: %.4f with these in floats", measure.name, after)
+            _refuse_lower(measure.name, after, before - (drop or 0))
     build: Any = model.build
     save_student(model, output, build=build, classes=loaded.classes, metadata=loaded.metadata)
     log.info("quantized student: %s", output)
@@ -139,7 +141,7 @@ def _quantize(
                 raise ValueError(each.problem)
             pixels.append(each.pixels.to(place))
         images: list[Tensor] = scaled(pixels)
-        return model(images if takes_list(model) else torch.stack(images))
+        return model(images if takes_list(model) else _stacked(images, batch))
 
     quantization = planned(model, lambda: seen([files[0]]), keep)
     quantize(model, quantization)
@@ -158,6 +160,18 @@ def _quantize(
         len(quantization.folded),
         len(files),
     )
+
+
+def _stacked(images: list[Tensor], batch: Sequence[Loaded]) -> Tensor:
+    """The images of a classifier, which have to be of one size."""
+    sizes = {tuple(image.shape[-2:]): each.path for image, each in zip(images, batch, strict=True)}
+    if len(sizes) > 1:
+        told = ", ".join(f"{path} is {size[0]} x {size[1]}" for size, path in sizes.items())
+        raise ValueError(
+            f"{told} px (height x width); expected images of one size, as the student names no "
+            "augmentation that makes them so. Give --batch_size 1."
+        )
+    return torch.stack(images)
 
 
 def _told(model: nn.Module, measure: Measure, before: float, drop: float | None) -> list[str]:
@@ -186,9 +200,13 @@ def _sensitive(model: Any, measure: Measure, least: float, after: float) -> list
         if score >= least:
             break
     say(table)
-    if score < least:
+    _refuse_lower(measure.name, score, least)
+    return chosen
+
+
+def _refuse_lower(name: str, score: float, least: float) -> None:
+    if not score >= least:  # NaN, too
         raise ValueError(
-            f"{measure.name} is {score:.4f} with every layer in floats; expected {least:.4f} or "
+            f"{name} is {score:.4f} with the sensitive layers in floats; expected {least:.4f} or "
             "more. Give a greater --drop."
         )
-    return chosen

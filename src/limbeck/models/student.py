@@ -172,6 +172,8 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
     load_strictly(part, tensors, str(card.path.with_name(WEIGHTS)), advice)
     if not isinstance(model, LimbeckModel) and not hasattr(model, "build"):
         model.build = card.build  # type: ignore[assignment]  # a plain attribute
+    if card.licence is not None:
+        model.licence = card.licence  # type: ignore[assignment]  # a plain attribute
     if card.classes:
         _check_classes(model, card.classes, f"{card.path}: ")
         model.classes = card.classes  # type: ignore[assignment]  # a plain attribute

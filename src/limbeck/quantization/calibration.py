@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.quantization.fake_quantize import FakeQuantize
+from limbeck.quantization.fake_quantize import AVERAGING, FakeQuantize
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def calibrate(model: nn.Module, run: Callable[[Any], Any], batches: Iterable[Any
 
     Args:
         model: The network, in evaluation mode, in which it stays.
-        run: Runs it on a batch.
+        run: Runs it on a batch, in one pass.
         batches: The batches.
 
     Returns:
@@ -28,7 +28,6 @@ def calibrate(model: nn.Module, run: Callable[[Any], Any], batches: Iterable[Any
         ValueError: There is no batch, or a layer saw none.
     """
     quantizers = {n: m for n, m in model.named_modules() if isinstance(m, FakeQuantize)}
-    usual = {name: each.averaging for name, each in quantizers.items()}
     for each in quantizers.values():
         each.observed.fill_(False)
         each.train()
@@ -36,12 +35,11 @@ def calibrate(model: nn.Module, run: Callable[[Any], Any], batches: Iterable[Any
     try:
         for number, batch in enumerate(batches, 1):
             for each in quantizers.values():
-                if each.channels is None:
-                    each.averaging = 1 / number
+                each.averaging = 1 / number
             run(batch)
     finally:
-        for name, each in quantizers.items():
-            each.averaging = usual[name]
+        for each in quantizers.values():
+            each.averaging = AVERAGING
             each.eval()
     unseen = [name for name, each in quantizers.items() if not each.observed]
     if unseen:

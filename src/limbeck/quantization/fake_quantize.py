@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-_AVERAGING = 0.01  # the share of each training batch in the ranges of the layers' inputs
+AVERAGING = 0.01  # the share of each pass of training in the ranges of activations
 _LEAST_SCALE = torch.finfo(torch.float32).eps
 
 
@@ -15,17 +15,18 @@ class FakeQuantize(nn.Module):
     CVPR 2018, section 2.1, and Krishnamoorthi, arXiv 1806.08342, section 2). The gradient passes
     through, and is 0 where a value lies outside of its range.
 
-    In training mode ranges follow the values: those of activations as an exponential moving
-    average, those of weights at once. In evaluation mode they stay. The ranges always hold 0, which
-    is rounded to itself, so that padding costs nothing.
+    In training mode ranges follow the values. Those of weights are the weights' own. Those of
+    activations are an exponential moving average over passes of the network (:meth:`settle`) of the
+    lowest and the highest value of a pass, in which a layer may run several times, as heads that
+    levels share do. In evaluation mode ranges stay. They always hold 0, which is rounded to itself,
+    so that padding costs nothing.
 
     Args:
         channels: The number of output channels of a weight, its first axis. None: it is for
             activations.
 
     Attributes:
-        averaging: The share of a batch in the ranges, above 0 and up to 1. With 1 they are the
-            batch's own.
+        averaging: The share of a pass in the ranges of activations, above 0 and up to 1.
         rounds: Whether values are rounded at all.
         low: The lower ends of the ranges, (channels,) or (1,).
         high: Their upper ends, of the same shape.
@@ -38,17 +39,23 @@ class FakeQuantize(nn.Module):
     scale: Tensor
     zero_point: Tensor
     observed: Tensor
+    pass_low: Tensor
+    pass_high: Tensor
+    in_pass: Tensor
 
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()
         self.channels = channels
         self.rounds = True
-        self.averaging = _AVERAGING if channels is None else 1.0
+        self.averaging = AVERAGING
         for name in ("low", "high"):
             self.register_buffer(name, torch.zeros(channels or 1))
         self.register_buffer("scale", torch.ones(channels or 1))
         self.register_buffer("zero_point", torch.zeros(channels or 1, dtype=torch.int32))
         self.register_buffer("observed", torch.zeros((), dtype=torch.bool))
+        for name in ("pass_low", "pass_high"):
+            self.register_buffer(name, torch.zeros(1), persistent=False)
+        self.register_buffer("in_pass", torch.zeros((), dtype=torch.bool), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Round values.
@@ -75,16 +82,41 @@ class FakeQuantize(nn.Module):
         return rounded.to(values.dtype)
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Take the values of a pass into the ranges, at its end; of a layer that ran in it."""
+        share = torch.where(self.observed, self.averaging, 1.0) * self.in_pass
+        self.low.lerp_(self.pass_low, share)
+        self.high.lerp_(self.pass_high, share)
+        self.observed |= self.in_pass
+        self._fit(self.low, self.high)
+        for noted in (self.pass_low, self.pass_high, self.in_pass):
+            noted.zero_()
+
+    @torch.no_grad()
     def _observe(self, values: Tensor) -> None:
         rows = values.reshape(1 if self.channels is None else self.channels, -1)
-        low, high = rows.amin(1), rows.amax(1)  # aminmax along an axis takes 20 times as long
-        share = torch.where(self.observed, self.averaging, 1.0)
-        self.low.lerp_(low.clamp(max=0), share)
-        self.high.lerp_(high.clamp(min=0), share)
-        self.observed.fill_(True)
+        # aminmax along an axis takes 20 times as long.
+        low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
+        if self.channels is not None:
+            self.low.copy_(low)
+            self.high.copy_(high)
+            self.observed.fill_(True)
+            self._fit(low, high)
+            return
+        torch.minimum(self.pass_low, low, out=self.pass_low)
+        torch.maximum(self.pass_high, high, out=self.pass_high)
+        self.in_pass.fill_(True)
+        # In the first pass there is nothing else to round by.
+        first = ~self.observed
+        self._fit(
+            torch.where(first, self.pass_low, self.low),
+            torch.where(first, self.pass_high, self.high),
+        )
+
+    def _fit(self, low: Tensor, high: Tensor) -> None:
+        """Choose scale and zero point for ranges."""
         if self.channels is None:
-            self.scale.copy_(((self.high - self.low) / 255).clamp(min=_LEAST_SCALE))
-            self.zero_point.copy_((-self.low / self.scale).round())
+            self.scale.copy_(((high - low) / 255).clamp(min=_LEAST_SCALE))
+            self.zero_point.copy_((-low / self.scale).round())
         else:
-            largest = torch.maximum(self.high, -self.low)
-            self.scale.copy_((largest / 127).clamp(min=_LEAST_SCALE))
+            self.scale.copy_((torch.maximum(high, -low) / 127).clamp(min=_LEAST_SCALE))

@@ -1,6 +1,6 @@
 """What of a network is quantized: seen by one pass of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,6 @@ LAYERS = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, BatchNormAct2d, FrozenBatchNormAct2d)
 # A runtime computes these at one with the layer before, as they only cut off the range.
 _CUTS = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_"}
-_LAYERS = {"conv2d", "linear"}  # they round their inputs themselves
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,14 @@ def planned(model: nn.Module, run: Callable[[], Any], keep: Sequence[str] = ()) 
     watch = _Watch()
     watch.look(model, run)
     kept = {name for name in modules for k in keep if name == k or name.startswith(f"{k}.")}
-    layers = {name: out for name, out in watch.layers().items() if name not in kept}
+    folded = {n: c for n, c in watch.folded().items() if n not in kept and c not in kept}
+    layers = watch.layers(folded, kept)
     if not layers:
         raise ValueError(
             f"no layer of the {type(model).__name__} is left to quantize; expected convolutions or "
             "linear layers beside what stays floats. Keep fewer."
         )
-    return Quantization(layers, {n: c for n, c in watch.folded().items() if c in layers})
+    return Quantization(layers, folded)
 
 
 class _Watch(TorchFunctionMode):
@@ -75,8 +75,8 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.paths: list[str] = []
-        self.taken: dict[str, set[str]] = {}  # by layer: the functions and normalisations after it
-        self.norms: dict[str, set[str | None]] = {}  # by normalisation: the layers before it
+        self.taken: dict[str, set[str]] = {}  # by module: the functions and modules after it
+        self.sources: dict[str, set[str | None]] = {}  # by module: the modules before it
         self._whose: dict[int, str] = {}
         self._alive: list[Tensor] = []  # the id of a tensor that is gone is given to another one
         self._inside = 0
@@ -85,11 +85,9 @@ class _Watch(TorchFunctionMode):
         """Watch one run of a model."""
         handles = []
         for path, module in model.named_modules():
-            if isinstance(module, LAYERS):
-                handles.append(module.register_forward_hook(self._layer(path)))
-            elif isinstance(module, NORMS):
-                handles.append(module.register_forward_pre_hook(self._before_norm(path)))
-                handles.append(module.register_forward_hook(self._after_norm(path)))
+            if isinstance(module, LAYERS + NORMS):
+                handles.append(module.register_forward_pre_hook(self._before(path)))
+                handles.append(module.register_forward_hook(self._after(path)))
         try:
             with torch.no_grad(), self:
                 run()
@@ -97,48 +95,51 @@ class _Watch(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
-    def layers(self) -> dict[str, bool]:
-        """The layers that ran, and whether anything but a cut or a layer takes their outputs."""
-        return {path: not _rounded(self._ends(path)) for path in dict.fromkeys(self.paths)}
+    def layers(self, folded: Mapping[str, str], kept: Collection[str]) -> dict[str, bool]:
+        """The layers that ran and are not kept, and whether their outputs are rounded, too.
+
+        They are where anything takes them but a cut, or a layer that rounds its own input.
+        """
+        norms = {convolution: norm for norm, convolution in folded.items()}
+        ran = [path for path in dict.fromkeys(self.paths) if path not in kept]
+        later = _CUTS | set(ran)
+        found = {}
+        for path in ran:
+            taken = self.taken.get(norms.get(path, path), set())
+            found[path] = not taken or not taken <= later
+        return found
 
     def folded(self) -> dict[str, str]:
         """The convolution before each normalisation that takes its whole output alone."""
         found = {}
-        for norm, before in self.norms.items():
-            (path, *others) = before
-            if path is not None and not others and self.taken.get(path) == {norm}:
+        for norm, sources in self.sources.items():
+            (path, *others) = sources
+            alone = path in self.paths and not others and norm not in self.paths
+            if path is not None and alone and self.taken.get(path) == {norm}:
                 found[norm] = path
         return found
 
-    def _ends(self, path: str) -> set[str]:
-        taken = self.taken.get(path, set())
-        folded = [norm for norm, before in self.folded().items() if before == path]
-        return self.taken.get(folded[0], set()) if folded else taken
-
-    def _layer(self, path: str) -> Callable[..., None]:
-        def note(_: nn.Module, __: Any, output: Tensor) -> None:
-            self.paths.append(path)
-            self._follow(output, path)
-
-        return note
-
-    def _before_norm(self, path: str) -> Callable[..., None]:
+    def _before(self, path: str) -> Callable[..., None]:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            before = self._whose.get(id(inputs[0]))
-            self.norms.setdefault(path, set()).add(before)
-            if before is not None:
-                self.taken.setdefault(before, set()).add(path)
+            source = self._whose.get(id(inputs[0]))
+            self.sources.setdefault(path, set()).add(source)
+            if source is not None:
+                self.taken.setdefault(source, set()).add(path)
             self._inside += 1
 
         return note
 
-    def _after_norm(self, path: str) -> Callable[..., None]:
-        def note(norm: nn.Module, _: Any, output: Tensor) -> None:
+    def _after(self, path: str) -> Callable[..., None]:
+        def note(module: nn.Module, _: Any, output: Tensor) -> None:
             self._inside -= 1
-            if isinstance(norm, BatchNormAct2d | FrozenBatchNormAct2d) and _cuts(norm.act):
-                self.taken.setdefault(path, set()).add("relu")
-            else:
+            if isinstance(module, LAYERS):
+                self.paths.append(path)
+            act = getattr(module, "act", None)
+            if act is None or isinstance(act, nn.Identity):
                 self._follow(output, path)
+            else:
+                cuts = isinstance(act, nn.ReLU | nn.ReLU6 | nn.Hardtanh)
+                self.taken.setdefault(path, set()).add("relu" if cuts else type(act).__name__)
 
         return note
 
@@ -158,15 +159,6 @@ class _Watch(TorchFunctionMode):
         if func.__name__ in _CUTS:
             self._whose.pop(id(result), None)  # it was cut in place
         return result
-
-
-def _rounded(taken: set[str]) -> bool:
-    """Whether all that takes an output gives it to a layer that rounds its input."""
-    return bool(taken) and taken <= _CUTS | _LAYERS
-
-
-def _cuts(activation: nn.Module) -> bool:
-    return isinstance(activation, nn.ReLU | nn.ReLU6 | nn.Hardtanh)
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -37,6 +37,7 @@ def quantize(model: nn.Module, quantization: Quantization) -> None:
             layer.output_quantizer = FakeQuantize()
             layer.register_forward_hook(_round_output)
         register_parametrization(layer, "weight", FakeQuantize(len(layer.weight)))
+    model.register_forward_hook(_settle_ranges)
     model.quantization = quantization  # type: ignore[assignment]  # a plain attribute
     model.train(model.training)
 
@@ -58,6 +59,12 @@ def in_floats(model: nn.Module, paths: Collection[str]) -> Iterator[None]:
     finally:
         for each in quantizers:
             each.rounds = True
+
+
+def _settle_ranges(model: nn.Module, *_: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, FakeQuantize) and module.training and module.channels is None:
+            module.settle()
 
 
 def _round_input(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
