@@ -153,3 +153,21 @@ def test_a_classifier_s_images_of_several_sizes_are_named(
     )
     tiny_recipes.limbeck(*words, "--batch_size", 1)
     assert read_card(OUTPUT).quantization is not None
+
+
+def test_training_that_is_resumed_ends_where_it_would_have(
+    runs: Runs, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize(runs, images)
+    loaded = {"class_path": "limbeck.models.load_student", "init_args": {"folder": str(OUTPUT)}}
+    killed = {"trainer": {"callbacks": [{"class_path": "tests.commands.killing.Kill"}]}}
+    Path("int8.yaml").write_text(yaml.safe_dump({"model": {"student": loaded}} | killed))
+    words = ["fit", "--config", runs.recipe("plain"), "--config", "int8.yaml"]
+    tiny_recipes.limbeck(*words, "--trainer.default_root_dir", "whole")
+    monkeypatch.setenv("KILL", "SIGINT@3")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(*words, "--trainer.default_root_dir", "stopped")
+    monkeypatch.delenv("KILL")
+    tiny_recipes.limbeck("fit", "--resume", "stopped")
+    ours, theirs = (load_student(f"{run}/student").state_dict() for run in ("whole", "stopped"))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
