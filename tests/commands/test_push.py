@@ -20,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from limbeck.cli import main
 from limbeck.commands import push
+from limbeck.commands.errors import is_ours
 from limbeck.commands.model_card import without_places, write_card
 from limbeck.models import load_student, save_student
 from tests import tiny_models
@@ -193,6 +194,25 @@ def test_what_cannot_be_pushed_is_refused(
 
     monkeypatch.setattr(hub, "create_repo", refuse)
     with pytest.raises(PermissionError, match=r"me/tiny: the hub refuses \(401.* `hf auth login`"):
+        push.push(run, NAME)
+
+
+def test_a_hub_that_is_not_reached_is_told(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Error while uploading 'student.safetensors' to the Hub.")
+
+    monkeypatch.setattr(hub, "create_commit", broken)
+    with pytest.raises(ConnectionError, match=r"the connection broke off \(Error while uploading"):
+        push.push(run, NAME)
+    # Nobody listens at port 9.
+    monkeypatch.setattr(push, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="none"))
+    with pytest.raises(ConnectionError, match=r"me/tiny: the hub is not reached.* push again") as it:
+        push.push(run, NAME)
+    assert is_ours(it.value)  # which the user is told without a traceback
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="me/tiny: the hub is not reached"):
         push.push(run, NAME)
 
 
