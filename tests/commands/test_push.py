@@ -208,7 +208,7 @@ def test_a_hub_that_is_not_reached_is_told(
         push.push(run, NAME)
     # Nobody listens at port 9.
     monkeypatch.setattr(push, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="none"))
-    with pytest.raises(ConnectionError, match=r"me/tiny: the hub is not reached.* push again") as it:
+    with pytest.raises(ConnectionError, match="me/tiny: the hub is not reached") as it:
         push.push(run, NAME)
     assert is_ours(it.value)  # which the user is told without a traceback
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
