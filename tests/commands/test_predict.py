@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from limbeck.commands.inputs import image_files_of, inputs_of
 from limbeck.commands.label import images_of
 from limbeck.commands.results import picture_files
-from limbeck.commands.students import evaluation_transform
+from limbeck.commands.students import evaluation_transform, student_of
 from limbeck.commands.video import shown_name
 from limbeck.data import (
     ClassificationAugmentation,
@@ -21,7 +21,7 @@ from limbeck.data import (
     ShuffleDetAugmentation,
 )
 from limbeck.data.loading import scaled
-from limbeck.models import BasicBlocks, Classifier, RetinaNet, load_student, save_student
+from limbeck.models import BasicBlocks, Classifier, RetinaNet, card, load_student, save_student
 from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
@@ -355,6 +355,17 @@ def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
     assert inputs_of([*before, Path("pictures/._a.png")]).files == before
     with pytest.raises(FileNotFoundError, match="no image in"):
         inputs_of([Path("pictures/Thumbs.db")])
+
+
+def test_names_of_classes_are_those_of_the_weights_though_somebody_pushes_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, classes in (("old", "abcde"), ("new", "edcba")):
+        save_student(tiny_models.classifier(), name, classes=list(classes))
+    found = iter([Path("old"), Path("new")])
+    monkeypatch.setattr(card, "fetched", lambda source, names: next(found))
+    student = student_of(Path("hf:me/tiny"))
+    assert student.classes == student.model.classes == tuple("abcde")
 
 
 @pytest.mark.parametrize(
