@@ -31,7 +31,6 @@ _FLAGS = {
 }
 # What all errors of the client's library of HTTP are: httpx2's, httpx's or requests'.
 _CLIENT_ERROR: Any = HfHubHTTPError.__mro__[1]
-_NAMES = ("classes", "id2label", "label2id")  # keys of names, which may begin as paths do
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -125,7 +124,7 @@ def _published(path: Path) -> bytes | Path:
     if path.suffix != ".json":
         return path
     before = json.loads(read_text(path))
-    after = without_places(before, _NAMES)
+    after = without_places(before)
     if after != before:
         log.warning("%s: of the paths on this machine in it, the last part alone is pushed", path)
     return (json.dumps(after, indent=2) + "\n").encode()
