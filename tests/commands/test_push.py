@@ -159,6 +159,18 @@ def test_the_card_says_how_another_library_loads_the_student() -> None:
     assert "weights whose licence is: bsd-3-clause" in card
 
 
+@pytest.mark.parametrize("key", ["versions", "input"])
+@pytest.mark.parametrize("said", [None, "odd", {}, {"limbeck": 1, "images": ["odd"]}])
+def test_a_card_that_says_less_is_pushed(hub: Hub, run: Path, key: str, said: object) -> None:
+    stated = json.loads((run / "student.json").read_text())
+    del stated[key]
+    (run / "student.json").write_text(json.dumps(stated | ({key: said} if said else {})))
+    push.push(run, NAME)
+    card = hub.files["README.md"].decode()
+    assert ("Images are RGB, float, 0 to 1." in card) == (key == "versions")
+    assert ("exported with limbeck." in card) == (key == "versions")
+
+
 def test_the_card_is_shown_before_anything_is_pushed(
     hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,9 +175,9 @@ def _digests(measured: Measured) -> dict[str, str]:
 def _student(name: str, said: Mapping[str, Any]) -> Iterator[str]:
     kind = str(said["build"]["class_path"])
     yield f"# {in_markdown(name.partition('/')[2])}"
-    yield (
-        f"A `{kind}`, trained and exported with limbeck {said['versions']['limbeck']}. Images are "
-        f"{said['input']['images']}."
+    version, images = _stated(said, "versions", "limbeck"), _stated(said, "input", "images")
+    yield f"A `{kind}`, trained and exported with limbeck{version and f' {version}'}." + (
+        images and f" Images are {images}."
     )
     classes = said.get("classes") or []
     if classes:
@@ -186,6 +186,13 @@ def _student(name: str, said: Mapping[str, Any]) -> Iterator[str]:
         yield f"Its {len(classes)} classes: {shown}{more}."
     if said.get("licence"):
         yield f"It began with weights whose licence is: {in_markdown(str(said['licence']))}."
+
+
+def _stated(said: Any, *keys: str) -> str:
+    """A text of the card that nothing has checked, as Markdown; "" where there is none."""
+    for key in keys:
+        said = said.get(key) if isinstance(said, Mapping) else None
+    return in_markdown(said) if isinstance(said, str) else ""
 
 
 def _use(name: str, said: Mapping[str, Any]) -> Iterator[str]:
