@@ -376,6 +376,8 @@ def test_names_of_classes_are_those_of_the_weights_though_somebody_pushes_in_bet
         ("rtsp://me:sec/ret?#@@host/1", "rtsp://host/1"),
         ("rtsp://secret@host/1", "rtsp://host/1"),
         ("http://host:8080/@me/a.mkv?at=b@c", "http://host:8080/@me/a.mkv?at=b@c"),
+        ("http://host/v?user=me&PWD=s#t&channel=1", "http://host/v?user=&PWD=&channel=1"),
+        ("http://host/v.m3u8?access_token=secret", "http://host/v.m3u8?access_token="),
         ("a@b.mp4", "a@b.mp4"),
     ],
 )

@@ -31,6 +31,10 @@ USUAL_RATE = 25
 # The name and the password of an address, up to the last @ before its path. What follows a colon
 # and is no port is a password as well, which then may hold all that begins a path.
 _LOGIN = re.compile(r"(?<=://)(?:[^/?#]*|[^/?#:@\[]*:(?!\d*[/?#]).*)@")
+# Of what follows the path, values that log in by what they are called, as many cameras take them.
+_LOGIN_IN_QUERY = re.compile(
+    r"([?&;][^=&;]*(?:auth|key|login|pass|pwd|secret|sig|token|user|usr)[^=&;]*=)[^&;]*", re.I
+)
 
 
 class Frame(NamedTuple):
@@ -69,7 +73,7 @@ def is_video(word: str) -> bool:
 
 def shown_name(word: str) -> str:
     """A video as it is shown and kept: without the name and the password of an address."""
-    return _LOGIN.sub("", word)
+    return _LOGIN_IN_QUERY.sub(r"\1", _LOGIN.sub("", word)) if "://" in word else word
 
 
 class VideoError(ValueError):
