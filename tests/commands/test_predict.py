@@ -9,9 +9,11 @@ import torch
 from torchvision.io import decode_image, write_jpeg, write_png
 from torchvision.transforms.v2.functional import to_dtype
 
-from limbeck.commands.inputs import inputs_of
+from limbeck.commands.inputs import image_files_of, inputs_of
+from limbeck.commands.label import images_of
 from limbeck.commands.results import picture_files
-from limbeck.commands.students import evaluation_transform
+from limbeck.commands.students import evaluation_transform, student_of
+from limbeck.commands.video import shown_name
 from limbeck.data import (
     ClassificationAugmentation,
     DetectionAugmentation,
@@ -19,7 +21,7 @@ from limbeck.data import (
     ShuffleDetAugmentation,
 )
 from limbeck.data.loading import scaled
-from limbeck.models import BasicBlocks, Classifier, RetinaNet, load_student, save_student
+from limbeck.models import BasicBlocks, Classifier, RetinaNet, card, load_student, save_student
 from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
@@ -353,3 +355,35 @@ def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
     assert inputs_of([*before, Path("pictures/._a.png")]).files == before
     with pytest.raises(FileNotFoundError, match="no image in"):
         inputs_of([Path("pictures/Thumbs.db")])
+
+
+def test_names_of_classes_are_those_of_the_weights_though_somebody_pushes_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, classes in (("old", "abcde"), ("new", "edcba")):
+        save_student(tiny_models.classifier(), name, classes=list(classes))
+    found = iter([Path("old"), Path("new")])
+    monkeypatch.setattr(card, "fetched", lambda source, names: next(found))
+    student = student_of(Path("hf:me/tiny"))
+    assert student.classes == student.model.classes == tuple("abcde")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:secret@host/1", "rtsp://host/1"),
+        ("rtsp://me:sec@ret@host:554/1", "rtsp://host:554/1"),
+        ("rtsp://me:sec/ret?#@@host/1", "rtsp://host/1"),
+        ("rtsp://secret@host/1", "rtsp://host/1"),
+        ("http://host:8080/@me/a.mkv?at=b@c", "http://host:8080/@me/a.mkv?at=b@c"),
+        ("http://host/v?user=me&PWD=s#t&channel=1", "http://host/v?user=&PWD=&channel=1"),
+        ("http://host/v.m3u8?access_token=secret", "http://host/v.m3u8?access_token="),
+        ("a@b.mp4", "a@b.mp4"),
+    ],
+)
+def test_nothing_that_logs_in_to_a_camera_is_shown(address: str, shown: str) -> None:
+    assert shown_name(address) == shown
+    for finding in (image_files_of, images_of):
+        with pytest.raises((ValueError, FileNotFoundError)) as refusal:
+            finding([address])
+        assert str(refusal.value).startswith(f"{shown} ")

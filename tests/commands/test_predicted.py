@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torchvision.io import write_png
 
 from limbeck.commands.predict import predict
 from limbeck.data import COCO, VOC, YOLO, Shapes
-from limbeck.models import BasicBlocks, RetinaNet, save_student
+from limbeck.models import BasicBlocks, RetinaNet, load_student, save_student
 from tests import tiny_models
 
 CLASSES = list("abcde")
@@ -22,6 +23,7 @@ CLASSES = list("abcde")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that finds ten objects wherever it looks."""
     folder = tmp_path_factory.mktemp("student")
+    torch.manual_seed(0)
     blocks = BasicBlocks(**tiny_models.BLOCKS)
     model = RetinaNet(**tiny_models.DETECTOR | {"backbone": blocks, "score_threshold": 0.0})
     save_student(model.eval(), folder, classes=CLASSES)
@@ -101,6 +103,26 @@ def test_a_classifier_has_a_table_and_no_dataset(paths: list[Path]) -> None:
     assert {row["x1"] for row in rows} == {""}
     with pytest.raises(ValueError, match="--to voc is for detectors"):
         predict(Path("classifier"), ["images"], to="voc")
+
+
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
+def test_a_dataset_of_classes_without_names_is_refused_before_anything_is_done(
+    to: Any, detector: Path, paths: list[Path]
+) -> None:
+    save_student(load_student(detector), "nameless")
+    with pytest.raises(ValueError, match=r"nameless does not say .* called; .* Give --to csv, or"):
+        predict(Path("nameless"), ["images"], to=to)
+    assert not Path("predictions").exists()
+    predict(Path("nameless"), ["images"], threshold=0.0, to="csv")
+
+
+def test_a_missing_library_of_videos_is_told_before_anything_is_done(
+    detector: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"need the library PyAV .* Install it: pip install"):
+        predict(detector, ["images", "a.mkv"])
+    assert not Path("predictions").exists()
 
 
 def test_a_list_names_its_images(detector: Path, paths: list[Path]) -> None:

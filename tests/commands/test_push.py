@@ -20,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from limbeck.cli import main
 from limbeck.commands import push
+from limbeck.commands.errors import is_ours
 from limbeck.commands.model_card import without_places, write_card
 from limbeck.models import load_student, save_student
 from tests import tiny_models
@@ -158,6 +159,18 @@ def test_the_card_says_how_another_library_loads_the_student() -> None:
     assert "weights whose licence is: bsd-3-clause" in card
 
 
+@pytest.mark.parametrize("key", ["versions", "input"])
+@pytest.mark.parametrize("said", [None, "odd", {}, {"limbeck": 1, "images": ["odd"]}])
+def test_a_card_that_says_less_is_pushed(hub: Hub, run: Path, key: str, said: object) -> None:
+    stated = json.loads((run / "student.json").read_text())
+    del stated[key]
+    (run / "student.json").write_text(json.dumps(stated | ({key: said} if said else {})))
+    push.push(run, NAME)
+    card = hub.files["README.md"].decode()
+    assert ("Images are RGB, float, 0 to 1." in card) == (key == "versions")
+    assert ("exported with limbeck." in card) == (key == "versions")
+
+
 def test_the_card_is_shown_before_anything_is_pushed(
     hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +206,25 @@ def test_what_cannot_be_pushed_is_refused(
 
     monkeypatch.setattr(hub, "create_repo", refuse)
     with pytest.raises(PermissionError, match=r"me/tiny: the hub refuses \(401.* `hf auth login`"):
+        push.push(run, NAME)
+
+
+def test_a_hub_that_is_not_reached_is_told(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Error while uploading 'student.safetensors' to the Hub.")
+
+    monkeypatch.setattr(hub, "create_commit", broken)
+    with pytest.raises(ConnectionError, match=r"the connection broke off \(Error while uploading"):
+        push.push(run, NAME)
+    # Nobody listens at port 9.
+    monkeypatch.setattr(push, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="none"))
+    with pytest.raises(ConnectionError, match="me/tiny: the hub is not reached") as it:
+        push.push(run, NAME)
+    assert is_ours(it.value)  # which the user is told without a traceback
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="me/tiny: the hub is not reached"):
         push.push(run, NAME)
 
 
@@ -256,6 +288,27 @@ def test_the_hub_s_own_client_is_called_as_it_asks_to_be(
         ),
         ("https://huggingface.co/a/b", "https://huggingface.co/a/b"),
         ({"/home/me/x": ["/home/me/y", 3]}, {"x": ["y", 3]}),
+        ({"/a/x": 1, "/b/x": 2, "x": 3}, {"x (2)": 1, "x (3)": 2, "x": 3}),
+        ({"classes": ["/m/head"], "data": "/m/head"}, {"classes": ["/m/head"], "data": "head"}),
+        ({"classes": "/home/me/names.txt"}, {"classes": "names.txt"}),
+        ("mmdetection:/home/me/x.pth", "mmdetection:x.pth"),
+        ("mmdetection:/home/me/my own nets/x.pth", "mmdetection:x.pth"),
+        (r"mmdetection:C:\Users\me\x.pth", "mmdetection:x.pth"),
+        ("it began with transformers:~/net/a, b/c", "it began with transformers:a, b/c"),
+        ("file:///home/me/x", "x"),
+        ("see file://server/me/x", "see x"),
+        ("//server/share/me/x", "x"),
+        (r"\\server\share\me\x", "x"),
+        (r"of 'C:\\Users\\me\\x.pth'", "of 'x.pth'"),
+        ("~me/runs/a", "a"),
+        ("/home/me/my own photos/train", "train"),
+        ("sha256 of /home/me/my photos/train", "sha256 of train"),
+        ("see /home/me/a and b/c d", "see a and b/c d"),
+        ("see /home/me/a, b/c and /home/me/d: 1/2", "see a, b/c and d: 1/2"),
+        ('open("/home/me/a"), "b/c"', 'open("a"), "b/c"'),
+        ("copy /home/me/a /home/me/b", "copy a b"),
+        ("open-mmlab://resnet50/a and s3://me/b", "open-mmlab://resnet50/a and s3://me/b"),
+        ("http://localhost:8080/a/b", "http://localhost:8080/a/b"),
     ],
 )
 def test_of_places_on_a_disk_the_last_part_is_left(before: Any, after: Any) -> None:

@@ -50,6 +50,7 @@ def read(source: Path | str, every: int = 1) -> tuple[list[Any], str]:
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("student")
+    torch.manual_seed(0)
     blocks = BasicBlocks(**tiny_models.BLOCKS)
     model = RetinaNet(**tiny_models.DETECTOR | {"backbone": blocks, "score_threshold": 0.0})
     save_student(model.eval(), folder, classes=list("abcde"))

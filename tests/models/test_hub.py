@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.models import Classifier, load_student, save_student
+from limbeck.models import Classifier, hub, load_student, save_student
 from limbeck.models.hub import fetched
 from tests import tiny_models
 from tests.hubs import REVISION, files_in, keep_in_cache
@@ -29,6 +29,20 @@ def test_weights_are_those_of_a_student_on_the_hub(snapshot: Path, revision: str
         weights=f"hf:{NAME}{revision}",
     )
     assert all(torch.equal(model.state_dict()[name], each) for name, each in expected.items())
+
+
+def test_all_files_are_of_the_commit_that_the_first_one_is_of(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repository: str, name: str, revision: str | None) -> str:
+        asked.append((name, revision))
+        return str(snapshot / name)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert fetched(f"hf:{NAME}@main", ("student.json", "student.safetensors")) == snapshot
+    assert asked == [("student.json", "main"), ("student.safetensors", REVISION)]
 
 
 def test_a_student_that_is_not_there_is_told(snapshot: Path) -> None:

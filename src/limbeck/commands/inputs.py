@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from limbeck.commands.video import is_video
+from limbeck.commands.video import is_video, shown_name
 from limbeck.data import Images
 from limbeck.data.files import SUFFIXES, LeftOut
 
@@ -73,7 +73,7 @@ def image_files_of(words: Sequence[str | Path]) -> list[Path]:
     """
     files, videos = inputs_of(words)
     if videos:
-        raise ValueError(f"{videos[0]} is a video; expected images. Leave it out.")
+        raise ValueError(f"{shown_name(videos[0])} is a video; expected images. Leave it out.")
     return files
 
 

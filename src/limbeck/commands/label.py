@@ -26,6 +26,7 @@ from limbeck.commands.predicting import (
     detect,
     image_loader,
 )
+from limbeck.commands.video import shown_name
 from limbeck.data import Images
 from limbeck.data.files import is_companion, is_image
 from limbeck.data.written import Source
@@ -155,9 +156,9 @@ def images_of(words: Sequence[str]) -> list[Path]:
         ]
         if not of_word:
             raise FileNotFoundError(
-                f"{word} stands for no image; expected a folder, a text file with the path of one "
-                "image a line, an image file, or a pattern such as 'photographs/**/*.jpg'. Give "
-                "one of them."
+                f"{shown_name(word)} stands for no image; expected a folder, a text file with the "
+                "path of one image a line, an image file, or a pattern such as "
+                "'photographs/**/*.jpg'. Give one of them."
             )
         found += of_word
     return list(dict.fromkeys(found))

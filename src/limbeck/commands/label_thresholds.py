@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from limbeck.commands.datasets import given_datasets
 from limbeck.commands.label_teacher import Teacher
+from limbeck.commands.labelled import refuse_unnamed
 from limbeck.commands.predicting import Loaded, Viewer, detect, image_loader
 from limbeck.data import VisionDataset
 from limbeck.data.base import BadSampleError, Task
@@ -68,12 +69,7 @@ def with_names(teacher: Teacher, dataset: VisionDataset | None, labelled: str | 
         ValueError: Names, or their order, or their number, differ; or there are no names.
     """
     if dataset is None:
-        if not teacher.classes:
-            raise ValueError(
-                f"{teacher.source} does not say what its classes are called; expected names for "
-                "the labels. Give --labelled, whose names are taken, or save the student with its "
-                "classes."
-            )
+        refuse_unnamed(teacher.source, teacher.classes, "Give --labelled, whose names are taken")
         return teacher
     count = foreground_classes(teacher.model)
     if not teacher.classes and count in (None, len(dataset.classes)):

@@ -37,6 +37,24 @@ def piece_of(seen: Seen, least: Tensor | None = None) -> dict[str, Any]:
     }
 
 
+def refuse_unnamed(source: object, classes: Sequence[str], instead: str) -> None:
+    """Refuse a model whose classes have no names, as those of labels have to.
+
+    Args:
+        source: What the user gave, for the message.
+        classes: The names of its classes.
+        instead: What to do where the model cannot be saved anew, as the beginning of a sentence.
+
+    Raises:
+        ValueError: There are no names.
+    """
+    if not classes:
+        raise ValueError(
+            f"{source} does not say what its classes are called; expected names for the labels. "
+            f"{instead}, or save the student with its classes."
+        )
+
+
 @dataclass(frozen=True)
 class SameSize:
     """A transform that is refused where it changes the size of an image: boxes are of its pixels.

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,51 @@ PIPELINES: Mapping[Task, str] = {
     "classification": "image-classification",
 }
 _MOST_CLASSES = 100  # names that are listed
-# From where a place on a disk begins in a line, up to its last part; a division is none.
-_PLACE = re.compile(r"(?<![\w.:/\\)\]])(?:~|[A-Za-z]:)?[\\/](?=[\w.])(?:.*[\\/])?")
+NAMES = ("classes", "id2label", "label2id")  # keys of names, which may begin as places do
+# How a place on a disk begins, maybe behind a library (mmdetection:/home/me/x.pth): at a root, at a
+# home, or at a server. Neither a division nor an address (https://...) is one; file:/// is.
+_BEGINNING = (
+    r"(?:\bfile:[\\/]+|(?:(?<![\w.:/\\)\]])[\\/]?|(?<=\w\w:))"
+    r"(?:~\w*[\\/]|[A-Za-z]:[\\/]+|[\\/])(?=[\w.]))"
+)
+# The name of a folder. A space is of a name where one more folder follows: "my photos/train".
+_FOLDER = r"(?:[^\s\\/\"']|\b'\b|(?<![,;:)\]]) (?=[^\s\\/~:\"']+[\\/]))*[\\/]"
+_PLACE = re.compile(rf"{_BEGINNING}(?:{_FOLDER})*")
+# A text that begins as a place is one, whatever its spaces.
+_ALL_OF_IT = re.compile(rf"\A((?:\w{{2,}}:)?){_BEGINNING}(?:.*[\\/])?")
 
 
-def without_places(value: Any, kept: tuple[str, ...] = ()) -> Any:
+def without_places(value: Any) -> Any:
     """Plain values in which of each absolute path of a disk the last part is left.
 
     Args:
-        value: Texts, numbers, lists and mappings.
-        kept: Keys whose values stay as they are, such as the names of classes.
+        value: Texts, numbers, lists and mappings. Lists and mappings under the keys of ``NAMES``
+            stay as they are.
 
     Returns:
-        The same values without such places.
+        The same values without such places. Keys that would be one are numbered: ``train (2)``.
     """
     if isinstance(value, str):
-        return _PLACE.sub("", value)
+        return _PLACE.sub("", _ALL_OF_IT.sub(r"\1", value))
     if isinstance(value, Mapping):
+        keys = _keys_without_places(value)
         return {
-            without_places(key): each if key in kept else without_places(each, kept)
+            keys[key]: each if key in NAMES and not isinstance(each, str) else without_places(each)
             for key, each in value.items()
         }
-    return [without_places(each, kept) for each in value] if isinstance(value, list) else value
+    return [without_places(each) for each in value] if isinstance(value, list) else value
+
+
+def _keys_without_places(keys: Iterable[Any]) -> dict[Any, Any]:
+    """The keys of a mapping without places, each of which is still another one."""
+    short = {key: without_places(key) for key in keys}
+    taken = {key for key in short if short[key] == key}
+    for key, name in short.items():
+        if name != key:
+            numbered = (name if number == 1 else f"{name} ({number})" for number in count(1))
+            short[key] = next(each for each in numbered if each not in taken)
+            taken.add(short[key])
+    return short
 
 
 @dataclass(frozen=True)
@@ -48,7 +72,7 @@ class Measured:
     """What a comparison says of one of its students.
 
     Attributes:
-        findings: The findings of ``report.json``.
+        findings: The findings of ``report.json``, without places on a disk.
         row: The row of the student, one of the findings'.
         seed: The seed of the student's run.
         scores: The scores of that run.
@@ -84,6 +108,7 @@ def measured_in(report: Path, student: Path) -> Measured:
         found = runs.get(student.resolve())
         if found is not None:
             row, run = found
+            findings, row = without_places(findings), without_places(row)
             return Measured(findings, row, run["seed"], run["scores"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
@@ -103,7 +128,8 @@ def write_card(
 
     Args:
         name: The student's name on the hub, ``owner/name``.
-        said: What ``student.json`` says.
+        said: What ``student.json`` says; of it, what no loading of a student has checked is told
+            where it is there. Places on a disk are left out.
         task: The task of the student.
         licence: The licence of the student, by the hub's name of it. None: nothing is said.
         measured: What a comparison says of it. None: there is none.
@@ -119,6 +145,7 @@ def write_card(
         model_name=name.partition("/")[2],
         eval_results=None if measured is None else [_result(task, measured)],
     )
+    said = without_places(said)
     parts = [*_student(name, said), *_use(name, said)]
     if measured is not None:
         parts += [*_scores(measured), *_origins(measured)]
@@ -129,11 +156,10 @@ def write_card(
 def _result(task: Task, measured: Measured) -> EvalResult:
     """The headline of this very run, on the images that the comparison was scored on."""
     headline = measured.findings["headline"]
-    title = without_places(measured.findings["title"])
     return EvalResult(
         task_type=PIPELINES[task],
         dataset_type="custom",
-        dataset_name=title,
+        dataset_name=measured.findings["title"],
         dataset_args=_digests(measured) or None,
         metric_type=headline,
         metric_name=headline,
@@ -142,16 +168,16 @@ def _result(task: Task, measured: Measured) -> EvalResult:
 
 
 def _digests(measured: Measured) -> dict[str, str]:
-    stated = without_places(measured.findings.get("provenance", {}))
+    stated = measured.findings.get("provenance", {})
     return {key: value for key, value in stated.items() if key.startswith("sha256 of ")}
 
 
 def _student(name: str, said: Mapping[str, Any]) -> Iterator[str]:
     kind = str(said["build"]["class_path"])
     yield f"# {in_markdown(name.partition('/')[2])}"
-    yield (
-        f"A `{kind}`, trained and exported with limbeck {said['versions']['limbeck']}. Images are "
-        f"{said['input']['images']}."
+    version, images = _stated(said, "versions", "limbeck"), _stated(said, "input", "images")
+    yield f"A `{kind}`, trained and exported with limbeck{version and f' {version}'}." + (
+        images and f" Images are {images}."
     )
     classes = said.get("classes") or []
     if classes:
@@ -160,6 +186,13 @@ def _student(name: str, said: Mapping[str, Any]) -> Iterator[str]:
         yield f"Its {len(classes)} classes: {shown}{more}."
     if said.get("licence"):
         yield f"It began with weights whose licence is: {in_markdown(str(said['licence']))}."
+
+
+def _stated(said: Any, *keys: str) -> str:
+    """A text of the card that nothing has checked, as Markdown; "" where there is none."""
+    for key in keys:
+        said = said.get(key) if isinstance(said, Mapping) else None
+    return in_markdown(said) if isinstance(said, str) else ""
 
 
 def _use(name: str, said: Mapping[str, Any]) -> Iterator[str]:
@@ -173,7 +206,7 @@ def _use(name: str, said: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(code, str) and "```" not in code:
         yield "## Without limbeck"
         yield f"Download `{WEIGHTS}` (`hf download {name}`). `{CARD}` has the rest."
-        yield f"```python\n{without_places(code).strip()}\n```"
+        yield f"```python\n{code.strip()}\n```"
     else:
         yield "What builds this network without limbeck is not known."
 
@@ -197,7 +230,7 @@ def _scores(measured: Measured) -> Iterator[str]:
         yield "\n".join([head, "|---|---|---|---|---|", *map(_contrast, contrasts)])
         yield f"The rule: {in_markdown(findings['rule'])}"
     for caution in findings.get("cautions", ()):
-        yield f"**Caution:** {in_markdown(without_places(caution))}"
+        yield f"**Caution:** {in_markdown(caution)}"
 
 
 def _contrast(contrast: Mapping[str, Any]) -> str:
@@ -210,8 +243,8 @@ def _contrast(contrast: Mapping[str, Any]) -> str:
 
 
 def _origins(measured: Measured) -> Iterator[str]:
-    """Versions, digests of data, and the licences of weights, without places on a disk."""
-    stated = without_places(measured.findings.get("provenance", {}))
+    """Versions, digests of data, and the licences of weights."""
+    stated = measured.findings.get("provenance", {})
     if stated:
         yield "## Where the numbers are from"
         yield "\n".join(f"- {in_markdown(k)}: {in_markdown(str(v))}" for k, v in stated.items())

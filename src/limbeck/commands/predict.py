@@ -23,7 +23,7 @@ from limbeck.commands.predicting import (
 )
 from limbeck.commands.results import RESULTS
 from limbeck.commands.students import student_of
-from limbeck.commands.video import Video, VideoError
+from limbeck.commands.video import Video, VideoError, pyav
 from limbeck.data.written import LAYOUTS
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
 
@@ -96,6 +96,8 @@ def predict(
     place = chosen_device(device)
     known = student_of(student, trust=trust)
     inputs = inputs_of(images)
+    if inputs.videos:
+        pyav()  # where it is missing, that is told before anything is done
     predicted = Predicted(known, inputs, output, SUFFIXES[picture_format], to)
     if known.task == "detection":
         ask: Callable[..., Any] = partial(detect, known.model, threshold=threshold)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from limbeck.commands.inputs import Inputs
-from limbeck.commands.labelled import SPLIT, contents_of_pieces, piece_of
+from limbeck.commands.labelled import SPLIT, contents_of_pieces, piece_of, refuse_unnamed
 from limbeck.commands.layouts import tell_written, written_with_bar
 from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.predicting import Seen, written_detections
@@ -74,6 +74,7 @@ class Predicted:
     def _refuse_layout(self, to: str) -> None:
         if self.student.task != "detection":
             raise ValueError(f"--to {to} is for detectors; of a classifier there is --to csv.")
+        refuse_unnamed(self.student.source, self.student.classes, "Give --to csv")
         if self.inputs.videos:
             raise ValueError(
                 f"--to {to} is a layout of image files, which the frames of "

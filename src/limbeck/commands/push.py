@@ -17,7 +17,7 @@ from limbeck.frame import takes_list
 from limbeck.models import load_student
 from limbeck.models.build import LimbeckModel
 from limbeck.models.card import CARD, WEIGHTS
-from limbeck.models.hub import is_named
+from limbeck.models.hub import first_line, is_named
 from limbeck.models.student import read_student
 from limbeck.terminal import say
 from limbeck.texts import read_text
@@ -29,7 +29,8 @@ _FLAGS = {
     "public": "Let everybody see a repository that is new; without it, you alone do.",
     "dry_run": "Print the files and the card, and push nothing.",
 }
-_NAMES = ("classes", "id2label", "label2id")  # keys of names, which may begin as paths do
+# What all errors of the client's library of HTTP are: httpx2's, httpx's or requests'.
+_CLIENT_ERROR: Any = HfHubHTTPError.__mro__[1]
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -74,6 +75,7 @@ def push(
 
     Raises:
         FileNotFoundError: There is no student, or no report.
+        ConnectionError: The hub is not reached.
         PermissionError: The hub does not let you push there.
         ValueError: The student is damaged, is no run of the report, or the name is none.
     """
@@ -122,7 +124,7 @@ def _published(path: Path) -> bytes | Path:
     if path.suffix != ".json":
         return path
     before = json.loads(read_text(path))
-    after = without_places(before, _NAMES)
+    after = without_places(before)
     if after != before:
         log.warning("%s: of the paths on this machine in it, the last part alone is pushed", path)
     return (json.dumps(after, indent=2) + "\n").encode()
@@ -145,8 +147,14 @@ def _upload(name: str, files: Mapping[str, bytes | Path], *, public: bool) -> No
         done = api.create_commit(name, operations, commit_message="A student of limbeck")
     except (HfHubHTTPError, LocalTokenNotFoundError, HFValidationError) as error:
         raise PermissionError(
-            f"{name}: the hub refuses ({str(error).splitlines()[0][:300]}). Log in with `hf auth "
-            "login`, with a token that may write, and see whether the name is yours."
+            f"{name}: the hub refuses ({first_line(error)}). Log in with `hf auth login`, with a "
+            "token that may write, and see whether the name is yours."
+        ) from error
+    except (OSError, _CLIENT_ERROR, RuntimeError) as error:
+        raise ConnectionError(
+            f"{name}: the hub is not reached, or the connection broke off ({first_line(error)}). "
+            "The student is there whole or not at all. See whether the hub can be reached, and "
+            "push again."
         ) from error
     say(f"{done.commit_url}")
     say(f"weights: hf:{name}, `limbeck predict hf:{name} IMAGES`, or load_student('hf:{name}').")

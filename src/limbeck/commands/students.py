@@ -12,8 +12,8 @@ from limbeck.data.base import Task
 from limbeck.exported import ExportedModel
 from limbeck.exported.description import beside
 from limbeck.frame import takes_list
-from limbeck.models import load_student
-from limbeck.models.card import CARD, read_card
+from limbeck.models.card import CARD
+from limbeck.models.student import read_student, student_of_files
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def student_of(source: Path, *, trust: bool = False, task: Task | None = None) -
     else:
         run = source / "student"
         folder = run if (run / CARD).is_file() and not (source / CARD).is_file() else source
-        model, card = load_student(folder, trust=trust), read_card(folder)
+        card, tensors = read_student(folder)  # once: on the hub, they may be others by then
+        model = student_of_files(card, tensors, trust=trust)
         path, facts = card.path, (card.classes, card.licence, card.metadata)
     found: Task = "detection" if takes_list(model) else "classification"
     try:

@@ -28,6 +28,13 @@ DEVICES = ("avfoundation", "dshow", "gdigrab", "lavfi", "v4l2", "x11grab")
 SLACK = 1.0  # seconds by which the sound of a video may be longer than its pictures
 TICKS = 90_000  # of a second, in which a written video counts its time
 USUAL_RATE = 25
+# The name and the password of an address, up to the last @ before its path. What follows a colon
+# and is no port is a password as well, which then may hold all that begins a path.
+_LOGIN = re.compile(r"(?<=://)(?:[^/?#]*|[^/?#:@\[]*:(?!\d*[/?#]).*)@")
+# Of what follows the path, values that log in by what they are called, as many cameras take them.
+_LOGIN_IN_QUERY = re.compile(
+    r"([?&;][^=&;]*(?:auth|key|login|pass|pwd|secret|sig|token|user|usr)[^=&;]*=)[^&;]*", re.I
+)
 
 
 class Frame(NamedTuple):
@@ -66,7 +73,7 @@ def is_video(word: str) -> bool:
 
 def shown_name(word: str) -> str:
     """A video as it is shown and kept: without the name and the password of an address."""
-    return re.sub(r"(?<=://)[^/@]*@", "", word)
+    return _LOGIN_IN_QUERY.sub(r"\1", _LOGIN.sub("", word)) if "://" in word else word
 
 
 class VideoError(ValueError):

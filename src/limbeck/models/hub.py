@@ -198,17 +198,17 @@ def fetched(source: str, names: tuple[str, ...]) -> Path:
             "hf:owner/name@revision. Correct it."
         )
     try:
-        found = [
-            Path(hf_hub_download(named["repository"], name, revision=named["revision"]))
-            for name in names
-        ]
+        folder, revision = Path(), named["revision"]
+        for name in names:
+            folder = Path(hf_hub_download(named["repository"], name, revision=revision)).parent
+            revision = folder.name  # the commit, which a push in between does not change
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
-            f"{source}: {', '.join(names)} cannot be fetched ({_first_line(error)}). Expected a "
+            f"{source}: {', '.join(names)} cannot be fetched ({first_line(error)}). Expected a "
             "student that `limbeck push` has put there. Correct the name, log in with `hf auth "
             "login` where it is private, or see whether the hub can be reached."
         ) from error
-    return found[0].parent
+    return folder
 
 
 def is_named(name: str) -> bool:
@@ -216,5 +216,10 @@ def is_named(name: str) -> bool:
     return re.fullmatch(_REPOSITORY, name, re.ASCII) is not None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What is told of an error of the hub's client: its first line, or its name where it has none.
+
+    Args:
+        error: The error.
+    """
     return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -160,7 +160,23 @@ def load_student(folder: str | Path, *, trust: bool = False) -> nn.Module:
         >>> torch.equal(again(images), student.eval()(images))
         True
     """
-    card, tensors = read_student(folder)
+    return student_of_files(*read_student(folder), trust=trust)
+
+
+def student_of_files(card: Card, tensors: Tensors, *, trust: bool = False) -> nn.Module:
+    """Build the student whose two files were read, as :func:`load_student` gives it.
+
+    Args:
+        card: What ``student.json`` says.
+        tensors: The weights.
+        trust: As :func:`load_student` takes it.
+
+    Returns:
+        The student.
+
+    Raises:
+        ValueError: The two do not fit each other, or something is not permitted without trust.
+    """
     model = _built(card, tensors, trust=trust)
     if card.quantization is not None:
         try:
