@@ -42,8 +42,8 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
     Args:
         source: A student's folder, a run's folder, a file of ``limbeck export``, or a recipe
             (.yaml) with a teacher.
-        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
-            then runs.
+        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, or to open
+            a file of torch_export or torchscript. Their code then runs.
 
     Returns:
         The detector.

@@ -38,6 +38,7 @@ from limbeck.exported.description import (
     Runtime,
     write_description,
 )
+from limbeck.exported.runtimes import RUNTIMES
 from limbeck.exported.suppression import kept_of_images
 from limbeck.frame import Extent, takes_list
 from limbeck.landmarks import unwrap
@@ -51,12 +52,6 @@ FORMATS: Mapping[Runtime, Any] = {
     "openvino": openvino,
     "torch_export": torch_export,
     "torchscript": torchscript,
-}
-SUFFIXES: Mapping[Runtime, str] = {
-    "onnx": ".onnx",
-    "openvino": ".xml",
-    "torch_export": ".pt2",
-    "torchscript": ".pt",
 }
 _BY_OPERATOR = ("onnx", "openvino")  # suppression is an operator of theirs, for any batch
 
@@ -228,7 +223,7 @@ class _Export:
             FORMATS[wanted.runtime].write(path, program)
         write_description(path, described)
         with self._told("be opened in its runtime"):
-            return ExportedModel(path)
+            return ExportedModel(path, trust=True)  # it was written here
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -318,7 +313,7 @@ def told(found: Checked) -> str:
 
 
 def _refuse_impossible(model: nn.Module, path: Path, wanted: Wanted) -> None:
-    suffix = SUFFIXES[wanted.runtime]
+    suffix = RUNTIMES[wanted.runtime].suffix
     if path.suffix != suffix:
         raise ValueError(
             f"--output {path}: a file of {wanted.runtime} ends with {suffix}. Call it "

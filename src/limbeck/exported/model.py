@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.exported.description import Description, read_description
 from limbeck.exported.framing import Place
-from limbeck.exported.runtimes import RUNTIMES
+from limbeck.exported.runtimes import opened
 
 
 class ExportedModel(nn.Module):
@@ -25,6 +25,7 @@ class ExportedModel(nn.Module):
         path: The file. Beside it lies its description, which is the same name with ``.json``.
         threads: The number of threads of the CPU that it may take. Default (None): as the runtime
             has it. In a file of torch, they are those of the process.
+        trust: Whether to open a file that can run code of its own: torch_export and torchscript.
 
     Attributes:
         path: The file.
@@ -36,7 +37,8 @@ class ExportedModel(nn.Module):
     Raises:
         FileNotFoundError: There is no such file, or no description beside it.
         ImportError: The runtime of the file is not installed.
-        ValueError: The description is damaged.
+        ValueError: The description is damaged, does not suit the file's name, or the file needs
+            trust.
 
     Example:
         >>> from limbeck import exported
@@ -45,11 +47,13 @@ class ExportedModel(nn.Module):
         [{'boxes': tensor(...), 'scores': tensor(...), 'labels': tensor(...)}]
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int | None = None, *, trust: bool = False
+    ) -> None:
         super().__init__()
         self.path = Path(path)
         self.description: Description = read_description(self.path)
-        self.runtime = RUNTIMES[self.description.runtime](self.path, threads)
+        self.runtime = opened(self.description.runtime, self.path, threads, trust=trust)
         self.classes = self.description.classes
         self.num_classes = len(self.classes) or None
         self.takes_list = self.description.task == "detection"
@@ -134,13 +138,14 @@ class ExportedModel(nn.Module):
         return {"boxes": moved, "scores": scores[there], "labels": labels[there].long()}
 
 
-def load(path: str | Path, threads: int | None = None) -> ExportedModel:
+def load(path: str | Path, threads: int | None = None, *, trust: bool = False) -> ExportedModel:
     """Open a file of ``limbeck export`` in its own runtime.
 
     Args:
         path: The file.
         threads: The number of threads of the CPU that it may take. Default (None): as the runtime
             has it.
+        trust: Whether to open a file that can run code of its own: torch_export and torchscript.
 
     Returns:
         The file, as a model in evaluation mode.
@@ -148,6 +153,7 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
     Raises:
         FileNotFoundError: There is no such file, or no description beside it.
         ImportError: The runtime of the file is not installed.
-        ValueError: The description is damaged.
+        ValueError: The description is damaged, does not suit the file's name, or the file needs
+            trust.
     """
-    return ExportedModel(path, threads)
+    return ExportedModel(path, threads, trust=trust)
