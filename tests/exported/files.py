@@ -1,18 +1,22 @@
-"""A tiny classifier of three classes as an exported file, with its description."""
+"""Exported files with their descriptions: a tiny classifier, and one that gives stated outputs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.export.classifiers import ClassifierGraph
 from limbeck.export.formats import torch_export, torchscript
 from limbeck.export.formats.tracing import Program
-from limbeck.exported import Description
+from limbeck.exported import Description, ExportedModel
 from limbeck.exported.description import write_description
 from limbeck.exported.framing import Framing
+from limbeck.exported.runtimes import RUNTIMES, Runtime
+from limbeck.exported.suppression import Suppression
 
 CLASSIFIER = Description(
     runtime="torchscript",
@@ -28,6 +32,15 @@ CLASSIFIER = Description(
     limbeck="0.1.0",
     outputs=("logits",),
 )
+DETECTOR = replace(
+    CLASSIFIER,
+    runtime="onnx",
+    task="detection",
+    model="SSD",
+    post_processing="inside",
+    suppression=Suppression((1, 2, 3), 0.1, 0.5, 100),
+    outputs=("boxes", "scores", "labels"),
+)
 
 
 def write_classifier(path: Path, **changes: Any) -> nn.Module:
@@ -39,3 +52,27 @@ def write_classifier(path: Path, **changes: Any) -> nn.Module:
     (torch_export if path.suffix == ".pt2" else torchscript).write(path, program)
     write_description(path, described)
     return module
+
+
+def giving(
+    outputs: Sequence[Tensor],
+    description: Description,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ExportedModel:
+    """An exported file that gives these outputs, which are as many as it takes images, each time."""
+
+    class Stated(Runtime):
+        suffix = ".onnx"
+
+        def __init__(self, path: Path, threads: int | None) -> None:
+            pass
+
+        def run(self, images: Tensor) -> list[Tensor]:
+            return [each.expand(len(images), *each.shape[1:]) for each in outputs]
+
+    monkeypatch.setitem(RUNTIMES, "onnx", Stated)
+    path = folder / "a.onnx"
+    path.touch()
+    write_description(path, replace(description, runtime="onnx"))
+    return ExportedModel(path)
