@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from limbeck.export import Checked, Tolerance
-from limbeck.export.check import check_classifier, check_dense, check_detector
+from limbeck.export.check import batches, check_classifier, check_dense, check_detector
 from limbeck.export.rounded import agreement
+from limbeck.exported.framing import Framing
 from tests.exported.files import CLASSIFIER, DETECTOR, giving
 
 NAN = float("nan")
@@ -96,3 +97,23 @@ def test_a_nan_among_logits_is_found(tmp_path, monkeypatch):
         exported = giving([given], CLASSIFIER, tmp_path, monkeypatch)
         assert check_classifier(Logits(), exported, IMAGES).within(TOLERANCE) == right
         assert agreement(Logits(), exported, IMAGES).near == right
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"batch": 1}, [1, 1, 1, 1, 1]),
+        ({"batch": 4}, [4, 1]),
+        ({"batch": None}, [2, 2, 1]),
+        ({"batch": None, "framing": Framing("shorter_side", None, 1, 4, 9)}, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_pytorch_sees_no_more_images_at_once_than_the_file(
+    changes, expected, tmp_path, monkeypatch
+):
+    described = replace(DETECTOR, **changes)
+    exported = giving([BOXES, SCORES, LABELS], described, tmp_path, monkeypatch)
+    images = [torch.rand(3, 4, 4) for _ in range(5)]
+    assert [len(batch) for batch in batches(exported, images)] == expected
+    found = check_detector(Finding(), exported, images, TOLERANCE)
+    assert (found.images, found.detections) == (5, 10)

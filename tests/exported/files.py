@@ -60,7 +60,7 @@ def giving(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> ExportedModel:
-    """An exported file that gives these outputs, which are as many as it takes images, each time."""
+    """An exported file that gives these outputs for every image."""
 
     class Stated(Runtime):
         suffix = ".onnx"

@@ -208,10 +208,21 @@ def check_dense(dense: nn.Module, exported: ExportedModel, images: Sequence[Tens
 
 
 def batches(exported: ExportedModel, images: Sequence[Tensor]) -> list[Tensor]:
-    """Framed images: one batch where the frame is fixed, otherwise each by itself."""
-    if exported.description.framing.size is None:
-        return [exported.framed([image])[0] for image in images]
-    return [exported.framed(images)[0]]
+    """Framed images, as many at once as the file takes.
+
+    Where that is any number, they are two and, at the end of an odd number, one; where the frame
+    has any size, each is by itself.
+
+    Args:
+        exported: The file.
+        images: The images, (3, H, W) each, RGB in [0, 1].
+
+    Returns:
+        The batches (B, 3, H, W).
+    """
+    said = exported.description
+    count = 1 if said.framing.size is None else said.batch or 2
+    return [exported.framed(images[at : at + count])[0] for at in range(0, len(images), count)]
 
 
 @dataclass(frozen=True)
