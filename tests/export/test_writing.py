@@ -52,6 +52,10 @@ def test_where_nothing_is_found_what_comes_before_suppression_is_compared(
     assert (checked.detections, checked.dense) == (0, 300)
     assert "finds nothing on the 3 images" in caplog.text
     assert {each.name for each in tmp_path.iterdir()} == {"a.pt", "a.pt.json"}
+    export(model, tmp_path / "dense.pt", Wanted("torchscript"), images)
+    exported = load(tmp_path / "dense.pt", trust=True)  # which is the one that was asked for
+    assert exported.description.post_processing == "inside"
+    assert exported.outputs(torch.rand(1, 3, 64, 64)).keys() == {"boxes", "scores", "labels"}
     write = torchscript.write
 
     def broken(target, program):

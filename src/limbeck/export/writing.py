@@ -145,7 +145,10 @@ class _Export:
         self.tolerance = wanted.tolerance.settled(half=wanted.half)
 
     def checked(self, images: Sequence[Tensor]) -> Checked:
-        """Write, compare, and put in place."""
+        """Write, compare, and put in place.
+
+        Files that are for the comparison alone have folders of their own in the hidden one.
+        """
         folder = self.path.parent / f".{secrets.token_hex(8)}.part"
         folder.mkdir(parents=True)
         try:
@@ -153,10 +156,10 @@ class _Export:
                 found = self._equal(folder / self.path.name, images)
             else:
                 with in_floats(self.model, [""]):
-                    found = self._equal(folder / f"floats{self.path.suffix}", images)
+                    found = self._equal(folder / "floats" / self.path.name, images)
                 found = replace(found, rounded=self._nearly(folder / self.path.name, images))
             for each in sorted(folder.iterdir()):
-                if each.name.startswith(self.path.stem):
+                if each.is_file():
                     each.replace(self.path.parent / each.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,6 +221,7 @@ class _Export:
         count = 2 if "batch" in wanted.dynamic else wanted.batch
         example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))
         outputs, text = tuple(module.outputs), described.written()
+        path.parent.mkdir(exist_ok=True)
         program = Program(module.eval(), example, wanted.dynamic, outputs, text)
         with self._told("be written"):
             FORMATS[wanted.runtime].write(path, program)
@@ -278,7 +282,7 @@ class _Export:
             "folder of images on which it finds something.",
             len(images),
         )
-        second = self._written(folder / f"dense{self.path.suffix}", "dense")
+        second = self._written(folder / "dense" / self.path.name, "dense")
         return replace(check_dense(exact, second, images), images=0)
 
     def _refuse(self, found: Checked) -> None:
