@@ -218,6 +218,7 @@ class _Export:
         if isinstance(graph, DetectorGraph) and post_processing == "inside":
             module = Detecting(graph, kept)
         described = self._description(graph, module.outputs, post_processing)
+        described.refuse_impossible(str(self.path))
         count = 2 if "batch" in wanted.dynamic else wanted.batch
         example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))
         outputs, text = tuple(module.outputs), described.written()

@@ -68,13 +68,27 @@ class ExportedModel(nn.Module):
 
         Returns:
             The ``boxes``, ``scores`` and ``labels`` of each image; or the logits (B, C).
+
+        Raises:
+            ValueError: The file gives a class that its description has no name for.
         """
         batch, places = self.framed(list(images))
         outputs = self.outputs(batch)
         if not self.takes_list:
-            return outputs["logits"]
+            logits = outputs["logits"]
+            self._refuse_unnamed(logits.shape[1])
+            return logits
         found = self.detections(outputs, batch)
+        self._refuse_unnamed(int(found[2].max()) if found[2].numel() else 0)
         return [self.of_image(*each) for each in zip(*found, places, strict=True)]
+
+    def _refuse_unnamed(self, most: int) -> None:
+        if self.classes and most > len(self.classes):
+            raise ValueError(
+                f"{self.path} gives class {most}, counted from 1, and its description has the "
+                f"names of {len(self.classes)}; expected a name for each. Put the description of "
+                "this very file beside it, or export the student anew."
+            )
 
     def framed(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Place]]:
         """The batch (B, 3, H, W) that the file takes, and where each image lies in its frame."""
