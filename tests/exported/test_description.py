@@ -87,7 +87,7 @@ def test_a_file_without_its_description_says_what_is_missing(tmp_path):
 def test_a_class_without_a_name_is_refused_where_the_file_gives_it(tmp_path, monkeypatch):
     image = torch.rand(3, 4, 4)
     logits = giving([torch.rand(1, 4)], CLASSIFIER, tmp_path, monkeypatch)
-    with pytest.raises(ValueError, match=r"a.onnx gives class 4, counted from 1, and .* of 3"):
+    with pytest.raises(ValueError, match=r"a.pt gives class 4, counted from 1, and .* of 3"):
         logits([image])
     found = [torch.rand(1, 2, 4), torch.rand(1, 2), torch.tensor([[4, 1]])]
     with pytest.raises(ValueError, match=r"a.onnx gives class 4"):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.exported.description import Description, read_description
+from limbeck.exported.description import Description, beside, read_description
 from limbeck.exported.framing import Place
 from limbeck.exported.runtimes import opened
 
@@ -81,6 +81,13 @@ class ExportedModel(nn.Module):
         found = self.detections(outputs, batch)
         self._refuse_unnamed(int(found[2].max()) if found[2].numel() else 0)
         return [self.of_image(*each) for each in zip(*found, places, strict=True)]
+
+    @property
+    def files(self) -> list[Path]:
+        """All that belongs to the file: itself, its description, and weights beside it."""
+        suffix = self.runtime.weights_suffix
+        weights = [self.path.with_suffix(suffix)] if suffix else []
+        return [self.path, beside(self.path), *(each for each in weights if each.is_file())]
 
     def _refuse_unnamed(self, most: int) -> None:
         if self.classes and most > len(self.classes):

@@ -20,10 +20,13 @@ class Runtime(ABC):
     Attributes:
         suffix: How the name of such a file ends.
         runs_code: Whether a file can run code of its own, as it is opened or on images.
+        weights_suffix: How the name of the file of weights beside it ends, in the place of
+            ``suffix``. None: there is none.
     """
 
     suffix: ClassVar[str]
     runs_code: ClassVar[bool] = False
+    weights_suffix: ClassVar[str | None] = None
 
     @abstractmethod
     def __init__(self, path: Path, threads: int | None) -> None: ...
@@ -44,6 +47,7 @@ class ONNX(Runtime):
     """An ONNX file in onnxruntime, on the CPU."""
 
     suffix = ".onnx"
+    weights_suffix = ".onnx.data"  # of weights that are too large for one file
 
     def __init__(self, path: Path, threads: int | None) -> None:
         onnxruntime = needed("onnxruntime", "onnx")
@@ -64,6 +68,7 @@ class OpenVINO(Runtime):
     """An OpenVINO file, on the CPU."""
 
     suffix = ".xml"
+    weights_suffix = ".bin"
 
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = needed("openvino", "openvino")
