@@ -40,10 +40,12 @@ def test_predict_takes_the_file_where_it_takes_the_student(
     assert "compared on 3 images of" in said
     assert "0 without a partner" in said
     found = {}
+    with pytest.raises(SystemExit):
+        main(["predict", "a.pt", str(photographs)])
+    assert "a.pt is a file of torchscript, which can run code" in capsys.readouterr().err
     for name in (str(student), "a.pt"):
-        main(
-            ["predict", name, str(photographs), "--output", f"of{len(found)}", "--threshold", "0.3"]
-        )
+        words = ["predict", name, str(photographs), "--output", f"of{len(found)}"]
+        main([*words, "--threshold", "0.3", "--trust", "true"])
         found[name] = json.loads((tmp_path / f"of{len(found)}" / "predictions.json").read_text())
     ours, theirs = found.values()
     assert ours.keys() == theirs.keys()
@@ -93,6 +95,7 @@ def test_the_metric_of_both_is_shown(student, tmp_path, monkeypatch, capsys):
     assert "AP" in said
     assert "+0.0000" in said
     file = ["--model.student", "limbeck.exported.ExportedModel", "--model.student.path", "a.pt"]
+    file += ["--model.student.trust", "true"]
     main(["validate", "--config", "data.yaml", *file, "--trainer.accelerator", "cpu"])
     assert "AP50" in capsys.readouterr().out
 

@@ -2,8 +2,9 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.commands import label as label_verb
 from limbeck.commands.label import images_of
-from limbeck.commands.label_teacher import teacher_of
+from limbeck.commands.label_teacher import checksum, teacher_of
 from limbeck.commands.predicting import detect
 from limbeck.data import COCO, Augmentation, Shapes
 from limbeck.data.augmentation import Transform
@@ -21,6 +22,7 @@ from limbeck.models import save_student
 from tests import tiny_models
 from tests.commands import tiny_recipes
 from tests.commands.test_data import shapes
+from tests.exported.files import DETECTOR, giving
 
 CLASSES = Shapes(count=1).classes
 PHOTOGRAPHS = Path("data/train")
@@ -128,6 +130,33 @@ def test_a_recipe_s_teacher(student: Path) -> None:
     assert found.sha256 == teacher_of(student).sha256
     with pytest.raises(ValueError, match=r"has no teacher that predicts"):
         teacher_of(tiny_recipes.write(Path("recipes"), "plain", tiny_recipes.plain()))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "changed"),
+    [
+        ("openvino", "a.xml"),
+        ("openvino", "a.bin"),
+        ("openvino", "a.xml.json"),
+        ("onnx", "a.onnx"),
+        ("onnx", "a.onnx.data"),
+        ("onnx", "a.onnx.json"),
+    ],
+)
+def test_an_exported_teacher_is_another_one_where_any_of_its_files_is(
+    runtime: Literal["openvino", "onnx"],
+    changed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exported = giving([], replace(DETECTOR, runtime=runtime), tmp_path, monkeypatch)
+    for name in ("a.bin", "a.onnx.data"):
+        (tmp_path / name).write_bytes(b"weights")
+    before = checksum(exported)
+    assert checksum(exported) == before
+    with (tmp_path / changed).open("ab") as file:
+        file.write(b" ")
+    assert checksum(exported) != before
 
 
 def test_classes_in_another_order_are_refused_with_both_lists(

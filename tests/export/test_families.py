@@ -93,6 +93,20 @@ def test_classifiers_of_limbeck_and_of_others_are_exported(tmp_path):
     assert exported.description.batch is None
 
 
+def test_a_classifier_for_images_of_any_size_sees_them_as_they_are(tmp_path):
+    torch.manual_seed(0)
+    model = Classifier(BasicBlocks(depths=(1,), widths=(8,)), num_classes=4).eval()
+    images = [torch.rand(3, 32, 48), torch.rand(3, 40, 24)]
+    path = tmp_path / "student.pt2"
+    checked = export(model, path, Wanted("torch_export", dynamic=("batch", "size")), images)
+    assert checked.images == 2
+    exported = load(path, trust=True)
+    assert exported.description.framing.size is None
+    with torch.no_grad():
+        for image in images:
+            torch.testing.assert_close(exported([image]), model(image[None]), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

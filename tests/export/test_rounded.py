@@ -55,6 +55,15 @@ def test_a_quantized_student_is_exported_with_integers(model, images, tmp_path):
         assert kinds[dequantized[weight].input[0]] == onnx.TensorProto.INT8
 
 
+def test_the_file_without_rounding_replaces_no_file_of_the_user(images, tmp_path):
+    model = quantized(tiny_models.classifier(), [image[:, :48, :48] for image in images])
+    own = tmp_path / "floats.pt"
+    own.write_text("of the user")
+    export(model, tmp_path / "f.pt", Wanted("torchscript", (48, 48)), images)
+    assert own.read_text() == "of the user"
+    assert {each.name for each in tmp_path.iterdir()} == {"f.pt", "f.pt.json", "floats.pt"}
+
+
 def test_rounding_that_goes_wrong_is_noticed_and_not_written(images, tmp_path, monkeypatch):
     model = quantized(tiny_exports.detector("retinanet"), images)
     write = onnx_format.write

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from limbeck.export.families import framing_of
+from limbeck.exported.framing import Framing
 from tests.export import tiny_exports
 
 NAMES = (
@@ -65,3 +66,21 @@ def test_images_in_the_centre_are_brought_back_from_it():
     assert float(batch.sum()) == 3 * 64 * 64
     back = centred.back(torch.tensor([[16.0, 0.0, 80.0, 32.0]]), place)
     torch.testing.assert_close(back, torch.tensor([[0.0, 0.0, 32.0, 16.0]]))
+
+
+def test_images_in_a_frame_of_any_size_are_stretched_to_the_largest_of_a_batch():
+    framing = Framing("stretch", None, antialias=True)
+    image = torch.rand(3, 30, 41)
+    batch, (place,) = framing.framed([image])
+    assert torch.equal(batch[0], image)
+    assert place.content == (30, 41)
+    batch, places = framing.framed([torch.ones(3, 30, 20), torch.ones(3, 15, 40)])
+    assert torch.equal(batch, torch.ones(2, 3, 30, 40))
+    assert [place.scale for place in places] == [(1.0, 2.0), (2.0, 1.0)]
+
+
+def test_a_shorter_side_may_be_all_that_is_said():
+    framing = Framing("shorter_side", None, 4, min_size=10)
+    batch, places = framing.framed([torch.ones(3, 20, 60), torch.ones(3, 5, 5)])
+    assert [place.content for place in places] == [(10, 30), (10, 10)]
+    assert batch.shape == (2, 3, 12, 32)

@@ -114,7 +114,8 @@ def benchmark(
         device: The device of students in PyTorch: cpu, cuda, cuda:1. Default: the GPU where there
             is one. Exported files run on the CPU.
         trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
-            whose card names weights elsewhere. Its code then runs.
+            whose card names weights elsewhere, or to open an exported file of PyTorch's
+            (.pt2, .pt). Its code then runs.
 
     Raises:
         ValueError: A number is out of its range, two students have one name, or a combination could

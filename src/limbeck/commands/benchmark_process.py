@@ -36,7 +36,8 @@ class Variant:
         size: The (height, width) of the images, in pixels.
         threads: The number of threads of the CPU.
         device: Where PyTorch runs it.
-        trust: Whether to build a student that is not limbeck's, torchvision's or timm's.
+        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, or to open
+            a file that can run code.
     """
 
     name: str
@@ -156,7 +157,7 @@ class _Timed:
         self.model: Any = self.student.model
         self.runtime = f"PyTorch, {variant.mode}"
         if isinstance(self.model, ExportedModel):
-            self.model = ExportedModel(variant.source, variant.threads)
+            self.model = ExportedModel(variant.source, variant.threads, trust=variant.trust)
             self.device = torch.device("cpu")
             self.runtime = self.model.description.runtime
         else:

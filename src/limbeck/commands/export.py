@@ -18,7 +18,7 @@ from limbeck.data import Shapes, VisionDataset
 from limbeck.data.augmentation import to_float
 from limbeck.export import Said, Tolerance, Wanted, export
 from limbeck.export.writing import told
-from limbeck.exported import ExportedModel
+from limbeck.exported import ExportedModel, read_description
 from limbeck.exported.description import PostProcessing, Runtime, beside
 from limbeck.frame import Extent
 from limbeck.ranges import COUNT, NOT_NEGATIVE, SIDE, refuse_outside
@@ -118,8 +118,8 @@ def export_student(
         )
     runtime: Runtime = format  # type: ignore[assignment]  # the others were refused
     refuse_unwritable_target(output, "--output")
+    _refuse_exported(student)
     loaded = student_of(student, trust=trust)
-    _refuse_exported(loaded)
     dataset = None
     if validate is not None:
         dataset = labelled_split(validate, "--validate", loaded.task, loaded.classes)
@@ -139,14 +139,14 @@ def export_student(
     say(f"{output} and {beside(output).name}: {_told_frame(output)}", soft_wrap=True)
     say(f"compared on {found.images} {kind}: {told(found)}.", soft_wrap=True)
     if dataset is not None:
-        _measure(loaded, ExportedModel(output), dataset)
+        _measure(loaded, ExportedModel(output, trust=True), dataset)
 
 
-def _refuse_exported(loaded: Student) -> None:
-    if isinstance(loaded.model, ExportedModel):
+def _refuse_exported(student: Path) -> None:
+    if student.is_file():
         raise ValueError(
-            f"{loaded.source} is an exported file; expected a student's folder, or a run's folder. "
-            "Give the folder that it was exported from."
+            f"{student} is a file; expected a student's folder, or a run's folder. Give the folder "
+            "that it was exported from."
         )
 
 
@@ -181,7 +181,7 @@ def _measured_at(loaded: Student) -> Extent | None:
 
 def _told_frame(output: Path) -> str:
     """What the file takes, in words."""
-    described = ExportedModel(output).description
+    described = read_description(output)
     frame = described.framing
     size = "any size" if frame.size is None else f"{frame.size[0]} x {frame.size[1]} px"
     count = "any number of" if described.batch is None else f"{described.batch}"

@@ -82,7 +82,8 @@ def label(
             with which F1 is the greatest, at an IoU above 0.5. Default (None): there are none.
         score: The lowest score of a label; with --labelled, of the classes without an object there.
         trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
-            whose card names weights elsewhere. Its code then runs.
+            whose card names weights elsewhere, or to open an exported file of PyTorch's
+            (.pt2, .pt). Its code then runs.
         device: The device of the teacher: cpu, cuda, cuda:1, mps. Default: the GPU where there is
             one.
         batch_size: The number of images that the teacher sees at once.

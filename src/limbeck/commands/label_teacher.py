@@ -26,7 +26,7 @@ class Teacher:
         model: The detector, in evaluation mode, on the CPU.
         classes: The names of its classes, in the order of the labels; empty where it has none.
         transform: What images go through before it sees them, which changes the size of none.
-        sha256: A checksum of its weights.
+        sha256: A checksum of its weights, or of all files of an exported one.
     """
 
     source: str
@@ -42,8 +42,8 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
     Args:
         source: A student's folder, a run's folder, a file of ``limbeck export``, or a recipe
             (.yaml) with a teacher.
-        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
-            then runs.
+        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, or to open
+            a file of torch_export or torchscript. Their code then runs.
 
     Returns:
         The detector.
@@ -95,11 +95,13 @@ def _refuse_classifier(model: nn.Module, source: Path) -> None:
 
 
 def checksum(model: nn.Module) -> str:
-    """A checksum of the names and the values of a model's tensors, or of its exported file."""
-    if isinstance(model, ExportedModel):
-        with model.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    """A checksum of the names and the values of a model's tensors, or of all its exported files."""
     digest = hashlib.sha256()
+    if isinstance(model, ExportedModel):
+        for path in model.files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())

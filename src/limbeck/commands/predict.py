@@ -74,7 +74,8 @@ def predict(
         output: The folder for the results.
         threshold: The lowest score that a detection must have to be written.
         trust: Whether to build a student that is not a model of limbeck, torchvision or timm, or
-            whose card names weights elsewhere. Its code then runs.
+            whose card names weights elsewhere, or to open an exported file of PyTorch's
+            (.pt2, .pt). Its code then runs.
         device: The device of the student: cpu, cuda, cuda:1, mps. Default: the GPU where there is
             one.
         batch_size: The number of images that the student sees at once.

@@ -45,8 +45,8 @@ def student_of(source: Path, *, trust: bool = False, task: Task | None = None) -
 
     Args:
         source: A student's folder, a run's folder, or a file of ``limbeck export``.
-        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, whose code
-            then runs.
+        trust: Whether to build a student that is not limbeck's, torchvision's or timm's, or to open
+            a file of torch_export or torchscript. Their code then runs.
         task: What it has to be for. Default (None): anything.
 
     Returns:
@@ -58,7 +58,7 @@ def student_of(source: Path, *, trust: bool = False, task: Task | None = None) -
         ValueError: A file is damaged, or needs trust.
     """
     if source.is_file():
-        exported = ExportedModel(source)
+        exported = ExportedModel(source, trust=trust)
         said = exported.description
         path, facts = beside(source), (said.classes, said.licence, said.metadata)
         model: nn.Module = exported

@@ -98,8 +98,8 @@ class Checked:
             self.images + other.images,
             self.detections + other.detections,
             self.unmatched + other.unmatched,
-            max(self.boxes, other.boxes),
-            max(self.scores, other.scores),
+            _greatest(self.boxes, other.boxes),
+            _greatest(self.scores, other.scores),
             self.dense + other.dense,
             self.rounded or other.rounded,
         )
@@ -200,7 +200,7 @@ def check_dense(dense: nn.Module, exported: ExportedModel, images: Sequence[Tens
         ]
         found += Checked(
             len(batch),
-            boxes=max(_largest(*pair) for pair in pairs),
+            boxes=_greatest(*(_largest(*pair) for pair in pairs)),
             scores=_largest(scores, given["scores"]),
             dense=order.numel(),
         )
@@ -208,10 +208,21 @@ def check_dense(dense: nn.Module, exported: ExportedModel, images: Sequence[Tens
 
 
 def batches(exported: ExportedModel, images: Sequence[Tensor]) -> list[Tensor]:
-    """Framed images: one batch where the frame is fixed, otherwise each by itself."""
-    if exported.description.framing.size is None:
-        return [exported.framed([image])[0] for image in images]
-    return [exported.framed(images)[0]]
+    """Framed images, as many at once as the file takes.
+
+    Where that is any number, they are two and, at the end of an odd number, one; where the frame
+    has any size, each is by itself.
+
+    Args:
+        exported: The file.
+        images: The images, (3, H, W) each, RGB in [0, 1].
+
+    Returns:
+        The batches (B, 3, H, W).
+    """
+    said = exported.description
+    count = 1 if said.framing.size is None else said.batch or 2
+    return [exported.framed(images[at : at + count])[0] for at in range(0, len(images), count)]
 
 
 @dataclass(frozen=True)
@@ -237,7 +248,8 @@ def _matched(
     scores = (ours.scores[:, None] - theirs.scores).abs()
     near = (boxes <= (tolerance.boxes or 0)) & (scores <= (tolerance.scores or 0))
     near &= ours.labels[:, None] == theirs.labels
-    cost = torch.where(near, 0.0, 1.0) + boxes / (boxes.max() + 1 if boxes.numel() else 1) * 1e-3
+    apart = boxes.nan_to_num(nan=torch.finfo(boxes.dtype).max)  # SciPy takes neither NaN nor inf
+    cost = torch.where(near, 0.0, 1.0) + apart / (apart.max() + 1 if apart.numel() else 1) * 1e-3
     rows, columns = (torch.as_tensor(each) for each in linear_sum_assignment(cost.numpy()))
     right = near[rows, columns]
     rows, columns = rows[right], columns[right]
@@ -262,7 +274,9 @@ def _of_weight(
     limit = suppression.score_threshold
     if len(found.scores) >= most:  # the list is full
         limit = max(limit, float(found.scores.min()))
-    return int((found.scores[unmatched] > limit + (tolerance.scores or 0)).sum())
+    at_limit = found.scores <= limit + (tolerance.scores or 0)  # which NaN is not
+    at_limit &= found.boxes.isfinite().all(dim=1)
+    return int((unmatched & ~at_limit).sum())
 
 
 def _largest(first: Tensor, second: Tensor) -> float:
@@ -271,3 +285,8 @@ def _largest(first: Tensor, second: Tensor) -> float:
 
 def _most(values: Tensor) -> float:
     return float(values.max()) if values.numel() else 0.0
+
+
+def _greatest(*values: float) -> float:
+    """The greatest of some numbers; NaN where one is, which Python's ``max`` may lose."""
+    return float(torch.tensor(values, dtype=torch.float64).max())

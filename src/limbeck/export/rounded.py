@@ -43,7 +43,7 @@ def _of_detections(
     found, differences = 0, []
     for ours, theirs, _ in found_by_both(model, exported, images):
         for one, other in ((ours, theirs), (theirs, ours)):
-            counted = one.scores >= SCORE
+            counted = ~(one.scores < SCORE)  # a NaN counts
             found += int(counted.sum())
             differences += _of_same(one, counted, other)
     mean = sum(differences) / len(differences) if differences else 0.0

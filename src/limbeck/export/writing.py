@@ -38,6 +38,7 @@ from limbeck.exported.description import (
     Runtime,
     write_description,
 )
+from limbeck.exported.runtimes import RUNTIMES
 from limbeck.exported.suppression import kept_of_images
 from limbeck.frame import Extent, takes_list
 from limbeck.landmarks import unwrap
@@ -51,12 +52,6 @@ FORMATS: Mapping[Runtime, Any] = {
     "openvino": openvino,
     "torch_export": torch_export,
     "torchscript": torchscript,
-}
-SUFFIXES: Mapping[Runtime, str] = {
-    "onnx": ".onnx",
-    "openvino": ".xml",
-    "torch_export": ".pt2",
-    "torchscript": ".pt",
 }
 _BY_OPERATOR = ("onnx", "openvino")  # suppression is an operator of theirs, for any batch
 
@@ -150,7 +145,10 @@ class _Export:
         self.tolerance = wanted.tolerance.settled(half=wanted.half)
 
     def checked(self, images: Sequence[Tensor]) -> Checked:
-        """Write, compare, and put in place."""
+        """Write, compare, and put in place.
+
+        Files that are for the comparison alone have folders of their own in the hidden one.
+        """
         folder = self.path.parent / f".{secrets.token_hex(8)}.part"
         folder.mkdir(parents=True)
         try:
@@ -158,10 +156,10 @@ class _Export:
                 found = self._equal(folder / self.path.name, images)
             else:
                 with in_floats(self.model, [""]):
-                    found = self._equal(folder / f"floats{self.path.suffix}", images)
+                    found = self._equal(folder / "floats" / self.path.name, images)
                 found = replace(found, rounded=self._nearly(folder / self.path.name, images))
             for each in sorted(folder.iterdir()):
-                if each.name.startswith(self.path.stem):
+                if each.is_file():
                     each.replace(self.path.parent / each.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -220,15 +218,17 @@ class _Export:
         if isinstance(graph, DetectorGraph) and post_processing == "inside":
             module = Detecting(graph, kept)
         described = self._description(graph, module.outputs, post_processing)
+        described.refuse_impossible(str(self.path))
         count = 2 if "batch" in wanted.dynamic else wanted.batch
         example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))
         outputs, text = tuple(module.outputs), described.written()
+        path.parent.mkdir(exist_ok=True)
         program = Program(module.eval(), example, wanted.dynamic, outputs, text)
         with self._told("be written"):
             FORMATS[wanted.runtime].write(path, program)
         write_description(path, described)
         with self._told("be opened in its runtime"):
-            return ExportedModel(path)
+            return ExportedModel(path, trust=True)  # it was written here
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -283,7 +283,7 @@ class _Export:
             "folder of images on which it finds something.",
             len(images),
         )
-        second = self._written(folder / f"dense{self.path.suffix}", "dense")
+        second = self._written(folder / "dense" / self.path.name, "dense")
         return replace(check_dense(exact, second, images), images=0)
 
     def _refuse(self, found: Checked) -> None:
@@ -318,7 +318,7 @@ def told(found: Checked) -> str:
 
 
 def _refuse_impossible(model: nn.Module, path: Path, wanted: Wanted) -> None:
-    suffix = SUFFIXES[wanted.runtime]
+    suffix = RUNTIMES[wanted.runtime].suffix
     if path.suffix != suffix:
         raise ValueError(
             f"--output {path}: a file of {wanted.runtime} ends with {suffix}. Call it "

@@ -6,15 +6,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.arguments import SAVE_ANEW, refuse_misfits, shown
+from limbeck.arguments import SAVE_ANEW, refuse_absurd, refuse_misfits, shown
 from limbeck.data.base import Task
 from limbeck.exported.framing import Framing
 from limbeck.exported.suppression import Suppression
+from limbeck.ranges import COUNT, NOT_NEGATIVE, SHARE, SIDE, Range, refuse_outside
 from limbeck.texts import read_bytes
 from limbeck.whole import write_whole
 
 FORMAT = 1
 _MOST_BYTES = 1 << 24
+_MOST_PIXELS = int(SIDE.most) ** 2  # of a batch: more take more memory than there is
+_FRAMING = dict.fromkeys(("size", "multiple", "min_size", "max_size"), SIDE)
+_DETECTIONS = Range(1, 100_000)
+_SUPPRESSION = {
+    "labels": Range(0),
+    "score_threshold": Range(-1, 1, open=True),  # -1 stands for what is no candidate
+    "nms_threshold": SHARE,
+    "detections_per_image": _DETECTIONS,
+    "topk": _DETECTIONS,
+    "levels": Range(0),
+    "smallest": NOT_NEGATIVE,
+    "least": Range(0, 1),
+    "detections_per_class": _DETECTIONS,
+}
+_ADVICE = "Export the student anew with `limbeck export`."
 
 Runtime = Literal["onnx", "torch_export", "torchscript", "openvino"]
 PostProcessing = Literal["inside", "dense"]
@@ -79,27 +95,79 @@ class Description:
             The description.
 
         Raises:
-            ValueError: It is damaged, or was written by another version.
+            ValueError: It is damaged, was written by another version, or says what cannot be.
         """
-        advice = "Export the student anew with `limbeck export`."
         try:
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{source} is no JSON ({error}). {advice}") from None
+            raise ValueError(f"{source} is no JSON ({error}). {_ADVICE}") from None
         if not isinstance(said, dict) or said.get("format") != FORMAT:
             found = said.get("format") if isinstance(said, dict) else said
-            raise ValueError(f"{source} has format {shown(found)}, expected {FORMAT}. {advice}")
+            raise ValueError(f"{source} has format {shown(found)}, expected {FORMAT}. {_ADVICE}")
         said.pop("format")
         try:
             refuse_misfits(cls, said, source)
+            refuse_absurd(said["suppression"] or {}, f"{source}.suppression")
         except ValueError as error:
-            raise ValueError(f"{str(error).removesuffix(SAVE_ANEW)}{advice}") from None
+            raise ValueError(f"{str(error).removesuffix(SAVE_ANEW)}{_ADVICE}") from None
         framing = _built(Framing, said.pop("framing"))
         suppression = said.pop("suppression")
         if suppression is not None:
             suppression = _built(Suppression, suppression)
         made: Description = _built(cls, said | {"framing": framing, "suppression": suppression})
+        made.refuse_impossible(source)
         return made
+
+    def refuse_impossible(self, source: str) -> None:
+        """Refuse what no file is, and what would take more memory than there is.
+
+        Args:
+            source: Where the description stands, for messages.
+
+        Raises:
+            ValueError: A number is out of its range, there are labels without classes, or the
+                outputs are not those of such a file.
+        """
+        refuse_outside({"batch": COUNT}, {"batch": self.batch}, f"{source}: ")
+        refuse_outside(_FRAMING, vars(self.framing), f"{source}: framing.")
+        if self.suppression is not None:
+            refuse_outside(_SUPPRESSION, vars(self.suppression), f"{source}: suppression.")
+        height, width = self.framing.size or (1, 1)
+        if (self.batch or 1) * height * width > _MOST_PIXELS:
+            raise ValueError(
+                f"{source}: batch is {self.batch} at {height} x {width} px; expected at most "
+                f"{_MOST_PIXELS} pixels at once. Choose a smaller batch, or a smaller size."
+            )
+        needed = {"fit": "size", "shorter_side": "min_size"}.get(self.framing.rule)
+        if needed and getattr(self.framing, needed) is None:
+            raise ValueError(
+                f"{source}: framing.{needed} is null; expected a number, which the rule "
+                f"{self.framing.rule!r} needs. {_ADVICE}"
+            )
+        self._refuse_unsuitable_outputs(source)
+
+    def _refuse_unsuitable_outputs(self, source: str) -> None:
+        if self.task == "classification":
+            expected: tuple[str, ...] = ("logits",)
+        elif self.post_processing is None or self.suppression is None:
+            raise ValueError(
+                f"{source}: post_processing or suppression is null; expected both, since it is a "
+                f"detector. {_ADVICE}"
+            )
+        else:
+            labels = ("labels",) if self.post_processing == "inside" else ()
+            expected = ("boxes", "scores", *labels)
+            most = max(self.suppression.labels, default=0)
+            if self.classes and most > len(self.classes):
+                raise ValueError(
+                    f"{source}: suppression.labels has the label {most}; expected at most "
+                    f"{len(self.classes)}, the number of classes. {_ADVICE}"
+                )
+        if self.outputs != expected:
+            raise ValueError(
+                f"{source}: outputs is {shown(list(self.outputs))}; expected {list(expected)}. "
+                f"{_ADVICE}"
+            )
 
 
 def _built(kind: Any, said: Mapping[str, Any]) -> Any:

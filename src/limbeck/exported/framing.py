@@ -45,10 +45,10 @@ class Framing:
             ``max_size``, or the image the frame; then it is as large as they let it be. ``fit``
             keeps the aspect, too, and makes the image as large as the frame lets it be.
         size: The (height, width) of the frame, in pixels. None: the frame is that of the largest
-            image of a batch, with sides that are multiples of ``multiple``.
+            image of a batch, with sides that are multiples of ``multiple``. ``fit`` needs one.
         multiple: What the sides of the frame have to be multiples of, in pixels.
-        min_size: See ``rule``. None: the rule has no such number.
-        max_size: See ``rule``. None: the rule has no such number.
+        min_size: See ``rule``. None: the rule has no such number. ``shorter_side`` needs one.
+        max_size: See ``rule``. None: there is no bound.
         rounding: How the sides of a resized image become whole numbers: ``down``, or ``nearest``,
             which rounds halves up.
         antialias: Whether pixels are averaged where an image becomes smaller, as Pillow does.
@@ -78,11 +78,10 @@ class Framing:
         Returns:
             The batch (B, 3, H, W), float32, and where each image lies in its frame.
         """
-        contents = [self._content(_extent(image)) for image in images]
-        height, width = self.size or [
-            math.ceil(max(content[axis] for content, _ in contents) / self.multiple) * self.multiple
-            for axis in (0, 1)
-        ]
+        own = [_extent(image) for image in images]
+        frame = self.size or (self._around(own) if self.rule == "stretch" else None)
+        contents = [self._content(each, frame) for each in own]
+        height, width = frame or self._around([content for content, _ in contents])
         canvas = torch.tensor(self.fill)[:, None, None].expand(-1, height, width)
         batch = canvas.repeat(len(images), 1, 1, 1)
         places = []
@@ -112,18 +111,24 @@ class Framing:
         height, width = place.own
         return moved.clamp(min=0).minimum(moved.new_tensor([width, height, width, height]))
 
-    def _content(self, own: Extent) -> tuple[Extent, tuple[float, float]]:
+    def _around(self, sizes: Sequence[Extent]) -> Extent:
+        """The smallest frame with sides that are multiples in which all these sizes have room."""
+        height, width = (math.ceil(max(side) / self.multiple) for side in zip(*sizes, strict=True))
+        return height * self.multiple, width * self.multiple
+
+    def _content(self, own: Extent, frame: Extent | None) -> tuple[Extent, tuple[float, float]]:
         """The size of a resized image, and what its height and its width were multiplied by."""
         if 0 in own:
             raise ValueError(f"an image is {own[0]} x {own[1]} px; expected one pixel at least.")
-        if self.rule == "stretch" and self.size:
-            height, width = self.size
-            return self.size, (height / own[0], width / own[1])
+        if self.rule == "stretch" and frame:
+            height, width = frame
+            return frame, (height / own[0], width / own[1])
         ratio = math.inf
-        if self.size:
-            ratio = min(side / of_image for side, of_image in zip(self.size, own, strict=True))
-        if self.rule == "shorter_side" and self.min_size and self.max_size:
-            ratio = min(ratio, self.min_size / min(own), self.max_size / max(own))
+        if frame:
+            ratio = min(side / of_image for side, of_image in zip(frame, own, strict=True))
+        if self.rule == "shorter_side" and self.min_size:
+            longest = self.max_size or math.inf
+            ratio = min(ratio, self.min_size / min(own), longest / max(own))
         half = 0.5 if self.rounding == "nearest" else 0.0
         content = (self._side(own[0], ratio, half), self._side(own[1], ratio, half))
         if self.rule == "fit":

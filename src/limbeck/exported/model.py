@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.exported.description import Description, read_description
+from limbeck.exported.description import Description, beside, read_description
 from limbeck.exported.framing import Place
-from limbeck.exported.runtimes import RUNTIMES
+from limbeck.exported.runtimes import opened
 
 
 class ExportedModel(nn.Module):
@@ -25,6 +25,7 @@ class ExportedModel(nn.Module):
         path: The file. Beside it lies its description, which is the same name with ``.json``.
         threads: The number of threads of the CPU that it may take. Default (None): as the runtime
             has it. In a file of torch, they are those of the process.
+        trust: Whether to open a file that can run code of its own: torch_export and torchscript.
 
     Attributes:
         path: The file.
@@ -36,7 +37,8 @@ class ExportedModel(nn.Module):
     Raises:
         FileNotFoundError: There is no such file, or no description beside it.
         ImportError: The runtime of the file is not installed.
-        ValueError: The description is damaged.
+        ValueError: The description is damaged, does not suit the file's name, or the file needs
+            trust.
 
     Example:
         >>> from limbeck import exported
@@ -45,11 +47,13 @@ class ExportedModel(nn.Module):
         [{'boxes': tensor(...), 'scores': tensor(...), 'labels': tensor(...)}]
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int | None = None, *, trust: bool = False
+    ) -> None:
         super().__init__()
         self.path = Path(path)
         self.description: Description = read_description(self.path)
-        self.runtime = RUNTIMES[self.description.runtime](self.path, threads)
+        self.runtime = opened(self.description.runtime, self.path, threads, trust=trust)
         self.classes = self.description.classes
         self.num_classes = len(self.classes) or None
         self.takes_list = self.description.task == "detection"
@@ -64,13 +68,34 @@ class ExportedModel(nn.Module):
 
         Returns:
             The ``boxes``, ``scores`` and ``labels`` of each image; or the logits (B, C).
+
+        Raises:
+            ValueError: The file gives a class that its description has no name for.
         """
         batch, places = self.framed(list(images))
         outputs = self.outputs(batch)
         if not self.takes_list:
-            return outputs["logits"]
+            logits = outputs["logits"]
+            self._refuse_unnamed(logits.shape[1])
+            return logits
         found = self.detections(outputs, batch)
+        self._refuse_unnamed(int(found[2].max()) if found[2].numel() else 0)
         return [self.of_image(*each) for each in zip(*found, places, strict=True)]
+
+    @property
+    def files(self) -> list[Path]:
+        """All that belongs to the file: itself, its description, and weights beside it."""
+        suffix = self.runtime.weights_suffix
+        weights = [self.path.with_suffix(suffix)] if suffix else []
+        return [self.path, beside(self.path), *(each for each in weights if each.is_file())]
+
+    def _refuse_unnamed(self, most: int) -> None:
+        if self.classes and most > len(self.classes):
+            raise ValueError(
+                f"{self.path} gives class {most}, counted from 1, and its description has the "
+                f"names of {len(self.classes)}; expected a name for each. Put the description of "
+                "this very file beside it, or export the student anew."
+            )
 
     def framed(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Place]]:
         """The batch (B, 3, H, W) that the file takes, and where each image lies in its frame."""
@@ -134,13 +159,14 @@ class ExportedModel(nn.Module):
         return {"boxes": moved, "scores": scores[there], "labels": labels[there].long()}
 
 
-def load(path: str | Path, threads: int | None = None) -> ExportedModel:
+def load(path: str | Path, threads: int | None = None, *, trust: bool = False) -> ExportedModel:
     """Open a file of ``limbeck export`` in its own runtime.
 
     Args:
         path: The file.
         threads: The number of threads of the CPU that it may take. Default (None): as the runtime
             has it.
+        trust: Whether to open a file that can run code of its own: torch_export and torchscript.
 
     Returns:
         The file, as a model in evaluation mode.
@@ -148,6 +174,7 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
     Raises:
         FileNotFoundError: There is no such file, or no description beside it.
         ImportError: The runtime of the file is not installed.
-        ValueError: The description is damaged.
+        ValueError: The description is damaged, does not suit the file's name, or the file needs
+            trust.
     """
-    return ExportedModel(path, threads)
+    return ExportedModel(path, threads, trust=trust)

@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,17 @@ class Runtime(ABC):
     Args:
         path: The file.
         threads: The number of threads of the CPU that it may take. None: as its library has it.
+
+    Attributes:
+        suffix: How the name of such a file ends.
+        runs_code: Whether a file can run code of its own, as it is opened or on images.
+        weights_suffix: How the name of the file of weights beside it ends, in the place of
+            ``suffix``. None: there is none.
     """
+
+    suffix: ClassVar[str]
+    runs_code: ClassVar[bool] = False
+    weights_suffix: ClassVar[str | None] = None
 
     @abstractmethod
     def __init__(self, path: Path, threads: int | None) -> None: ...
@@ -36,6 +46,9 @@ class Runtime(ABC):
 class ONNX(Runtime):
     """An ONNX file in onnxruntime, on the CPU."""
 
+    suffix = ".onnx"
+    weights_suffix = ".onnx.data"  # of weights that are too large for one file
+
     def __init__(self, path: Path, threads: int | None) -> None:
         onnxruntime = needed("onnxruntime", "onnx")
         options = onnxruntime.SessionOptions()
@@ -54,6 +67,9 @@ class ONNX(Runtime):
 class OpenVINO(Runtime):
     """An OpenVINO file, on the CPU."""
 
+    suffix = ".xml"
+    weights_suffix = ".bin"
+
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = needed("openvino", "openvino")
         # The CPU's plugin computes in bfloat16 or float16 where it can, unless it is told not to.
@@ -69,7 +85,10 @@ class OpenVINO(Runtime):
 
 
 class TorchExport(Runtime):
-    """A file of ``torch.export``, in PyTorch."""
+    """A file of ``torch.export``, in PyTorch, which reads the pickles in it."""
+
+    suffix = ".pt2"
+    runs_code = True
 
     def __init__(self, path: Path, threads: int | None) -> None:
         _set_threads(threads)
@@ -82,7 +101,10 @@ class TorchExport(Runtime):
 
 
 class TorchScript(Runtime):
-    """A file of TorchScript, in PyTorch."""
+    """A file of TorchScript, in PyTorch: a program, which may read and write files."""
+
+    suffix = ".pt"
+    runs_code = True
 
     def __init__(self, path: Path, threads: int | None) -> None:
         _set_threads(threads)
@@ -102,6 +124,39 @@ RUNTIMES: dict[str, type[Runtime]] = {
     "torch_export": TorchExport,
     "torchscript": TorchScript,
 }
+
+
+def opened(name: str, path: Path, threads: int | None, *, trust: bool) -> Runtime:
+    """Open a file in the runtime that its description names.
+
+    Args:
+        name: The name of the runtime.
+        path: The file.
+        threads: The number of threads of the CPU that it may take. None: as its library has it.
+        trust: Whether to open a file that can run code of its own.
+
+    Returns:
+        The open file.
+
+    Raises:
+        ImportError: The runtime is not installed.
+        ValueError: The file is named as one of another runtime, or needs trust.
+    """
+    kind = RUNTIMES[name]
+    if path.suffix != kind.suffix:
+        raise ValueError(
+            f"{path} is described as a file of {name}, whose name ends with {kind.suffix}; found "
+            f"{path.suffix or 'no ending'}. Give the file as `limbeck export` has named it, with "
+            "its own description beside it."
+        )
+    if kind.runs_code and not trust:
+        free = " or ".join(each for each in RUNTIMES if not RUNTIMES[each].runs_code)
+        raise ValueError(
+            f"{path} is a file of {name}, which can run code of its own; expected --trust true, or "
+            "in Python trust=True. Give it if you trust whoever wrote the file; otherwise have the "
+            f"student exported with --format {free}, whose files run no code."
+        )
+    return kind(path, threads)
 
 
 def needed(package: str, extra: str) -> Any:
