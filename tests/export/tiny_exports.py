@@ -1,6 +1,5 @@
 """A tiny detector of each family, whose random heads find something on every photograph."""
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,10 +13,9 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from limbeck import models
 from tests import tiny_detrs, tiny_libreyolos
+from tests.conftest import SHARED
 
 SIDE = 64
-DATA = Path(os.environ.get("LIMBECK_SHARED", "../shared")) / "data"
-
 _TRUNK = models.BasicBlocks(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16))
 _SHARED: dict[str, Any] = {"num_classes": 3, "norm": "trained"}
 _ASPECT = {"min_size": SIDE, "max_size": 96, **_SHARED}
@@ -122,9 +120,10 @@ def _spread(made: Any) -> nn.Module:
 
 def paths() -> list[Path]:
     """The files of three photographs."""
-    if not DATA.is_dir():
+    if SHARED is None:
         pytest.skip("needs the photographs of ../shared/data, which this clone lacks")
-    return [sorted((DATA / each).rglob("*.jpg"))[0] for each in ("voc_helmet", "coco", "widerface")]
+    data = SHARED / "data"
+    return [sorted((data / each).rglob("*.jpg"))[0] for each in ("voc_helmet", "coco", "widerface")]
 
 
 @cache
