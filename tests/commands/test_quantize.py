@@ -164,7 +164,7 @@ def test_training_that_is_resumed_ends_where_it_would_have(
     Path("int8.yaml").write_text(yaml.safe_dump({"model": {"student": loaded}} | killed))
     words = ["fit", "--config", runs.recipe("plain"), "--config", "int8.yaml"]
     tiny_recipes.limbeck(*words, "--trainer.default_root_dir", "whole")
-    monkeypatch.setenv("KILL", "SIGINT@3")
+    monkeypatch.setenv("KILL", "SIGTERM@3")
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck(*words, "--trainer.default_root_dir", "stopped")
     monkeypatch.delenv("KILL")
