@@ -1,8 +1,6 @@
 """A process with one model that is timed, whose threads, memory and compilation are its own."""
 
 import multiprocessing
-import resource
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from limbeck.commands.measuring import Measure, labelled_split
 from limbeck.commands.students import Student, student_of
 from limbeck.exported import ExportedModel
 from limbeck.frame import Extent
+from limbeck.training.export import peak_memory
 
 Mode = Literal["eager", "compiled"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -180,10 +179,7 @@ class _Timed:
         return time.perf_counter() - began
 
     def memory(self) -> float:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kB elsewhere
+        return peak_memory(self.device)
 
     def score(self, labelled: str) -> tuple[str, float]:
         task, classes = self.student.task, self.student.classes

@@ -115,9 +115,7 @@ class CrossKD(Method):
     def connect(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Find where the towers are held, and refuse heads that are not of one kind."""
         if teacher is None:
-            raise NoTeacherError(
-                "CrossKD needs a teacher, whose head the student's features go through"
-            )
+            raise NoTeacherError("CrossKD needs a teacher, through whose head features go")
         self.form = _common_form(student, teacher)
         towers = [_convolutions(model) for model in (student, teacher)]
         usual = max(0, towers[1] - self.form.left)
