@@ -78,6 +78,24 @@ def test_each_runs_once_a_round_and_what_cannot_run_is_told(
     )
 
 
+def test_one_that_fails_in_a_round_leaves_the_others(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(Pretended):
+        def seconds(self) -> float:
+            if self.variant.batch == 4:
+                raise BenchmarkError("its process ended with exit code -9")
+            return super().seconds()
+
+    monkeypatch.setattr(verb, "Contestant", Failing)
+    words = ["--rounds", 2, "--batch", "[1,4]", "--device", "cpu", "--output", "a.json"]
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("benchmark", f"a={runs.taught}", *words)
+    measured = json.loads(Path("a.json").read_text())["measured"]
+    assert [row["variant"]["batch"] for row in measured] == [1]
+    assert "1 of 2 could not be run: a (eager, float32, 4 at once)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -108,3 +126,11 @@ def test_a_process_that_cannot_load_says_why() -> None:
     variant = Variant("a", Path("nowhere"), "eager", "float32", 1, (64, 64), 1, "cpu")
     with pytest.raises(BenchmarkError, match="FileNotFoundError: nowhere"):
         Contestant(variant)
+
+
+def test_a_process_that_is_killed_is_told(runs: Runs) -> None:
+    with Contestant(Variant("a", runs.taught, "eager", "float32", 1, (64, 64), 1, "cpu")) as each:
+        each._process.kill()
+        each._process.join()
+        with pytest.raises(BenchmarkError, match="its process ended with exit code -9"):
+            each.seconds()

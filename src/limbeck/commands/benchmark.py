@@ -5,8 +5,8 @@ import json
 import logging
 import platform
 import random
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -186,34 +186,42 @@ def _raced(
     variants: Sequence[Variant], rounds: int, labelled: str | None
 ) -> tuple[list[Measured], list[str], str]:
     """Let all run, round by round; and what could not be run, with why; and the score's name."""
-    failed: list[str] = []
+    failed: dict[Variant, str] = {}
     order = random.Random(0)
     with ExitStack() as stack:
-        contestants = []
+        times: dict[Contestant, list[float]] = {}
         for variant in variants:
-            try:
-                contestants.append(stack.enter_context(Contestant(variant)))
-            except BenchmarkError as error:
-                failed.append(f"{_told(variant)}: {error}")
-        times: dict[Contestant, list[float]] = {each: [] for each in contestants}
+            with _noted(variant, failed):
+                times[stack.enter_context(Contestant(variant))] = []
         with progress_bar("rounds", "{task.completed:.0f} of {task.total:.0f}") as bar:
             for number in bar.track(range(-_WARM_UP, rounds)):
-                for each in order.sample(contestants, len(contestants)):
-                    seconds = each.seconds()
-                    if number >= 0:
-                        times[each].append(seconds)
+                running = [each for each in times if each.variant not in failed]
+                for each in order.sample(running, len(running)):
+                    with _noted(each.variant, failed):
+                        seconds = each.seconds()
+                        times[each] += [seconds] if number >= 0 else []
         scores: dict[tuple[Any, ...], float] = {}
-        metric = "score"
-        measured = []
-        for each in contestants:
-            variant, memory = each.variant, each.peak_memory()
+        metric, measured = "score", []
+        for each in (each for each in times if each.variant not in failed):
+            variant = each.variant
             same = (variant.source, variant.mode, variant.precision)
-            if labelled is not None and same not in scores:
-                metric, scores[same] = each.score(labelled)
-                log.info("%s: %s %.4f", variant.name, metric, scores[same])
-            seen = tuple(times[each])
-            measured.append(Measured(variant, each.runtime, seen, memory, scores.get(same)))
-    return measured, failed, metric
+            with _noted(variant, failed):
+                memory = each.peak_memory()
+                if labelled is not None and same not in scores:
+                    metric, scores[same] = each.score(labelled)
+                    log.info("%s: %s %.4f", variant.name, metric, scores[same])
+                seen = tuple(times[each])
+                measured.append(Measured(variant, each.runtime, seen, memory, scores.get(same)))
+    return measured, [f"{_told(variant)}: {why}" for variant, why in failed.items()], metric
+
+
+@contextmanager
+def _noted(variant: Variant, failed: dict[Variant, str]) -> Iterator[None]:
+    """Within, a variant that cannot be run is noted, and the others go on."""
+    try:
+        yield
+    except BenchmarkError as error:
+        failed[variant] = str(error)
 
 
 def _told(variant: Variant) -> str:

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -111,13 +111,14 @@ class Contestant:
         return name, value
 
     def _ask(self, *question: str) -> Any:
-        self._pipe.send(question)
+        with suppress(ConnectionError):  # of a process that has ended, which the answer says
+            self._pipe.send(question)
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             kind, answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             raise BenchmarkError(
                 f"its process ended with exit code {self._process.exitcode}"
