@@ -338,7 +338,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[kind.name for kind in KINDS])
     parser.add_argument("--beside", help="src folder of another version of limbeck")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/results/performance.md as well"
+    )
     parser.add_argument("--read", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:

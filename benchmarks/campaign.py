@@ -1,12 +1,12 @@
-"""The campaign behind docs/reliability.md: what limbeck does where things go wrong.
+"""The campaign behind docs/results/reliability.md: what limbeck does where things go wrong.
 
     python benchmarks/campaign.py --size small --seed 0 [--only recipes hostile] [--write]
     python benchmarks/campaign.py --size large --folder DIR --only nodes    # kind by kind
 
 Kills, cut and flipped files, hostile files, bad recipes, full disks and the cases of
 ``../shared/cases``, against the limbeck of this environment. ``--write`` puts the table into
-docs/reliability.md between its markers. What failed is in ``worklist.md`` of the working folder,
-whose results of other kinds join the table.
+docs/results/reliability.md between its markers. What failed is in ``worklist.md`` of the working
+folder, whose results of other kinds join the table.
 """
 
 import argparse
@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from campaign import parts
 from campaign.results import keep, kept, table, worklist
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "results" / "reliability.md"
 MARKS = "<!-- campaign -->\n", "<!-- /campaign -->"
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=parts.KINDS, default=list(parts.KINDS))
     parser.add_argument("--folder", type=Path, help="to work in; it keeps each kind's results")
     parser.add_argument(
-        "--write", action="store_true", help="put the table into docs/reliability.md"
+        "--write", action="store_true", help="put the table into docs/results/reliability.md"
     )
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-"))

@@ -239,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     begin()
     found = table(options.only, options.rounds)
-    publish("benchmarks/costs.py", found, options.write, DOCUMENTS / "methods.md")
+    publish("benchmarks/costs.py", found, options.write, DOCUMENTS / "methods" / "index.md")
 
 
 if __name__ == "__main__":

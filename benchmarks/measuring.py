@@ -13,7 +13,7 @@ import torch
 Step = Callable[[], object]
 Times = tuple[float, float]  # CPU and wall, seconds
 DOCUMENTS = Path(__file__).parents[1] / "docs"
-PERFORMANCE = DOCUMENTS / "performance.md"
+PERFORMANCE = DOCUMENTS / "results" / "performance.md"
 CPU, WALL = 0, 1
 
 

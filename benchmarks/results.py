@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, from the reports that lie in docs/results.
+"""The tables of docs/results/index.md, from the reports that lie in docs/results.
 
     python benchmarks/results.py [NAME ...]
 
@@ -41,13 +41,13 @@ def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
 
 
 def section(name: str, findings: Findings) -> str:
-    """What stands in docs/results.md of one comparison."""
+    """What stands in docs/results/index.md of one comparison."""
     return "\n\n".join(_blocks(name, findings)) + "\n"
 
 
 def _blocks(name: str, findings: Findings) -> Iterator[str]:
     yield f"### {in_markdown(findings.title)}"
-    whole = f"[the whole report](results/{name}/report.md)"
+    whole = f"[the whole report]({name}/report.md)"
     yield f"`limbeck compare comparisons/{name}.yaml`: {whole}."
     for row in findings.rows:
         if row.kind == "distilled":
@@ -89,16 +89,16 @@ def put(text: str, name: str, between: str) -> str:
 
 
 def write(docs: Path, names: list[str]) -> list[str]:
-    """Write the sections of some comparisons into ``results.md``.
+    """Write the sections of some comparisons into ``results/index.md``.
 
     Args:
-        docs: The folder of ``results.md`` and of ``results``.
+        docs: The folder of the documentation.
         names: The names of the comparisons; none: all whose report is there.
 
     Returns:
         The names of those that were written.
     """
-    page = docs / "results.md"
+    page = docs / "results" / "index.md"
     text = page.read_text(encoding="utf-8")
     there = sorted(path.parent.name for path in docs.glob("results/*/report.json"))
     for name in names or there:
@@ -112,7 +112,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="a folder of docs/results")
     written = write(DOCS, parser.parse_args().names)
-    print(f"{DOCS / 'results.md'}: {', '.join(written) or 'there is no report in docs/results'}")
+    said = ", ".join(written) or "there is no report in docs/results"
+    print(f"{DOCS / 'results/index.md'}: {said}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ from limbeck import methods
 from limbeck.methods.fgd import box_masks
 from tests.methods.test_every_method import CASES
 
-IMAGES = 4  # the table in docs/performance.md is of 16
+IMAGES = 4  # the table in docs/results/performance.md is of 16
 
 # (waits, copies) of a step. One wait for each image is the suppression of proposals, or a loss that
 # is torchvision's (SSD, and the FCOS assist of TF-HEAD). A method adds as much on every
-# model, so that each is held where its step is the shortest; docs/performance.md has all of them.
+# model, so that each is held where its step is the shortest; docs/results/performance.md has all
+# of them.
 LOGITS = ("DIST", "DKD", "KD")
 MAPS = ("AT", "CWD", "FeatureCosine", "FitNet", "MaskedGenerative", "MGD", "PKD", "ReviewKD")
 DENSE = {"plain": (2, 0), "imitation": (3, 0), "CrossKD": (2, 0)}

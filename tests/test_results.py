@@ -1,4 +1,4 @@
-"""The tables of docs/results.md come from reports, and from nothing else."""
+"""The tables of docs/results/index.md come from reports, and from nothing else."""
 
 import sys
 from pathlib import Path
@@ -20,13 +20,13 @@ def docs(tmp_path: Path) -> Path:
     """A page, and the report of a made-up comparison."""
     example = examples.make(tmp_path / "runs", "classification", images=8, seeds=2)
     write_report(example.findings, example.data, tmp_path / "docs/results/made_up")
-    (tmp_path / "docs/results.md").write_text(PAGE)
+    (tmp_path / "docs/results/index.md").write_text(PAGE)
     return tmp_path / "docs"
 
 
 def test_a_section_has_the_scores_the_differences_and_the_verdicts(docs: Path) -> None:
     assert results.write(docs, []) == ["made_up"]
-    page = (docs / "results.md").read_text()
+    page = (docs / "results/index.md").read_text()
     assert "earlier" not in page
     assert page.endswith("<!-- /made_up -->\n\nWritten by hand.\n")
     findings = results.findings_in(docs / "results/made_up/report.json")
@@ -49,20 +49,20 @@ def test_a_section_has_the_scores_the_differences_and_the_verdicts(docs: Path) -
 
 def test_the_same_report_gives_the_same_page(docs: Path) -> None:
     results.write(docs, ["made_up"])
-    page = (docs / "results.md").read_text()
+    page = (docs / "results/index.md").read_text()
     results.write(docs, ["made_up"])
-    assert (docs / "results.md").read_text() == page
+    assert (docs / "results/index.md").read_text() == page
 
 
 def test_a_page_without_the_marks_is_refused_and_stays_as_it_was(docs: Path) -> None:
-    (docs / "results.md").write_text("# Results\n")
+    (docs / "results/index.md").write_text("# Results\n")
     with pytest.raises(ValueError, match="lacks the lines <!-- made_up -->"):
         results.write(docs, [])
-    assert (docs / "results.md").read_text() == "# Results\n"
+    assert (docs / "results/index.md").read_text() == "# Results\n"
 
 
 def test_every_comparison_has_its_place_in_the_page() -> None:
-    page = (results.DOCS / "results.md").read_text()
+    page = (results.DOCS / "results/index.md").read_text()
     comparisons = Path(__file__).parents[1] / "comparisons"
     for path in comparisons.glob("*.yaml"):
         assert results.put(page, path.stem, "") != ""

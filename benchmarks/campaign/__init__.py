@@ -1,1 +1,1 @@
-"""The campaign of docs/reliability.md: kills, damaged and hostile files, recipes, disks."""
+"""The campaign of docs/results/reliability.md: kills, damaged and hostile files, recipes, disks."""

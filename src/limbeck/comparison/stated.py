@@ -15,7 +15,9 @@ from limbeck.texts import read_yaml
 # Models and recipes, which jsonargparse would build.
 _RECIPES = ("plain", "rows", "teacher", "teacher_recipe", "scored_on")
 KEYS = tuple(field.name for field in fields(Comparison))
-_ADVICE = "Expected a comparison (.yaml) with the keys `plain` and `rows`, see docs/comparing.md."
+_ADVICE = (
+    "Expected a comparison (.yaml) with the keys `plain` and `rows`, see docs/guides/comparing.md."
+)
 
 
 def read_comparison(path: Path, named: Callable[[str], Path] | None = None) -> Comparison:

@@ -77,8 +77,8 @@ def graph_of(
         raise ValueError(
             f"{type(model).__name__} is no detector of limbeck's own; expected one of "
             f"{', '.join(each.__name__ for each in GRAPHS)}, or a classifier. Build the student as "
-            "one of these (its weights fit, see docs/checkpoints.md), or export it with its own "
-            "library."
+            "one of these (its weights fit, see docs/reference/checkpoints.md), or "
+            "export it with its own library."
         )
     if dynamic and (kind is not DenseGraph or isinstance(model, SSD)):
         raise ValueError(

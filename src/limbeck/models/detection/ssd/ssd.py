@@ -48,7 +48,7 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
             or more; ``mobilenet_v3_large``, which makes its SSDLite; or a light one with strided
             blocks above it: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
             ``mobilenet_v2``; a network of timm's with maps of several strides, ``timm:NAME``, see
-            docs/timm.md; or the shape of a network of basic blocks,
+            docs/models/timm.md; or the shape of a network of basic blocks,
             :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1; 0 is the
             background.
