@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install quickstart test quick lint bench
+.PHONY: install quickstart test quick lint docs bench
 
 install: .venv/installed
 
@@ -30,6 +30,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site of these pages, in build/site; every warning is an error.
+docs: install
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site
 
 bench: install
 	$(BIN)/python benchmarks/startup.py

@@ -123,7 +123,7 @@ def resized(feature: Tensor, size: Sequence[int], mode: Resizing) -> Tensor:
             of the four nearest cells, weighted by distance; both maps have the same outer corners.
 
     Returns:
-        The map, (B, C, *size); itself where it has that size.
+        The map, (B, C, height, width), in that size; the map itself where it has it already.
     """
     if feature.shape[2:] == tuple(size):
         return feature
