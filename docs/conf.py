@@ -20,6 +20,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_line",
+    "landmark_tables",
+    "preset_tables",
     "repository_links",
 ]
 exclude_patterns = ["extensions"]

@@ -89,7 +89,12 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the code of the page is written with."""
     return {
         **{"Bottleneck": Bottleneck, "Build": Build, "DataModule": DataModule, "Path": Path},
-        **{"Distillation": Distillation, "WholeCheckpoints": WholeCheckpoints, "json": json, "timm": timm},
+        **{
+            "Distillation": Distillation,
+            "WholeCheckpoints": WholeCheckpoints,
+            "json": json,
+            "timm": timm,
+        },
         **{"data": data, "export": export, "exported": exported, "methods": methods},
         **{"models": models, "other_classes": other_classes, "torch": torch},
         **{"unfit_training_set": unfit_training_set, "batches": batches},
@@ -105,7 +110,9 @@ def test_every_error_of_the_page_has_its_case() -> None:
     assert len(CASES) == len(shown) / 2 > 20
 
 
-@pytest.mark.parametrize(("code", "message"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("code", "message"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
 def test_the_message_is_the_pages(
     code: str,
     message: str,

@@ -5,6 +5,7 @@ shown, and below it the tables of the model's landmarks on an image: of its own 
 where it takes any. The body of ``landmark-names`` has an expression on each line.
 """
 
+import logging
 import re
 from functools import cache
 
@@ -92,6 +93,7 @@ class LandmarkNames(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx of the directives."""
+    logging.getLogger("limbeck").setLevel(logging.WARNING)  # what models tell their users
     app.add_directive("landmarks", LandmarkTable)
     app.add_directive("landmark-names", LandmarkNames)
     return {"parallel_read_safe": True}
