@@ -1,7 +1,7 @@
 """The directives ``landmarks`` and ``landmark-names``: where the landmarks of models are.
 
 The body of ``landmarks`` is a Python expression that makes a model, with random weights. It is
-shown, and below it the tables of the model's landmarks on an image: of its own size, and of 128 px
+shown, and below it the table of the model's landmarks on an image: of its own size, or of 128 px
 where it takes any. The body of ``landmark-names`` has an expression on each line.
 """
 
@@ -37,36 +37,32 @@ def landmark_lines(expression: str) -> list[str]:
     model = built(expression)
     height, width = own_size(model) or (128, 128)
     table = landmark_table(model, (height, width), "")
-    heads = ["landmark", "where it is read", f"shape at {height} × {width} px", "stride"]
+    heads = ["landmark", "where it is read", f"shape at {height} x {width} px", "stride"]
     rows = [
         [f"`{name}`", f"`{tap}`" if tap else "the whole model", _shape(shape), _listed(stride)]
         for name, tap, _, shape, stride in zip(
             *([str(cell) for cell in column.cells] for column in table.columns), strict=True
         )
     ]
-    return _table(heads, rows)
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def name_lines(expressions: list[str]) -> list[str]:
-    """The table of several models' landmarks in Markdown, by their names alone."""
-    rows = [
-        [f"`{made}`", ", ".join(f"`{name}`" for name in landmarks(built(made)))]
-        for made in expressions
-    ]
-    return _table(["model", "landmarks"], rows)
+    """The names of several models' landmarks, as a list of definitions in Markdown."""
+    lines = []
+    for made in expressions:
+        names = ", ".join(f"`{name}`" for name in landmarks(built(made)))
+        lines += [f"`{made}`", f": {names}", ""]
+    return lines
 
 
 def _shape(written: str) -> str:
     """Shapes as people write them: of three maps and two more."""
-    return re.sub(r", \(\+(\d+)\)", r" and \1 more", _listed(written)).replace("x", " × ")
+    return re.sub(r", \(\+(\d+)\)", r" and \1 more", _listed(written)).replace("x", " x ")
 
 
 def _listed(written: str) -> str:
     return written.replace(" ", ", ")
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 class LandmarkTable(SphinxDirective):
@@ -82,12 +78,12 @@ class LandmarkTable(SphinxDirective):
 
 
 class LandmarkNames(SphinxDirective):
-    """Writes a table with a line for each expression."""
+    """Writes each expression, and the names of the model that it makes."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """The table, as MyST reads it."""
+        """The list, as MyST reads it."""
         return self.parse_text_to_nodes("\n".join(name_lines(list(self.content))))
 
 

@@ -78,8 +78,9 @@ def _recipe(value: Any, where: str, folder: Path, named: Callable[[str], Path] |
     else:
         if named is None or value.endswith(YAML_SUFFIXES):
             raise FileNotFoundError(
-                f"{where} names {value}, which is not a file; expected a recipe, seen from {folder} "
-                "or from where you are. Correct the path, or give a name of `limbeck recipes list`."
+                f"{where} names {value}, which is not a file; expected a recipe, seen from "
+                f"{folder} or from where you are. Correct the path, or give a name of `limbeck "
+                "recipes list`."
             )
         path = named(value)
     stated = read_yaml(path)
