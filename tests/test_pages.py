@@ -1,8 +1,8 @@
 """What the pages show works: their Python runs, their commands and recipes are taken.
 
-The Python of a page runs block by block in one namespace, in an empty folder. ``<!-- before: ... -->``
-in a page holds Python that runs before the block that follows, which can replace what would download
-by ``monkeypatch``, and ``<!-- not run: reason -->`` says why a block does not run.
+The Python of a page runs block by block in one namespace, in an empty folder. In a page
+``<!-- before: ... -->`` holds Python that runs before the block that follows, and may use
+``monkeypatch``; ``<!-- not run: reason -->`` says why a block does not run.
 """
 
 import re
