@@ -8,7 +8,6 @@ from torchvision.models import resnet18
 from torchvision.models._api import WeightsEnum
 
 from limbeck import methods, models
-from limbeck.checkpoints import Checkpoint, write_checkpoint
 from limbeck.commands import recipes
 from limbeck.methods import Method
 
