@@ -19,7 +19,7 @@ from limbeck.commands import VERBS, run
 from limbeck.commands.parsing import known_keys
 from limbeck.comparison.stated import KEYS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs/extensions"))
 
 from command_line import parser_of  # noqa: E402
