@@ -9,7 +9,7 @@ import pytest
 
 from limbeck import presets
 
-EXTENSIONS = Path(__file__).parents[1] / "docs/extensions"
+EXTENSIONS = Path(__file__).parents[2] / "docs/extensions"
 
 
 @pytest.fixture

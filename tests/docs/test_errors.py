@@ -23,7 +23,7 @@ from limbeck.training.suitability import other_classes, unfit_training_set
 from tests import batches, small_models, tiny_models
 from tests.commands import tiny_recipes
 
-PAGE = (Path(__file__).parents[1] / "docs/reference/errors.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/reference/errors.md").read_text()
 CASES = re.findall(r"### ([^\n]+)\n\n<!-- raises:\n(.*?)-->\n```output\n(.*?)```", PAGE, re.DOTALL)
 
 
