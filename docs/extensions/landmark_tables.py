@@ -39,7 +39,7 @@ def landmark_lines(expression: str) -> list[str]:
     table = landmark_table(model, (height, width), "")
     heads = ["landmark", "where it is read", f"shape at {height} x {width} px", "stride"]
     rows = [
-        [f"`{name}`", f"`{tap}`" if tap else "the whole model", _shape(shape), _listed(stride)]
+        [f"`{name}`", f"`{tap}`", _shape(shape), _listed(stride)]
         for name, tap, _, shape, stride in zip(
             *([str(cell) for cell in column.cells] for column in table.columns), strict=True
         )
