@@ -21,6 +21,8 @@ extensions = [
     "sphinx_design",
     "command_line",
     "constructors",
+    "landmark_tables",
+    "preset_tables",
     "repository_links",
 ]
 exclude_patterns = ["extensions"]

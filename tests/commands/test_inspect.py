@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 
 from limbeck import Taps
 from limbeck.checkpoints.libraries import detectron2, mmdetection
-from limbeck.commands.inspect import models_in
+from limbeck.commands.inspect import landmark_table, models_in
 from limbeck.models import SSD, BasicBlocks, RetinaNet, load_student, save_student
+from tests import small_models
 from tests.checkpoints.libraries.darknet_files import header
 from tests.checkpoints.narrow_tensors import small_detector
 from tests.commands import tiny_recipes
@@ -114,6 +115,13 @@ def test_a_classifier_of_one_image_size_is_shown_at_that(
 ) -> None:
     tiny_recipes.limbeck("inspect", "timm:vit_tiny_patch16_224", "--depth", "1")
     assert shown(capsys)["patch_embed"] == ["PatchEmbed", "1", "1x196x192", ""]
+
+
+def test_regions_have_no_stride() -> None:
+    table = landmark_table(small_models.faster_rcnn(), (64, 64), "")
+    names, *_, strides = ([str(cell) for cell in column.cells] for column in table.columns)
+    found = dict(zip(names, strides, strict=True))
+    assert (found["P2"], found["roi_features"]) == ("4", "")
 
 
 def test_a_detector_of_one_image_size_is_shown_at_that(capsys: pytest.CaptureFixture[str]) -> None:

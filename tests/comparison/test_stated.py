@@ -71,3 +71,11 @@ def test_what_is_no_comparison_is_refused_by_its_key(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.yaml is not a file.*/comparing\.html"):
         read_comparison(tmp_path / "none.yaml")
+
+
+def test_the_path_of_a_recipe_that_is_not_there_is_not_taken_for_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "{plain: {a: 1}, rows: {x: ./distilled.yaml}}")
+    with pytest.raises(
+        FileNotFoundError, match=r"rows\.x names \./distilled\.yaml, which is not a f"
+    ):
+        read_comparison(path, lambda name: tmp_path / name)

@@ -275,9 +275,11 @@ def path_table(model: nn.Module, size: tuple[int, int], depth: int, title: str) 
 
 
 def _describe(shapes: Any, size: tuple[int, int]) -> tuple[str, str]:
-    """Shapes of the first three tensors, and their strides where they are maps."""
+    """Shapes of the first three tensors, and their strides where they are maps of the image."""
     written = ["x".join(map(str, shape)) for shape in shapes]
-    strides = [f"{size[0] / shape[-2]:g}" for shape in shapes if len(shape) == 4 and shape[-2]]
+    # Of one image there is one map; several are of its regions, or of windows in it.
+    maps = [shape for shape in shapes if len(shape) == 4 and shape[0] == 1 and shape[-2]]
+    strides = [f"{size[0] / shape[-2]:g}" for shape in maps]
     more = f" (+{len(written) - 3})" if len(written) > 3 else ""
     return " ".join(written[:3]) + more, " ".join(strides[:3])
 

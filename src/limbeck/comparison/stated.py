@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from limbeck.comparison.comparison import Comparison, Controls
 from limbeck.recipe import Recipe, Recipes
-from limbeck.texts import read_yaml
+from limbeck.texts import YAML_SUFFIXES, read_yaml
 
 # Models and recipes, which jsonargparse would build.
 _RECIPES = ("plain", "rows", "teacher", "teacher_recipe", "scored_on")
@@ -77,8 +77,12 @@ def _recipe(value: Any, where: str, folder: Path, named: Callable[[str], Path] |
         if path.is_file():
             break
     else:
-        if named is None:
-            raise FileNotFoundError(f"{where} names {value}, which is not a file")
+        if named is None or value.endswith(YAML_SUFFIXES):
+            raise FileNotFoundError(
+                f"{where} names {value}, which is not a file; expected a recipe, seen from "
+                f"{folder} or from where you are. Correct the path, or give a name of `limbeck "
+                "recipes list`."
+            )
         path = named(value)
     stated = read_yaml(path)
     if not isinstance(stated, Mapping):

@@ -15,9 +15,9 @@ from torch import Tensor
 from limbeck import Distillation, Taps
 from limbeck.frame import network_frame
 from limbeck.landmarks import landmarks
-from limbeck.methods import CWD, FGD, FitNet
-from limbeck.models import LibreYOLODetector, load_student, save_student
-from tests import small_models
+from limbeck.methods import CWD, FGD, FeatureCosine, FitNet
+from limbeck.models import FeatureTeacher, LibreYOLODetector, load_student, save_student
+from tests import small_models, tiny_vits
 from tests.tiny_libreyolos import SIDE, batch, detector, every_network, seeded, without_boxes
 
 libreyolo = pytest.importorskip("libreyolo", reason="LibreYOLO is not installed")
@@ -254,6 +254,15 @@ def test_it_teaches_and_learns_from_other_detectors() -> None:
         for target in targets:
             target["labels"] = target["labels"].clamp(max=2)
         assert pair(images, targets)["FitNet/P4"] > 0
+
+
+def test_it_learns_from_a_vision_transformer_as_a_recipe_of_yolox_does() -> None:
+    """At the place of the recipe ``yolo/coco_yolox_s_dinov3``."""
+    teacher, methods = FeatureTeacher(tiny_vits.of_timm()), [FeatureCosine({"P5": "grid"})]
+    pair = Distillation(detector("yolox-n"), teacher, methods).train()
+    losses = pair(*batch())
+    losses["FeatureCosine/P5"].backward()
+    assert next(pair.student.network.parameters()).grad.abs().sum() > 0
 
 
 @every_network
