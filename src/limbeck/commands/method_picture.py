@@ -17,6 +17,7 @@ from limbeck.training.data import DataModule
 
 log = logging.getLogger(__name__)
 
+HALF = 0.5  # from what strength on an overlay counts as covering a pixel
 SOFTWARE = "limbeck inspect"  # by which pictures of an earlier call are known
 _NO_BOXES = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
 
@@ -98,7 +99,7 @@ def _numbers(shown: Picture) -> Iterator[str]:
         count = len(of_images)
         maps = [each for each in of_images if isinstance(each, Tensor)]
         if maps:
-            share = sum((each > 0).float().mean().item() for each in maps) / count
+            share = sum((each >= HALF).float().mean().item() for each in maps) / count
             yield f"{name}: {100 * share:.1f} % of the area, mean of {count} images"
         else:
             boxes = sum(len(each["boxes"]) for each in of_images if not isinstance(each, Tensor))

@@ -49,6 +49,10 @@ class DIST(LogitMethod):
     """
 
     needs_targets = False
+    learnt = (
+        "what goes up and down with the teacher's, along each row (the part inter) and along each "
+        "column (intra)"
+    )
 
     def __init__(
         self,

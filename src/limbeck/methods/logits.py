@@ -1,12 +1,18 @@
 """What the methods that compare the logits of two models have in common."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.losses import logits_of
 from limbeck.methods.base import Method, Side, Step, class_difference
+from limbeck.methods.pictures import Matrices, Matrix, Picture
 from limbeck.ranges import POSITIVE, refuse_outside
 
+MOST_DRAWN = 20  # images of a batch
 ROUNDING = 1e-6  # differences up to this share of the values themselves are no variation
 
 
@@ -21,9 +27,14 @@ class LogitMethod(Method):
             class k of the student learns from class k of the teacher, whatever they are called.
         standardise: Whether the logits of both are standardised in each image first.
 
+    Attributes:
+        learnt: What of the teacher's probabilities the student learns, in words.
+
     Raises:
         ValueError: The temperature is not above 0.
     """
+
+    learnt: ClassVar[str] = "the teacher's"
 
     def __init__(
         self, temperature: float, logits: str, other_classes: bool, standardise: bool = False
@@ -89,9 +100,38 @@ class LogitMethod(Method):
             )
         return logits
 
+    def picture(self, step: Step) -> Picture:
+        """The softened class probabilities of both models."""
+        q, p = (F.softmax(z / self.temperature, dim=1) for z in self.logits_of_both(step))
+        caption = (
+            "What both models say of images, as probabilities of the classes, softened by the "
+            f"temperature {self.temperature:g}: the student learns {self.learnt}. A dot is on the "
+            "class of which the teacher is surest."
+        )
+        return images_by_classes(caption, {"teacher": p, "student": q}, p.argmax(dim=1))
+
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+
+def images_by_classes(
+    caption: str, probabilities: Mapping[str, Tensor], classes: Tensor
+) -> Matrices:
+    """The first images of a batch, and the probability of each class.
+
+    Args:
+        caption: What is seen, in sentences.
+        probabilities: By the title of each matrix, the probabilities, (B, K).
+        classes: The class of each image that has a dot, (B,).
+
+    Returns:
+        The picture.
+    """
+    drawn = classes[:MOST_DRAWN]
+    dots = torch.stack([torch.arange(len(drawn), device=drawn.device), drawn], dim=1)
+    matrices = {title: Matrix(p[:MOST_DRAWN], dots) for title, p in probabilities.items()}
+    return Matrices(caption, "image", "class", "probability", matrices)
 
 
 def standardised(logits: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ def matrix_grid(
         axis.tick_params(length=0, labelsize=8)
         axis.locator_params(integer=True, nbins=6)
     bar = figure.colorbar(image, ax=axes.tolist(), shrink=0.8, aspect=30)
+    if all(values.min() >= 0 for values, _ in matrices.values()):  # as probabilities are
+        bar.ax.set_ylim(0, 1)
     bar.outline.set_visible(False)
     bar.set_label(as_drawn(names[2]))
     bar.ax.tick_params(length=0, labelsize=8)
