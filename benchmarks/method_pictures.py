@@ -54,8 +54,8 @@ Pair = tuple[nn.Module, nn.Module | None]
 FOLDER = DOCUMENTS / "methods" / "pictures"
 TRAINED = Path("runs/method_pictures")
 SHARED = Path(os.environ.get("LIMBECK_SHARED", "../shared"))
-COLOURS = 64  # of a PNG
-GREYS, DARK = 8, 0.6  # how many greys there are, and the lightest of them
+COLOURS, SHADES = 256, 16  # of a PNG, and of each channel
+GREYS, DARK = 8, 0.5  # how many greys there are, and the lightest of them
 CELL = 260  # the pixels of a column of images
 BATCH, STEPS, ADDED = 8, 200, 60  # images and steps of a training, and of what a method adds
 SHOWN = 11, 16  # images of the validation set, of which no model has seen any
@@ -258,7 +258,7 @@ OF_LOGITS = (
 )
 CLASSIFIERS = partial(classifiers, "plain_0")
 PICTURES: dict[str, Drawn] = {
-    "at": Drawn(lambda: methods.AT(["C4"]), retinanets),
+    "at": Drawn(lambda: methods.AT(["C3"]), retinanets),
     "crosskd": ADDING(methods.CrossKD, retinanets),
     "cwd": Drawn(lambda: methods.CWD(["P3"]), retinanets),
     "detector_dkd": Drawn(
@@ -335,11 +335,17 @@ def draw(name: str, drawn: Drawn, folders: Folders) -> str:
     with PIL.Image.open(path) as picture:
         size = CELL * columns, CELL * columns * picture.height // picture.width
         small = picture.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
-    small.quantize(COLOURS, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    if isinstance(shown, OverImages):
+        small = small.point(_few)
+    small.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB", flush=True)
     return f"{shown.caption} {drawn.told}"
+
+
+def _few(value: int) -> int:
+    """One of few shades of a channel: of few colours a file is small, and greys stay grey."""
+    wide = 256 // SHADES
+    return min(255, round(value / wide) * wide)
 
 
 def main() -> None:
@@ -350,16 +356,16 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, default=Path("runs/cifar10_kd"))
     arguments = parser.parse_args()
     begin()
-    path = FOLDER / "captions.yaml"
-    captions = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
+    captions = {}
     for name in arguments.only:
         try:
             folders = Folders(arguments.quickstart, arguments.cifar10)
             captions[name] = draw(name, PICTURES[name], folders)
         except MissingError as error:
             print(f"{name} is left out: {error}")
-    written = yaml.safe_dump(captions, width=100, allow_unicode=True)
-    path.write_text(written, "utf-8")
+    path = FOLDER / "captions.yaml"
+    before = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
+    path.write_text(yaml.safe_dump(before | captions, width=100, allow_unicode=True), "utf-8")
 
 
 if __name__ == "__main__":

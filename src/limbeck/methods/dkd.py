@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Step
 from limbeck.methods.logits import LogitMethod, images_by_classes
-from limbeck.methods.pictures import OverImages, Picture, of_objects
+from limbeck.methods.pictures import Matrices, OverImages, of_objects
 from limbeck.models.detection.parts.roi_heads import class_logits, region_labels
 from limbeck.schedules import Weight
 
@@ -94,7 +94,7 @@ class DKD(LogitMethod):
             )
         return step.targets
 
-    def picture(self, step: Step) -> Picture:
+    def picture(self, step: Step) -> Matrices:
         """The probability of the true class, and how the rest is divided, of both models."""
         labels, shown = self._labels(step), {}
         sides = zip(("teacher", "student"), reversed(self.logits_of_both(step)), strict=True)
@@ -108,6 +108,7 @@ class DKD(LogitMethod):
             f"{self.temperature:g}: on a dot, the probability of the true class, which the part "
             "tckd compares; beside it, how the rest is divided among the other classes, in shares "
             "of that rest, which nckd compares.",
+            "probability",
             shown,
             labels,
         )

@@ -1,15 +1,13 @@
 """What the methods that compare the logits of two models have in common."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.losses import logits_of
 from limbeck.methods.base import Method, Side, Step, class_difference
-from limbeck.methods.pictures import Matrices, Matrix, Picture
+from limbeck.methods.pictures import Matrices, Matrix
 from limbeck.ranges import POSITIVE, refuse_outside
 
 MOST_DRAWN = 20  # images of a batch
@@ -27,14 +25,9 @@ class LogitMethod(Method):
             class k of the student learns from class k of the teacher, whatever they are called.
         standardise: Whether the logits of both are standardised in each image first.
 
-    Attributes:
-        learnt: What of the teacher's probabilities the student learns, in words.
-
     Raises:
         ValueError: The temperature is not above 0.
     """
-
-    learnt: ClassVar[str] = "the teacher's"
 
     def __init__(
         self, temperature: float, logits: str, other_classes: bool, standardise: bool = False
@@ -100,29 +93,20 @@ class LogitMethod(Method):
             )
         return logits
 
-    def picture(self, step: Step) -> Picture:
-        """The softened class probabilities of both models."""
-        q, p = (F.softmax(z / self.temperature, dim=1) for z in self.logits_of_both(step))
-        caption = (
-            "What both models say of images, as probabilities of the classes, softened by the "
-            f"temperature {self.temperature:g}: the student learns {self.learnt}. A dot is on the "
-            "class of which the teacher is surest."
-        )
-        return images_by_classes(caption, {"teacher": p, "student": q}, p.argmax(dim=1))
-
     @property
     def _name(self) -> str:
         return type(self).__name__
 
 
 def images_by_classes(
-    caption: str, probabilities: Mapping[str, Tensor], classes: Tensor
+    caption: str, values: str, of_models: Mapping[str, Tensor], classes: Tensor
 ) -> Matrices:
-    """The first images of a batch, and the probability of each class.
+    """The first images of a batch, and what models say of each class.
 
     Args:
         caption: What is seen, in sentences.
-        probabilities: By the title of each matrix, the probabilities, (B, K).
+        values: What a value is.
+        of_models: By the title of each matrix, the values from -1 to 1, (B, K).
         classes: The class of each image that has a dot, (B,).
 
     Returns:
@@ -130,8 +114,8 @@ def images_by_classes(
     """
     drawn = classes[:MOST_DRAWN]
     dots = torch.stack([torch.arange(len(drawn), device=drawn.device), drawn], dim=1)
-    matrices = {title: Matrix(p[:MOST_DRAWN], dots) for title, p in probabilities.items()}
-    return Matrices(caption, "image", "class", "probability", matrices)
+    matrices = {title: Matrix(each[:MOST_DRAWN], dots) for title, each in of_models.items()}
+    return Matrices(caption, "image", "class", values, matrices)
 
 
 def standardised(logits: Tensor) -> Tensor:
