@@ -181,7 +181,7 @@ def _grid(
     figure = Figure(figsize=(CELL * len(columns), CELL * sum(ratios) + 0.3), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=ratios)
     # A letter is 0.6 times as wide as it is high, and a cell 72 points an inch.
-    letters = min(LARGEST_TITLE, 72 * CELL / 0.6 / max(map(len, columns)))
+    letters = min(LARGEST_TITLE, 72 * CELL / 0.6 / max(1, *map(len, columns)))
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(as_drawn(title), fontsize=letters, color=INK)
     return figure, axes
