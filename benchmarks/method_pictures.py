@@ -265,15 +265,15 @@ HEADS = (
     "both are Faster R-CNNs on the backbones of the RetinaNets of `limbeck quickstart`, and their "
     f"other layers were trained for {STEPS} steps of {BATCH} images"
 )
-LEARNING = f" They have gone on with the method for {ADDED} steps of {BATCH} images."
+LEARNING = f" The student has gone on with the method for {ADDED} steps of {BATCH} images."
 ADDING = partial(Drawn, steps=ADDED, told=QUICKSTART + LEARNING)
 OF_LOGITS = partial(
     Drawn,
     pair=partial(classifiers, "plain_0"),
     batch=partial(photographs, 250),
     told="Both models are of the comparison on CIFAR-10 (`comparisons/cifar10_kd.yaml`): the "
-    "published ResNet-20 as the teacher, and the student that was trained plainly. The images are 20 of the "
-    "test images, two of each class, in the order of the classes.",
+    "published ResNet-20 as the teacher, and the student that was trained plainly. The images are "
+    "20 of the test images, two of each class, in the order of the classes.",
 )
 PICTURES: dict[str, Drawn] = {
     "at": Drawn(lambda: methods.AT(["C3"]), retinanets),
