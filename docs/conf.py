@@ -20,7 +20,11 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_line",
+    "mathml",
+    "method_costs",
+    "method_picture",
     "repository_links",
+    "wiring_table",
 ]
 exclude_patterns = ["extensions"]
 
