@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from limbeck import methods
+from limbeck.commands import recipes
 from limbeck.methods import Method
 
 FOLDER = Path(__file__).parents[2] / "docs" / "methods"
@@ -99,3 +100,12 @@ def test_the_overview_says_which_methods_need_labels(name: str) -> None:
     (row,) = re.findall(rf"^\| \[.+?\]\({name}\.md\) \|.+$", INDEX, re.MULTILINE)
     said = row.split(" | ")[2]
     assert said == ("yes" if EXPORTED[of_page(name)].needs_targets else "no")
+
+
+@each_page
+def test_the_recipes_that_a_page_names_are_there(name: str) -> None:
+    families = "|".join(path.name for path in recipes.folder().iterdir())
+    named = set(re.findall(rf"(?<![/\w])(?:{families})/\w+", PAGES[name]))
+    assert named
+    for recipe in named:
+        assert recipes.find(recipe)
