@@ -6,9 +6,16 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from limbeck.methods import FitNet, Step
 from limbeck.report.style import described
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
+
+
+class Unseen(FitNet):
+    """Has no picture."""
+
+    def picture(self, step: Step) -> None: ...
 
 
 def imitated(runs: Runs, folder: Path) -> Path:
@@ -36,7 +43,7 @@ def test_the_imitation_mask_is_drawn(
 @pytest.mark.parametrize(
     ("recipes", "method", "message"),
     [
-        (("plain", "taught"), "fitnet", "FitNet has nothing that could be drawn"),
+        (("plain", "unseen"), "fitnet", "Unseen has nothing that could be drawn"),
         (("plain", "taught"), "near", "these recipes have fitnet. Name one"),
         (("plain",), "near", "these recipes have no methods. Name one"),
     ],
@@ -48,6 +55,9 @@ def test_what_cannot_be_drawn(
     runs: Runs,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    unseen = tiny_recipes.taught(runs.teacher / "student")
+    unseen["model"]["methods"]["fitnet"]["class_path"] = f"{__name__}.Unseen"
+    tiny_recipes.write(runs.recipe("plain").parent, "unseen", unseen)
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("inspect", *map(runs.recipe, recipes), "--method", method)
     assert message in capsys.readouterr().err

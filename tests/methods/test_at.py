@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,3 +75,17 @@ def test_the_published_defaults_on_a_pair_of_classifiers():
         f"AT/C{level}": 1000.0 for level in range(2, 6)
     }
     losses.total.backward()
+
+
+def test_a_picture_is_strongest_where_a_map_is_most_active():
+    teacher, student = torch.zeros(2, 1, 8, 4, 4)
+    teacher[0, :, 1, 2] = 3.0
+    teacher[0, :, 3, 3] = 1.5
+    step = replace(step_of({"C4": student[:, :2]}, {"C4": teacher}), images=torch.zeros(1, 3, 8, 8))
+    method = AT(["C4"])
+    method.setup(step)
+    (shown,) = method.picture(step).columns["C4, teacher"]
+    expected = torch.zeros(4, 4)
+    expected[1, 2], expected[3, 3] = 1.0, 0.25
+    assert torch.equal(shown[::2, ::2], expected)
+    assert not method.picture(step).columns["C4, student"][0].any()

@@ -332,3 +332,13 @@ def test_it_needs_a_teacher_and_boxes():
         pair.method("it")(steps["it"])
     with pytest.raises(ValueError, match="CrossKD's held is -1"):
         CrossKD(held=-1)
+
+
+def test_a_teacher_that_is_its_own_student_finds_the_same_through_its_head():
+    """Behind the correction of the scale, which it does not need."""
+    teacher = small_models.retinanet()
+    pair = Distillation(copy.deepcopy(teacher), teacher, {"it": CrossKD()})
+    own, crossed = pair.picture(*batches.detection_batch(2, 128), "it").columns.values()
+    for there, here in zip(own, crossed, strict=True):
+        assert there.shape == (128, 128)
+        torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)

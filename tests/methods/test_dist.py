@@ -65,3 +65,12 @@ def test_a_student_that_knows_nothing_yet_gets_finite_gradients():
     sum(parts.values()).backward()
     assert all(part == 1 for part in parts.values())
     assert (student.grad == 0).all()
+
+
+def test_rows_of_a_picture_multiply_to_their_correlation():
+    torch.manual_seed(2)
+    student, teacher = torch.randn(2, 5, 7)
+    shown = DIST().picture(step_of({"logits": student}, {"logits": teacher}))
+    ours, theirs = (shown.matrices[side].values for side in ("student", "teacher"))
+    expected = correlation(student.softmax(dim=1), teacher.softmax(dim=1))
+    torch.testing.assert_close((ours * theirs).sum(dim=1), expected)

@@ -220,3 +220,16 @@ def test_regions_without_boxes_have_no_labels():
     pair = detectors("torchvision").eval()
     with pytest.raises(TypeError, match=r"DetectorDKD needs boxes.*NoneType"):
         pair.method("it")(pair.run(batches.detection_batch(1, 128)[0], None)[1]["it"])
+
+
+def test_a_picture_has_the_true_class_on_its_dot_and_shares_of_the_rest_beside_it():
+    torch.manual_seed(3)
+    labels = torch.tensor([1, 0, 3])
+    student, teacher = torch.randn(2, 3, 4)
+    shown = DKD(temperature=2.0).picture(step_of({"logits": student}, {"logits": teacher}, labels))
+    matrix = shown.matrices["teacher"]
+    assert matrix.chosen.tolist() == [[0, 1], [1, 0], [2, 3]]
+    probabilities = (teacher / 2).softmax(dim=1)
+    true = probabilities.gather(1, labels[:, None])
+    expected = (probabilities / (1 - true)).scatter(1, labels[:, None], true)
+    torch.testing.assert_close(matrix.values, expected)

@@ -21,6 +21,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from limbeck import Distillation, methods
 from limbeck.methods import Method
 from limbeck.methods.base import Side, Step
+from limbeck.methods.pictures import Matrices
 from limbeck.training.compilation import channels_last, compile_trunks
 from tests import batches, observation, small_models, tiny_detrs, tiny_vits
 
@@ -280,6 +281,24 @@ def test_a_method_that_compares_classes_can_be_told_to_take_others(case):
     method = case.make()
     if method.compares_classes:
         assert not type(method)(other_classes=True).compares_classes
+
+
+def test_a_picture_explains_itself(case):
+    """It lies over each image, or is matrices, and says in sentences what is seen."""
+    images, targets = case.batch(2)
+    shown = case.pair().picture(images, targets, "it")
+    assert shown.caption.endswith(".")
+    if isinstance(shown, Matrices):
+        values = torch.cat([matrix.values.flatten() for matrix in shown.matrices.values()])
+        assert -1 <= values.min() < values.max() <= 1
+        return
+    assert all(len(of_images) == 2 for of_images in shown.columns.values())
+    items = [each for column in shown.columns.values() for each in zip(images, column, strict=True)]
+    maps = [(image, each) for image, each in items if isinstance(each, torch.Tensor)]
+    assert all(each.shape == image.shape[1:] for image, each in maps)
+    assert all(each.min() >= 0 and each.max() <= 1 for _, each in maps)
+    boxes = [each["boxes"] for _, each in items if not isinstance(each, torch.Tensor)]
+    assert any(each.any() for _, each in maps) or any(len(each) for each in boxes)
 
 
 def test_finite(case):

@@ -205,8 +205,9 @@ def test_images_of_unequal_sizes_and_pictures_of_the_masks() -> None:
     shown = {}
     for boxes_by in ("frame", "content"):
         pair = pair_of(FGD(["P3"], boxes_by=boxes_by))
-        (name, maps), *others = pair.picture(images, targets, "it").columns.items()
-        assert (name, others) == ("P3, stride 8", [])
+        columns = pair.picture(images, targets, "it").columns
+        assert list(columns) == ["P3, stride 8: foreground", "P3, stride 8: attention"]
+        maps = columns["P3, stride 8: foreground"]
         assert [tuple(m.shape) for m in maps] == [(128, 128), (96, 64)]
         shown[boxes_by] = maps
     # The box 8, 8 to 40, 48 is on the cells 1 to 5 and 1 to 6, ends included.

@@ -164,3 +164,18 @@ def test_pyramids_of_other_levels_are_refused() -> None:
 def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskedGenerative(**options)
+
+
+def test_a_picture_covers_the_positions_that_the_loss_masks() -> None:
+    pair = Distillation(
+        small_models.retinanet(), small_models.retinanet(), [MaskedGenerative(["P3"], ratio=0.25)]
+    )
+    batch = batches.detection_batch(2, 128)
+    columns = pair.picture(*batch, "MaskedGenerative").columns
+    assert list(columns) == ["P3, masked", "P3, difference"]
+    _, steps = pair.run(*batch)
+    method = pair.methods["MaskedGenerative"]
+    kept = method.mask(torch.zeros(2, 1, 16, 16), steps["MaskedGenerative"], 0)
+    for image, masked in enumerate(columns["P3, masked"]):
+        assert torch.equal(masked[::8, ::8], 1 - kept[image, 0])
+        assert 0.1 < masked.mean() < 0.4

@@ -167,3 +167,19 @@ def test_other_numbers_of_classes_are_refused() -> None:
 def test_a_negative_cost_is_refused() -> None:
     with pytest.raises(ValueError, match="QueryKD's costs"):
         QueryKD(costs=(1.0, -1.0, 1.0))
+
+
+def test_queries_of_one_model_are_drawn_on_each_other() -> None:
+    """Those of which it is half as sure as of its surest, in pixels."""
+    model = sides(seed=2, queries=6)
+    with torch.no_grad():
+        shown = QueryKD().picture(step(model, model))
+    teacher, student = shown.columns.values()
+    confidence = model["logits"].sigmoid().amax(dim=-1)
+    for image, (there, here) in enumerate(zip(teacher, student, strict=True)):
+        assert torch.equal(there["boxes"], here["boxes"])
+        assert torch.equal(there["labels"], here["labels"])
+        sure = confidence[image] >= confidence[image].max() / 2
+        assert len(there["boxes"]) == sure.sum()
+        centre = 8 * model["boxes"][image, sure][:, :2]
+        torch.testing.assert_close((there["boxes"][:, :2] + there["boxes"][:, 2:]) / 2, centre)

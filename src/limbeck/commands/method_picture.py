@@ -9,14 +9,14 @@ from torch import Tensor
 
 from limbeck.commands.fit import parts_of
 from limbeck.data.loading import scaled
-from limbeck.methods.pictures import NOTHING, Matrices, OverImages, Picture
+from limbeck.methods.pictures import NOTHING, Matrices, Picture
 from limbeck.report import matrix_grid, overlay_grid
 from limbeck.report.style import is_replaceable
 from limbeck.training.checkpoints import WholeCheckpoints
-from limbeck.training.data import DataModule
 
 log = logging.getLogger(__name__)
 
+HALF = 0.5  # from what strength on an overlay counts as covering a pixel
 SOFTWARE = "limbeck inspect"  # by which pictures of an earlier call are known
 _NO_BOXES = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
 
@@ -61,29 +61,41 @@ def draw_method(
         raise ValueError(f"--method {method}: {kind} {NOTHING}.")
     numbers = list(_numbers(shown))
     caption = f"{shown.caption} In numbers: {'; '.join(numbers)}."
-    if isinstance(shown, Matrices):
-        matrices = {name: (m.values, m.chosen) for name, m in shown.matrices.items()}
-        axes = shown.rows, shown.columns, shown.values
-        matrix_grid(matrices, axes, picture, SOFTWARE, caption)
-    else:
-        found = targets[:images] if data.task == "detection" and targets is not None else None
-        truth = [_NO_BOXES] * len(batch[:images]) if found is None else found
-        _draw_over_images(shown, batch[:images], truth, data, picture, caption)
+    found = targets[:images] if data.task == "detection" and targets is not None else None
+    truth = [_NO_BOXES] * len(batch[:images]) if found is None else found
+    write(shown, batch[:images], truth, data.classes, picture, caption)
     for line in numbers:
         log.info("%s", line)
     log.info("Drawn: %s", picture)
 
 
-def _draw_over_images(
-    shown: OverImages,
+def write(
+    shown: Picture,
     images: Sequence[Tensor],
     truth: Sequence[dict[str, Tensor]],
-    data: DataModule,
+    classes: Sequence[str],
     picture: Path,
-    caption: str,
+    caption: str | None = None,
 ) -> None:
-    columns = {name: of_images[: len(images)] for name, of_images in shown.columns.items()}
-    overlay_grid(images, truth, columns, data.classes, picture, SOFTWARE, caption)
+    """Write what a method shows to a file.
+
+    Args:
+        shown: What it shows.
+        images: The first images of the batch, (3, H, W) each, RGB in [0, 1], over which it is
+            drawn where it lies over images.
+        truth: The ``boxes`` and ``labels`` of these images.
+        classes: The class names.
+        picture: The file to write.
+        caption: What a PNG says in its description. Default (None): the caption of the picture.
+    """
+    caption = shown.caption if caption is None else caption
+    if isinstance(shown, Matrices):
+        matrices = {name: (m.values, m.chosen) for name, m in shown.matrices.items()}
+        axes = shown.rows, shown.columns, shown.values
+        matrix_grid(matrices, axes, picture, SOFTWARE, caption)
+    else:
+        columns = {name: of_images[: len(images)] for name, of_images in shown.columns.items()}
+        overlay_grid(images, truth, columns, classes, picture, SOFTWARE, caption)
 
 
 def _numbers(shown: Picture) -> Iterator[str]:
@@ -98,7 +110,7 @@ def _numbers(shown: Picture) -> Iterator[str]:
         count = len(of_images)
         maps = [each for each in of_images if isinstance(each, Tensor)]
         if maps:
-            share = sum((each > 0).float().mean().item() for each in maps) / count
+            share = sum((each >= HALF).float().mean().item() for each in maps) / count
             yield f"{name}: {100 * share:.1f} % of the area, mean of {count} images"
         else:
             boxes = sum(len(each["boxes"]) for each in of_images if not isinstance(each, Tensor))

@@ -16,6 +16,8 @@ separately.
 An image on which a map of the student is 0 everywhere has no gradient.
 """
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,6 +45,7 @@ class AT(MapMethod):
     """
 
     needs_targets = False
+    explained = "What both networks look at: how active a map is at each position."
 
     def __init__(
         self,
@@ -63,6 +66,13 @@ class AT(MapMethod):
             attention(adapters.resized(x.float(), size, "area")) for x in (student, teacher)
         )
         return F.mse_loss(q_s, q_t)
+
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """The attention Q of both, which is flat in the loss."""
+        return {
+            side: attention(x).view_as(x[:, 0])
+            for side, x in (("teacher", teacher), ("student", student))
+        }
 
 
 def attention(feature: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.sampling import METHODS, sample_seed
+from limbeck.frame import Frame, padded_size
 from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.pictures import Picture
 from limbeck.schedules import Weight, as_schedule
@@ -101,6 +102,12 @@ class Step:
         if self.teacher is None:
             raise NoTeacherError
         return self.teacher
+
+    @property
+    def frame(self) -> Frame:
+        """The frame in which the student sees the images."""
+        sizes = tuple((image.shape[-2], image.shape[-1]) for image in self.images)
+        return Frame(padded_size(self.student.model, self.images), sizes, None)
 
     def generator(self, *where: int) -> torch.Generator:
         """A new generator, whose numbers are the same in a run that is resumed before this step.

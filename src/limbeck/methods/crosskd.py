@@ -53,6 +53,7 @@ from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.maps import standardised
+from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead
 from limbeck.models.detection.parts.heads import flat, foreground
@@ -193,6 +194,25 @@ class CrossKD(Method):
                 feature = layer(feature)
             maps.append(feature if scales is None else scales(feature, level))
         return maps
+
+    def picture(self, step: Step) -> OverImages:
+        """What the teacher's head finds in its own features, and in the student's."""
+        maps = {
+            "the teacher's own": step.taught.features[f"own {CLASSES}"],
+            "of the student's features": self.crossed(step, CLASSES),
+        }
+        columns = {}
+        for title, levels in maps.items():
+            scores = [step.frame.over_images(m.float().amax(dim=1).sigmoid()) for m in levels]
+            columns[title] = [
+                torch.stack(of_image).amax(dim=0) for of_image in zip(*scores, strict=True)
+            ]
+        return OverImages(
+            "What the teacher's head finds in the teacher's features, and in the student's, which "
+            "run through the rest of that head: the stronger the yellow, the surer it is that an "
+            "object of any class is there, by the surest level.",
+            columns,
+        )
 
     def counted(self, step: Step, anchors: Tensor) -> Counted:
         """How much each of the anchors (N, 4) counts, and what the losses are divided by."""

@@ -15,6 +15,8 @@ suits all levels. All positions of a padded batch count. The logarithm of a soft
 one function: the authors' code is infinite once a value lies 104 tau below its channel's largest.
 """
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,6 +48,10 @@ class CWD(MapMethod):
     """
 
     needs_targets = False
+    explained = (
+        "Where the channels of both maps say that something is: the mean over the channels of "
+        "their distributions over the positions."
+    )
 
     def __init__(
         self,
@@ -69,6 +75,13 @@ class CWD(MapMethod):
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss L of one level."""
         return channel_divergence(student, teacher, self.temperature)
+
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """The means over the channels of the distributions p and q."""
+        return {
+            side: (x.flatten(2) / self.temperature).softmax(dim=2).mean(dim=1).view_as(x[:, 0])
+            for side, x in (("teacher", teacher), ("student", student))
+        }
 
 
 def channel_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.methods.base import Step
-from limbeck.methods.logits import ROUNDING, LogitMethod
+from limbeck.methods.logits import ROUNDING, LogitMethod, images_by_classes
+from limbeck.methods.pictures import Matrices
 from limbeck.schedules import Weight
 
 
@@ -69,6 +70,23 @@ class DIST(LogitMethod):
         inter = 1 - correlation(q, p).mean()
         intra = 1 - correlation(q.T, p.T).mean() if len(q) > 1 else 0 * q.sum()
         return {"inter": self.temperature**2 * inter, "intra": self.temperature**2 * intra}
+
+    def picture(self, step: Step) -> Matrices:
+        """The probabilities of both models, as far as a correlation along the classes sees them."""
+        q, p = (F.softmax(z / self.temperature, dim=1) for z in self.logits_of_both(step))
+        return images_by_classes(
+            "What both models say of images, as far as the part inter sees it: the probabilities "
+            f"of the classes at the temperature {self.temperature:g}, less their mean, and each "
+            "row brought to the length 1. The products of two rows add up to their correlation, "
+            "which the student makes large; intra does the same along the columns. A dot is on the "
+            "class of which the teacher is surest.",
+            "in relation to the row",
+            {
+                "teacher": F.normalize(_centred(p), dim=1),
+                "student": F.normalize(_centred(q), dim=1),
+            },
+            p.argmax(dim=1),
+        )
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Step
-from limbeck.methods.logits import LogitMethod
+from limbeck.methods.logits import LogitMethod, images_by_classes
+from limbeck.methods.pictures import Matrices, OverImages, of_objects
 from limbeck.models.detection.parts.roi_heads import class_logits, region_labels
 from limbeck.schedules import Weight
 
@@ -79,15 +80,38 @@ class DKD(LogitMethod):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The parts ``tckd`` and ``nckd``: the losses of the target class and of the others."""
+        labels = self._labels(step)
+        tckd, nckd = decoupled(*self.logits_of_both(step), labels, self.temperature)
+        return {"tckd": tckd, "nckd": nckd}
+
+    @staticmethod
+    def _labels(step: Step) -> Tensor:
         if not isinstance(step.targets, Tensor):
             raise TypeError(
                 "DKD needs labels: targets that are class indices (B,), and the batch has "
                 f"{type(step.targets).__name__}. KD and DIST need none; two-stage detectors have "
                 "DetectorDKD."
             )
-        student, teacher = self.logits_of_both(step)  # (B, K) each
-        tckd, nckd = decoupled(student, teacher, step.targets, self.temperature)
-        return {"tckd": tckd, "nckd": nckd}
+        return step.targets
+
+    def picture(self, step: Step) -> Matrices:
+        """The probability of the true class, and how the rest is divided, of both models."""
+        labels, shown = self._labels(step), {}
+        sides = zip(("teacher", "student"), reversed(self.logits_of_both(step)), strict=True)
+        for side, logits in sides:
+            own, rest = divided(logits, labels, self.temperature)
+            others = _other_classes(labels, logits.shape[1])
+            beside = torch.zeros_like(logits).scatter(1, others, rest.exp())
+            shown[side] = beside.scatter(1, labels[:, None], own[:, :1].exp())
+        return images_by_classes(
+            "What both models say of images, softened by the temperature "
+            f"{self.temperature:g}: on a dot, the probability of the true class, which the part "
+            "tckd compares; beside it, how the rest is divided among the other classes, in shares "
+            "of that rest, which nckd compares.",
+            "probability",
+            shown,
+            labels,
+        )
 
 
 class DetectorDKD(LogitMethod):
@@ -137,15 +161,36 @@ class DetectorDKD(LogitMethod):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The parts ``tckd`` and ``nckd``: the losses of a region's own class and of the others."""
+        labels = self._labels(step)
+        tckd, nckd = decoupled(*self.logits_of_both(step), labels, self.temperature)
+        return {"tckd": tckd, "nckd": nckd}
+
+    @staticmethod
+    def _labels(step: Step) -> Tensor:
+        """The true class of each of the student's regions, (R,), 0 for the background."""
         if not isinstance(step.targets, list):
             raise TypeError(
                 "DetectorDKD needs boxes, by which regions have labels: targets with `boxes` and "
                 f"`labels` for each image, and the batch has {type(step.targets).__name__}."
             )
         heads = step.student.model.get_submodule("roi_heads")
-        labels = region_labels(heads, step.student.features["regions"], step.targets)
-        tckd, nckd = decoupled(*self.logits_of_both(step), labels, self.temperature)
-        return {"tckd": tckd, "nckd": nckd}
+        return region_labels(heads, step.student.features["regions"], step.targets)
+
+    def picture(self, step: Step) -> OverImages:
+        """The regions that are of an object: by the truth, by the teacher, and by the student."""
+        boxes: list[Tensor] = step.student.features["regions"]
+        student, teacher = self.logits_of_both(step)
+        labels = {
+            "by the truth": self._labels(step),
+            "by the teacher": teacher.argmax(dim=1),
+            "by the student": student.argmax(dim=1),
+        }
+        return OverImages(
+            "The student's regions that are of an object, in the colour of its class: by the true "
+            "boxes, by what the teacher's box head says of the same regions in the teacher's maps, "
+            "and by the student's own. The student learns what the teacher's says.",
+            {title: of_objects(boxes, of_regions) for title, of_regions in labels.items()},
+        )
 
     def logits_of_both(self, step: Step) -> tuple[Tensor, Tensor]:
         """What both box heads say of the student's regions, (R, K + 1) each, in float32."""
@@ -170,20 +215,23 @@ def decoupled(
     Returns:
         The two losses, scalars, with their factors T^2; 0 where there are no regions.
     """
-    of_label, others = labels[:, None], _other_classes(labels, student.shape[1])
-
-    def divided(logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Logarithms of (p_y, 1 - p_y), (B, 2), and of p^, (B, K - 1)."""
-        log_p = F.log_softmax(logits.float() / temperature, dim=1)
-        rest = log_p.gather(1, others)
-        log_rest = rest.logsumexp(dim=1, keepdim=True)
-        return torch.cat([log_p.gather(1, of_label), log_rest], dim=1), rest - log_rest
-
     tckd, nckd = (
         temperature**2 * F.kl_div(q, p, reduction="sum", log_target=True) / max(1, len(labels))
-        for q, p in zip(divided(student), divided(teacher), strict=True)
+        for q, p in zip(
+            divided(student, labels, temperature),
+            divided(teacher, labels, temperature),
+            strict=True,
+        )
     )
     return tckd, nckd
+
+
+def divided(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Logarithms of (p_y, 1 - p_y), (B, 2), and of p^, (B, K - 1), of logits (B, K)."""
+    log_p = F.log_softmax(logits.float() / temperature, dim=1)
+    rest = log_p.gather(1, _other_classes(labels, logits.shape[1]))
+    log_rest = rest.logsumexp(dim=1, keepdim=True)
+    return torch.cat([log_p.gather(1, labels[:, None]), log_rest], dim=1), rest - log_rest
 
 
 def _other_classes(labels: Tensor, count: int) -> Tensor:

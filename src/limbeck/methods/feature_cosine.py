@@ -21,6 +21,7 @@ strongly each loss pulls. AM-RADIO has a smooth L1 distance beside the cosine; t
 A position at which r(S) or T is 0 has no direction: it costs 1 and has no gradient.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from torch import Tensor, linalg, nn
@@ -58,6 +59,10 @@ class FeatureCosine(MapMethod):
     """
 
     needs_targets = False
+    explained = (
+        "How far the student's features, behind the adapter, point away from the teacher's: one "
+        "minus the cosine of the two at each position."
+    )
 
     def __init__(
         self,
@@ -93,6 +98,10 @@ class FeatureCosine(MapMethod):
         """The loss L of one level."""
         return cosine_distance(*self._of_one_size(student.float(), teacher.float()))
 
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """One minus the cosine at each position."""
+        return {"difference": (1 - cosines(*self._of_one_size(student, teacher))).clamp(min=0)}
+
     def _of_one_size(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if self.resize == "student":
             return adapters.resized(student, teacher.shape[2:], "bilinear"), teacher
@@ -109,9 +118,14 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         The loss L, a scalar from 0 to 2.
     """
+    distance: Tensor = 1 - cosines(student, teacher).mean()
+    return distance
+
+
+def cosines(student: Tensor, teacher: Tensor) -> Tensor:
+    """The cosine of the vectors of two maps (B, C, H, W) at each position, (B, H, W)."""
     norms = [linalg.vector_norm(x, dim=1) for x in (student, teacher)]  # (B, H, W) each
     products = (student * teacher).sum(dim=1)
-    cosines = products / (norms[0].clamp(min=_SMALL) * norms[1].clamp(min=_SMALL))
+    quotients: Tensor = products / (norms[0].clamp(min=_SMALL) * norms[1].clamp(min=_SMALL))
     undirected = (norms[0] <= _SMALL) | (norms[1] <= _SMALL)
-    distance: Tensor = 1 - cosines.masked_fill(undirected, 0.0).mean()
-    return distance
+    return quotients.masked_fill(undirected, 0.0)

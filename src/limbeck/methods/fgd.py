@@ -55,8 +55,8 @@ from limbeck import adapters
 from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import PlaceModules, Places, Step
-from limbeck.methods.maps import LevelMethod
-from limbeck.methods.pictures import OverImages
+from limbeck.methods.maps import STRONGER, LevelMethod
+from limbeck.methods.pictures import OverImages, heat
 from limbeck.models.detection.parts.selection import written
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule
@@ -191,15 +191,20 @@ class FGD(LevelMethod):
         return dict(zip(self.partners, found, strict=True))
 
     def picture(self, step: Step) -> OverImages:
-        """Where the foreground of every level is."""
+        """Where the foreground of every level is, and where the teacher looks."""
         frame = step.student.features["input frame"]
-        columns = {
-            f"{level}, stride {frame.size[0] / mask.shape[1]:.0f}": frame.over_images(mask > 0)
-            for level, (mask, _) in self.masks(step).items()
-        }
+        masks = self.masks(step)
+        columns: dict[str, list[Tensor]] = {}
+        for level, (_, teacher) in self.levels(step).items():
+            mask, _ = masks[level]
+            name = f"{level}, stride {frame.size[0] / mask.shape[1]:.0f}"
+            spatial, _ = attentions(teacher.float(), self.temperature)
+            columns[f"{name}: foreground"] = frame.over_images(mask > 0)
+            columns |= heat(frame, {f"{name}: attention": spatial})
         return OverImages(
             "Where the student imitates the teacher's maps as foreground: at the yellow positions, "
-            "which a box touches. Each column is a map.",
+            "which a box touches. Beside it the teacher's attention, by which each position "
+            f"counts. {STRONGER}",
             columns,
         )
 

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.maps import STRONGER, squares
+from limbeck.methods.pictures import OverImages, heat
 from limbeck.schedules import Weight
 
 
@@ -102,6 +104,20 @@ class FitNet(Method):
             return loss
         # A dead feature is constant: nothing to learn from it, and no reason for a NaN.
         return loss / teacher.var().clamp(min=torch.finfo(torch.float32).eps)
+
+    def picture(self, step: Step) -> OverImages | None:
+        """How far each map is from the teacher's, behind its adapter."""
+        teacher = step.taught.by_level(self.teacher_taps)
+        maps = {
+            level: squares(self.adapters[level](feature).float(), teacher[level].float())
+            for level, feature in step.student.by_level(self.student_taps).items()
+            if feature.dim() == 4
+        }
+        caption = (
+            "How far the student's map, behind its adapter, is from the teacher's at each "
+            f"position. {STRONGER}"
+        )
+        return OverImages(caption, heat(step.frame, maps)) if maps else None
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level."""

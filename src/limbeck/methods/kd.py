@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.methods.base import Step
-from limbeck.methods.logits import LogitMethod
+from limbeck.methods.logits import LogitMethod, images_by_classes
+from limbeck.methods.pictures import Matrices
 from limbeck.schedules import Weight
 
 
@@ -63,6 +64,18 @@ class KD(LogitMethod):
         """The part ``logits``: the loss L."""
         student, teacher = self.logits_of_both(step)  # (B, K) each
         return {"logits": soft_divergence(student, teacher, self.temperature)}
+
+    def picture(self, step: Step) -> Matrices:
+        """The softened class probabilities of both models."""
+        q, p = (F.softmax(z / self.temperature, dim=1) for z in self.logits_of_both(step))
+        return images_by_classes(
+            "What both models say of images, as probabilities of the classes, softened by the "
+            f"temperature {self.temperature:g}: the student learns the teacher's. A dot is on the "
+            "class of which the teacher is surest.",
+            "probability",
+            {"teacher": p, "student": q},
+            p.argmax(dim=1),
+        )
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

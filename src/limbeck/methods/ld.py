@@ -207,7 +207,8 @@ class LD(Method):
         """The cells of every level whose boxes are distilled."""
         matched, valuable = self.chosen(step)
         frame, maps = (step.student.features[name] for name in ("input frame", "maps"))
-        taught = torch.split((matched >= 0) | (valuable > 0), self._counts(step), dim=1)
+        strength = torch.where(matched >= 0, 1.0, 0.5 * (valuable > 0))
+        taught = torch.split(strength, self._counts(step), dim=1)
         columns = {
             f"stride {frame.size[0] / feature.shape[2]:.0f}": frame.over_images(
                 cells.view(len(cells), *feature.shape[2:])
@@ -215,8 +216,9 @@ class LD(Method):
             for feature, cells in zip(maps, taught, strict=True)
         }
         return OverImages(
-            "Where the student learns how sure the teacher is of each side of a box: in the yellow "
-            "cells, which are matched to an object, or lie near one. Each column is a level.",
+            "Where the student learns how sure the teacher is of each side of a box: in the cells "
+            "of strong yellow, which are matched to an object (the part main), and in those of "
+            "pale yellow, which lie near one (the part region). Each column is a level.",
             columns,
         )
 

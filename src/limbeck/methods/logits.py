@@ -1,12 +1,16 @@
 """What the methods that compare the logits of two models have in common."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from limbeck.losses import logits_of
 from limbeck.methods.base import Method, Side, Step, class_difference
+from limbeck.methods.pictures import Matrices, Matrix
 from limbeck.ranges import POSITIVE, refuse_outside
 
+MOST_DRAWN = 20  # images of a batch
 ROUNDING = 1e-6  # differences up to this share of the values themselves are no variation
 
 
@@ -92,6 +96,26 @@ class LogitMethod(Method):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+
+def images_by_classes(
+    caption: str, values: str, of_models: Mapping[str, Tensor], classes: Tensor
+) -> Matrices:
+    """The first images of a batch, and what models say of each class.
+
+    Args:
+        caption: What is seen, in sentences.
+        values: What a value is.
+        of_models: By the title of each matrix, the values from -1 to 1, (B, K).
+        classes: The class of each image that has a dot, (B,).
+
+    Returns:
+        The picture.
+    """
+    drawn = classes[:MOST_DRAWN]
+    dots = torch.stack([torch.arange(len(drawn), device=drawn.device), drawn], dim=1)
+    matrices = {title: Matrix(each[:MOST_DRAWN], dots) for title, each in of_models.items()}
+    return Matrices(caption, "image", "class", values, matrices)
 
 
 def standardised(logits: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from limbeck import adapters
 from limbeck.dense_heads import HEAD_MAPS
 from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.pictures import OverImages, heat
 from limbeck.schedules import Weight
 
 log = logging.getLogger(__name__)
 
 SMALL = 1e-6  # what is added to a standard deviation
+STRONGER = "The stronger the yellow, the more, up to the most that a map has in an image."
 _LEAST = 1e-3  # of the mean standard deviation: what that of a channel counts as
 
 
@@ -166,17 +168,23 @@ class LevelMethod(Method):
 class MapMethod(LevelMethod):
     """A method whose loss is computed from the two maps of each level by themselves.
 
-    A subclass computes in :meth:`loss` what one level costs.
+    A subclass computes in :meth:`loss` what one level costs. What it can show of a level it gives
+    in :meth:`shown`, and explains in :attr:`explained`.
 
     Args:
         places: Places that both models have, such as ``["fpn"]`` or ``["P3", "P4"]``; or, where
             they differ, ``{student's place: teacher's place}``.
         weight: The weight of every level: a number or a schedule.
 
+    Attributes:
+        explained: What its picture shows, in sentences.
+
     Raises:
         TypeError: ``places`` is one string.
         ValueError: There is no place.
     """
+
+    explained: ClassVar[str] = ""
 
     def __init__(self, places: Places, weight: Weight) -> None:
         super().__init__(places)
@@ -206,6 +214,32 @@ class MapMethod(LevelMethod):
         Returns:
             The unweighted loss, a scalar in float32.
         """
+
+    def picture(self, step: Step) -> OverImages | None:
+        """What is shown of every level, over the images."""
+        maps: dict[str, Tensor] = {}
+        for level, (student, teacher) in self.levels(step).items():
+            adapted = self.adapted(level, student, step)
+            shown = self.shown(adapted.float(), teacher.float())
+            maps |= {f"{level}, {title}": each for title, each in shown.items()}
+        return OverImages(f"{self.explained} {STRONGER}", heat(step.frame, maps)) if maps else None
+
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """What is shown of one level.
+
+        Args:
+            student: The student's map, adapted, (B, C, H, W), in float32.
+            teacher: The teacher's map, in float32.
+
+        Returns:
+            Maps (B, H, W) of 0 and more by their titles; none where there is nothing to show.
+        """
+        return {}
+
+
+def squares(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean over the channels of squared differences: two (B, C, H, W) to (B, H, W)."""
+    return (student - teacher).square().mean(dim=1)
 
 
 def standardised(student: Tensor) -> Tensor:

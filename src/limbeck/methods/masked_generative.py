@@ -28,6 +28,7 @@ teacher's neck and head. In the published code for classification the teacher is
 so that its norms go by the batch and are changed by it; limbeck's teacher never is.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -36,7 +37,8 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.base import PlaceModules, Places, Step
-from limbeck.methods.maps import MapMethod
+from limbeck.methods.maps import MapMethod, squares
+from limbeck.methods.pictures import OverImages
 from limbeck.ranges import SHARE, refuse_outside
 from limbeck.schedules import Weight
 
@@ -68,6 +70,10 @@ class MaskedGenerative(MapMethod):
 
     needs_targets = False
     adapters_name = "align"
+    explained = (
+        "How far what the student generates from the rest of its map is from the teacher's map, at "
+        "each position."
+    )
 
     def __init__(
         self,
@@ -130,6 +136,22 @@ class MaskedGenerative(MapMethod):
     def kept(self, uniform: Tensor) -> Tensor:
         """Whether numbers u, uniform in [0, 1), keep their positions or channels, boolean."""
         return uniform >= self.ratio if self.masked == "channels" else uniform <= 1 - self.ratio
+
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """How far the generated map is from the teacher's."""
+        return {"difference": squares(student, teacher)}
+
+    def picture(self, step: Step) -> OverImages | None:
+        """What positions are masked, and how far the generated maps are from the teacher's."""
+        generated = super().picture(step)
+        if generated is None or self.masked == "channels":
+            return generated
+        masks = {
+            f"{level}, masked": step.frame.over_images(1 - self.mask(teacher, step, number)[:, 0])
+            for number, (level, (_, teacher)) in enumerate(self.levels(step).items())
+        }
+        caption = "Which positions of the student's map are masked in this step: the yellow ones. "
+        return OverImages(caption + generated.caption, masks | dict(generated.columns))
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter of that place, or of its first level, and the generation behind it."""

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from limbeck.frame import Frame
 
 Boxes = Mapping[str, Tensor]
 NOTHING = "has nothing that could be drawn"  # what is said of a method without a picture
@@ -57,3 +60,37 @@ class Matrices:
 
 
 Picture = OverImages | Matrices
+
+
+def heat(frame: Frame, maps: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The columns of maps (B, H, W) that are 0 or more, in shares of each image's largest value.
+
+    Args:
+        frame: The frame of the batch.
+        maps: The maps by the titles of their columns.
+
+    Returns:
+        A map (h, w) for each image by the same titles, from 0 to 1.
+    """
+    return {title: frame.over_images(_in_shares(each.float())) for title, each in maps.items()}
+
+
+def _in_shares(maps: Tensor) -> Tensor:
+    largest = maps.amax(dim=(1, 2), keepdim=True)
+    return maps / largest.clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def of_objects(boxes: Sequence[Tensor], labels: Tensor, *, background: bool = False) -> list[Boxes]:
+    """The regions of each image that are of an object, or those that are of none.
+
+    Args:
+        boxes: The regions of each image, (R_i, 4), xyxy, pixels.
+        labels: The class of each region, (R,), 0 for the background.
+        background: Whether the regions of the background are wanted.
+
+    Returns:
+        The ``boxes`` and the ``labels`` of each image.
+    """
+    pairs = zip(boxes, torch.split(labels, [len(each) for each in boxes]), strict=True)
+    kept = [(each, label, (label == 0) == background) for each, label in pairs]
+    return [{"boxes": each[keep], "labels": label[keep]} for each, label, keep in kept]

@@ -18,6 +18,7 @@ less than a thousandth of the mean over its channels, as a channel without any v
 gradient 1e6 times too large in the original; a map in which no channel varies has none here.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.base import Places
-from limbeck.methods.maps import SMALL, MapMethod, standardised
+from limbeck.methods.maps import SMALL, MapMethod, squares, standardised
 from limbeck.schedules import Weight
 
 Resized = Literal["student", "teacher"]
@@ -56,6 +57,10 @@ class PKD(MapMethod):
     """
 
     needs_targets = False
+    explained = (
+        "How far the student's map is from the teacher's at each position, with every channel of "
+        "both at one scale."
+    )
 
     def __init__(
         self,
@@ -91,6 +96,11 @@ class PKD(MapMethod):
         """The loss L of one level."""
         return pearson_distance(*self._of_one_size(student.float(), teacher.float()))
 
+    def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+        """How far the standardised maps are apart, unless channels have one value."""
+        pair = self._of_one_size(student, teacher)
+        return {"difference": squares(*of_one_scale(*pair))} if pair[0][:, 0].numel() > 1 else {}
+
     def _of_one_size(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if self.resize == "student":
             return adapters.resized(student, teacher.shape[2:], "bilinear"), teacher
@@ -109,5 +119,10 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student[:, 0].numel() == 1:
         return 0 * student.sum()
+    return F.mse_loss(*of_one_scale(student, teacher)) / 2
+
+
+def of_one_scale(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps z(S) and z(T), (B, C, H, W) each, of more than one value a channel."""
     deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
-    return F.mse_loss(standardised(student), (teacher - mean) / (deviation + SMALL)) / 2
+    return standardised(student), (teacher - mean) / (deviation + SMALL)

@@ -35,10 +35,12 @@ from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
+from limbeck.methods.pictures import OverImages
 from limbeck.models.detection.parts.overlaps import giou
 from limbeck.ranges import NOT_NEGATIVE, refuse_outside
 from limbeck.schedules import Weight
 
+SURE = 0.5  # of the teacher's surest query: how sure it is of those that are drawn
 PLACES = {"logits": "query_logits", "boxes": "query_boxes"}
 
 
@@ -116,9 +118,7 @@ class QueryKD(Method):
         probability = teacher["logits"].float().sigmoid()  # (B, Q, K)
         confidence = probability.amax(dim=-1)  # (B, Q)
         with torch.no_grad():
-            costs = self._costs(logits, probability, ours, theirs)
-            costs = costs - costs.amax(dim=(1, 2), keepdim=True)
-            image, of_teacher, of_student = matched(confidence[..., None] * costs)
+            image, of_teacher, of_student = self._pairs(logits, probability, ours, theirs)
         weight = confidence[image, of_teacher]
         ours, theirs = ours[image, of_student], theirs[image, of_teacher]
         parts = {
@@ -127,6 +127,42 @@ class QueryKD(Method):
             "giou": generalized_box_iou_loss(_corners(ours), _corners(theirs)),
         }
         return {name: (weight * part).sum() / weight.sum() for name, part in parts.items()}
+
+    def _pairs(
+        self, logits: Tensor, probability: Tensor, ours: Tensor, theirs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The image, the teacher's query and the student's of each pair, (P,) each."""
+        costs = self._costs(logits, probability, ours, theirs)
+        costs = costs - costs.amax(dim=(1, 2), keepdim=True)
+        return matched(probability.amax(dim=-1)[..., None] * costs)
+
+    def picture(self, step: Step) -> OverImages:
+        """The queries of which the teacher is surest, and those that learn from them."""
+        student, teacher = step.student.features, step.taught.features
+        logits, ours, theirs = (
+            x.float() for x in (student["logits"], student["boxes"], teacher["boxes"])
+        )
+        probability = teacher["logits"].float().sigmoid()
+        image, of_teacher, of_student = self._pairs(logits, probability, ours, theirs)
+        confidence, label = probability.max(dim=-1)  # (B, Q)
+        sure = (confidence >= SURE * confidence.amax(dim=1, keepdim=True))[image, of_teacher]
+        height, width = step.frame.size
+        columns = {}
+        for title, boxes, classes, query in (
+            ("the teacher's surest queries", theirs, label, of_teacher),
+            ("the student's that learn from them", ours, logits.argmax(dim=-1), of_student),
+        ):
+            corners = _corners(boxes) * boxes.new_tensor([width, height] * 2)
+            chosen = [(i, query[sure & (image == i)]) for i in range(len(boxes))]
+            columns[title] = [
+                {"boxes": corners[i, q], "labels": classes[i, q] + 1} for i, q in chosen
+            ]
+        return OverImages(
+            "The boxes of those queries of which the teacher is at least half as sure as of its "
+            "surest one, and of the student's queries that are matched with them one to one and "
+            "learn from them. The colour is the class that each finds most probable.",
+            columns,
+        )
 
     def _costs(self, logits: Tensor, probability: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
         """The cost L of each pair, of the teacher's query and the student's, (B, Q, R)."""

@@ -43,6 +43,8 @@ from torch import Tensor, nn
 
 from limbeck.data.sampling import rank_and_world_size
 from limbeck.methods.base import Method, PlaceModules, Places, Side, Step, paired
+from limbeck.methods.maps import STRONGER
+from limbeck.methods.pictures import OverImages, heat
 from limbeck.ranges import COUNT, refuse_outside
 from limbeck.schedules import Weight
 
@@ -122,6 +124,20 @@ class ReviewKD(Method):
             size = teacher[level].shape[2:]
             residual, results[level] = self.fusions[level](student[level], residual, size)
         return {level: results[level] for level in student}
+
+    def picture(self, step: Step) -> OverImages:
+        """How active the teacher's maps are, and what is compared with them."""
+        teacher = self._maps("teacher", step.taught)
+        maps: dict[str, Tensor] = {}
+        for level, result in self.reviewed(step).items():
+            sides = ("teacher", teacher[level]), ("student, reviewed", result)
+            maps |= {f"{level}, {side}": x.float().abs().mean(dim=1) for side, x in sides}
+        return OverImages(
+            "How active the teacher's maps are at each position, and the student's that are "
+            "compared with them: each is fused of the student's map at that level and of all "
+            f"coarser ones. {STRONGER}",
+            heat(step.frame, maps),
+        )
 
     def _maps(self, name: str, side: Side) -> dict[str, Tensor]:
         """The features as maps (B, C, H, W)."""

@@ -17,6 +17,7 @@ from limbeck.report.pixels import write_picture
 from limbeck.report.style import INK, as_drawn, save
 
 CELL = 2.6  # the longer side of an image in a grid, in inches
+LARGEST_TITLE = 16  # the size of the letters of a column's title, in points
 FONT = 7  # the size of the letters of a title, in points
 CELL_PIXELS = 780  # the longer side of an image in a grid, as boxes are drawn over it
 CELL_LETTERS = 29  # the size of letters in it, in pixels
@@ -179,8 +180,10 @@ def _grid(
     ratios = [image.shape[1] / max(image.shape[1:]) for image in images]
     figure = Figure(figsize=(CELL * len(columns), CELL * sum(ratios) + 0.3), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=ratios)
+    # A letter is 0.6 times as wide as it is high, and a cell 72 points an inch.
+    letters = min(LARGEST_TITLE, 72 * CELL / 0.6 / max(1, *map(len, columns)))
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(as_drawn(title), fontsize=11, color=INK)
+        axis.set_title(as_drawn(title), fontsize=letters, color=INK)
     return figure, axes
 
 

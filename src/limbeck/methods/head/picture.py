@@ -8,7 +8,7 @@ from torch import Tensor
 from limbeck.frame import Frame
 from limbeck.methods.base import Step
 from limbeck.methods.head.regions import Regions
-from limbeck.methods.pictures import Boxes, OverImages
+from limbeck.methods.pictures import OverImages, of_objects
 
 POSITIVES = "regions of objects"
 NEGATIVES = "regions of the background"
@@ -58,13 +58,10 @@ def regions_picture(
     Returns:
         The picture.
     """
-    by_image = list(zip(boxes, torch.split(labels, [len(each) for each in boxes]), strict=True))
-
-    def chosen(positive: bool) -> list[Boxes]:
-        kept = [(each, label, (label > 0) == positive) for each, label in by_image]
-        return [{"boxes": each[keep], "labels": label[keep]} for each, label, keep in kept]
-
-    shown = {POSITIVES: chosen(positive=True), NEGATIVES: chosen(positive=False)}
+    shown = {
+        POSITIVES: of_objects(boxes, labels),
+        NEGATIVES: of_objects(boxes, labels, background=True),
+    }
     return OverImages(caption, {**shown, **(columns or {})})
 
 
