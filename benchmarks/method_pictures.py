@@ -2,13 +2,15 @@
 
     limbeck quickstart
     limbeck compare comparisons/cifar10_kd.yaml
-    python benchmarks/method_pictures.py [--only at fgd] [--cifar10 runs/cifar10_kd]
+    limbeck compare comparisons/bccd_rtdetr.yaml
+    python benchmarks/method_pictures.py [--only at fgd]
 
-The RetinaNets are those of the quickstart, and the classifiers those of the comparison on CIFAR-10,
-whose teacher and test images lie in ``../shared``, or where ``LIMBECK_SHARED`` says. Two-stage and
-transformer detectors are trained here on generated images, as is what a method adds to a student,
-and kept in ``runs/method_pictures``. A picture whose models are not there is left out, which is
-said. ``captions.yaml`` has a caption for each picture; images lie under them in grey.
+The RetinaNets are those of the quickstart; the classifiers, and the transformer detectors, are
+those of the two comparisons, whose data lie in ``../shared``, or where ``LIMBECK_SHARED`` says.
+Faster R-CNNs are trained here on generated images, as is what a method adds to a student, and are
+kept in ``runs/method_pictures``: some minutes on one core. A picture whose models or data are not
+there is left out, which is said. ``captions.yaml`` has a caption for each picture. Generated images
+lie under them in grey, and photographs not at all.
 """
 
 import os
@@ -30,10 +32,11 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.transforms import v2
 
 from limbeck import Distillation, methods
 from limbeck.commands.method_picture import write
-from limbeck.data import ImageFolder, Shapes
+from limbeck.data import VOC, ImageFolder, Shapes
 from limbeck.data.shapes import SHAPES
 from limbeck.methods import Method
 from limbeck.methods.pictures import OverImages
@@ -42,13 +45,11 @@ from limbeck.models import (
     BasicBlocks,
     Classifier,
     FasterRCNN,
-    HuggingFaceDetector,
     load_student,
 )
 from measuring import DOCUMENTS, begin
 
 Batch = tuple[Any, Any]
-Shape = tuple[tuple[int, ...], tuple[int, ...]]
 Pair = tuple[nn.Module, nn.Module | None]
 
 FOLDER = DOCUMENTS / "methods" / "pictures"
@@ -59,8 +60,8 @@ GREYS, DARK = 8, 0.5  # how many greys there are, and the lightest of them
 CELL = 260  # the pixels of a column of images
 BATCH, STEPS, ADDED = 8, 200, 60  # images and steps of a training, and of what a method adds
 SHOWN = 11, 16  # images of the validation set, of which no model has seen any
-STUDENT: Shape = (1, 1, 1), (8, 16, 32)
-TEACHER: Shape = (1, 1, 1), (24, 48, 96)
+SHAPES_OF = {"plain": ((1, 1, 1), (8, 16, 32)), "teacher": ((2, 2, 2), (32, 64, 128))}
+CELLS = "Platelets", "RBC", "WBC"
 FRAME: dict[str, Any] = {"num_classes": len(SHAPES), "norm": "trained", "min_size": 96}
 ON_SHAPES = "The images, here in grey, are generated (`limbeck.data.Shapes`); "
 QUICKSTART = f"{ON_SHAPES}teacher and student are the RetinaNets that `limbeck quickstart` trains."
@@ -73,14 +74,19 @@ class Folders:
     Attributes:
         quickstart: Of the quickstart.
         cifar10: Of the comparison on CIFAR-10.
+        cells: Of the comparison of RT-DETRs on blood cells.
     """
 
     quickstart: Path
     cifar10: Path
+    cells: Path
 
 
 class MissingError(Exception):
     """What a picture is drawn from is not there."""
+
+
+Maker = Callable[[str, Folders], nn.Module]
 
 
 # -- models ------------------------------------------------------------------------------------
@@ -108,68 +114,53 @@ def classifiers(run: str, folders: Folders) -> Pair:
     return kept(folders.cifar10, run), Classifier(blocks, 10, weights=weights)
 
 
-def faster_rcnn(shape: Shape) -> nn.Module:
-    """A small Faster R-CNN on P3 to P5."""
-    sizes = {"levels": (3, 5), "fpn_channels": 48, "box_head_channels": 128}
-    anchors = {"anchor_sizes": [[16], [28], [44]], "aspect_ratios": [1.0]}
-    model = FasterRCNN(BasicBlocks(*shape), **FRAME, **sizes, **anchors)
+def faster_rcnn(role: str, folders: Folders) -> nn.Module:
+    """A Faster R-CNN on the backbone of a RetinaNet of the quickstart, which stays as it is."""
+    retinanet = kept(folders.quickstart, f"{role}_0")
+    model = FasterRCNN(
+        BasicBlocks(*SHAPES_OF[role]),
+        **FRAME,
+        levels=(3, 5),
+        fpn_channels=48,
+        box_head_channels=128,
+        anchor_sizes=[[16], [28], [44]],
+        aspect_ratios=[1.0],
+    )
+    model.backbone.load_state_dict(retinanet.get_submodule("backbone").state_dict())
+    model.backbone.requires_grad_(False)
     model.roi_heads.fg_bg_sampler.batch_size_per_image = 64
     return model
 
 
-def rt_detr(shape: Shape) -> nn.Module:
-    """A small RT-DETR of 20 queries."""
-    _, widths = shape
-    backbone = {
-        "model_type": "rt_detr_resnet",
-        "layer_type": "basic",
-        "depths": [1, 1, 1, 1],
-        "embedding_size": widths[0],
-        "hidden_sizes": [widths[0], *widths],
-        "out_features": ["stage2", "stage3", "stage4"],
-    }
-    network = {
-        "model_type": "rt_detr",
-        "backbone_config": backbone,
-        "encoder_in_channels": list(widths),
-        "encoder_hidden_dim": 64,
-        "d_model": 64,
-        "encoder_ffn_dim": 128,
-        "decoder_ffn_dim": 128,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "decoder_in_channels": [64, 64, 64],
-        "decoder_layers": 2,
-        "num_queries": 20,
-        "num_denoising": 10,
-        "freeze_backbone_batch_norms": False,
-    }
-    return HuggingFaceDetector(network, len(SHAPES), image_size=(96, 96))
+def transformers(folders: Folders) -> Pair:
+    """The student that was trained plainly on blood cells, and the teacher."""
+    return kept(folders.cells, "plain_0"), kept(folders.cells, "teacher_0")
 
 
 @cache
-def trained(make: Callable[[Shape], nn.Module], role: str) -> nn.Module:
+def trained(make: Maker, role: str, folders: Folders) -> nn.Module:
     """A detector that is trained here, or was by an earlier call."""
     torch.manual_seed(0)
-    model = make(TEACHER if role == "teacher" else STUDENT)
+    model = make(role, folders)
     train(Distillation(model, None, []), STEPS, f"{make.__name__}_{role}")
     return model
 
 
-def here(make: Callable[[Shape], nn.Module], _: Folders) -> Pair:
+def here(make: Maker, folders: Folders) -> Pair:
     """A student and a teacher that are trained here."""
-    return trained(make, "student"), trained(make, "teacher")
+    return trained(make, "plain", folders), trained(make, "teacher", folders)
 
 
 def two_kinds(folders: Folders) -> Pair:
     """The quickstart's student, and a two-stage teacher."""
-    return kept(folders.quickstart, "plain_0"), trained(faster_rcnn, "teacher")
+    return kept(folders.quickstart, "plain_0"), trained(faster_rcnn, "teacher", folders)
 
 
 def gfls(_: Folders) -> Pair:
     """Two GFLs; their weights have no part in what LD chooses."""
     levels = {"levels": (3, 6), "fpn_channels": 64, "head_depth": 1}
-    student, teacher = (GFL(BasicBlocks(*shape), **FRAME, **levels) for shape in (STUDENT, TEACHER))
+    shape = SHAPES_OF["plain"]
+    student, teacher = (GFL(BasicBlocks(*shape), **FRAME, **levels) for _ in range(2))
     return student, teacher
 
 
@@ -208,6 +199,11 @@ def generated(indices: Sequence[int], seed: int = 0) -> Batch:
     return [image.float() / 255 for image, _ in items], [target for _, target in items]
 
 
+def shapes() -> Batch:
+    """The generated images that are drawn."""
+    return generated(SHOWN)
+
+
 def photographs(step: int) -> Batch:
     """Every so manieth of the 5,000 test images of CIFAR-10, which lie class by class."""
     root = SHARED / "data/imagefolder/cifar10/test"
@@ -217,6 +213,16 @@ def photographs(step: int) -> Batch:
     items = [data[index] for index in range(0, len(data), step)]
     images = torch.stack([image.float() / 255 for image, _ in items])
     return images, torch.tensor([int(label) for _, label in items])
+
+
+def cells() -> Batch:
+    """Two photographs of blood cells, as wide as their network takes them, and their cells."""
+    root = SHARED / "data/voc_bccd/VOCdevkit/VOC2007"
+    if not root.is_dir():
+        raise MissingError(f"{root} is not there")
+    data = VOC(root, "val", classes=CELLS)
+    items = [v2.Resize((192, 256))(data[index]) for index in range(2)]
+    return [image.float() / 255 for image, _ in items], [target for _, target in items]
 
 
 def grey(image: Tensor) -> Tensor:
@@ -236,6 +242,9 @@ class Drawn:
         method: The method.
         pair: What makes the models, or finds them.
         told: What they are, in sentences.
+        batch: What gives the images and targets.
+        under: What is drawn of an image under what the method shows.
+        classes: The class names.
         levels: What the titles of the columns begin with that are drawn.
         steps: For how many steps it trains what it adds to the student.
         calibrated: Whether it is calibrated on a thousand images.
@@ -244,19 +253,28 @@ class Drawn:
     method: Callable[[], Method]
     pair: Callable[[Folders], Pair]
     told: str = QUICKSTART
+    batch: Callable[[], Batch] = shapes
+    under: Callable[[Tensor], Tensor] = grey
+    classes: Sequence[str] = SHAPES
     levels: tuple[str, ...] = ("",)
     steps: int = 0
     calibrated: bool = False
 
 
-LEARNING = f" They have gone on with the method for {ADDED} steps of {BATCH} images."
-ADDING = partial(Drawn, steps=ADDED, told=QUICKSTART + LEARNING)
-OF_LOGITS = (
-    "Both models are of the comparison on CIFAR-10 (`comparisons/cifar10_kd.yaml`): the published "
-    "ResNet-20 as the teacher, and the student that was trained plainly. The images are 20 of the "
-    "test images, two of each class, in the order of the classes."
+HEADS = (
+    "both are Faster R-CNNs on the backbones of the RetinaNets of `limbeck quickstart`, and their "
+    f"other layers were trained for {STEPS} steps of {BATCH} images"
 )
-CLASSIFIERS = partial(classifiers, "plain_0")
+LEARNING = f" The student has gone on with the method for {ADDED} steps of {BATCH} images."
+ADDING = partial(Drawn, steps=ADDED, told=QUICKSTART + LEARNING)
+OF_LOGITS = partial(
+    Drawn,
+    pair=partial(classifiers, "plain_0"),
+    batch=partial(photographs, 250),
+    told="Both models are of the comparison on CIFAR-10 (`comparisons/cifar10_kd.yaml`): the "
+    "published ResNet-20 as the teacher, and the student that was trained plainly. The images are "
+    "20 of the test images, two of each class, in the order of the classes.",
+)
 PICTURES: dict[str, Drawn] = {
     "at": Drawn(lambda: methods.AT(["C3"]), retinanets),
     "crosskd": ADDING(methods.CrossKD, retinanets),
@@ -264,10 +282,10 @@ PICTURES: dict[str, Drawn] = {
     "detector_dkd": Drawn(
         methods.DetectorDKD,
         partial(here, faster_rcnn),
-        f"{ON_SHAPES}both are small Faster R-CNNs, trained for {STEPS} steps of {BATCH} images.",
+        f"{ON_SHAPES}{HEADS}.",
     ),
-    "dist": Drawn(lambda: methods.DIST(temperature=4.0), CLASSIFIERS, OF_LOGITS),
-    "dkd": Drawn(methods.DKD, CLASSIFIERS, OF_LOGITS),
+    "dist": OF_LOGITS(methods.DIST),
+    "dkd": OF_LOGITS(methods.DKD),
     "feature_cosine": ADDING(lambda: methods.FeatureCosine(["P3", "P4"]), retinanets),
     "fgd": Drawn(lambda: methods.FGD(["P3"]), retinanets),
     "fgfi": Drawn(lambda: methods.FineGrainedImitation(["P3", "P4"]), retinanets),
@@ -276,9 +294,9 @@ PICTURES: dict[str, Drawn] = {
         lambda: methods.HEAD(proposals=30, samples=30),
         two_kinds,
         f"{ON_SHAPES}the student is the plain RetinaNet of `limbeck quickstart`, the teacher a "
-        f"small Faster R-CNN, trained for {STEPS} steps of {BATCH} images.",
+        "Faster R-CNN on the backbone of the teacher there.",
     ),
-    "kd": Drawn(methods.KD, CLASSIFIERS, OF_LOGITS),
+    "kd": OF_LOGITS(methods.KD),
     "ld": Drawn(
         methods.LD,
         gfls,
@@ -292,14 +310,19 @@ PICTURES: dict[str, Drawn] = {
         partial(classifiers, "mgd_0"),
         "Both models are of the comparison on CIFAR-10 (`comparisons/cifar10_kd.yaml`): the "
         "published ResNet-20 as the teacher, and a student that was trained with the method.",
+        batch=partial(photographs, 250),
         calibrated=True,
     ),
     "pkd": Drawn(lambda: methods.PKD(["P3", "P4"]), retinanets),
     "query_kd": Drawn(
         methods.QueryKD,
-        partial(here, rt_detr),
-        f"{ON_SHAPES}both are small RT-DETRs, trained for {STEPS} steps of {BATCH} images, which "
-        "is little for a transformer: it still misplaces boxes.",
+        transformers,
+        "Both models are of the comparison on blood cells (`comparisons/bccd_rtdetr.yaml`): the "
+        "RT-DETR that teaches, and the smaller one that was trained plainly. The photographs "
+        "themselves are left out.",
+        batch=cells,
+        under=partial(torch.full_like, fill_value=0.92),
+        classes=CELLS,
     ),
     "reviewkd": ADDING(lambda: methods.ReviewKD(["P3", "P4"]), retinanets, levels=("P3",)),
     "tfhead": Drawn(
@@ -315,8 +338,7 @@ def draw(name: str, drawn: Drawn, folders: Folders) -> str:
     """Draw one method, and give its caption."""
     torch.manual_seed(0)
     pair = Distillation(*drawn.pair(folders), {name: drawn.method()})
-    of_photographs = drawn.pair in (CLASSIFIERS, PICTURES["mgd"].pair)
-    images, targets = photographs(250) if of_photographs else generated(SHOWN)
+    images, targets = drawn.batch()
     if drawn.steps:
         train(pair, drawn.steps, name)
     if drawn.calibrated:
@@ -328,9 +350,9 @@ def draw(name: str, drawn: Drawn, folders: Folders) -> str:
     if isinstance(shown, OverImages):
         kept_columns = {t: c for t, c in shown.columns.items() if t.startswith(drawn.levels)}
         shown = replace(shown, columns=kept_columns)
-        images = [grey(image) for image in images]
+        images = [drawn.under(image) for image in images]
     path = FOLDER / f"{name}.png"
-    write(shown, images, targets, SHAPES, path)
+    write(shown, images, targets, drawn.classes, path)
     columns = len(shown.columns) + 1 if isinstance(shown, OverImages) else 3
     with PIL.Image.open(path) as picture:
         size = CELL * columns, CELL * columns * picture.height // picture.width
@@ -354,12 +376,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES))
     parser.add_argument("--quickstart", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--cifar10", type=Path, default=Path("runs/cifar10_kd"))
+    parser.add_argument("--cells", type=Path, default=Path("runs/bccd_rtdetr"))
     arguments = parser.parse_args()
     begin()
     captions = {}
     for name in arguments.only:
         try:
-            folders = Folders(arguments.quickstart, arguments.cifar10)
+            folders = Folders(arguments.quickstart, arguments.cifar10, arguments.cells)
             captions[name] = draw(name, PICTURES[name], folders)
         except MissingError as error:
             print(f"{name} is left out: {error}")

@@ -19,7 +19,7 @@ from limbeck.schedules import Weight
 log = logging.getLogger(__name__)
 
 SMALL = 1e-6  # what is added to a standard deviation
-STRONGER = "The stronger the yellow, the more, up to the most that a map has in an image."
+STRONGER = "The stronger the yellow, the more; full yellow is the most of a map in an image."
 _LEAST = 1e-3  # of the mean standard deviation: what that of a channel counts as
 
 

@@ -71,8 +71,8 @@ class MaskedGenerative(MapMethod):
     needs_targets = False
     adapters_name = "align"
     explained = (
-        "How far what the student generates from the rest of its map is from the teacher's map, at "
-        "each position."
+        "Under difference: how far what the student generates from the rest of its map is from the "
+        "teacher's map, at each position."
     )
 
     def __init__(
@@ -150,7 +150,9 @@ class MaskedGenerative(MapMethod):
             f"{level}, masked": step.frame.over_images(1 - self.mask(teacher, step, number)[:, 0])
             for number, (level, (_, teacher)) in enumerate(self.levels(step).items())
         }
-        caption = "Which positions of the student's map are masked in this step: the yellow ones. "
+        caption = (
+            "Under masked: the positions of the student's map that are left out in this step. "
+        )
         return OverImages(caption + generated.caption, masks | dict(generated.columns))
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
