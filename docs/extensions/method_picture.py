@@ -30,11 +30,9 @@ class MethodPicture(SphinxDirective):
         if name not in told:
             raise self.error(f"{captions} has no caption for {name}; it has {', '.join(told)}.")
         caption = " ".join(told[name].split())
-        source = self.parse_text_to_nodes(f"![{name}](pictures/{file.name})")
-        figure = nodes.figure("", *(image.deepcopy() for image in source[0].findall(nodes.image)))
-        next(figure.findall(nodes.image))["alt"] = caption
-        figure += nodes.caption("", *self.parse_inline(caption)[0])
-        return [figure]
+        image = nodes.image(uri=f"pictures/{file.name}", alt=caption)
+        words = nodes.caption("", *self.parse_inline(caption)[0])
+        return [nodes.figure("", image, words)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
