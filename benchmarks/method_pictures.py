@@ -358,8 +358,10 @@ def draw(name: str, drawn: Drawn, folders: Folders) -> str:
         size = CELL * columns, CELL * columns * picture.height // picture.width
         small = picture.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
     if isinstance(shown, OverImages):
-        small = small.point(_few)
-    small.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
+        small, chosen = small.point(_few), PIL.Image.Quantize.MEDIANCUT
+    else:
+        chosen = PIL.Image.Quantize.MAXCOVERAGE  # a bar's ends are rare
+    small.quantize(COLOURS, chosen, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB", flush=True)
     return f"{shown.caption} {drawn.told}"
 

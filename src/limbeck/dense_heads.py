@@ -43,6 +43,18 @@ def dense_head(model: nn.Module) -> dict[str, Tap]:
     return places
 
 
+def layers_of_tower(model: nn.Module, tower: str) -> list[tuple[str, nn.Module]]:
+    """The layers of a tower by their paths, in the order in which they run."""
+    layers = model.get_submodule(tower).named_modules()
+    return [(f"{tower}.{n}", layer) for n, layer in layers if not isinstance(layer, nn.Sequential)]
+
+
+def activations_of_tower(model: nn.Module, tower: str) -> list[int]:
+    """Which of a tower's layers are the activations that end its convolutions."""
+    layers = layers_of_tower(model, tower)
+    return [i for i, (_, layer) in enumerate(layers) if isinstance(layer, nn.ReLU)]
+
+
 def _of_own_layers(call: Call) -> list[Tensor]:
     """The maps (B, A*K, H, W) of each level, from one call of a head of SSD."""
     head: Any = call.module

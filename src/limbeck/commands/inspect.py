@@ -79,10 +79,10 @@ def inspect(
 ) -> None:
     """Show the landmarks and tappable paths of a model, what a weights file holds, or a method.
 
-    With --method, what that method of a run shows of the first training images is drawn: for
-    FineGrainedImitation its masks, level by level; for HEAD and TFHEAD the regions that the assist
-    looks at; for MGD its flow matrices, which takes a --checkpoint. All recipes of the run are
-    given then, as `limbeck fit` gets them.
+    With --method, what that method of a run shows of the first training images is drawn, such as
+    the masks of FineGrainedImitation, the regions of HEAD, or how far maps are apart. All recipes
+    of the run are given then, as `limbeck fit` gets them; and a --checkpoint where what is shown
+    lies behind adapters, or is found in training, as the flow matrices of MGD are.
 
     Args:
         target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,

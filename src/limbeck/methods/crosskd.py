@@ -48,12 +48,13 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from limbeck.dense_heads import activations_of_tower, layers_of_tower
 from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.methods.errors import NoTeacherError
 from limbeck.methods.maps import standardised
-from limbeck.methods.pictures import OverImages
+from limbeck.methods.pictures import OverImages, strongest
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead
 from limbeck.models.detection.parts.heads import flat, foreground
@@ -118,7 +119,10 @@ class CrossKD(Method):
         if teacher is None:
             raise NoTeacherError("CrossKD needs a teacher, through whose head features go")
         self.form = _common_form(student, teacher)
-        towers = [_convolutions(model) for model in (student, teacher)]
+        towers = [
+            min(len(activations_of_tower(model, f"{path}.conv")) for path in _BRANCHES.values())
+            for model in (student, teacher)
+        ]
         usual = max(0, towers[1] - self.form.left)
         held = usual if self.held is None else self.held
         if held > min(towers):
@@ -197,21 +201,14 @@ class CrossKD(Method):
 
     def picture(self, step: Step) -> OverImages:
         """What the teacher's head finds in its own features, and in the student's."""
-        maps = {
-            "the teacher's own": step.taught.features[f"own {CLASSES}"],
-            "of the student's features": self.crossed(step, CLASSES),
-        }
-        columns = {}
-        for title, levels in maps.items():
-            scores = [step.frame.over_images(m.float().amax(dim=1).sigmoid()) for m in levels]
-            columns[title] = [
-                torch.stack(of_image).amax(dim=0) for of_image in zip(*scores, strict=True)
-            ]
+        own, crossed = (
+            strongest(step.frame, (logits.float().amax(dim=1).sigmoid() for logits in levels))
+            for levels in (step.taught.features[f"own {CLASSES}"], self.crossed(step, CLASSES))
+        )
         return OverImages(
-            "What the teacher's head finds in the teacher's features, and in the student's, which "
-            "run through the rest of that head: the stronger the yellow, the surer it is that an "
-            "object of any class is there, by the surest level.",
-            columns,
+            "What the teacher's head finds in its own features, and in the student's: the stronger "
+            "the yellow, the surer it is that an object is there, on the surest level.",
+            {"the teacher's own": own, "of the student's features": crossed},
         )
 
     def counted(self, step: Step, anchors: Tensor) -> Counted:
@@ -307,8 +304,7 @@ class OfGFL(Form):
     def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
         """Anchors in the padding of their image do not count."""
         counts = [len(of_level) for of_level in anchors]
-        matched = student.proposal_matcher(targets, torch.cat(anchors), counts)
-        return _of_matched(matched)
+        return _of_matched(student.proposal_matcher(targets, torch.cat(anchors), counts))
 
     def difference(self, crossed: Tensor, own: Tensor, anchors: Tensor) -> Tensor:
         """The mean over the sides of the divergence of their distributions."""
@@ -361,37 +357,23 @@ def _common_form(student: nn.Module, teacher: nn.Module) -> Form:
     return form()
 
 
-def _layers(model: nn.Module, tower: str) -> list[tuple[str, nn.Module]]:
-    """The layers of a tower by their paths, in the order in which they run."""
-    layers = model.get_submodule(tower).named_modules()
-    return [(f"{tower}.{n}", layer) for n, layer in layers if not isinstance(layer, nn.Sequential)]
-
-
-def _activations(model: nn.Module, tower: str) -> list[int]:
-    """Which of a tower's layers are the activations that end its convolutions."""
-    layers = _layers(model, tower)
-    return [i for i, (_, layer) in enumerate(layers) if isinstance(layer, nn.ReLU)]
-
-
-def _convolutions(model: nn.Module) -> int:
-    return min(len(_activations(model, f"{path}.conv")) for path in _BRANCHES.values())
-
-
 def _places(model: nn.Module, held: int) -> dict[str, str]:
     """The taps where both towers are held, on every level."""
     places = {}
     for branch, path in _BRANCHES.items():
         tower = f"{path}.conv"
-        last = _activations(model, tower)[held - 1] - 1 if held else 0
-        places[branch] = f"{_layers(model, tower)[last][0]}[*]" if held else f"{tower}:input[*]"
+        last = activations_of_tower(model, tower)[held - 1] - 1 if held else 0
+        places[branch] = (
+            f"{layers_of_tower(model, tower)[last][0]}[*]" if held else f"{tower}:input[*]"
+        )
     return places
 
 
 def _rest(model: nn.Module, branch: str, held: int) -> list[str]:
     """The paths of what follows in a branch, from the activation on to its last convolution."""
     tower = f"{_BRANCHES[branch]}.conv"
-    first = _activations(model, tower)[held - 1] if held else 0
-    layers = [name for name, _ in _layers(model, tower)[first:]]
+    first = activations_of_tower(model, tower)[held - 1] if held else 0
+    layers = [name for name, _ in layers_of_tower(model, tower)[first:]]
     return [*layers, f"{_BRANCHES[branch]}.{_LAST[branch]}"]
 
 

@@ -1,6 +1,6 @@
 """What a method shows of a batch: something that lies over its images, or matrices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +78,12 @@ def heat(frame: Frame, maps: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
 def _in_shares(maps: Tensor) -> Tensor:
     largest = maps.amax(dim=(1, 2), keepdim=True)
     return maps / largest.clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def strongest(frame: Frame, levels: Iterable[Tensor]) -> list[Tensor]:
+    """The greatest of the maps (B, H, W) of all levels over each pixel, (h, w) for each image."""
+    over_images = [frame.over_images(of_level) for of_level in levels]
+    return [torch.stack(of_image).amax(dim=0) for of_image in zip(*over_images, strict=True)]
 
 
 def of_objects(boxes: Sequence[Tensor], labels: Tensor, *, background: bool = False) -> list[Boxes]:
