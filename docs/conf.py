@@ -22,8 +22,12 @@ extensions = [
     "command_line",
     "constructors",
     "landmark_tables",
+    "mathml",
+    "method_costs",
+    "method_picture",
     "preset_tables",
     "repository_links",
+    "wiring_table",
 ]
 exclude_patterns = ["extensions"]
 

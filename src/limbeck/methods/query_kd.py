@@ -1,7 +1,7 @@
 """Distillation of a transformer detector by its queries.
 
-After Chang, Wang, Xu, Chen, Li: DETRDistill: A Universal Knowledge Distillation Framework for
-DETR-families. ICCV 2023, arXiv:2211.10156, where the student's predictions are matched with the
+After Chang, Wang, Xu, Chen, Yang, Zhao: DETRDistill: A Universal Knowledge Distillation Framework
+for DETR-families. ICCV 2023, arXiv:2211.10156, where the student's predictions are matched with the
 teacher's as DETR matches them with the truth. Query q of the teacher says that class k is there
 with the probability p_qk, and where, with a box b_q; it is sure of it by c_q = max_k p_qk. The
 student's query r says p'_rk and b'_r. To say another thing costs
