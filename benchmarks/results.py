@@ -4,21 +4,24 @@
 
 Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
 scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
-all reports that are there. No table of a comparison is typed by hand.
+all reports that are there. ``<!-- summary -->`` gets a line for each distilled student of all
+reports. No table of a comparison is typed by hand.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.comparison.rows import PLAIN
 from limbeck.names import in_markdown
 from limbeck.report.cost import Cost
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
 from limbeck.report.page.markdown import table
-from limbeck.report.page.sheets import Sheet, contrast_sheet, score_sheet
+from limbeck.report.page.sheets import Sheet, contrast_sheet, score_sheet, signed
 from limbeck.report.page.verdict import sentence
+from limbeck.report.table import MISSING
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -38,6 +41,41 @@ def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
     ]
     cost = row["cost"] and Cost(**row["cost"], latency_ms=measured["latency_ms"])
     return Compared(**row | {"runs": runs, "cost": cost})
+
+
+SUMMARY = "summary"
+
+
+def summary(reports: Mapping[str, Findings]) -> str:
+    """One line for each distilled student: what it gains at equal steps, and at equal time."""
+    heads = ("pair", "score", "method", "at equal steps", "at equal time", "plain student")
+    rows = [
+        [
+            f"[{in_markdown(findings.title)}]({name}/report.md)",
+            in_markdown(findings.headline),
+            in_markdown(row.name),
+            _against(PLAIN, row, findings),
+            _against(f"{PLAIN}, time of {row.name}", row, findings),
+            _learnt(findings),
+        ]
+        for name, findings in reports.items()
+        for row in findings.rows
+        if row.kind == "distilled"
+    ]
+    return f"{table(heads, rows)}\n" if rows else ""
+
+
+def _against(control: str, row: Compared, findings: Findings) -> str:
+    for contrast in findings.contrasts:
+        if (contrast.row, contrast.control) == (row.name, control):
+            low, high = map(signed, contrast.over_images)
+            return f"{signed(contrast.mean)} ({low} to {high}): {contrast.verdict}"
+    return MISSING
+
+
+def _learnt(findings: Findings) -> str:
+    early = any("under-trained" in caution for caution in findings.cautions)
+    return "under-trained" if early else "has learnt what it can"
 
 
 def section(name: str, findings: Findings) -> str:
@@ -103,7 +141,8 @@ def write(docs: Path, names: list[str]) -> list[str]:
     there = sorted(path.parent.name for path in docs.glob("results/*/report.json"))
     for name in names or there:
         text = put(text, name, section(name, findings_in(docs / "results" / name / "report.json")))
-    page.write_text(text, encoding="utf-8")
+    reports = {name: findings_in(docs / "results" / name / "report.json") for name in there}
+    page.write_text(put(text, SUMMARY, summary(reports)), encoding="utf-8")
     return names or there
 
 

@@ -1,4 +1,5 @@
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ from torchvision.models import resnet18
 from torchvision.models._api import WeightsEnum
 
 from limbeck import methods, models
-from limbeck.checkpoints import Checkpoint, write_checkpoint
 from limbeck.commands import recipes
 from limbeck.methods import Method
 
@@ -38,42 +38,26 @@ def test_the_example_of_a_loop_of_ones_own_runs_as_it_stands(tmp_path, monkeypat
     torch.testing.assert_close(head, moved, atol=0.1, rtol=0)  # transferred, then one step
 
 
-def test_the_example_of_a_teacher_of_mmdetection_runs_as_it_stands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    trained = models.FasterRCNN("resnet50", num_classes=80, preset="mmdetection")
-    network = {"backbone": "resnet50", "num_classes": 80, "preset": "mmdetection"}
-    checkpoint = Checkpoint("", "limbeck", "FasterRCNN", trained.state_dict(), network)
-    written = write_checkpoint(checkpoint, Path("teacher.pth"), "mmdetection")
-    (name,) = re.findall(r'weights="mmdetection:(.*?)"', BLOCKS[1])
-    written[0].rename(name)
-    scope = {"models": models}
-    exec(BLOCKS[1], scope)
-    assert scope["teacher"].build.init_args["preset"] == "mmdetection"
-    loaded = scope["teacher"].roi_heads.box_predictor.cls_score.weight
-    assert torch.equal(loaded, trained.roi_heads.box_predictor.cls_score.weight)
-
-
-def test_the_example_of_an_export_runs_as_it_stands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    student = models.ShuffleDet(0.15, 3, image_size=(64, 64))
-    models.save_student(student, "runs/distilled/student")
-    exported = {}
-
-    def export(module, inputs, file, dynamo):  # itself tested in models/detection/test_onnx.py
-        exported[file] = module(*inputs)
-
-    monkeypatch.setattr(torch.onnx, "export", export)
-    exec(BLOCKS[2], {"models": models, "torch": torch})
-    boxes, scores = exported["detector.onnx"]
-    assert boxes.shape == (1, 4 * 4 * 9, 4)
-    assert scores.shape == (1, 4 * 4 * 9, 3)
-
-
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
 def test_links_within_the_repository_lead_somewhere(path):
     page = ROOT / path
     for target in re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_links_of_the_readme_are_whole_and_lead_into_the_repository_and_its_site():
+    """The README is shown where the repository's files are not beside it."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    site, files = f"{urls['Documentation']}/en/latest", f"{urls['Repository']}/blob/main"
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert all(link.startswith("https://") for link in links)
+    for link in links:
+        path = link.partition("?")[0].partition("#")[0]
+        if path.startswith(site):
+            page = path.removeprefix(site).strip("/").removesuffix(".html") or "index"
+            assert (ROOT / "docs" / f"{page}.md").is_file(), link
+        if path.startswith(urls["Repository"]):
+            assert (ROOT / path.removeprefix(files).strip("/")).is_file(), link
 
 
 def test_every_recipe_that_the_readme_names_exists():

@@ -12,7 +12,16 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import results
 
-PAGE = "# Results\n\n<!-- made_up -->\nearlier\n<!-- /made_up -->\n\nWritten by hand.\n"
+PAGE = """# Results
+
+<!-- summary -->
+<!-- /summary -->
+<!-- made_up -->
+earlier
+<!-- /made_up -->
+
+Written by hand.
+"""
 
 
 @pytest.fixture
@@ -45,6 +54,19 @@ def test_a_section_has_the_scores_the_differences_and_the_verdicts(docs: Path) -
         assert f"{abs(contrast.over_images[0]):.3f} to " in line
     assert findings.rule in page
     assert findings.cautions[0] in page
+
+
+def test_the_summary_has_a_line_for_each_distilled_student(docs: Path) -> None:
+    results.write(docs, [])
+    page = (docs / "results/index.md").read_text()
+    between = page.partition("<!-- summary -->")[2].partition("<!-- /summary -->")[0]
+    findings = results.findings_in(docs / "results/made_up/report.json")
+    distilled = [row.name for row in findings.rows if row.kind == "distilled"]
+    lines = between.strip().splitlines()[2:]
+    assert [line.split(" | ")[2] for line in lines] == distilled
+    (plain,) = (c for c in findings.contrasts if (c.row, c.control) == (distilled[0], "plain"))
+    assert f"{plain.mean:+.3f}" in lines[0]
+    assert f": {plain.verdict} |" in lines[0]
 
 
 def test_the_same_report_gives_the_same_page(docs: Path) -> None:
