@@ -6,7 +6,7 @@ from typing import Any
 
 CALLABLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("limbeck.models.load_student", {"folder": "{bait}"}),
-    ("limbeck.models.student.load_student", {"folder": "{bait}", "trust": True}),
+    ("limbeck.models.loading.load_student", {"folder": "{bait}", "trust": True}),
     (
         "limbeck.models.Classifier",
         {"network": "resnet18", "num_classes": 3, "weights": "{bait}.pth"},

@@ -42,7 +42,7 @@ FUNCTIONS: tuple[tuple[str, str, str], ...] = (
     ("urllib.request", "urlopen", "http://bait.example/"),
     ("limbeck.cli", "main", "{bait}"),
     ("limbeck.models", "load_student", "{bait}"),
-    ("limbeck.models.student", "load_student", "{bait}"),
+    ("limbeck.models.loading", "load_student", "{bait}"),
     ("timm", "create_model", "hf-hub:bait/model"),
     ("torch.storage", "_load_from_bytes", "{bait}"),
     ("torch._utils", "_rebuild_tensor_v2", "{bait}"),

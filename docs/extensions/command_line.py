@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from limbeck.commands import run
 
-_NOT_SHOWN = (".help", "--help", "--print_shtab")
+_NOT_SHOWN = (".help", "-h", "--help", "--print_shtab")
 
 
 def parser_of(command: str) -> ArgumentParser:

@@ -24,7 +24,7 @@ from limbeck.models import (
     RetinaNet,
     save_student,
 )
-from limbeck.models.student import read_student
+from limbeck.models.loading import read_student
 from tests.checkpoints.libraries.darknet_files import header
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs

@@ -69,5 +69,5 @@ def test_what_is_no_comparison_is_refused_by_its_key(
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none\.yaml is not a file.*/comparing\.md"):
+    with pytest.raises(FileNotFoundError, match=r"none\.yaml is not a file.*/comparing\.html"):
         read_comparison(tmp_path / "none.yaml")

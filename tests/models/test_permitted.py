@@ -53,7 +53,7 @@ def test_what_builders_fetch_unasked_is_switched_off() -> None:
     "class_path",
     [
         "limbeck.models.load_student",
-        "limbeck.models.student.load_student",
+        "limbeck.models.loading.load_student",
         "limbeck.models:load_student",
         "limbeck.models:RetinaNet",
         "limbeck.models.load_weights",

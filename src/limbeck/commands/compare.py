@@ -56,8 +56,9 @@ def compare_file(
     command again.
 
     Args:
-        comparison: The file of the comparison (.yaml), see docs/guides/comparing.md, or the name of
-            one that comes with limbeck, such as `shapes`.
+        comparison: The file of the comparison (.yaml), see
+            https://limbeck.readthedocs.io/en/latest/guides/comparing.html, or the name of one that
+            comes with limbeck, such as `shapes`.
         output: The folder for the runs and the report. Default: `runs/` and the file's name.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
         dry_run: Whether to print the runs and the expected hours, and train nothing.

@@ -25,7 +25,7 @@ from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
 from limbeck.models.build import Build
 from limbeck.models.card import CARD
-from limbeck.models.student import read_student
+from limbeck.models.loading import read_student
 from limbeck.report.agreement import agreement
 from limbeck.terminal import Table, say
 

@@ -18,7 +18,7 @@ from limbeck.models import load_student
 from limbeck.models.build import LimbeckModel
 from limbeck.models.card import CARD, WEIGHTS
 from limbeck.models.hub import first_line, is_named
-from limbeck.models.student import read_student
+from limbeck.models.loading import read_student
 from limbeck.terminal import say
 from limbeck.texts import read_text
 

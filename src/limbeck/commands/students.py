@@ -13,7 +13,7 @@ from limbeck.exported import ExportedModel
 from limbeck.exported.description import beside
 from limbeck.frame import takes_list
 from limbeck.models.card import CARD
-from limbeck.models.student import read_student, student_of_files
+from limbeck.models.loading import read_student, student_of_files
 
 
 @dataclass(frozen=True)

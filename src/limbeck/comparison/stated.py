@@ -16,7 +16,8 @@ from limbeck.texts import read_yaml
 _RECIPES = ("plain", "rows", "teacher", "teacher_recipe", "scored_on")
 KEYS = tuple(field.name for field in fields(Comparison))
 _ADVICE = (
-    "Expected a comparison (.yaml) with the keys `plain` and `rows`, see docs/guides/comparing.md."
+    "Expected a comparison (.yaml) with the keys `plain` and `rows`, see "
+    "https://limbeck.readthedocs.io/en/latest/guides/comparing.html."
 )
 
 

@@ -77,8 +77,9 @@ def graph_of(
         raise ValueError(
             f"{type(model).__name__} is no detector of limbeck's own; expected one of "
             f"{', '.join(each.__name__ for each in GRAPHS)}, or a classifier. Build the student as "
-            "one of these (its weights fit, see docs/reference/checkpoints.md), or "
-            "export it with its own library."
+            "one of these (its weights fit, see "
+            "https://limbeck.readthedocs.io/en/latest/reference/checkpoints.html), or export it "
+            "with its own library."
         )
     if dynamic and (kind is not DenseGraph or isinstance(model, SSD)):
         raise ValueError(

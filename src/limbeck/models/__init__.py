@@ -13,8 +13,9 @@ from limbeck.models.detection.pyramid.gfl import GFL
 from limbeck.models.detection.pyramid.retinanet import RetinaNet
 from limbeck.models.detection.ssd.ssd import SSD
 from limbeck.models.feature_teacher import FeatureTeacher
+from limbeck.models.loading import load_student
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
-from limbeck.models.student import load_student, save_student
+from limbeck.models.saving import save_student
 from limbeck.models.weights import load_weights
 
 __all__ = [

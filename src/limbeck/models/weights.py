@@ -17,8 +17,8 @@ from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.card import is_on_hub
+from limbeck.models.loading import read_student
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.student import read_student
 
 log = logging.getLogger(__name__)
 

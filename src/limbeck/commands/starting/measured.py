@@ -131,7 +131,7 @@ def divided(layout: Layout) -> Splits:
     if name is None:
         raise ValueError(
             f"{layout.root} has the splits {', '.join(there)}; expected one called train. Name "
-            "them so, or write recipes by hand (docs/data/index.md)."
+            "them so, or write recipes by hand: https://limbeck.readthedocs.io/en/latest/data/index.html"
         )
     whole = there[name]
     test = there.get("test") if name != "test" else None

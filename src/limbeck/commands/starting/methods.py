@@ -76,7 +76,7 @@ def distilled_by(name: str, task: Task, teacher: Model, student: Model) -> dict[
         raise ValueError(
             f"--method is {name!r}; expected one of {', '.join(_TASKS[task])}, which limbeck new "
             f"can set up for {task}.{meant} Any other one goes into the recipe by hand, see "
-            "docs/methods/index.md."
+            "https://limbeck.readthedocs.io/en/latest/methods/index.html."
         )
     arguments = dict(_ARGUMENTS.get(found, {}))
     if found in _ON_MAPS:

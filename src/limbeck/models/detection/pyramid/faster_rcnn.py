@@ -47,8 +47,8 @@ class FasterRCNN(TwoStageDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/models/timm.md; or the
-            shape of a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``; or the shape of a network of
+            basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1; 0 is the
             background.
         preset: The library whose outputs and losses this detector gives with its weights:

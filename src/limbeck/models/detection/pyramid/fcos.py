@@ -57,8 +57,8 @@ class FCOS(Detector, detection.FCOS):  # type: ignore[misc]  # torchvision is un
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/models/timm.md; or the
-            shape of a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``; or the shape of a network of
+            basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1. The head has one
             column more than there are classes, the first one, which is never used.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.

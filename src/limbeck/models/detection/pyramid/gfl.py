@@ -50,8 +50,8 @@ class GFL(DenseDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/models/timm.md; or the
-            shape of a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``; or the shape of a network of
+            basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
             Default (None): the detector is initialised afresh.

@@ -61,8 +61,8 @@ class RetinaNet(DenseDetector):
 
     Args:
         backbone: The trunk: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``; a network of timm's, ``timm:NAME``, see docs/models/timm.md; or the
-            shape of a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's, ``timm:NAME``; or the shape of a network of
+            basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1. With the preset
             ``torchvision`` the head has one column more than there are classes, the first one,
             which is never used; with the others label k is column k - 1.

@@ -47,9 +47,8 @@ class SSD(Detector, detection.ssd.SSD):  # type: ignore[misc]  # torchvision is 
         backbone: The trunk: ``vgg16``, which makes torchvision's SSD300, for images of 268 pixels
             or more; ``mobilenet_v3_large``, which makes its SSDLite; or a light one with strided
             blocks above it: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``; a network of timm's with maps of several strides, ``timm:NAME``, see
-            docs/models/timm.md; or the shape of a network of basic blocks,
-            :class:`limbeck.models.BasicBlocks`.
+            ``mobilenet_v2``; a network of timm's with maps of several strides, ``timm:NAME``;
+            or the shape of a network of basic blocks, :class:`limbeck.models.BasicBlocks`.
         num_classes: The number of foreground classes. Their labels count from 1; 0 is the
             background.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them. For

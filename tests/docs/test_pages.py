@@ -8,6 +8,7 @@ The Python of a page runs block by block in one namespace, in an empty folder. I
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from limbeck.commands import VERBS, run
 from limbeck.commands.parsing import known_keys
 from limbeck.comparison.stated import KEYS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs/extensions"))
 
 from command_line import parser_of  # noqa: E402
@@ -96,6 +97,17 @@ def test_the_recipes_of_a_page_are_taken(page, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             run(["fit", "--config", base, "--config", str(part), "--print_config"])
         assert not ended.value.code, block
+
+
+def test_the_messages_of_the_code_name_pages_of_the_site():
+    site = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
+    code = "".join(path.read_text() for path in ROOT.glob("src/limbeck/**/*.py"))
+    named = re.findall(r"(https://[\w.]*readthedocs[\w./-]*?/)en/latest/([\w/-]+)\.html", code)
+    assert len(named) >= 5
+    for base, page in named:
+        assert base == f"{site}/"
+        assert (ROOT / "docs" / f"{page}.md") in PAGES
+    assert "docs/" not in re.sub(r"https?://\S+", "", code)  # which an installed package lacks
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
