@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install quickstart test quick lint bench
+.PHONY: install quickstart test quick lint bench package
 
 install: .venv/installed
 
@@ -43,3 +43,10 @@ bench: install
 	$(BIN)/python benchmarks/fgfi.py
 	$(BIN)/python benchmarks/host_waits.py
 	$(BIN)/python benchmarks/evaluators.py
+
+# What is uploaded to PyPI, and the wheel on its own: installed in a new environment, and run there.
+package: install
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	.ci/installed dist/*.whl
