@@ -311,7 +311,7 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
     written = RunRecipe if trains and resumed is None else None
     UNWRITTEN.clear()
     with ExitStack() as held:
-        cli = _command_line(words, resumed, kind, held=held, save_config_callback=written)
+        cli = command_line(words, resumed, kind, held=held, save_config_callback=written)
     if distributed.is_initialized():
         distributed.destroy_process_group()  # or its threads may abort the process as it exits
     return cli
@@ -339,7 +339,7 @@ def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
         The module and the data.
     """
     words = [word for recipe in recipes for word in ("--config", recipe)]
-    cli = _command_line(words, None, save_config_callback=None, run=False)
+    cli = command_line(words, None, save_config_callback=None, run=False)
     return cli.model, cli.datamodule
 
 
@@ -353,19 +353,28 @@ def stated_in(recipes: Sequence[str]) -> Namespace:
         The values of all keys, with their types checked.
     """
     words = [word for recipe in recipes for word in ("--config", recipe)]
-    stated: Namespace = _command_line(
+    stated: Namespace = command_line(
         words, None, Stated, save_config_callback=None, run=False
     ).config
     return stated
 
 
-def _command_line(
+def command_line(
     words: Sequence[str],
     resumed: Resumed | None,
     kind: type[LimbeckCLI] = LimbeckCLI,
     held: ExitStack | None = None,
     **options: Any,
 ) -> LimbeckCLI:
+    """The command line of recipes, after it has done what it is for.
+
+    Args:
+        words: The words after ``limbeck``.
+        resumed: The run that goes on. None: there is none.
+        kind: The class of the command line, which says what is done.
+        held: Takes the folder of a run, for as long as that lasts. None: nothing is trained.
+        **options: Further options of Lightning's own command line.
+    """
     return kind(
         resumed,
         held or ExitStack(),
