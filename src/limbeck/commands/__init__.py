@@ -96,6 +96,11 @@ VERBS = (
         "limbeck.commands.recipes",
     ),
     Verb(
+        "completion",
+        "print the script by which bash or zsh completes these words",
+        "limbeck.commands.completion",
+    ),
+    Verb(
         "quickstart",
         "distil a detector on generated images, in minutes, and show what was gained",
         "limbeck.commands.quickstart",

@@ -38,7 +38,7 @@ from limbeck.training.checkpoints import BestCheckpoint, WholeCheckpoints
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
-from limbeck.training.logs import EarlierRows, Events, Rows
+from limbeck.training.logs import EarlierRows, loggers
 from limbeck.training.module import DistillationModule
 from limbeck.training.predictions import PredictionFiles
 from limbeck.training.resumption import LastCheckpoint
@@ -151,12 +151,9 @@ class LimbeckCLI(LightningCLI):
         root = config["default_root_dir"]
         callbacks = as_list(config["callbacks"])
         checks.refuse_unlogged(callbacks, self.model.new_metric(self.datamodule))
-        if config["logger"] is None and self.subcommand == "fit":
-            kwargs["logger"] = [
-                csv_log := Rows(root, name="", version=""),
-                Events(root, name="", version="tensorboard"),
-            ]
-            callbacks.append(EarlierRows(csv_log))
+        if config["logger"] is not False and self.subcommand == "fit":
+            kwargs["logger"] = loggers(root, config["logger"])
+            callbacks.append(EarlierRows(kwargs["logger"][0]))
         elif config["logger"] is None:
             kwargs["logger"] = False
         has_bar = any(isinstance(callback, L.callbacks.ProgressBar) for callback in callbacks)
