@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install quickstart test quick lint bench package
+.PHONY: install quickstart test quick lint bench package oldest
 
 install: .venv/installed
 
@@ -50,3 +50,14 @@ package: install
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
 	.ci/installed dist/*.whl
+
+# The tests of `make quick` but for extras, with the oldest versions of dependencies, in an environment of its own.
+oldest: export OMP_NUM_THREADS = 1
+oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
+
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[onnx,video]' \
+		faster-coco-eval hatchling hypothesis jsonschema pytest pytest-benchmark pytest-xdist
+	touch $@

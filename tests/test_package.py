@@ -77,3 +77,11 @@ def test_versions_and_addresses_are_said_once() -> None:
     assert PROJECT["license"] == citation["license"]
     assert PROJECT["urls"]["Repository"] == citation["repository-code"]
     assert PROJECT["urls"]["Documentation"] == citation["url"]
+
+
+def test_the_oldest_versions_are_those_that_are_asked_for() -> None:
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *extras["onnx"], *extras["video"]]
+    oldest = [re.sub(r"\[.*?\]|,.*", "", requirement).replace(">=", "==") for requirement in asked]
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(oldest)
