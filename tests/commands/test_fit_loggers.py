@@ -78,9 +78,10 @@ def test_weights_and_biases_offline() -> None:
     assert tiny_recipes.rows(RUN)
 
 
-def test_mlflow_in_a_folder() -> None:
+def test_mlflow_in_a_database() -> None:
     mlflow = pytest.importorskip("mlflow")
-    address = Path("tracked").resolve().as_uri()
+    pytest.importorskip("sqlalchemy")  # which mlflow-skinny lacks
+    address = f"sqlite:///{Path('mlflow.db').resolve()}"
     arguments = {"experiment_name": "tiny", "tracking_uri": address}
     fit(
         tiny_recipes.plain(
