@@ -86,7 +86,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(
     assert said == (
         "ERROR no verb 'fitt'. There are: fit, validate, compare, report, tune, predict, "
         "benchmark, push, quantize, export, label, convert, inspect, data, new, anchors, "
-        "recipes, quickstart.\n"
+        "recipes, completion, quickstart.\n"
     )
 
 

@@ -1,11 +1,13 @@
 import resource
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as L
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
-from limbeck.training.logs import EarlierRows, Rows, is_logged, rows_of
+from limbeck.training.logs import EarlierRows, Events, Rows, is_logged, loggers, rows_of
 from limbeck.training.module import DistillationModule
 from limbeck.training.writing import UNWRITTEN
 from tests import tiny_models
@@ -35,6 +37,17 @@ def test_logs_that_cannot_be_written_do_not_end_the_run(
     assert module.pair.number == 4
     assert "metrics.csv could not be written" in caplog.text
     assert (tmp_path / "metrics.csv").read_text().count("\n") > 3
+
+
+@pytest.mark.parametrize("stated", [None, True, []])
+def test_a_run_whose_recipe_names_no_logger_has_its_own(tmp_path: Path, stated: Any) -> None:
+    assert [type(logger) for logger in loggers(str(tmp_path), stated)] == [Rows, Events]
+
+
+def test_loggers_of_a_recipe_stand_behind_those_of_the_run(tmp_path: Path) -> None:
+    one, other = CSVLogger(tmp_path), CSVLogger(tmp_path)
+    assert loggers(str(tmp_path), one)[2:] == [one]
+    assert loggers(str(tmp_path), [one, other])[2:] == [one, other]
 
 
 def resumed(folder: Path, step: int) -> Rows:

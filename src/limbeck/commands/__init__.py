@@ -92,8 +92,13 @@ VERBS = (
     Verb("anchors", "anchors that suit a recipe's training data", "limbeck.commands.anchors"),
     Verb(
         "recipes",
-        "list, show and copy the recipes that come with limbeck",
+        "list, show and copy the recipes that come with limbeck; their schema, for editors",
         "limbeck.commands.recipes",
+    ),
+    Verb(
+        "completion",
+        "print the script by which bash or zsh completes these words",
+        "limbeck.commands.completion",
     ),
     Verb(
         "quickstart",

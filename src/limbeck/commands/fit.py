@@ -38,7 +38,7 @@ from limbeck.training.checkpoints import BestCheckpoint, WholeCheckpoints
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
 from limbeck.training.export import write_summary
-from limbeck.training.logs import EarlierRows, Events, Rows
+from limbeck.training.logs import EarlierRows, loggers
 from limbeck.training.module import DistillationModule
 from limbeck.training.predictions import PredictionFiles
 from limbeck.training.resumption import LastCheckpoint
@@ -151,12 +151,9 @@ class LimbeckCLI(LightningCLI):
         root = config["default_root_dir"]
         callbacks = as_list(config["callbacks"])
         checks.refuse_unlogged(callbacks, self.model.new_metric(self.datamodule))
-        if config["logger"] is None and self.subcommand == "fit":
-            kwargs["logger"] = [
-                csv_log := Rows(root, name="", version=""),
-                Events(root, name="", version="tensorboard"),
-            ]
-            callbacks.append(EarlierRows(csv_log))
+        if config["logger"] is not False and self.subcommand == "fit":
+            kwargs["logger"] = loggers(root, config["logger"])
+            callbacks.append(EarlierRows(kwargs["logger"][0]))
         elif config["logger"] is None:
             kwargs["logger"] = False
         has_bar = any(isinstance(callback, L.callbacks.ProgressBar) for callback in callbacks)
@@ -311,7 +308,7 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
     written = RunRecipe if trains and resumed is None else None
     UNWRITTEN.clear()
     with ExitStack() as held:
-        cli = _command_line(words, resumed, kind, held=held, save_config_callback=written)
+        cli = command_line(words, resumed, kind, held=held, save_config_callback=written)
     if distributed.is_initialized():
         distributed.destroy_process_group()  # or its threads may abort the process as it exits
     return cli
@@ -339,7 +336,7 @@ def parts_of(recipes: Sequence[str]) -> tuple[DistillationModule, DataModule]:
         The module and the data.
     """
     words = [word for recipe in recipes for word in ("--config", recipe)]
-    cli = _command_line(words, None, save_config_callback=None, run=False)
+    cli = command_line(words, None, save_config_callback=None, run=False)
     return cli.model, cli.datamodule
 
 
@@ -353,19 +350,28 @@ def stated_in(recipes: Sequence[str]) -> Namespace:
         The values of all keys, with their types checked.
     """
     words = [word for recipe in recipes for word in ("--config", recipe)]
-    stated: Namespace = _command_line(
+    stated: Namespace = command_line(
         words, None, Stated, save_config_callback=None, run=False
     ).config
     return stated
 
 
-def _command_line(
+def command_line(
     words: Sequence[str],
     resumed: Resumed | None,
     kind: type[LimbeckCLI] = LimbeckCLI,
     held: ExitStack | None = None,
     **options: Any,
 ) -> LimbeckCLI:
+    """The command line of recipes, after it has done what it is for.
+
+    Args:
+        words: The words after ``limbeck``.
+        resumed: The run that goes on. None: there is none.
+        kind: The class of the command line, which says what is done.
+        held: Takes the folder of a run, for as long as that lasts. None: nothing is trained.
+        **options: Further options of Lightning's own command line.
+    """
     return kind(
         resumed,
         held or ExitStack(),

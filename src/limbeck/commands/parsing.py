@@ -6,6 +6,8 @@ import pkgutil
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -23,6 +25,14 @@ class Explaining:
     """The part of a parser that ends the program in limbeck's own words."""
 
     exit_on_error: bool
+    asked: "list[Any] | None" = None  # the parsers that were asked for, in all classes
+
+    def print_help(self, file: Any = None) -> None:
+        """Print what the parser takes, unless it is the parser itself that is asked for."""
+        if Explaining.asked is None:
+            super().print_help(file)  # type: ignore[misc]
+        else:
+            Explaining.asked.append(self)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End the program with the message, unless an outer parser is to do so."""
@@ -74,6 +84,26 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if name:
         return said + _nearest(name[2], dir(pkgutil.resolve_name(name[1])))
     return said
+
+
+def parser_of(verb: str, module: str) -> ArgumentParser:
+    """The parser that a verb makes when it is run, which is asked for its help and shows none.
+
+    Args:
+        verb: The verb, which is followed by ``--help``.
+        module: The module of the verb.
+
+    Returns:
+        The parser.
+    """
+    asked: list[ArgumentParser] = []
+    Explaining.asked = asked
+    try:
+        with suppress(SystemExit):
+            import_module(module).run([verb, "--help"])
+    finally:
+        Explaining.asked = None
+    return asked[0]
 
 
 def known_keys(parser: ArgumentParser) -> set[str]:

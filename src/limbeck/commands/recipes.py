@@ -1,4 +1,4 @@
-"""``limbeck recipes``: list, show and copy the recipes that come with limbeck."""
+"""``limbeck recipes``: list, show and copy the recipes that come with limbeck; their schema."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and the words that follow it.
     """
-    verbs: dict[str, Any] = {"list": show_all, "show": show, "copy": copy}
+    verbs: dict[str, Any] = {"list": show_all, "show": show, "copy": copy, "schema": schema}
     options: dict[str, Any] = {"prog": "limbeck recipes", "allow_abbrev": False}
     auto_cli(verbs, args=list(arguments[1:]), parser_class=VerbParser, **options)
 
@@ -98,3 +98,23 @@ def copy(name: str, to: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     say(f"{target}: its first line says how it is run")
+
+
+def schema(to: Path) -> None:
+    """Write the JSON Schema of recipes, by which an editor completes and checks them.
+
+    It knows the classes and arguments of this version of limbeck, of Lightning's trainer, callbacks
+    and loggers, and takes class paths of others as they are.
+
+    Args:
+        to: A new file, such as recipe.schema.json, or one that holds such a schema.
+
+    Raises:
+        FileExistsError: The file holds something else.
+    """
+    refuse_unwritable_target(to, "to")
+    from limbeck.commands.recipe_schema import write_schema  # with torch, which the others spare
+
+    write_schema(to)
+    say(f"{to}: in a recipe beside it, write the line")
+    say(f"# yaml-language-server: $schema={to.name}", soft_wrap=True)

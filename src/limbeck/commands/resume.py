@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
+import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.commands.parsing import WordParser
 from limbeck.recipe import differences
 from limbeck.texts import MOST_YAML, read_bytes
+from limbeck.training.logs import stated_loggers
 from limbeck.training.writing import UNWRITTEN, outlived
 from limbeck.whole import write_whole
 
@@ -32,6 +34,7 @@ FREE = {
     "trainer.accelerator",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
+    "trainer.logger",
     "trainer.max_time",
 }
 # Whether a method takes a teacher of other classes: it decides what is refused, not what is learnt.
@@ -52,7 +55,7 @@ class Resumed(NamedTuple):
 
 
 class RunRecipe(SaveConfigCallback):
-    """Writes ``config.yaml``, the recipe of a run.
+    """Writes ``config.yaml``, the recipe of a run, and gives it to loggers that the recipe names.
 
     It is removed again where a run ends before its first step. Only new runs write it: whoever
     resumes or measures a run leaves its recipe as it is.
@@ -66,6 +69,8 @@ class RunRecipe(SaveConfigCallback):
         recipe.ckpt_path = None
         text = self.parser.dump(recipe, skip_none=False)
         write_recipe(Path(trainer.default_root_dir, RECIPE), text)
+        for logger in stated_loggers(trainer):
+            logger.log_hyperparams(yaml.safe_load(text))
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -173,7 +178,7 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
     found = [
         line
         for key, line in differences(begun, now)
-        if key not in FREE and not _FREE_OF_METHODS.fullmatch(key)
+        if not (_is_free(key) or _FREE_OF_METHODS.fullmatch(key))
     ]
     if found:
         lines = "\n  ".join(found)
@@ -181,3 +186,8 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
             f"{root} was begun with another recipe:\n  {lines}\nResume it as it was, with `limbeck "
             f"fit --resume {root}` alone, or train the changed recipe in a folder of its own."
         )
+
+
+def _is_free(key: str) -> bool:
+    """Whether this key, or one that it stands below, may change."""
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE)

@@ -14,7 +14,7 @@ from limbeck.whole import write_whole
 
 # Keys that what is trained does not depend on.
 FREE = ("checkpoint_every", "config", "detections", "predictions", "seed_everything")
-_FREE_OF_TRAINER = ("accelerator", "default_root_dir", "enable_progress_bar")
+_FREE_OF_TRAINER = ("accelerator", "default_root_dir", "enable_progress_bar", "logger")
 _LENGTH = 12  # of the digits of a digest that name a folder
 
 

@@ -4,13 +4,14 @@ import csv
 import io
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -200,6 +201,29 @@ class Events(TensorBoardLogger):
         """Write the hyperparameters, which Lightning keeps beside the events."""
         with outlived(Path(self.log_dir, self.NAME_HPARAMS_FILE)):
             super().save()
+
+
+def loggers(root: str, stated: Logger | Iterable[Logger] | bool | None) -> list[Logger]:
+    """The loggers of a run: its own, beside which stand those that its recipe names.
+
+    Args:
+        root: The folder of the run.
+        stated: What the recipe states as ``trainer.logger``: one logger, or several. None or True:
+            it names none.
+
+    Returns:
+        The log of ``metrics.csv``, that of TensorBoard, and those that are stated.
+    """
+    rows = Rows(root, name="", version="")
+    own: list[Logger] = [rows, Events(root, name="", version="tensorboard")]
+    if isinstance(stated, bool) or stated is None:
+        return own
+    return [*own, *([stated] if isinstance(stated, Logger) else stated)]
+
+
+def stated_loggers(trainer: L.Trainer) -> list[Logger]:
+    """The loggers of a trainer that are not limbeck's own."""
+    return [logger for logger in trainer.loggers if not isinstance(logger, Rows | Events)]
 
 
 class EarlierRows(L.Callback):
