@@ -31,7 +31,7 @@ FENCE = re.compile(
     r"|^(?P<indent> *)```(?P<language>[\w{}-]*)[^\n]*\n(?P<code>.*?)^ *```$",
     re.S | re.M,
 )
-GROUPS = {"data": ("inspect", "convert"), "recipes": ("list", "show", "copy")}
+GROUPS = {"data": ("inspect", "convert"), "recipes": ("list", "show", "copy", "schema")}
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
@@ -97,6 +97,15 @@ def test_the_recipes_of_a_page_are_taken(page, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             run(["fit", "--config", base, "--config", str(part), "--print_config"])
         assert not ended.value.code, block
+
+
+def test_the_reference_has_every_verb():
+    page = (ROOT / "docs/reference/command-line.md").read_text()
+    shown = re.findall(r"^```\{command-line\} (.+)$", page, re.M)
+    names = [
+        f"{verb.name} {word}".strip() for verb in VERBS for word in GROUPS.get(verb.name, ("",))
+    ]
+    assert sorted(shown) == sorted(names)
 
 
 def test_the_messages_of_the_code_name_pages_of_the_site():
