@@ -3,8 +3,8 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import RecipeError
 from limbeck.commands.in_words import entries
-from limbeck.commands.recipe_files import RecipeError
 from limbeck.data import Shapes
 from limbeck.models import BasicBlocks, load_student
 

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from limbeck.commands.checks import refuse_impossible, refuse_unlogged
-from limbeck.commands.recipe_files import RecipeError
+from limbeck.commands.errors import RecipeError
 from limbeck.metrics import COCOAveragePrecision
 from tests.commands import tiny_recipes
 from tests.commands.tiny_recipes import RUN, fit

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.commands import run
+from limbeck.commands.errors import RecipeError
 from limbeck.commands.fit import stated_in
-from limbeck.commands.recipe_files import RecipeError, read_recipe
+from limbeck.commands.recipe_files import read_recipe
 from tests.commands.tiny_recipes import RUN, limbeck, plain, write
 
 BAD: dict[str, tuple[bytes, str]] = {
@@ -49,6 +51,19 @@ def test_a_file_that_is_no_recipe_is_told_with_its_name(name: str, tmp_path: Pat
 def test_a_path_that_is_no_file_is_told(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"Expected a recipe \(.yaml\)"):
         read_recipe(tmp_path / name)
+
+
+def test_an_unknown_key_with_nothing_below_it_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = tmp_path / "part.yaml"
+    part.write_text("modle: {}\ndata: {}\n")
+    student = Path(__file__).parents[2] / "recipes/shapes/student.yaml"
+    with pytest.raises(SystemExit) as ended:
+        run(["fit", "--config", str(student), "--config", str(part), "--print_config"])
+    assert ended.value.code == 2
+    assert "'modle' is not known" in caplog.text
+    assert "Nearest known: model." in caplog.text
 
 
 @pytest.mark.parametrize("verb", [("fit", "--config"), ("inspect",), ("anchors",)])

@@ -11,10 +11,9 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
-from limbeck.commands.errors import of_ours, raised_in, told
+from limbeck.commands.errors import RecipeError, of_ours, raised_in, told
 from limbeck.commands.in_words import arguments_of, entries, key_of, reasons_in
 from limbeck.commands.parsing import Explaining
-from limbeck.commands.recipe_files import RecipeError
 
 REFUSALS = (MisconfigurationException,)  # of Lightning's, whenever it finds out
 

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import StrategyRegistry
 from torchmetrics import Metric
 
-from limbeck.commands.recipe_files import RecipeError
+from limbeck.commands.errors import RecipeError
 from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, refuse_outside
 from limbeck.training.data import DataModule
 from limbeck.training.scoring import headline_of, higher_is_better, named_scores

@@ -18,6 +18,10 @@ PLACES = (
 )
 
 
+class RecipeError(ValueError):
+    """A recipe that cannot be used, as the user is told."""
+
+
 def of_ours(error: BaseException | None) -> BaseException | None:
     """The error of limbeck's own that led to this one, or None; the user is told that one alone."""
     while error is not None and not is_ours(error):

@@ -21,11 +21,12 @@ from limbeck.checkpoints import Contents, library_of, open_checkpoint, read_file
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import STATE_DICT_SUFFIXES, SUFFIXES, format_of_file
 from limbeck.commands.building import said_of_building
+from limbeck.commands.errors import RecipeError
 from limbeck.commands.memory import refuse_oversized
 from limbeck.commands.method_picture import draw_method
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
-from limbeck.commands.recipe_files import RecipeError, read_recipe
+from limbeck.commands.recipe_files import read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
 from limbeck.landmarks import landmarks
 from limbeck.models import load_student

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from limbeck.commands.recipe_files import RecipeError
+from limbeck.commands.errors import RecipeError
 from limbeck.models.sizes import bounded_size
 
 _MOST_TENSORS = 30_000  # a ResNet-152 has 467

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
+from limbeck.commands.errors import RecipeError
 from limbeck.commands.in_words import arguments_of, first_unknown, in_words, key_in
-from limbeck.commands.recipe_files import RecipeError
 from limbeck.commands.words import words_told
 
 log = logging.getLogger(__name__)

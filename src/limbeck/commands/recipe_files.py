@@ -8,13 +8,11 @@ from typing import Any
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
+from limbeck.commands.errors import RecipeError
+from limbeck.commands.parsing import known_keys
 from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
 
 _ADVICE = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used, as the user is told."""
 
 
 class RecipeFile(ActionConfigFile):
@@ -28,8 +26,16 @@ class RecipeFile(ActionConfigFile):
             with _in_words("--config"):
                 check_yaml(str(values), "--config")
         else:
-            read_recipe(Path(values))
+            _refuse_unknown_empty(read_recipe(Path(values)), parser)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+
+
+def _refuse_unknown_empty(stated: dict[str, Any], parser: Any) -> None:
+    """Refuse unknown keys without anything below them, which the parser would pass over."""
+    known = {key.partition(".")[0] for key in known_keys(parser)}
+    for key, value in stated.items():
+        if value == {} and key not in known:
+            parser.error(f"Key does not accept option '{key}'")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
