@@ -1,0 +1,64 @@
+"""The order in which the runs of a comparison are trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from limbeck.comparison import comparing
+from limbeck.comparison.job import Job
+from limbeck.comparison.rows import PLAIN, Row
+
+SEEDS = (0, 1)
+
+
+class Measured:
+    """A comparison whose control at equal time is known once the first seed's runs are there."""
+
+    teacher_training = None
+    digests = SimpleNamespace(save=lambda: None)
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.trained: list[tuple[str, int | None]] = []
+
+    def rows(self) -> list[Row]:
+        rows = [Row(PLAIN, "plain", ()), Row("KD", "distilled", ())]
+        if {(PLAIN, 0), ("KD", 0)} <= set(self.trained):
+            rows.append(Row("plain, time of KD", "control", (), as_long_as="KD"))
+        return rows
+
+    def jobs(self, rows: Sequence[Row]) -> list[Job]:
+        return [
+            Job(row.name, seed, {}, self.output / f"{row.name}_{seed}", {})
+            for seed in SEEDS
+            for row in rows
+        ]
+
+    def teacher_scoring(self) -> None:
+        return None
+
+
+def test_controls_at_equal_time_do_not_wait_for_the_other_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Measured(tmp_path)
+    together: list[list[tuple[str, int | None]]] = []
+
+    def finish(_: object, jobs: Sequence[Job]) -> None:
+        missing = [
+            (job.name, job.seed) for job in jobs if (job.name, job.seed) not in study.trained
+        ]
+        study.trained += missing
+        together.append(missing)
+
+    monkeypatch.setattr(comparing.Runs, "finish", finish)
+    monkeypatch.setattr(comparing.Runs, "expect", lambda *_: None)
+    rows = comparing.run(study, jobs=2)
+    assert together == [
+        [(PLAIN, 0), (PLAIN, 1)],
+        [("KD", 0)],
+        [("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
+    ]
+    assert [row.name for row in rows] == [PLAIN, "KD", "plain, time of KD"]
