@@ -243,4 +243,4 @@ def test_the_plan_is_for_as_many_runs_at_once_as_there_will_be(
     monkeypatch.setattr(compare_command, "step_seconds", lambda *_: {"plain": 3600.0})
     tiny_recipes.limbeck("compare", write(runs), "--dry-run")
     # 2 seeds of 4 steps, an hour each, on 4 devices
-    assert "2.0 hours of training with --jobs 4" in " ".join(capsys.readouterr().out.split())
+    assert "2 h 00 min of training with --jobs 4" in " ".join(capsys.readouterr().out.split())

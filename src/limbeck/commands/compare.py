@@ -23,7 +23,7 @@ from limbeck.ranges import COUNT, refuse_outside
 from limbeck.terminal import Table, say
 
 _FLAGS = {
-    "dry_run": "Print the runs and the expected hours, and train nothing.",
+    "dry_run": "Print the runs and the expected time, and train nothing.",
     "weak_teacher": "Go on where the teacher is weaker than the plain student.",
 }
 
@@ -61,7 +61,7 @@ def compare_file(
             comes with limbeck, such as `shapes`.
         output: The folder for the runs and the report. Default: `runs/` and the file's name.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
-        dry_run: Whether to print the runs and the expected hours, and train nothing.
+        dry_run: Whether to print the runs and the expected time, and train nothing.
         weak_teacher: Whether to go on where the teacher is weaker than the plain student.
     """
     refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
@@ -138,10 +138,10 @@ def show_plan(study: Study, jobs: int) -> None:
         table.add_row(job.title, job.state, f"{steps:,}", expected)
     say(table)
     say(
-        f"{len(left)} of {len(plan)} runs are left, {total / 3600 / jobs:.1f} hours of training "
-        f"with --jobs {jobs}, as long as {TRIAL} steps of each took, or runs that are finished. "
-        "Controls at equal time come on top where they are not listed: how long they are is known "
-        "once the first run of their row is finished."
+        f"{len(left)} of {len(plan)} runs are left, {duration(total / jobs)} of training with "
+        f"--jobs {jobs}, as long as {TRIAL} steps of each took, or runs that are finished. On top "
+        "come loading, scoring, the report, and controls at equal time where they are not listed: "
+        "how long they are is known once the first run of their row is finished."
     )
     if unknown:
         say(f"Of {unknown} runs nobody can tell yet: their teacher is still to be trained.")

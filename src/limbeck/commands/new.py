@@ -10,6 +10,7 @@ from limbeck.commands.fit import stated_in
 from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.starting.measured import Measured, measured
+from limbeck.commands.starting.methods import made_for
 from limbeck.commands.starting.recipes import FILES, Beginning
 from limbeck.comparison import read_comparison
 from limbeck.names import escaped
@@ -92,6 +93,8 @@ def _show(data: Measured, chosen: Beginning) -> None:
         f"{chosen.teacher.word} teaches {chosen.student.word} with {chosen.name}. Written to "
         f"{chosen.folder}: {', '.join(FILES)}; each value has its reason above it."
     )
+    if made := made_for(chosen.name, chosen.teacher, chosen.student):
+        say(f"{chosen.name} suits most pairs. {made} is made for this one: --method {made}.")
     _warn(data, chosen)
     say("Now train and compare all of it, or see first how long that takes:")
     say(f"  {chosen.compare} --dry-run\n  {chosen.compare}", soft_wrap=True)

@@ -20,7 +20,10 @@ from torch import nn
 from limbeck.arguments import items, refuse_absurd, refuse_misfits, shown
 
 TRUSTED = ("limbeck", "torchvision", "timm")
-ADVICE = "Pass trust=True if you trust whoever wrote it."
+ADVICE = (
+    "Pass trust=True (in a recipe `trust: true`, on the command line `--trust true`) if you trust "
+    "whoever wrote it."
+)
 
 _ROOMS = tuple(f"{library}.models." for library in TRUSTED)
 _PUBLIC = re.compile(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)+", re.ASCII)  # no colons, nothing private

@@ -18,12 +18,17 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.data.augmentation import to_recipe
 from limbeck.models import save_student
+from limbeck.report.table import shown_score
 from limbeck.training.scoring import headline_of
 from limbeck.training.writing import UNWRITTEN, outlived
 from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 
+_UNSCORED = (
+    "It was not measured at its last step: trainer.check_val_every_n_epoch says when it is. Lower "
+    "it, or measure the student with `limbeck validate`."
+)
 TEMPORARY = Path("temporary files")  # what errors call their folder, of which there may be none
 
 
@@ -87,7 +92,9 @@ class ExportStudent(L.Callback):
             keep_elsewhere(module, folder)
             return
         measured = module.scored_at == trainer.global_step
-        log.info("student: %s  %s", folder, short(module.scores["student"]) if measured else "")
+        log.info(
+            "student: %s  %s", folder, short(module.scores["student"]) if measured else _UNSCORED
+        )
 
 
 def keep_elsewhere(module: Any, folder: Path) -> None:
@@ -161,4 +168,6 @@ def peak_memory(device: torch.device) -> float:
 
 def short(scores: dict[str, float]) -> str:
     """The scores that are over all classes, in one line."""
-    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if "/" not in name)
+    return "  ".join(
+        f"{name} {shown_score(value)}" for name, value in scores.items() if "/" not in name
+    )

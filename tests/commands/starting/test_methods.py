@@ -10,7 +10,7 @@ from torch import nn
 from limbeck import Distillation
 from limbeck.commands.starting.commented import plain
 from limbeck.commands.starting.measured import Measured, measured
-from limbeck.commands.starting.methods import _TASKS, distilled_by
+from limbeck.commands.starting.methods import _TASKS, distilled_by, made_for
 from limbeck.commands.starting.models import Model, named
 from limbeck.models import Build
 from tests.commands.starting.folders import image_folder, yolo
@@ -88,3 +88,15 @@ def test_networks_without_a_place_in_common(data: dict[str, Measured]) -> None:
     student.__dict__["built"] = nn.Flatten()
     with pytest.raises(ValueError, match="light and resnet18 have none at the same place"):
         distilled_by("fitnet", of.task, teacher, student)
+
+
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [(PAIRS["HEAD"], "HEAD"), (PAIRS["PKD"], None), (PAIRS["LD"], None)],
+)
+def test_the_method_that_was_made_for_a_pair_is_named_beside_the_usual_one(
+    data: dict[str, Measured], words: tuple[str, str], method: str | None
+) -> None:
+    pair = models(data["detection"], words)
+    assert made_for("PKD", *pair) == method
+    assert made_for("FitNet", *pair) is None  # somebody has chosen

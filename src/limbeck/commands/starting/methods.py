@@ -92,6 +92,25 @@ def distilled_by(name: str, task: Task, teacher: Model, student: Model) -> dict[
     return model
 
 
+def made_for(name: str, teacher: Model, student: Model) -> str | None:
+    """The method that was made for such a pair, where the usual one is written; None: none was.
+
+    Args:
+        name: The method that is written.
+        teacher: The teacher.
+        student: The student.
+
+    Returns:
+        The name of the other method, or None.
+    """
+    if name != USUAL["detection"]:
+        return None
+    if teacher.form == student.form == "transformer":
+        return "QueryKD"
+    dense = student.kind in ("RetinaNet", "FCOS", "GFL")
+    return "HEAD" if teacher.kind == "FasterRCNN" and dense else None
+
+
 def _refuse_pair(name: str, stated: dict[str, Any], teacher: Model, student: Model) -> None:
     """Refuse a pair that lacks what a method reads; of a model on the hub nothing is known."""
     if teacher.built is None or student.built is None:
