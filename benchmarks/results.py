@@ -5,7 +5,7 @@
 Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
 scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
 all reports that are there. ``<!-- summary -->`` gets a line for each distilled student of all
-reports. No table of a comparison is typed by hand.
+reports, or a sentence that there is none. No table of a comparison is typed by hand.
 """
 
 import argparse
@@ -44,10 +44,23 @@ def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
 
 
 SUMMARY = "summary"
+NONE_YET = (
+    "**No comparison has been finished yet.** Until one is, see [the appendix](early.md) and\n"
+    "[When it does not help](../guides/when-it-does-not-help.md).\n"
+)
 
 
 def summary(reports: Mapping[str, Findings]) -> str:
-    """One line for each distilled student: what it gains at equal steps, and at equal time."""
+    """One line for each distilled student: what it gains at equal steps, and at equal time.
+
+    Args:
+        reports: The findings by the names of their comparisons.
+
+    Returns:
+        The table; without a report a sentence that says so.
+    """
+    if not reports:
+        return NONE_YET
     heads = ("pair", "score", "method", "at equal steps", "at equal time", "plain student")
     rows = [
         [
@@ -62,7 +75,7 @@ def summary(reports: Mapping[str, Findings]) -> str:
         for row in findings.rows
         if row.kind == "distilled"
     ]
-    return f"{table(heads, rows)}\n" if rows else ""
+    return f"{table(heads, rows)}\n"
 
 
 def _against(control: str, row: Compared, findings: Findings) -> str:

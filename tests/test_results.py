@@ -69,6 +69,15 @@ def test_the_summary_has_a_line_for_each_distilled_student(docs: Path) -> None:
     assert f": {plain.verdict} |" in lines[0]
 
 
+def test_without_a_report_the_summary_says_so(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    index = tmp_path / "results/index.md"
+    index.write_text(PAGE)
+    assert results.write(tmp_path, []) == []
+    between = index.read_text().partition("<!-- summary -->\n")[2].partition("<!-- /summary -->")
+    assert between[0].startswith("**No comparison has been finished yet.**")
+
+
 def test_the_same_report_gives_the_same_page(docs: Path) -> None:
     results.write(docs, ["made_up"])
     page = (docs / "results/index.md").read_text()

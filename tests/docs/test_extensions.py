@@ -2,6 +2,7 @@
 
 import io
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 import PIL.Image
@@ -10,6 +11,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.append(str(DOCS / "extensions"))
 
+from command_line import fields, options_of, said_of  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:'myst_parser")
@@ -163,3 +165,18 @@ def test_costs_are_the_rows_of_one_method(site):
     assert "7.77" not in page
     assert "R is 1.25, 1.50 and -." in overview
     assert "It is not in the" in page
+
+
+def test_an_argument_is_told_without_roles_and_with_limbecks_default():
+    parser = ArgumentParser()
+    said = "Steps of :class:`~lightning.Trainer`, by :mod:`limbeck.data`.\nDefault: ``50``."
+    told = parser.add_argument("--steps", default=10, help=said)
+    parser.add_argument("--group", help="Path to a configuration file.")
+    assert said_of(told) == "Steps of `Trainer`, by `limbeck.data`. Default: `10`."
+    assert [action.dest for action in options_of(parser, None)] == ["steps"]
+
+
+def test_keys_of_a_dataclass_are_told_by_its_docstring():
+    told = ArgumentParser().add_argument("--model.optimizer.lr", default=0.001)
+    assert said_of(told) == "The peak of the learning rate. Default: `0.001`."
+    assert fields().keys() >= {"model.learning_rate.shape", "model.optimizer.clip_each"}

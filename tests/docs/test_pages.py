@@ -80,6 +80,12 @@ def test_the_commands_of_a_page_are_taken(page):
                 assert option.replace("-", "_") in known or outer & known, f"{page}: {word}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_line_of_a_page_is_lost_as_a_comment(page):
+    prose = FENCE.sub("", page.read_text())
+    assert re.findall(r"^\s*%.*", prose, re.M) == []  # MyST leaves such lines out
+
+
 def recipes_of(page: Path) -> list[str]:
     """The blocks that are parts of recipes."""
     keys = {"model", "data", "trainer", "seed_everything"}
