@@ -255,7 +255,9 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     overlay = tiny_recipes.taught(runs.teacher / "student")
     fit(steady(max_epochs=3, max_steps=12, log_every_n_steps=1), overlay, folder=Path("whole"))
     # In the middle of the second epoch, between two validations.
+    capsys.readouterr()
     fit(steady(max_epochs=3, max_steps=7, log_every_n_steps=1), overlay)
+    assert "measured as it ended: AP " in capsys.readouterr().err
     assert checkpoint(RUN)["global_step"] == 7
     shutil.copytree(RUN, "copy")
     resumed = ("--ckpt_path", RUN / "checkpoints" / "last.ckpt")

@@ -47,17 +47,6 @@ def test_a_run_exports_the_student_and_says_how_it_was_measured(tmp_path: Path) 
     assert (summary["headline"], summary["steps"]) == ("top1", 4)
 
 
-def test_a_run_that_was_not_measured_at_its_end_says_why(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    module = DistillationModule(tiny_models.classifier())
-    data = tiny_runs.shapes("classification")
-    with caplog.at_level("INFO", "limbeck"):
-        tiny_runs.fit(module, data, tmp_path, check_val_every_n_epoch=2)
-    (said,) = (m for m in caplog.messages if m.startswith("student: "))
-    assert "trainer.check_val_every_n_epoch says when it is" in said
-
-
 class Unknown(nn.Module):
     """A student whose making nobody has told."""
 

@@ -37,7 +37,7 @@ from limbeck.terminal import Table, say
 from limbeck.training.checkpoints import BestCheckpoint, WholeCheckpoints
 from limbeck.training.data import DataModule
 from limbeck.training.detections import DetectionFiles
-from limbeck.training.export import write_summary
+from limbeck.training.export import short, write_summary
 from limbeck.training.logs import EarlierRows, loggers
 from limbeck.training.module import DistillationModule
 from limbeck.training.predictions import PredictionFiles
@@ -195,6 +195,7 @@ class LimbeckCLI(LightningCLI):
             trainer.validate(self.model, self.datamodule, verbose=False)
             if trainer.is_global_zero:
                 write_summary(trainer, self.model)
+                log.info("measured as it ended: %s", short(self.model.scores["student"]))
         if trainer.is_global_zero:
             tell_unwritten(Path(trainer.default_root_dir))
 

@@ -25,10 +25,6 @@ from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 
-_UNSCORED = (
-    "It was not measured at its last step: trainer.check_val_every_n_epoch says when it is. Lower "
-    "it, or measure the student with `limbeck validate`."
-)
 TEMPORARY = Path("temporary files")  # what errors call their folder, of which there may be none
 
 
@@ -92,9 +88,7 @@ class ExportStudent(L.Callback):
             keep_elsewhere(module, folder)
             return
         measured = module.scored_at == trainer.global_step
-        log.info(
-            "student: %s  %s", folder, short(module.scores["student"]) if measured else _UNSCORED
-        )
+        log.info("student: %s  %s", folder, short(module.scores["student"]) if measured else "")
 
 
 def keep_elsewhere(module: Any, folder: Path) -> None:
