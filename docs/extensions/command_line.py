@@ -9,13 +9,11 @@ the prefix are written, and in which order.
 import re
 from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache
 from inspect import cleandoc
 from types import GenericAlias
 from typing import ClassVar, get_type_hints
-from unittest.mock import patch
 
 import docstring_parser
 from docutils import nodes
@@ -23,7 +21,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from limbeck.commands import run
+from limbeck.commands import VERBS, parsing
 from limbeck.training import DistillationModule
 
 _FILE = "Path to a configuration file."  # of a group of keys, which a recipe states
@@ -32,14 +30,9 @@ _NOT_SHOWN = (".help", "-h", "--help", "--print_shtab")
 
 def parser_of(command: str) -> ArgumentParser:
     """The parser that tells the help of a command, such as ``data convert``."""
-    asked: list[ArgumentParser] = []
-    with (
-        patch("argparse.ArgumentParser.print_help", lambda parser, *_: asked.append(parser)),
-        patch("jsonargparse.ArgumentParser.print_help", lambda parser, *_: asked.append(parser)),
-        suppress(SystemExit),
-    ):
-        run([*command.split(), "--help"])
-    return asked[0]
+    words = command.split()
+    (module,) = (verb.module for verb in VERBS if verb.name == words[0])
+    return parsing.parser_of(words, module)
 
 
 def options_of(parser: ArgumentParser, under: str | None) -> Iterator[Action]:

@@ -41,7 +41,7 @@ def all_words() -> ArgumentParser:
     verbs = parser.add_subparsers()
     for verb in VERBS:
         copied = verbs.add_parser(verb.name, help=verb.help, add_help=False)
-        _copy(parser_of(verb.name, verb.module), copied)
+        _copy(parser_of([verb.name], verb.module), copied)
     return parser
 
 

@@ -5,7 +5,7 @@ import logging
 import pkgutil
 import re
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
@@ -86,11 +86,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     return said
 
 
-def parser_of(verb: str, module: str) -> ArgumentParser:
+def parser_of(words: Sequence[str], module: str) -> ArgumentParser:
     """The parser that a verb makes when it is run, which is asked for its help and shows none.
 
     Args:
-        verb: The verb, which is followed by ``--help``.
+        words: The verb, and a word of it such as the ``inspect`` of ``data``.
         module: The module of the verb.
 
     Returns:
@@ -100,7 +100,7 @@ def parser_of(verb: str, module: str) -> ArgumentParser:
     Explaining.asked = asked
     try:
         with suppress(SystemExit):
-            import_module(module).run([verb, "--help"])
+            import_module(module).run([*words, "--help"])
     finally:
         Explaining.asked = None
     return asked[0]
