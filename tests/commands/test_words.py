@@ -13,10 +13,13 @@ SAID = [
     ("predict a b --output", "--output has no value. Expected one behind it. Give it, or leave"),
     ("quickstart --sed 3", "--sed is not known. There are --output, --seed. Correct it, or remove"),
     ("quickstart here", "'here' is one word too many. Expected: `limbeck quickstart [options]`."),
-    ("recipes", "`limbeck recipes` lacks a word. Expected one of list, show, copy. Give one."),
+    (
+        "recipes",
+        "`limbeck recipes` lacks a word. Expected one of list, show, copy, schema. Give one.",
+    ),
     (
         "recipes lst",
-        "is 'lst'; expected one of list, show, copy. Give one of them.\nNearest known: l",
+        "is 'lst'; expected one of list, show, copy, schema. Give one of them.\nNearest known: l",
     ),
     (
         "recipes show",

@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from limbeck.data.base import BadSampleError, open_image
@@ -41,7 +42,8 @@ def save(
     out.parent.mkdir(parents=True, exist_ok=True)
     told = {"Software": software, "Description": description}
     metadata = {key: text for key, text in told.items() if text} if _is_png(out) else None
-    figure.savefig(out, dpi=dpi, facecolor="white", metadata=metadata)
+    with mpl.rc_context({"svg.fonttype": "none"}):  # words stay words, which can be searched
+        figure.savefig(out, dpi=dpi, facecolor="white", metadata=metadata)
 
 
 def _is_png(path: Path) -> bool:
