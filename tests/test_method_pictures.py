@@ -15,7 +15,9 @@ from limbeck.methods import Method
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 PICTURES = DOCUMENTS / "methods" / "pictures"
 OTHERS = {"DetectorDKD": "detector_dkd", "TFHEAD": "tfhead"}  # whose module has another's name
-DRAWINGS = [p for room in ("methods", "start") for p in sorted(DOCUMENTS.glob(f"{room}/pictures/*.svg"))]
+DRAWINGS = sorted(
+    [*DOCUMENTS.glob("methods/pictures/*.svg"), *DOCUMENTS.glob("start/pictures/*.svg")]
+)
 MOST_BYTES = 60_000
 NAMES = {
     OTHERS.get(name, method.__module__.split(".")[2])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from limbeck.comparison import measuring
+from limbeck.comparison.finished import Finished
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import Finished, measure
+from limbeck.comparison.measuring import measure
 from limbeck.comparison.rows import Row
 from limbeck.comparison.scores import Scores
 from limbeck.report.cost import Cost
@@ -47,6 +48,12 @@ def job(folder: Path, name: str, seed: int | None, torch: str | None = "2.9") ->
     return made
 
 
+def without_costs(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> None:
+    """Costs of models that are not there."""
+    costs = {name: Cost(1, 1.0, 2.0) for name in names}
+    monkeypatch.setattr(measuring, "_costs", lambda _: costs)
+
+
 @pytest.fixture
 def findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Findings:
     """KD has a score with one seed of two, FitNet with none, and seed 1 was trained elsewhere."""
@@ -57,8 +64,7 @@ def findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Findings:
         for name in names
     }
     teacher = Job("teacher", None, None, tmp_path / "t", {}, side="teacher")
-    costs = {name: Cost(1, 1.0, 2.0) for name in ("teacher", *names)}
-    monkeypatch.setattr(measuring, "_costs", lambda _: costs)
+    without_costs(monkeypatch, ("teacher", *names))
     told = {"plain": [0.5, 0.6], "KD": [0.7, NAN], "FitNet": [NAN, NAN], "teacher": [0.9]}
     return measure(Finished("t", rows, jobs, teacher, 0.005), Told(told))
 

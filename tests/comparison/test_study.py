@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from limbeck.comparison import Comparison
+from limbeck.comparison.cautions import unequal_steps
+from limbeck.comparison.finished import Finished
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import Finished, unequal_steps
 from limbeck.comparison.reporting import keep, kept
 from limbeck.comparison.study import Study
 

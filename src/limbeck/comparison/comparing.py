@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from limbeck.comparison.cautions import better
 from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
-from limbeck.comparison.measuring import better
 from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
 from limbeck.comparison.reporting import keep, report

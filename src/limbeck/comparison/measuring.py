@@ -4,46 +4,25 @@ import math
 import platform
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torchvision
 
 import limbeck
+from limbeck.comparison.cautions import cautions, is_sure, lead, torch_versions
+from limbeck.comparison.finished import Finished
 from limbeck.comparison.job import Job
 from limbeck.comparison.parts import model_of
-from limbeck.comparison.rows import TEACHER, TWICE, Row, controls_of
+from limbeck.comparison.rows import TEACHER, Row, controls_of
 from limbeck.comparison.scores import Scores
 from limbeck.metrics.predictions import Predictions
 from limbeck.models import load_student
 from limbeck.recipe import differences, laid_over, value_at
 from limbeck.report import Cost, measure_cost, measure_latencies
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
-from limbeck.report.intervals import paired_difference, rule, undertrained, verdict
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Finished runs, row by row.
-
-    Attributes:
-        title: What the report is called.
-        rows: The rows, of which the first is the plain student.
-        jobs: The finished runs of each row, by its name.
-        teacher: The scoring of the teacher. None: there is none.
-        smallest_gain: The smallest gain in the headline that is worth having.
-        cautions: What a reader has to know before the verdicts, besides what the runs show.
-        provenance: Where the numbers are from, besides versions and machine.
-    """
-
-    title: str
-    rows: Sequence[Row]
-    jobs: Mapping[str, Sequence[Job]]
-    teacher: Job | None
-    smallest_gain: float
-    cautions: Sequence[str] = ()
-    provenance: Mapping[str, str] = field(default_factory=dict)
+from limbeck.report.intervals import paired_difference, rule, verdict
 
 
 def measure(runs: Finished, scores: Scores) -> Findings:
@@ -70,7 +49,7 @@ def measure(runs: Finished, scores: Scores) -> Findings:
         rows=_compared(runs, scores),
         contrasts=contrasts,
         rule=rule(runs.smallest_gain),
-        cautions=[*_cautions(runs, scores), *runs.cautions],
+        cautions=cautions(runs, scores),
         provenance={**_versions(runs), **runs.provenance},
     )
 
@@ -110,7 +89,7 @@ def _compared(runs: Finished, scores: Scores) -> list[Compared]:
         command = f"limbeck fit --config {jobs[0].folder / 'config.yaml'}"
         trained_runs = [_trained(job, scores) for job in jobs]
         found.append(Compared(row.name, row.kind, trained_runs, None, None, lines, command))
-    costs, shares = _costs(runs), _shares(found, scores)
+    costs, shares = _costs(runs), _shares(found, runs, scores)
     return [
         replace(each, cost=costs[each.name], share_of_lead=shares.get(each.name)) for each in found
     ]
@@ -134,23 +113,24 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: score for name, score in scores.items() if math.isfinite(score)}
 
 
-def _shares(rows: Sequence[Compared], scores: Scores) -> dict[str, float]:
-    """The share of the teacher's lead over the plain student that each other row closes."""
+def _shares(rows: Sequence[Compared], runs: Finished, scores: Scores) -> dict[str, float]:
+    """The share of the teacher's lead over the plain student that each other row closes.
+
+    Of a lead that may be chance a share says nothing, so there is none.
+    """
+    leading = lead(runs, scores)
+    if leading is None or not is_sure(leading):
+        return {}
     known = {
         row.name: [run.scores[scores.headline] for run in row.runs if scores.headline in run.scores]
         for row in rows
     }
     means = {name: statistics.mean(values) for name, values in known.items() if values}
-    plain = next(row.name for row in rows if row.kind == "plain")
-    if not {TEACHER, plain} <= means.keys():
-        return {}
-    lead = means[TEACHER] - means[plain]
-    if not lead or (lead > 0) is not scores.higher_is_better:
-        return {}
+    plain = means[runs.rows[0].name]
     return {
-        name: (mean - means[plain]) / lead
+        name: (mean - plain) / (means[TEACHER] - plain)
         for name, mean in means.items()
-        if name not in (TEACHER, plain)
+        if name not in (TEACHER, runs.rows[0].name)
     }
 
 
@@ -179,95 +159,6 @@ def _costs(runs: Finished) -> dict[str, Cost]:
     return {name: costs[first] for name, first in alike.items()}
 
 
-def _cautions(runs: Finished, scores: Scores) -> list[str]:
-    """What a reader has to know before the verdicts."""
-    found = []
-    plain = runs.jobs[runs.rows[0].name]
-    if len(plain) < 3:
-        few = "is one seed" if len(plain) == 1 else f"are {len(plain)} seeds"
-        found.append(
-            f"There {few}: how much training runs differ among themselves is hardly known. Give "
-            "three seeds or more."
-        )
-    found += [*unequal_steps(runs), *_undefined(runs, scores), *_unequal_torch(runs)]
-    plain = scores.defined(plain)
-    longer = scores.defined(runs.jobs.get(TWICE, ()))
-    if {job.seed for job in plain} & {job.seed for job in longer}:
-        sentence = undertrained(
-            scores.sampled(plain),
-            scores.sampled(longer),
-            higher_is_better=scores.higher_is_better,
-        )
-        found += [sentence] if sentence else []
-    teacher = scores.defined([runs.teacher] if runs.teacher is not None else [])
-    if teacher and plain:
-        (taught,) = scores.headlines(teacher)
-        if not better(taught, statistics.mean(scores.headlines(plain)), scores):
-            found.append(
-                "The teacher is no better than the plain student: there is little to learn from it."
-            )
-    return found
-
-
-def _undefined(runs: Finished, scores: Scores) -> Iterator[str]:
-    """Say of which runs the headline is not defined, and why."""
-    teacher = [runs.teacher] if runs.teacher is not None else []
-    jobs = [*teacher, *(job for of_row in runs.jobs.values() for job in of_row)]
-    missing = [job for job in jobs if not math.isfinite(scores.of(job)[scores.headline])]
-    if missing:
-        first = scores.of(missing[0])
-        parts = [name for name, score in first.items() if not math.isfinite(score)]
-        parts.remove(scores.headline)
-        yield (
-            f"The {scores.headline} of {', '.join(job.title for job in missing)} is not defined on "
-            f"these images, since {', '.join(parts) or 'it'} is not: so it is with VOC's by area "
-            "where a model finds a class of which there is no object. They are left out of means, "
-            "differences and verdicts."
-        )
-
-
-def _unequal_torch(runs: Finished) -> Iterator[str]:
-    """Say which versions of torch the runs were trained with, where there are several."""
-    versions = _torch_versions(runs)
-    if len(versions) > 1:
-        told = "; ".join(f"{version}: {', '.join(titles)}" for version, titles in versions.items())
-        yield f"The runs were trained with several versions of torch ({told})."
-
-
-def _torch_versions(runs: Finished) -> dict[str, list[str]]:
-    """The runs that each version of torch has trained, by their titles."""
-    found: dict[str, list[str]] = {}
-    for job in (job for of_row in runs.jobs.values() for job in of_row):
-        version = job.summary().get("torch")  # it was not always written
-        if version is not None:
-            found.setdefault(version, []).append(job.title)
-    return dict(sorted(found.items()))
-
-
-def unequal_steps(runs: Finished) -> list[str]:
-    """Say which distilled rows are trained for other numbers of steps than the plain student.
-
-    Args:
-        runs: The runs.
-
-    Returns:
-        A sentence for each such row.
-    """
-    steps = {row.name: runs.jobs[row.name][0].summary()["steps"] for row in runs.rows}
-    plain = steps[runs.rows[0].name]
-    return [
-        f"{row.name} is trained for {steps[row.name]:,} steps and the plain student for {plain:,}, "
-        "so that the two are not compared at equal steps."
-        for row in runs.rows
-        if row.kind == "distilled" and steps[row.name] != plain
-    ]
-
-
-def better(one: float, other: float, scores: Scores) -> bool:
-    """Whether one headline is better than another."""
-    return one > other if scores.higher_is_better else one < other
-
-
 def _versions(runs: Finished) -> dict[str, str]:
     """What the numbers were made with."""
     job = next(iter(runs.jobs.values()))[0]
@@ -275,7 +166,7 @@ def _versions(runs: Finished) -> dict[str, str]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
     return {
         "limbeck": limbeck.__version__,
-        "torch": ", ".join(_torch_versions(runs)) or torch.__version__,
+        "torch": ", ".join(torch_versions(runs)) or torch.__version__,
         "torchvision": torchvision.__version__,
         "Python": platform.python_version(),
         "machine": f"{name or platform.machine()}, trained on {device}",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.comparison.comparison import Comparison, Controls
+from limbeck.comparison.finished import Finished
 from limbeck.comparison.identity import FREE, Digests, identity
 from limbeck.comparison.job import Job, scoring_of, student_in
-from limbeck.comparison.measuring import Finished, measure
+from limbeck.comparison.measuring import measure
 from limbeck.comparison.pictures import drawn
 from limbeck.comparison.rows import TEACHER, UNMEASURED, Row, measured_teacher, stated_teachers
 from limbeck.comparison.running import Runs, ended_together

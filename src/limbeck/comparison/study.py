@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.comparison.comparison import Comparison
+from limbeck.comparison.finished import Finished
 from limbeck.comparison.identity import Digests, files_named, identity
 from limbeck.comparison.job import Job, scoring_of, slug, student_in
-from limbeck.comparison.measuring import Finished
 from limbeck.comparison.rows import (
     PLAIN,
     TEACHER,

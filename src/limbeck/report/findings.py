@@ -48,7 +48,7 @@ class Compared:
         runs: Its training runs, in the order of the seeds.
         cost: What the model costs to run, or None where that was not measured.
         share_of_lead: The share of the teacher's lead over the plain student that the row closes;
-            None for the teacher and the plain student, and where the teacher has no lead.
+            None for the teacher and the plain student, and where the teacher's lead may be chance.
         differences: The keys in which its recipe differs from the plain student's, a line each.
         command: The command that trains its first run.
     """
