@@ -5,7 +5,8 @@
 Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
 scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
 all reports that are there. ``<!-- summary -->`` gets a line for each distilled student of all
-reports, or a sentence that there is none. No table of a comparison is typed by hand.
+reports, or a sentence that there is none, and ``<!-- published -->`` what was published of each
+method beside it. No table of a comparison is typed by hand.
 """
 
 import argparse
@@ -18,12 +19,14 @@ from limbeck.comparison.rows import PLAIN
 from limbeck.names import in_markdown
 from limbeck.report.cost import Cost
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
-from limbeck.report.page.markdown import table
+from limbeck.report.page.markdown import table, table_of_markdown
 from limbeck.report.page.sheets import Sheet, contrast_sheet, score_sheet, signed
 from limbeck.report.page.verdict import sentence
 from limbeck.report.table import MISSING
+from published import published_table
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 
 
 def findings_in(report: Path) -> Findings:
@@ -43,7 +46,7 @@ def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
     return Compared(**row | {"runs": runs, "cost": cost})
 
 
-SUMMARY = "summary"
+SUMMARY, PUBLISHED = "summary", "published"
 NONE_YET = (
     "**No comparison has been finished yet.** Until one is, see [the appendix](early.md) and\n"
     "[When it does not help](../guides/when-it-does-not-help.md).\n"
@@ -75,7 +78,7 @@ def summary(reports: Mapping[str, Findings]) -> str:
         for row in findings.rows
         if row.kind == "distilled"
     ]
-    return f"{table(heads, rows)}\n"
+    return f"{table_of_markdown(heads, rows)}\n"
 
 
 def _against(control: str, row: Compared, findings: Findings) -> str:
@@ -139,11 +142,12 @@ def put(text: str, name: str, between: str) -> str:
     return before + marks[0] + between + marks[1] + after
 
 
-def write(docs: Path, names: list[str]) -> list[str]:
+def write(docs: Path, comparisons: Path, names: list[str]) -> list[str]:
     """Write the sections of some comparisons into ``results/index.md``.
 
     Args:
         docs: The folder of the documentation.
+        comparisons: The folder of the comparisons' files.
         names: The names of the comparisons; none: all whose report is there.
 
     Returns:
@@ -155,7 +159,9 @@ def write(docs: Path, names: list[str]) -> list[str]:
     for name in names or there:
         text = put(text, name, section(name, findings_in(docs / "results" / name / "report.json")))
     reports = {name: findings_in(docs / "results" / name / "report.json") for name in there}
-    page.write_text(put(text, SUMMARY, summary(reports)), encoding="utf-8")
+    text = put(text, SUMMARY, summary(reports))
+    text = put(text, PUBLISHED, published_table(docs, comparisons, reports))
+    page.write_text(text, encoding="utf-8")
     return names or there
 
 
@@ -163,7 +169,7 @@ def main() -> None:
     """Write, and say what was written."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="a folder of docs/results")
-    written = write(DOCS, parser.parse_args().names)
+    written = write(DOCS, ROOT / "comparisons", parser.parse_args().names)
     said = ", ".join(written) or "there is no report in docs/results"
     print(f"{DOCS / 'results/index.md'}: {said}")
 

@@ -26,6 +26,7 @@ extensions = [
     "method_costs",
     "method_picture",
     "preset_tables",
+    "published_rows",
     "repository_links",
     "wiring_table",
 ]

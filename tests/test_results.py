@@ -1,10 +1,14 @@
 """The tables of docs/results/index.md come from reports, and from nothing else."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from limbeck.commands.recipes import find
+from limbeck.recipe import laid_over
 from limbeck.report.page import write_report
 from tests.report.page import examples
 
@@ -12,15 +16,35 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import results
 
+ROOT = Path(__file__).parents[1]
 PAGE = """# Results
 
 <!-- summary -->
 <!-- /summary -->
+<!-- published -->
+<!-- /published -->
 <!-- made_up -->
 earlier
 <!-- /made_up -->
 
 Written by hand.
+"""
+
+
+PUBLISHED = """
+- {method: KD, row: first, score: [top-1], plain: [60.0], distilled: [61.5], steps: 12_000}
+- {method: KD, row: second, score: [top-1], plain: [60.0], distilled: [63.0], steps: 12_000}
+- {method: AT, row: third, score: [top-1 error], plain: [30.4], distilled: [29.3], steps: 9_000}
+- {method: DKD, row: fourth, score: [top-1], over: KD, plain: [70.0], distilled: [71.0], steps: 9}
+"""
+COMPARISON = """
+title: Made up
+plain: {model: {student: some.Student}}
+rows:
+  kd: {model: {methods: {kd: {class_path: limbeck.methods.KD}}}}
+  fitnet:
+    model:
+      methods: {kd: {class_path: limbeck.methods.KD}, at: {class_path: limbeck.methods.AT}}
 """
 
 
@@ -30,11 +54,14 @@ def docs(tmp_path: Path) -> Path:
     example = examples.make(tmp_path / "runs", "classification", images=8, seeds=2)
     write_report(example.findings, example.data, tmp_path / "docs/results/made_up")
     (tmp_path / "docs/results/index.md").write_text(PAGE)
+    (tmp_path / "docs/methods").mkdir()
+    (tmp_path / "docs/methods/published.yaml").write_text(PUBLISHED)
+    (tmp_path / "docs/made_up.yaml").write_text(COMPARISON)
     return tmp_path / "docs"
 
 
 def test_a_section_has_the_scores_the_differences_and_the_verdicts(docs: Path) -> None:
-    assert results.write(docs, []) == ["made_up"]
+    assert results.write(docs, docs, []) == ["made_up"]
     page = (docs / "results/index.md").read_text()
     assert "earlier" not in page
     assert page.endswith("<!-- /made_up -->\n\nWritten by hand.\n")
@@ -57,7 +84,7 @@ def test_a_section_has_the_scores_the_differences_and_the_verdicts(docs: Path) -
 
 
 def test_the_summary_has_a_line_for_each_distilled_student(docs: Path) -> None:
-    results.write(docs, [])
+    results.write(docs, docs, [])
     page = (docs / "results/index.md").read_text()
     between = page.partition("<!-- summary -->")[2].partition("<!-- /summary -->")[0]
     findings = results.findings_in(docs / "results/made_up/report.json")
@@ -67,34 +94,84 @@ def test_the_summary_has_a_line_for_each_distilled_student(docs: Path) -> None:
     (plain,) = (c for c in findings.contrasts if (c.row, c.control) == (distilled[0], "plain"))
     assert f"{plain.mean:+.3f}" in lines[0]
     assert f": {plain.verdict} |" in lines[0]
+    assert lines[0].startswith(f"| [{findings.title}](made_up/report.md) |"), "it can be followed"
 
 
 def test_without_a_report_the_summary_says_so(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/published.yaml").write_text(PUBLISHED)
     index = tmp_path / "results/index.md"
     index.write_text(PAGE)
-    assert results.write(tmp_path, []) == []
+    assert results.write(tmp_path, tmp_path, []) == []
     between = index.read_text().partition("<!-- summary -->\n")[2].partition("<!-- /summary -->")
     assert between[0].startswith("**No comparison has been finished yet.**")
 
 
-def test_the_same_report_gives_the_same_page(docs: Path) -> None:
-    results.write(docs, ["made_up"])
+def test_each_method_stands_beside_what_was_published_of_it(docs: Path) -> None:
+    results.write(docs, docs, [])
     page = (docs / "results/index.md").read_text()
-    results.write(docs, ["made_up"])
+    between = page.partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
+    findings = results.findings_in(docs / "results/made_up/report.json")
+    told = {each.control: each for each in findings.contrasts if each.row == "kd"}
+    plain, time = told["plain"], told["plain, time of kd"]
+    steps = next(row.runs[0].steps for row in findings.rows if row.name == "kd")
+    share = f"{(steps or 0) / 12_000:.1%}"
+    # A row of two methods is of neither, and errors are better where they are lower.
+    assert [line.strip("| ").split(" | ") for line in between.strip().splitlines()[2:]] == [
+        [
+            "KD",
+            "+1.50",
+            "first, top-1",
+            f"{100 * plain.mean:+.2f}: {plain.verdict}",
+            f"{100 * time.mean:+.2f}: {time.verdict}",
+            f"[{findings.title}](made_up/report.md)",
+            share,
+        ],
+        ["AT", "+1.10", "third, top-1 error", "not compared yet", "-", "-", "-"],
+        ["DKD", "+1.00 over KD", "fourth, top-1", "not compared yet", "-", "-", "-"],
+    ]
+
+
+def test_what_was_published_agrees_with_the_recipes_and_the_pages() -> None:
+    rows = yaml.safe_load((results.DOCS / "methods/published.yaml").read_text())
+    for row in rows:
+        assert len(row["score"]) == len(row["plain"]) == len(row["distilled"])
+        if row["row"].startswith("COCO") and "recipe" in row:
+            assert row["steps"] == steps_on_coco(row["recipe"]), row
+    shown = {
+        name
+        for page in results.DOCS.glob("methods/*.md")
+        for name in re.findall(r"^```{published-rows} (.*)$", page.read_text(), re.MULTILINE)
+    }
+    assert shown == {row["method"] for row in rows}
+
+
+def steps_on_coco(name: str) -> int:
+    """The steps of a recipe, whose first line names what it is laid over, in batches of 16."""
+    first = find(name).read_text().partition("\n")[0]
+    paths = re.findall(r"--config (\S+)", first)
+    trainer = laid_over([yaml.safe_load(Path(ROOT, path).read_text()) for path in paths])["trainer"]
+    return int(trainer.get("max_steps") or 0) or 7330 * int(trainer["max_epochs"])
+
+
+def test_the_same_report_gives_the_same_page(docs: Path) -> None:
+    results.write(docs, docs, ["made_up"])
+    page = (docs / "results/index.md").read_text()
+    results.write(docs, docs, ["made_up"])
     assert (docs / "results/index.md").read_text() == page
 
 
 def test_a_page_without_the_marks_is_refused_and_stays_as_it_was(docs: Path) -> None:
     (docs / "results/index.md").write_text("# Results\n")
     with pytest.raises(ValueError, match="lacks the lines <!-- made_up -->"):
-        results.write(docs, [])
+        results.write(docs, docs, [])
     assert (docs / "results/index.md").read_text() == "# Results\n"
 
 
 def test_every_comparison_has_its_place_in_the_page() -> None:
     page = (results.DOCS / "results/index.md").read_text()
-    comparisons = Path(__file__).parents[1] / "comparisons"
+    comparisons = ROOT / "comparisons"
     for path in comparisons.glob("*.yaml"):
         assert results.put(page, path.stem, "") != ""
         assert f"comparisons/{path.name}" in page

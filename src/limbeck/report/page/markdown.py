@@ -85,8 +85,13 @@ def _section(sheet: Sheet) -> Iterator[str]:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown, in which every text is shown as it is."""
-    lines = [[in_markdown(text) for text in line] for line in (heads, *rows)]
-    lines.insert(1, ["---"] * len(heads))
+    head, *body = ([in_markdown(text) for text in line] for line in (heads, *rows))
+    return table_of_markdown(head, body)
+
+
+def table_of_markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells are Markdown already, such as links."""
+    lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
