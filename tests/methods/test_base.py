@@ -4,8 +4,8 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation
-from limbeck.methods import KD, MGD, Calibration, FineGrainedImitation, FitNet, Method, Side, Step
-from limbeck.methods.base import Epochs, PlaceModules
+from limbeck.methods import KD, Calibration, Method, Side, Step
+from limbeck.methods.base import Epochs
 from limbeck.schedules import Decay
 from tests import batches, observation, small_models
 
@@ -84,23 +84,6 @@ def test_a_step_without_a_teacher_says_so():
     step = Step([], None, Side(nn.Identity(), {}), None, number=0, world_size=1)
     with pytest.raises(ValueError, match="this method needs a teacher"):
         _ = step.taught
-
-
-@pytest.mark.parametrize("method", [FitNet, FineGrainedImitation, MGD])
-def test_places_that_are_one_string_are_refused(method) -> None:
-    """They would be read letter by letter."""
-    with pytest.raises(TypeError, match=r"places='C4' is a string; .*\['C4'\]"):
-        method("C4")
-
-
-def test_modules_of_places_whose_names_have_dots() -> None:
-    modules = PlaceModules()
-    modules["C4.pre"], modules["fpn.0"] = nn.Identity(), nn.ReLU()
-    assert "C4.pre" in modules
-    assert [name for name, _ in modules.named_children()] == ["C4_pre", "fpn_0"]
-    assert modules.at("C4.pre") is modules["C4.pre"]
-    assert modules.at("fpn") is modules["fpn.0"]
-    assert modules.at("C5") is None
 
 
 def test_a_generator_goes_by_its_place_in_the_run_alone() -> None:

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck import adapters
-from limbeck.methods.base import Places
 from limbeck.methods.maps import MapMethod
+from limbeck.methods.places import Places
 from limbeck.schedules import Weight
 
 

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Places
 from limbeck.methods.maps import MapMethod
+from limbeck.methods.places import Places
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Weight
 

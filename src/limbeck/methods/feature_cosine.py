@@ -27,8 +27,8 @@ from typing import Literal, get_args
 from torch import Tensor, linalg, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Places
 from limbeck.methods.maps import MapMethod
+from limbeck.methods.places import Places
 from limbeck.schedules import Weight
 
 Resized = Literal["student", "teacher"]

@@ -54,9 +54,10 @@ from torch.nn.utils.rnn import pad_sequence
 from limbeck import adapters
 from limbeck.frame import Extent
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import PlaceModules, Places, Step
+from limbeck.methods.base import Step
 from limbeck.methods.maps import STRONGER, LevelMethod
 from limbeck.methods.pictures import OverImages, heat
+from limbeck.methods.places import PlaceModules, Places
 from limbeck.models.detection.parts.selection import written
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Product, Schedule, Weight, as_schedule

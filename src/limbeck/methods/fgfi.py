@@ -27,8 +27,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from limbeck import adapters
 from limbeck.landmarks import landmarks
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import Method, Step
 from limbeck.methods.pictures import OverImages
+from limbeck.methods.places import PlaceModules, Places, paired
 from limbeck.models.detection.parts.selection import indices_of_rows, written
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Weight

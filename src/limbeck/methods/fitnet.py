@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import Method, Step
 from limbeck.methods.maps import STRONGER, squares
 from limbeck.methods.pictures import OverImages, heat
+from limbeck.methods.places import PlaceModules, Places, paired
 from limbeck.schedules import Weight
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.dense_heads import HEAD_MAPS
-from limbeck.methods.base import Method, PlaceModules, Places, Step, paired
+from limbeck.methods.base import Method, Step
 from limbeck.methods.pictures import OverImages, heat
+from limbeck.methods.places import PlaceModules, Places, paired
 from limbeck.schedules import Weight
 
 log = logging.getLogger(__name__)

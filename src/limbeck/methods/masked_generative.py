@@ -36,9 +36,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import PlaceModules, Places, Step
+from limbeck.methods.base import Step
 from limbeck.methods.maps import MapMethod, squares
 from limbeck.methods.pictures import OverImages
+from limbeck.methods.places import PlaceModules, Places
 from limbeck.ranges import SHARE, refuse_outside
 from limbeck.schedules import Weight
 

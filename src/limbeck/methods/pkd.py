@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.base import Places
 from limbeck.methods.maps import SMALL, MapMethod, squares, standardised
+from limbeck.methods.places import Places
 from limbeck.schedules import Weight
 
 Resized = Literal["student", "teacher"]

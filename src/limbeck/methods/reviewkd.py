@@ -42,9 +42,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.sampling import rank_and_world_size
-from limbeck.methods.base import Method, PlaceModules, Places, Side, Step, paired
+from limbeck.methods.base import Method, Side, Step
 from limbeck.methods.maps import STRONGER
 from limbeck.methods.pictures import OverImages, heat
+from limbeck.methods.places import PlaceModules, Places, paired
 from limbeck.ranges import COUNT, refuse_outside
 from limbeck.schedules import Weight
 

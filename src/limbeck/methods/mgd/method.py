@@ -7,20 +7,12 @@ import torch
 from torch import Tensor, distributed, nn
 
 from limbeck.adapters import same_map
-from limbeck.methods.base import (
-    Calibration,
-    Epochs,
-    Method,
-    PlaceModules,
-    Places,
-    Step,
-    Steps,
-    paired,
-)
+from limbeck.methods.base import Calibration, Epochs, Method, Step, Steps
 from limbeck.methods.mgd.margins import margin_of, norm_before, partial_distance
 from limbeck.methods.mgd.matching import channel_distances, cheapest_columns
 from limbeck.methods.mgd.reducers import REDUCERS, Reducer, guides
 from limbeck.methods.pictures import Matrices, Matrix
+from limbeck.methods.places import PlaceModules, Places, paired
 from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, refuse_outside
 
 Norm = Literal["batch", "group", "synchronised"]
