@@ -16,7 +16,7 @@ from limbeck.comparison import read_comparison
 from limbeck.comparison.rows import PLAIN
 from limbeck.names import in_markdown
 from limbeck.recipe import laid_over, value_at
-from limbeck.report.findings import Compared, Findings
+from limbeck.report.findings import Compared, Contrast, Findings
 from limbeck.report.page.markdown import table_of_markdown
 from limbeck.report.table import MISSING
 
@@ -91,12 +91,21 @@ def _stated(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{row['row']}, {row['score'][0]}"
 
 
+def contrast_with(control: str, row: Compared, findings: Findings) -> Contrast | None:
+    """The difference between a row and a control; None: there is none."""
+    pair = row.name, control
+    return next((c for c in findings.contrasts if (c.row, c.control) == pair), None)
+
+
+def at_equal_time(row: Compared, findings: Findings) -> Contrast | None:
+    """The difference between a row and the plain student that was trained for as long."""
+    begun = f"{PLAIN}, time of "  # and the rows that share it
+    found = (c for c in findings.contrasts if c.row == row.name and c.control.startswith(begun))
+    return next(found, None)
+
+
 def _measured(name: str, findings: Findings, row: Compared, steps: int) -> list[str]:
-    contrasts = {each.control: each for each in findings.contrasts if each.row == row.name}
-    shown = []
-    for control in (PLAIN, f"{PLAIN}, time of {row.name}"):
-        contrast = contrasts.get(control)
-        told = contrast and f"{100 * contrast.mean:+.2f}: {contrast.verdict}"
-        shown.append(told or MISSING)
+    contrasts = contrast_with(PLAIN, row, findings), at_equal_time(row, findings)
+    shown = [f"{100 * c.mean:+.2f}: {c.verdict}" if c else MISSING for c in contrasts]
     share = (row.runs[0].steps or 0) / steps
     return [*shown, f"[{in_markdown(findings.title)}]({name}/report.md)", f"{share:.1%}"]

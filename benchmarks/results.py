@@ -23,7 +23,7 @@ from limbeck.report.page.markdown import table, table_of_markdown
 from limbeck.report.page.sheets import Sheet, contrast_sheet, score_sheet, signed
 from limbeck.report.page.verdict import sentence
 from limbeck.report.table import MISSING
-from published import published_table
+from published import at_equal_time, contrast_with, published_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -70,8 +70,8 @@ def summary(reports: Mapping[str, Findings]) -> str:
             f"[{in_markdown(findings.title)}]({name}/report.md)",
             in_markdown(findings.headline),
             in_markdown(row.name),
-            _against(PLAIN, row, findings),
-            _against(f"{PLAIN}, time of {row.name}", row, findings),
+            _told(contrast_with(PLAIN, row, findings)),
+            _told(at_equal_time(row, findings)),
             _learnt(findings),
         ]
         for name, findings in reports.items()
@@ -81,12 +81,11 @@ def summary(reports: Mapping[str, Findings]) -> str:
     return f"{table_of_markdown(heads, rows)}\n"
 
 
-def _against(control: str, row: Compared, findings: Findings) -> str:
-    for contrast in findings.contrasts:
-        if (contrast.row, contrast.control) == (row.name, control):
-            low, high = map(signed, contrast.over_images)
-            return f"{signed(contrast.mean)} ({low} to {high}): {contrast.verdict}"
-    return MISSING
+def _told(contrast: Contrast | None) -> str:
+    if contrast is None:
+        return MISSING
+    low, high = map(signed, contrast.over_images)
+    return f"{signed(contrast.mean)} ({low} to {high}): {contrast.verdict}"
 
 
 def _learnt(findings: Findings) -> str:

@@ -18,7 +18,7 @@ CONTROL = "plain, time of KD"
 ROWS = [
     Row("plain", "plain", ({},)),
     Row("KD", "distilled", ({},)),
-    Row(CONTROL, "control", ({},), as_long_as="KD"),
+    Row(CONTROL, "control", ({},), as_long_as=("KD",)),
 ]
 
 

@@ -26,7 +26,7 @@ class Measured:
     def rows(self) -> list[Row]:
         rows = [Row(PLAIN, "plain", ()), Row("KD", "distilled", ())]
         if {(PLAIN, 0), ("KD", 0)} <= set(self.trained):
-            rows.append(Row("plain, time of KD", "control", (), as_long_as="KD"))
+            rows.append(Row("plain, time of KD", "control", (), as_long_as=("KD",)))
         return rows
 
     def jobs(self, rows: Sequence[Row]) -> list[Job]:

@@ -55,6 +55,14 @@ def test_a_row_that_is_faster_than_the_plain_student_makes_it_no_shorter() -> No
     assert value_at(laid_over(rows["plain, time of KD"].recipes), "trainer.max_epochs") == 8
 
 
+def test_rows_that_take_equally_long_share_a_control() -> None:
+    rows = rows_of(comparison(), {"KD": 1.5, "KD + head": 1.5})
+    shared = named(rows)["plain, time of KD, KD + head"]
+    assert "plain, time of KD" not in named(rows)
+    assert shared in controls_of(named(rows)["KD"], rows)
+    assert shared in controls_of(named(rows)["KD + head"], rows)
+
+
 def test_twice_as_long() -> None:
     rows = named(rows_of(comparison(), {}))
     longer = laid_over(rows["plain, twice as long"].recipes)
@@ -124,7 +132,7 @@ def test_a_transfer_alone_distils_nothing() -> None:
 
 
 def test_every_row_has_its_own_controls() -> None:
-    rows = rows_of(comparison(), {"KD": 2.0, "KD + head": 2.0})
+    rows = rows_of(comparison(), {"KD": 2.0, "KD + head": 2.5})
     found = {
         row.name: [each.name for each in controls_of(row, rows)]
         for row in rows

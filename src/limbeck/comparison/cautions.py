@@ -106,13 +106,13 @@ def _few_seeds(runs: Finished) -> Iterator[str]:
 def _unequal_time(runs: Finished) -> Iterator[str]:
     """Say which controls at equal time have had less time than their rows."""
     seconds = {name: _seconds(runs, name) for name in runs.jobs}
-    for control in runs.rows:
-        taken = seconds.get(control.as_long_as or "")
-        if taken is not None and seconds[control.name] < _AS_LONG * taken:
+    pairs = [(control.name, name) for control in runs.rows for name in control.as_long_as]
+    for control, row in pairs:
+        if row in seconds and seconds[control] < _AS_LONG * seconds[row]:
             yield (
-                f"{control.name} was trained for {seconds[control.name]:,.0f} s and "
-                f"{control.as_long_as} for {taken:,.0f} s, so that the two are not compared at "
-                "equal time. Where the comparison states time_ratios, state a larger one."
+                f"{control} was trained for {seconds[control]:,.0f} s and {row} for "
+                f"{seconds[row]:,.0f} s, so that the two are not compared at equal time. Where the "
+                "comparison states time_ratios, state a larger one."
             )
 
 

@@ -82,7 +82,7 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
         WeakTeacherError: The teacher is weaker than the plain student.
         RunFailedError: A run has failed.
     """
-    first = [row for row in study.rows() if row.as_long_as is None]
+    first = [row for row in study.rows() if not row.as_long_as]
     teacher = study.teacher_scoring()
     with Runs(study.output / "logs", jobs) as runs, ended_together(runs.end):
         runs.expect(study.jobs(first))

@@ -29,13 +29,13 @@ class Row:
         name: Its name.
         kind: What it is.
         recipes: Its recipe, without the seed.
-        as_long_as: The row whose time it is trained for. None: it is as long as it says.
+        as_long_as: The rows whose time it is trained for. None of them: it is as long as it says.
     """
 
     name: str
     kind: Kind
     recipes: Recipes
-    as_long_as: str | None = None
+    as_long_as: tuple[str, ...] = ()
 
 
 def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
@@ -48,7 +48,7 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
 
     Returns:
         The plain student, the distilled ones, and the controls. A control at equal time is among
-        them once its ratio is known.
+        them once its ratio is known; rows that take equally long share one.
 
     Raises:
         ValueError: A distilled row has the name of another one, or nobody knows how long a run is.
@@ -67,12 +67,7 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
         transfers = dict(_transfers(comparison, distilled))
         rows += {row.name: row for row in transfers.values()}.values()
     if comparison.controls.equal_time:
-        for row in distilled:
-            for base in filter(None, (plain, transfers.get(row.name))):
-                if row.name in ratios:
-                    factor = max(1.0, ratios[row.name])
-                    name = f"{base.name}, time of {row.name}"
-                    rows.append(_longer(comparison, base, name, factor, row.name))
+        rows += _at_equal_time(comparison, plain, transfers, ratios)
     return rows
 
 
@@ -91,10 +86,10 @@ def controls_of(row: Row, rows: Sequence[Row]) -> list[Row]:
         each
         for each in rows
         if each.kind == "plain"
-        or each.as_long_as == row.name
+        or row.name in each.as_long_as
         or (
             each.kind == "control"
-            and each.as_long_as is None
+            and not each.as_long_as
             and each.name != TWICE
             and _transferred(each) == transferred
         )
@@ -163,6 +158,24 @@ def _transfers(comparison: Comparison, distilled: Sequence[Row]) -> Iterator[tup
         yield row.name, same
 
 
+def _at_equal_time(
+    comparison: Comparison,
+    plain: Row,
+    transfers: Mapping[str, Row],
+    ratios: Mapping[str, float],
+) -> Iterator[Row]:
+    """The plain student and the transfers alone, each for as long as the distilled rows took."""
+    shared: dict[tuple[str, float], tuple[Row, list[str]]] = {}
+    for name in comparison.rows:
+        for base in filter(None, (plain, transfers.get(name))):
+            if name in ratios:
+                key = base.name, max(1.0, ratios[name])
+                shared.setdefault(key, (base, []))[1].append(name)
+    for (_, factor), (base, names) in shared.items():
+        title = f"{base.name}, time of {', '.join(names)}"
+        yield _longer(comparison, base, title, factor, tuple(names))
+
+
 def _transferred(row: Row) -> Recipe:
     """Which weights a row begins with, and of whom."""
     stated = laid_over(row.recipes)
@@ -172,7 +185,7 @@ def _transferred(row: Row) -> Recipe:
 
 
 def _longer(
-    comparison: Comparison, base: Row, name: str, factor: float, as_long_as: str | None = None
+    comparison: Comparison, base: Row, name: str, factor: float, as_long_as: tuple[str, ...] = ()
 ) -> Row:
     stated = laid_over(base.recipes)
     keys = comparison.length or [key for key in LENGTHS if _lasting(value_at(stated, key))]
