@@ -8,7 +8,8 @@ import pytest
 
 from limbeck.comparison import comparing
 from limbeck.comparison.job import Job
-from limbeck.comparison.rows import PLAIN, Row
+from limbeck.comparison.rows import PLAIN, TWICE, Row
+from tests.comparison.test_study import study as study_of
 
 SEEDS = (0, 1)
 
@@ -62,3 +63,12 @@ def test_controls_at_equal_time_do_not_wait_for_the_other_seeds(
         [("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
     ]
     assert [row.name for row in rows] == [PLAIN, "KD", "plain, time of KD"]
+
+
+def test_a_run_that_two_rows_share_is_planned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "steps", lambda jobs: {job.name: 8 for job in jobs})
+    plan = comparing.planned(study_of(tmp_path, time_ratios={"KD": 2.0}))
+    of_one_seed = [job.name for job, _ in plan if job.seed == 0]
+    assert of_one_seed == [PLAIN, "KD", TWICE]

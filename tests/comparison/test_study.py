@@ -71,9 +71,10 @@ def test_a_control_that_is_as_long_as_another_one_is_the_same_run(tmp_path: Path
     equal, twice = (
         jobs(runs)[f"plain, {name}, seed 0"] for name in ("time of KD", "twice as long")
     )
-    equal.folder.mkdir(parents=True)
-    assert jobs(runs)["plain, twice as long, seed 0"].folder == equal.folder
-    assert equal.folder.name.split("_")[-1] == twice.folder.name.split("_")[-1]
+    assert equal.folder == twice.folder, "also before one of them is trained"
+    twice.folder.mkdir(parents=True)
+    again = study(tmp_path, time_ratios={"KD": 2.0})
+    assert jobs(again)["plain, time of KD, seed 0"].folder == twice.folder
 
 
 def test_a_teacher_that_is_trained_first_teaches_all(tmp_path: Path) -> None:

@@ -131,9 +131,11 @@ def planned(study: Study) -> list[tuple[Job, int]]:
         study: The comparison.
 
     Returns:
-        Each run, and the number of its steps.
+        Each run, and the number of its steps. One that two rows share is there once.
     """
     training = [study.teacher_training] if study.teacher_training is not None else []
-    jobs = [*training, *study.jobs(study.rows())]
-    by_row = steps(jobs)
-    return [(job, by_row[job.name]) for job in jobs]
+    jobs: dict[Path, Job] = {}
+    for job in [*training, *study.jobs(study.rows())]:
+        jobs.setdefault(job.folder, job)
+    by_row = steps(list(jobs.values()))
+    return [(job, by_row[job.name]) for job in jobs.values()]

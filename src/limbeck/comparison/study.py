@@ -40,6 +40,9 @@ class Study:
         self.output = output
         self.runs = output / "runs"
         self.digests = Digests(output / "digests.json")
+        self._folders: dict[
+            str, Path
+        ] = {}  # of runs, by their names' ends, which say what they are
         self.comparison = comparison
         self.teacher_training: Job | None = None
         self._scored_with = identity(self._scored(None), 0, self.digests, self.runs)
@@ -156,10 +159,10 @@ class Study:
         return {f"sha256 of {path}": self.digests.of(path) for path in outside}
 
     def _job(self, name: str, recipe: Recipe, seed: int) -> Job:
-        known = identity(recipe, seed, self.digests, self.runs)
-        folder = self.runs / f"{slug(name)}_{seed}_{known}"
-        there = sorted(self.runs.glob(f"*_{seed}_{known}"))  # by the name of another row, perhaps
-        folder = there[0] if there else folder
+        known = f"{seed}_{identity(recipe, seed, self.digests, self.runs)}"
+        there = sorted(self.runs.glob(f"*_{known}"))  # by the name of another row, perhaps
+        new = there[0] if there else self.runs / f"{slug(name)}_{known}"
+        folder = self._folders.setdefault(known, new)
         own = {"seed_everything": seed, "trainer": {"default_root_dir": str(folder)}}
         quiet = {"trainer": {"enable_progress_bar": False}}
         scoring = self._scored(student_in(folder))
