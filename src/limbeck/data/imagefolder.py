@@ -8,6 +8,7 @@ from torchvision.datasets.folder import make_dataset
 
 from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut, is_companion
+from limbeck.data.kept import KeptImages
 from limbeck.data.orientation import is_sideways, upright
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -19,7 +20,8 @@ class ImageFolder(VisionDataset):
 
     The classes are the names of the folders, sorted. Hidden files and folders, those that operating
     systems leave behind, and files that are no images are left out; their numbers are logged.
-    Photographs are turned upright as their EXIF orientation says.
+    Photographs are turned upright as their EXIF orientation says. The first 64 MiB of decoded
+    pixels stay in the memory of each process, so that small images are decoded once.
 
     Args:
         root: The folder of one split, such as ``clothing/train``, which holds a folder of images
@@ -49,6 +51,7 @@ class ImageFolder(VisionDataset):
             allow_empty=True,
         )
         left_out.say()
+        self._kept = KeptImages()
         counts = torch.tensor([label for _, label in self.samples]).bincount(
             minlength=len(self.classes)
         )
@@ -64,9 +67,12 @@ class ImageFolder(VisionDataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        path, label = self.samples[index]
-        with open_image(path) as file:
-            return to_rgb(upright(file)), torch.tensor(label)
+        label = torch.tensor(self.samples[index][1])
+        return self._kept.at(index, lambda: self._read(index)), label
+
+    def _read(self, index: int) -> tv_tensors.Image:
+        with open_image(self.samples[index][0]) as file:
+            return to_rgb(upright(file))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """The (height, width) in pixels of an image as it is turned upright."""
