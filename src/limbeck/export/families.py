@@ -106,38 +106,57 @@ def framing_of(model: nn.Module, size: Extent | None, *, dynamic: bool = False) 
         ValueError: The model does not take that size, or a size has to be given.
     """
     transform: Any = model.get_submodule("transform")
-    multiple, fixed = int(transform.size_divisible), fixed_size(model)
-    mean = tuple(transform.mean.flatten().tolist())
     if isinstance(transform, LibraryTransform):
-        preprocessing, own = transform.preprocessing, transform.size
-        if preprocessing.letterboxed:
-            grey = (transform.surrounding * transform.std + transform.mean).flatten().tolist()
-            return Framing(
-                "fit",
-                _checked(size or own, multiple, model),
-                multiple,
-                antialias=preprocessing.antialias,
-                centred=transform.centred,
-                fill=(grey[0], grey[1], grey[2]),
-            )
-        stretched = _checked(size or own, multiple, model)
-        return Framing("stretch", stretched, multiple, antialias=preprocessing.antialias)
+        return _framing_of_library(model, transform, size)
+    if fixed_size(model) is not None or isinstance(transform, ProcessorTransform):
+        return _stretched(model, transform, size)
+    return _framing_by_shorter_side(model, transform, size, dynamic=dynamic)
+
+
+def _framing_of_library(
+    model: nn.Module, transform: LibraryTransform, size: Extent | None
+) -> Framing:
+    """As LibreYOLO frames images: on a grey ground, or stretched."""
+    preprocessing, multiple = transform.preprocessing, int(transform.size_divisible)
+    frame = _checked(size or transform.size, multiple, model)
+    if not preprocessing.letterboxed:
+        return Framing("stretch", frame, multiple, antialias=preprocessing.antialias)
+    grey = (transform.surrounding * transform.std + transform.mean).flatten().tolist()
+    return Framing(
+        "fit",
+        frame,
+        multiple,
+        antialias=preprocessing.antialias,
+        centred=transform.centred,
+        fill=(grey[0], grey[1], grey[2]),
+    )
+
+
+def _stretched(model: nn.Module, transform: Any, size: Extent | None) -> Framing:
+    """Images are stretched to one size, which some detectors are built for."""
+    fixed, multiple = fixed_size(model), int(transform.size_divisible)
+    frame = size or fixed
+    if frame is None:
+        raise ValueError(
+            f"{type(model).__name__} keeps the aspect of images (min_size is "
+            f"{transform.min_size[-1]}), and a file has one size, to which images are then "
+            "resized. Give --size HEIGHT WIDTH with the aspect of the images."
+        )
+    if isinstance(model, _OF_ONE_SIZE) and frame != fixed:
+        raise ValueError(
+            f"--size {frame[0]} {frame[1]}: this {type(model).__name__} was built for images "
+            f"of {fixed[0] if fixed else 0} x {fixed[1] if fixed else 0} px (height, width). "
+            "Leave --size out, or train one with another image_size."
+        )
     antialias = isinstance(transform, ProcessorTransform)
-    if fixed is not None or antialias:
-        frame = size or fixed
-        if frame is None:
-            raise ValueError(
-                f"{type(model).__name__} keeps the aspect of images (min_size is "
-                f"{transform.min_size[-1]}), and a file has one size, to which images are then "
-                "resized. Give --size HEIGHT WIDTH with the aspect of the images."
-            )
-        if isinstance(model, _OF_ONE_SIZE) and frame != fixed:
-            raise ValueError(
-                f"--size {frame[0]} {frame[1]}: this {type(model).__name__} was built for images "
-                f"of {fixed[0] if fixed else 0} x {fixed[1] if fixed else 0} px (height, width). "
-                "Leave --size out, or train one with another image_size."
-            )
-        return Framing("stretch", _checked(frame, multiple, model), multiple, antialias=antialias)
+    return Framing("stretch", _checked(frame, multiple, model), multiple, antialias=antialias)
+
+
+def _framing_by_shorter_side(
+    model: nn.Module, transform: Any, size: Extent | None, *, dynamic: bool
+) -> Framing:
+    """Images keep their aspect: their shorter side gets one length, and what is left is padded."""
+    multiple, reference = int(transform.size_divisible), isinstance(transform, ReferenceTransform)
     shortest, longest = transform.min_size[-1], transform.max_size
     bound = None if math.isinf(longest) else int(longest)
     if dynamic:
@@ -147,7 +166,7 @@ def framing_of(model: nn.Module, size: Extent | None, *, dynamic: bool = False) 
     else:
         wide = 4 * shortest // 3 if bound is None else bound
         frame = _up(shortest, multiple), _up(wide, multiple)
-    reference = isinstance(transform, ReferenceTransform)
+    mean = transform.mean.flatten().tolist()
     return Framing(
         "shorter_side",
         frame,
