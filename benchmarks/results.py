@@ -5,8 +5,8 @@
 Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
 scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
 all reports that are there. ``<!-- summary -->`` gets a line for each distilled student of all
-reports, or a sentence that there is none, and ``<!-- published -->`` what was published of each
-method beside it. No table of a comparison is typed by hand.
+reports of several seeds, or a sentence that there is none, and ``<!-- published -->`` what was
+published of each method beside it. No table of a comparison is typed by hand.
 """
 
 import argparse
@@ -93,6 +93,11 @@ def _learnt(findings: Findings) -> str:
     return "under-trained" if early else "has learnt what it can"
 
 
+def _has_seeds(findings: Findings) -> bool:
+    """Whether there are several seeds: one says nothing of what a method gains."""
+    return any(row.kind == "plain" and len(row.runs) > 1 for row in findings.rows)
+
+
 def section(name: str, findings: Findings) -> str:
     """What stands in docs/results/index.md of one comparison."""
     return "\n\n".join(_blocks(name, findings)) + "\n"
@@ -158,6 +163,7 @@ def write(docs: Path, comparisons: Path, names: list[str]) -> list[str]:
     for name in names or there:
         text = put(text, name, section(name, findings_in(docs / "results" / name / "report.json")))
     reports = {name: findings_in(docs / "results" / name / "report.json") for name in there}
+    reports = {name: findings for name, findings in reports.items() if _has_seeds(findings)}
     text = put(text, SUMMARY, summary(reports))
     text = put(text, PUBLISHED, published_table(docs, comparisons, reports))
     page.write_text(text, encoding="utf-8")

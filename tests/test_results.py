@@ -97,6 +97,16 @@ def test_the_summary_has_a_line_for_each_distilled_student(docs: Path) -> None:
     assert lines[0].startswith(f"| [{findings.title}](made_up/report.md) |"), "it can be followed"
 
 
+def test_a_comparison_of_one_seed_is_in_neither_table(docs: Path, tmp_path: Path) -> None:
+    example = examples.make(tmp_path / "runs1", "classification", images=8, seeds=1)
+    write_report(example.findings, example.data, docs / "results/made_up")
+    results.write(docs, docs, [])
+    page = (docs / "results/index.md").read_text()
+    assert "**No comparison has been finished yet.**" in page
+    assert page.count("not compared yet") == 3
+    assert example.findings.rule in page, "its own section is there"
+
+
 def test_without_a_report_the_summary_says_so(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "methods").mkdir()
