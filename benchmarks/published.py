@@ -61,20 +61,28 @@ def published_table(docs: Path, comparisons: Path, reports: Mapping[str, Finding
 
 
 def methods_of(comparison: Path) -> dict[str, str]:
-    """Which method each row of a comparison trains with, where it is a single one.
+    """Which method each row of a comparison trains with, where it is a single one and whole.
 
     Args:
         comparison: The file.
 
     Returns:
-        By the name of the row, the method as ``docs/methods/published.yaml`` calls it.
+        By the name of the row, the method as ``docs/methods/published.yaml`` calls it. A row that
+        takes over weights of the teacher is left out, as a part of its gain is theirs, and so is an
+        assist of HEAD without what the teacher says.
     """
     found = {}
     for name, recipes in read_comparison(comparison, find).rows.items():
-        stated = list((value_at(laid_over(recipes), "model.methods") or {}).values())
-        if len(stated) == 1:
+        row = laid_over(recipes)
+        stated = list((value_at(row, "model.methods") or {}).values())
+        if len(stated) == 1 and not value_at(row, "model.transfer") and _is_whole(stated[0]):
             found[name] = _named(stated[0])
     return found
+
+
+def _is_whole(method: Mapping[str, Any]) -> bool:
+    arguments = method.get("init_args") or {}
+    return all(arguments.get(part, part) is not None for part in ("akd", "ckd"))
 
 
 def _named(method: Mapping[str, Any]) -> str:
@@ -107,5 +115,6 @@ def at_equal_time(row: Compared, findings: Findings) -> Contrast | None:
 def _measured(name: str, findings: Findings, row: Compared, steps: int) -> list[str]:
     contrasts = contrast_with(PLAIN, row, findings), at_equal_time(row, findings)
     shown = [f"{100 * c.mean:+.2f}: {c.verdict}" if c else MISSING for c in contrasts]
-    share = (row.runs[0].steps or 0) / steps
-    return [*shown, f"[{in_markdown(findings.title)}]({name}/report.md)", f"{share:.1%}"]
+    where = f"[{in_markdown(findings.title)}]({name}/report.md), {in_markdown(row.name)}"
+    taken = row.runs[0].steps
+    return [*shown, where, MISSING if taken is None else f"{taken / steps:.1%}"]

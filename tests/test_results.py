@@ -1,5 +1,6 @@
 """The tables of docs/results/index.md come from reports, and from nothing else."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.report.page import examples
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import published
 import results
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +137,7 @@ def test_each_method_stands_beside_what_was_published_of_it(docs: Path) -> None:
             "first, top-1",
             f"{100 * plain.mean:+.2f}: {plain.verdict}",
             f"{100 * time.mean:+.2f}: {time.verdict}",
-            f"[{findings.title}](made_up/report.md)",
+            f"[{findings.title}](made_up/report.md), kd",
             share,
         ],
         ["AT", "+1.10", "third, top-1 error", "not compared yet", "-", "-", "-"],
@@ -143,12 +145,41 @@ def test_each_method_stands_beside_what_was_published_of_it(docs: Path) -> None:
     ]
 
 
+def test_a_row_of_several_methods_of_a_transfer_or_of_half_a_method_is_of_none(
+    tmp_path: Path,
+) -> None:
+    kd = {"methods": {"kd": {"class_path": "limbeck.methods.KD"}}}
+    on_standardised = {"class_path": "limbeck.methods.KD", "init_args": {"standardise": True}}
+    head = {"class_path": "limbeck.methods.HEAD", "init_args": {"ckd": None}}
+    rows = {
+        "KD": kd,
+        "standardised": {"methods": {"kd": on_standardised}},
+        "KD and AT": {"methods": {**kd["methods"], "at": {"class_path": "limbeck.methods.AT"}}},
+        "KD + head": {**kd, "transfer": {"head": "head"}},
+        "assist": {"methods": {"head": head}},
+    }
+    stated = {"title": "t", "plain": {"model": {}}}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump({**stated, "rows": {n: {"model": m} for n, m in rows.items()}}))
+    assert published.methods_of(file) == {"KD": "KD", "standardised": "KD on standardised logits"}
+
+
+IMAGES = {
+    "ImageNet": 1_281_167,
+    "CIFAR-100": 50_000,
+    "CUB-200": 5_994,
+    "COCO": 117_266,  # those with objects
+    "VOC 2007": 5_011,
+}
+
+
 def test_what_was_published_agrees_with_the_recipes_and_the_pages() -> None:
     rows = yaml.safe_load((results.DOCS / "methods/published.yaml").read_text())
     for row in rows:
         assert len(row["score"]) == len(row["plain"]) == len(row["distilled"])
-        if row["row"].startswith("COCO") and "recipe" in row:
-            assert row["steps"] == steps_on_coco(row["recipe"]), row
+        images = next((n for data, n in IMAGES.items() if row["row"].startswith(data)), None)
+        if "recipe" in row:
+            assert row["steps"] == steps_of(row["recipe"], images), row
     shown = {
         name
         for page in results.DOCS.glob("methods/*.md")
@@ -157,12 +188,17 @@ def test_what_was_published_agrees_with_the_recipes_and_the_pages() -> None:
     assert shown == {row["method"] for row in rows}
 
 
-def steps_on_coco(name: str) -> int:
-    """The steps of a recipe, whose first line names what it is laid over, in batches of 16."""
+def steps_of(name: str, images: int | None) -> int:
+    """The steps of a recipe, whose first line names what it is laid over."""
     first = find(name).read_text().partition("\n")[0]
     paths = re.findall(r"--config (\S+)", first)
-    trainer = laid_over([yaml.safe_load(Path(ROOT, path).read_text()) for path in paths])["trainer"]
-    return int(trainer.get("max_steps") or 0) or 7330 * int(trainer["max_epochs"])
+    recipe = laid_over([yaml.safe_load(Path(ROOT, path).read_text()) for path in paths])
+    trainer = recipe["trainer"]
+    if trainer.get("max_steps", -1) > 0:
+        return int(trainer["max_steps"])
+    assert images is not None, name
+    batch = recipe["data"]["batch_size"] * trainer.get("devices", 1)
+    return int(trainer["max_epochs"]) * math.ceil(images / batch)
 
 
 def test_the_same_report_gives_the_same_page(docs: Path) -> None:

@@ -40,20 +40,22 @@ class PublishedRows(SphinxDirective):
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    without = _numbers(row["plain"])
+    # As many decimals as the source has: YAML reads 41.0 and 41 alike.
+    decimals = max(len(repr(v).partition(".")[2]) for v in (*row["plain"], *row["distilled"]))
+    without, with_it = (_numbers(row[key], decimals) for key in ("plain", "distilled"))
     recipe = row.get("recipe")
     return [
         row["row"],
         " / ".join(row["score"]),
         f"{without} with {row['over']}" if "over" in row else without,
-        _numbers(row["distilled"]),
+        with_it,
         f"`{recipe}`" if recipe else "-",
         row.get("remark", ""),
     ]
 
 
-def _numbers(values: list[float]) -> str:
-    return " / ".join(f"{value:g}" for value in values)
+def _numbers(values: list[float], decimals: int) -> str:
+    return " / ".join(f"{value:.{decimals}f}" for value in values)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -57,7 +57,7 @@ def scores(teacher: float, student: float = 0.63) -> Spread:
     ("teacher", "said"),
     [
         (0.60, "The teacher is no better than the plain student"),
-        (0.615, "The teacher leads the plain student by 0.0050 only, which may be chance."),
+        (0.615, "The teacher leads the plain student by 0.0050, which may be chance, so no share"),
     ],
 )
 def test_of_a_teacher_without_a_sure_lead_no_share_is_shown(
@@ -91,5 +91,31 @@ def test_a_control_that_had_less_time_than_its_row_is_told(tmp_path: Path) -> No
     assert said.startswith("plain, time of KD was trained for 15 s and KD for 20 s, so that")
 
 
+def test_a_control_that_had_more_time_than_its_row_is_told(tmp_path: Path) -> None:
+    (said,) = cautions(finished(tmp_path, {"KD": 12.0, CONTROL: 20.0}), scores(0.81))
+    assert said.startswith("plain, time of KD was trained for 20 s, which is longer than its rows")
+    assert "(KD for 12 s)" in said
+
+
 def test_a_control_of_about_the_same_time_is_not(tmp_path: Path) -> None:
     assert cautions(finished(tmp_path, {"KD": 20.0, CONTROL: 19.0}), scores(0.81)) == []
+
+
+def test_where_less_is_better_a_teacher_with_less_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_costs(monkeypatch, ("teacher", *(row.name for row in ROWS)))
+    errors = scores(0.41)
+    monkeypatch.setattr(errors, "higher_is_better", False)
+    found = measure(finished(tmp_path, {}), errors)
+    shares = {row.name: row.share_of_lead for row in found.rows}
+    assert shares["KD"] == pytest.approx(-0.02 / 0.20), "its error is larger"
+    assert found.cautions == []
+
+
+def test_without_a_score_of_the_teacher_nothing_is_said_of_it(tmp_path: Path) -> None:
+    assert cautions(finished(tmp_path, {}), scores(float("nan"))) == [
+        "The mAP of teacher is not defined on these images, since AP/head is not: so it is with "
+        "VOC's by area where a model finds a class of which there is no object. They are left out "
+        "of means, differences and verdicts."
+    ]

@@ -10,7 +10,7 @@ from limbeck.comparison.scores import Scores
 from limbeck.report.intervals import Difference, paired_difference, undertrained
 
 _SEEDS = 3  # from which on the spread of training runs is known a little
-_AS_LONG = 0.9  # of a row's time; times of machines at work differ by less
+_AS_LONG = 0.9  # of the longer one's time; times of machines at work differ by less
 
 
 def cautions(runs: Finished, scores: Scores) -> list[str]:
@@ -104,15 +104,24 @@ def _few_seeds(runs: Finished) -> Iterator[str]:
 
 
 def _unequal_time(runs: Finished) -> Iterator[str]:
-    """Say which controls at equal time have had less time than their rows."""
+    """Say which controls at equal time have had less time than their rows, or more."""
     seconds = {name: _seconds(runs, name) for name in runs.jobs}
-    pairs = [(control.name, name) for control in runs.rows for name in control.as_long_as]
-    for control, row in pairs:
-        if row in seconds and seconds[control] < _AS_LONG * seconds[row]:
+    for control in runs.rows:
+        own = seconds[control.name]
+        of_rows = {name: seconds[name] for name in control.as_long_as if name in seconds}
+        for name, taken in of_rows.items():
+            if own < _AS_LONG * taken:
+                yield (
+                    f"{control.name} was trained for {own:,.0f} s and {name} for {taken:,.0f} s, "
+                    "so that the two are not compared at equal time. Where the comparison states "
+                    "time_ratios, state a larger one."
+                )
+        shorter = {name: taken for name, taken in of_rows.items() if taken < _AS_LONG * own}
+        if shorter:
+            told = ", ".join(f"{name} for {taken:,.0f} s" for name, taken in shorter.items())
             yield (
-                f"{control} was trained for {seconds[control]:,.0f} s and {row} for "
-                f"{seconds[row]:,.0f} s, so that the two are not compared at equal time. Where the "
-                "comparison states time_ratios, state a larger one."
+                f"{control.name} was trained for {own:,.0f} s, which is longer than its rows took "
+                f"({told}): as far as longer training helps, the control has the advantage."
             )
 
 
@@ -168,8 +177,8 @@ def _weak_teacher(runs: Finished, scores: Scores) -> Iterator[str]:
         return
     if not is_sure(leading):
         yield (
-            f"The teacher leads the plain student by {leading.mean:.4f} only, which may be chance. "
-            "There is little to learn from it, and no share of its lead is shown."
+            f"The teacher leads the plain student by {leading.mean:.4f}, which may be chance, so "
+            "no share of its lead is shown."
         )
     means = {row.name: _mean(runs, scores, row) for row in runs.rows if row.kind == "distilled"}
     (taught,) = scores.headlines([runs.teacher] if runs.teacher is not None else [])

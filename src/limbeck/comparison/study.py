@@ -40,9 +40,8 @@ class Study:
         self.output = output
         self.runs = output / "runs"
         self.digests = Digests(output / "digests.json")
-        self._folders: dict[
-            str, Path
-        ] = {}  # of runs, by their names' ends, which say what they are
+        # Of runs, by the ends of their names, which say what they are.
+        self._folders: dict[str, Path] = {}
         self.comparison = comparison
         self.teacher_training: Job | None = None
         self._scored_with = identity(self._scored(None), 0, self.digests, self.runs)
@@ -160,7 +159,8 @@ class Study:
 
     def _job(self, name: str, recipe: Recipe, seed: int) -> Job:
         known = f"{seed}_{identity(recipe, seed, self.digests, self.runs)}"
-        there = sorted(self.runs.glob(f"*_{known}"))  # by the name of another row, perhaps
+        # By the name of another row, perhaps; a finished one before one that is only begun.
+        there = sorted(self.runs.glob(f"*_{known}"), key=lambda p: (not _is_trained(p), p))
         new = there[0] if there else self.runs / f"{slug(name)}_{known}"
         folder = self._folders.setdefault(known, new)
         own = {"seed_everything": seed, "trainer": {"default_root_dir": str(folder)}}
@@ -172,3 +172,7 @@ class Study:
     def _scored(self, student: Any) -> Recipe:
         plain = laid_over(self.comparison.plain)
         return scoring_of(plain, student, self.comparison.scored_on)
+
+
+def _is_trained(run: Path) -> bool:
+    return (run / "summary.json").exists()

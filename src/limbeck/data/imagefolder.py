@@ -21,7 +21,8 @@ class ImageFolder(VisionDataset):
     The classes are the names of the folders, sorted. Hidden files and folders, those that operating
     systems leave behind, and files that are no images are left out; their numbers are logged.
     Photographs are turned upright as their EXIF orientation says. The first 64 MiB of decoded
-    pixels stay in the memory of each process, so that small images are decoded once.
+    pixels stay in the memory of each process that reads them, so that small images are not decoded
+    in every epoch.
 
     Args:
         root: The folder of one split, such as ``clothing/train``, which holds a folder of images

@@ -1,24 +1,28 @@
-"""Decoded images that stay in memory, so that a dataset of small ones is decoded once in a run."""
+"""Decoded images that stay in memory, so that small ones are not decoded in every epoch."""
 
 from collections.abc import Callable
 
 from torchvision import tv_tensors
 
-MOST_BYTES = (
-    64 * 2**20
-)  # of each process: 21,000 images of 32 x 32, or 100 photographs of 500 x 400
+# 21,000 images of 32 x 32 px, or 100 photographs of 500 x 400.
+MOST_BYTES = 64 * 2**20
 
 
 class KeptImages:
     """The first images that are read, as far as they fit into some memory.
+
+    A copy in another process begins without images: each would take file descriptors on its way.
 
     Args:
         most_bytes: The most bytes that the pixels of all kept images take.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self.left = most_bytes
+        self.most_bytes = self.left = most_bytes
         self._images: dict[int, tv_tensors.Image] = {}
+
+    def __reduce__(self) -> tuple[type["KeptImages"], tuple[int]]:
+        return KeptImages, (self.most_bytes,)
 
     def at(self, index: int, read: Callable[[], tv_tensors.Image]) -> tv_tensors.Image:
         """The image of an index, which is read where it is not kept.
