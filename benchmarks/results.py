@@ -1,16 +1,18 @@
 """The tables of docs/results/index.md, from the reports that lie in docs/results.
 
-    python benchmarks/results.py [NAME ...]
+    python benchmarks/results.py [NAME ...] [--keep runs/NAME ...]
 
 Reads ``docs/results/NAME/report.json``, which ``limbeck compare`` wrote, and puts its verdicts, its
 scores and its paired differences between ``<!-- NAME -->`` and ``<!-- /NAME -->``. Without a name:
 all reports that are there. ``<!-- summary -->`` gets a line for each distilled student of all
 reports of several seeds, or a sentence that there is none, and ``<!-- published -->`` what was
-published of each method beside it. No table of a comparison is typed by hand.
+published of each method beside it. No table of a comparison is typed by hand. ``--keep`` takes the
+reports of finished comparisons over into ``docs/results`` before.
 """
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,10 +172,36 @@ def write(docs: Path, comparisons: Path, names: list[str]) -> list[str]:
     return names or there
 
 
+def keep(output: Path, docs: Path) -> None:
+    """Take a report over into the documentation, without what its page shows of single images.
+
+    Args:
+        output: The folder of the comparison, with its ``report.json`` and ``report.md``.
+        docs: The folder of the documentation.
+    """
+    folder = docs / "results" / output.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(output / "report.md", folder / "report.md")
+    content = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    kept = {key: content[key] for key in ("findings", "measured")}
+    text = json.dumps(kept, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
+
+
 def main() -> None:
     """Write, and say what was written."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="a folder of docs/results")
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="OUTPUT",
+        help="the folder of a finished comparison, whose report is taken over first",
+    )
+    for output in parser.parse_args().keep:
+        keep(output, DOCS)
     written = write(DOCS, ROOT / "comparisons", parser.parse_args().names)
     said = ", ".join(written) or "there is no report in docs/results"
     print(f"{DOCS / 'results/index.md'}: {said}")

@@ -221,3 +221,16 @@ def test_every_comparison_has_its_place_in_the_page() -> None:
     for path in comparisons.glob("*.yaml"):
         assert results.put(page, path.stem, "") != ""
         assert f"comparisons/{path.name}" in page
+
+
+def test_a_report_that_is_taken_over_says_the_same_without_single_images(docs: Path) -> None:
+    whole = docs / "results/made_up"
+    results.write(docs, docs, [])
+    page = (docs / "results/index.md").read_text()
+    output = whole.rename(docs.parent / "made_up")
+    results.keep(output, docs)
+    results.write(docs, docs, [])
+    assert (docs / "results/index.md").read_text() == page
+    assert sorted(path.name for path in whole.iterdir()) == ["report.json", "report.md"]
+    sizes = [(folder / "report.json").stat().st_size for folder in (whole, output)]
+    assert 10 * sizes[0] < sizes[1]
