@@ -63,7 +63,8 @@ def draw_method(
     caption = f"{shown.caption} In numbers: {'; '.join(numbers)}."
     found = targets[:images] if data.task == "detection" and targets is not None else None
     truth = [_NO_BOXES] * len(batch[:images]) if found is None else found
-    write(shown, batch[:images], truth, data.classes, picture, caption)
+    # Images for classification are one tensor.
+    write(shown, list(batch[:images]), truth, data.classes, picture, caption)
     for line in numbers:
         log.info("%s", line)
     log.info("Drawn: %s", picture)
