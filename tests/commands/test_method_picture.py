@@ -108,3 +108,30 @@ def test_a_method_is_drawn_as_a_checkpoint_has_it(
     seen = described(Path("flow.png"))
     assert "found on 8 images" in seen
     assert re.search(r"P3: -?\d\.\d\d in the mean of the dots, -?\d\.\d\d of all pairs", seen)
+
+
+def test_what_a_method_sees_of_a_classifiers_images_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch of a classifier is one tensor, without objects."""
+
+    def classifier(width: int) -> tiny_recipes.Recipe:
+        network = {"depths": [1, 1], "widths": [width, 8], "stem_stride": 1}
+        given = {"network": network, "num_classes": 5}
+        return {"class_path": "limbeck.models.Classifier", "init_args": given}
+
+    attention = {"class_path": "limbeck.methods.AT", "init_args": {"places": ["C0", "C1"]}}
+    images = tiny_recipes.shapes(8, 0, "classification")
+    recipe: tiny_recipes.Recipe = {
+        "model": {
+            "student": classifier(4),
+            "teacher": classifier(8),
+            "methods": {"at": attention},
+        },
+        "data": {"train": images, "val": images, "batch_size": 4, "workers": 0},
+    }
+    path = tiny_recipes.write(tmp_path, "classifiers", recipe)
+    picture = tmp_path / "at.png"
+    tiny_recipes.limbeck("inspect", path, "--method", "at", "--picture", picture, "--images", 2)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "C1, teacher: " in capsys.readouterr().err

@@ -153,7 +153,8 @@ def overlay_grid(
     Raises:
         ValueError: There is nothing to draw, or a column has not one item for each image.
     """
-    figure, axes = _grid(images, {"objects": truth, **overlays})
+    first_title = "objects" if any(len(each["boxes"]) for each in truth) else "image"
+    figure, axes = _grid(images, {first_title: truth, **overlays})
     for row, (first, *others) in enumerate(axes):
         _draw(first, images[row], truth[row], classes)
         for axis, of_images in zip(others, overlays.values(), strict=True):
