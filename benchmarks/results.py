@@ -200,9 +200,10 @@ def main() -> None:
         metavar="OUTPUT",
         help="the folder of a finished comparison, whose report is taken over first",
     )
-    for output in parser.parse_args().keep:
+    arguments = parser.parse_args()
+    for output in arguments.keep:
         keep(output, DOCS)
-    written = write(DOCS, ROOT / "comparisons", parser.parse_args().names)
+    written = write(DOCS, ROOT / "comparisons", arguments.names)
     said = ", ".join(written) or "there is no report in docs/results"
     print(f"{DOCS / 'results/index.md'}: {said}")
 

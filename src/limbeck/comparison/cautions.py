@@ -21,7 +21,7 @@ def cautions(runs: Finished, scores: Scores) -> list[str]:
         scores: Their scores.
 
     Returns:
-        The sentences, those first that weigh most.
+        The sentences.
     """
     found = [
         *_few_seeds(runs),
