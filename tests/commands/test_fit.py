@@ -248,6 +248,15 @@ def steady(**trainer: object) -> tiny_recipes.Recipe:
     return recipe
 
 
+def test_a_run_without_a_validation_ends_with_its_student(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit(steady(max_steps=2, max_epochs=-1, limit_val_batches=0, num_sanity_val_steps=0))
+    assert (RUN / "student/student.json").exists()
+    assert json.loads((RUN / "summary.json").read_text())["steps"] == 2
+    assert "measured as it ended" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     runs: Runs, capsys: pytest.CaptureFixture[str]

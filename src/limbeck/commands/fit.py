@@ -187,7 +187,7 @@ class LimbeckCLI(LightningCLI):
         if self.config["fit"].trainer.fast_dev_run:
             return
         trainer = self.trainer
-        if self.model.scored_at != self.model.pair.number:
+        if trainer.enable_validation and self.model.scored_at != self.model.pair.number:
             # A run that was finished and is resumed logs that row again, with the same numbers.
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
             epochs = trainer.fit_loop.epoch_progress.current
