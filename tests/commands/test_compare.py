@@ -69,7 +69,6 @@ def test_a_comparison_from_its_file_to_its_report(
                 "FitNet",
                 "plain, twice as long",
                 "transfer alone",
-                "plain, time of FitNet",
                 "transfer alone, time of FitNet",
             )
         ],

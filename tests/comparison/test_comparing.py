@@ -1,6 +1,6 @@
 """The order in which the runs of a comparison are trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +20,18 @@ class Measured:
     teacher_training = None
     digests = SimpleNamespace(save=lambda: None)
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, stated: Mapping[str, float]) -> None:
         self.output = output
+        self.stated = stated
         self.trained: list[tuple[str, int | None]] = []
+
+    def time_ratios(self) -> Mapping[str, float]:
+        measured = {(PLAIN, 0), ("KD", 0)} <= set(self.trained)
+        return {"KD": 2.0} if measured else self.stated
 
     def rows(self) -> list[Row]:
         rows = [Row(PLAIN, "plain", ()), Row("KD", "distilled", ())]
-        if {(PLAIN, 0), ("KD", 0)} <= set(self.trained):
+        if self.time_ratios():
             rows.append(Row("plain, time of KD", "control", (), as_long_as=("KD",)))
         return rows
 
@@ -41,10 +46,35 @@ class Measured:
         return None
 
 
-def test_controls_at_equal_time_do_not_wait_for_the_other_seeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stated", "batches"),
+    [
+        (
+            {},
+            [
+                [(PLAIN, 0), (PLAIN, 1)],
+                [("KD", 0)],
+                [("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
+            ],
+        ),
+        (
+            {"KD": 2.0},
+            [
+                [(PLAIN, 0), (PLAIN, 1)],
+                [],
+                [("KD", 0), ("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
+            ],
+        ),
+    ],
+    ids=["measured", "stated"],
+)
+def test_controls_at_equal_time_wait_for_no_more_than_the_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: Mapping[str, float],
+    batches: list[list[tuple[str, int | None]]],
 ) -> None:
-    study = Measured(tmp_path)
+    study = Measured(tmp_path, stated)
     together: list[list[tuple[str, int | None]]] = []
 
     def finish(_: object, jobs: Sequence[Job]) -> None:
@@ -57,11 +87,7 @@ def test_controls_at_equal_time_do_not_wait_for_the_other_seeds(
     monkeypatch.setattr(comparing.Runs, "finish", finish)
     monkeypatch.setattr(comparing.Runs, "expect", lambda *_: None)
     rows = comparing.run(study, jobs=2)
-    assert together == [
-        [(PLAIN, 0), (PLAIN, 1)],
-        [("KD", 0)],
-        [("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
-    ]
+    assert together == batches
     assert [row.name for row in rows] == [PLAIN, "KD", "plain, time of KD"]
 
 

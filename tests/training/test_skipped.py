@@ -61,9 +61,9 @@ def test_a_run_goes_on_and_lists_what_it_skipped(tmp_path, caplog, workers):
     assert "5 samples of the validation set were skipped, 5 of 12 so far" in caplog.text
     assert caplog.text.count("of the validation set") == 1  # not once a validation
 
-    # A resumed run, or another one in this folder, adds to the list.
+    # A resumed run, or another one in this folder, adds to the list; it opens the images anew.
     (tmp_path / "train/white/0.png").write_bytes(b"")
-    again = data_of(tmp_path, train, val)
+    again = data_of(tmp_path, ImageFolder(tmp_path / "train"), val)
     fit(student(), again, run, SkippedSamples(), max_epochs=2)
     longer = (run / "skipped.txt").read_text().splitlines()
     assert longer[:7] == listed

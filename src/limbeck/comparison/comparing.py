@@ -67,8 +67,8 @@ def usual_jobs() -> int:
 def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:
     """Train and score what is missing of a comparison.
 
-    The teacher comes first, then the plain student of all seeds, then the first seed of every other
-    row, whose time says how long the controls at equal time are, and then all that is left.
+    The teacher comes first, then the plain student of all seeds, then the first seed of the rows
+    whose time says how long their controls at equal time are, and then all that is left.
 
     Args:
         study: The comparison.
@@ -92,7 +92,9 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
         runs.finish(plain)
         if teacher is not None and not weak_teacher:
             refuse_weak(teacher, plain)
-        runs.finish(study.jobs(first)[: len(first)])  # of the first seed
+        timed = study.time_ratios()
+        to_time = [row for row in first if row.kind == "distilled" and row.name not in timed]
+        runs.finish(study.jobs(to_time)[: len(to_time)])  # of the first seed
         rows = study.rows()
         runs.finish(study.jobs(rows))
     study.digests.save()
