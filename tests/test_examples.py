@@ -7,9 +7,10 @@ import pytest
 import rich.console
 
 from limbeck import Distillation, Taps, landmarks, register_family
+from limbeck.balancing import balance
 from limbeck.methods import Method
 from limbeck.pair import Pair
-from limbeck.wiring import balance, check
+from limbeck.wiring import check
 
 DOCUMENTED = [Distillation, Method, Pair.run, Taps, balance, check, landmarks, register_family]
 

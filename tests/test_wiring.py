@@ -4,9 +4,10 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from limbeck import Distillation, NotAliveError, TapError
+from limbeck.balancing import balance
 from limbeck.methods import KD, FitNet, Method
 from limbeck.schedules import WarmUp
-from limbeck.wiring import Connection, balance, check
+from limbeck.wiring import Connection, check
 from tests import batches, observation, small_models
 
 

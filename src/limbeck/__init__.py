@@ -132,6 +132,7 @@ if TYPE_CHECKING:
         schedules,
         training,
     )
+    from limbeck.balancing import balance
     from limbeck.comparison import compare
     from limbeck.distillation import Distillation
     from limbeck.landmarks import landmarks, norm_of, register_family
@@ -140,7 +141,7 @@ if TYPE_CHECKING:
     from limbeck.models import load_student, save_student
     from limbeck.tap import Tap, TapError
     from limbeck.taps import Taps
-    from limbeck.wiring import NotAliveError, balance, check
+    from limbeck.wiring import NotAliveError, check
 
 __version__ = "0.1.0"
 
@@ -181,7 +182,7 @@ _MODULES = {
     "Tap": "tap",
     "TapError": "tap",
     "Taps": "taps",
-    "balance": "wiring",
+    "balance": "balancing",
     "check": "wiring",
     "compare": "comparison",
     "landmarks": "landmarks",

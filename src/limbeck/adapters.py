@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Resizing = Literal["area", "bilinear"]
+Resized = Literal["student", "teacher"]
 # What is said where a feature is no map.
 TOKENS = "; a teacher's tokens (B, N, C) are maps in a limbeck.models.FeatureTeacher"
 
@@ -128,6 +129,22 @@ def resized(feature: Tensor, size: Sequence[int], mode: Resizing) -> Tensor:
     if feature.shape[2:] == tuple(size):
         return feature
     return F.interpolate(feature, tuple(size), mode=mode)
+
+
+def of_one_size(student: Tensor, teacher: Tensor, resize: Resized) -> tuple[Tensor, Tensor]:
+    """Two maps of one height and width, of which one is resized bilinearly.
+
+    Args:
+        student: The student's map, (B, C_S, H_S, W_S).
+        teacher: The teacher's map, (B, C_T, H_T, W_T).
+        resize: Whose map is resized to the other's size.
+
+    Returns:
+        The student's and the teacher's map.
+    """
+    if resize == "student":
+        return resized(student, teacher.shape[2:], "bilinear"), teacher
+    return student, resized(teacher, student.shape[2:], "bilinear")
 
 
 def same_map(student: Tensor, teacher: Tensor) -> None:

@@ -23,7 +23,7 @@ _OWN_LAYERS = {"cls_maps": "head.classification_head", "box_maps": "head.regress
 
 
 def dense_head(model: nn.Module) -> dict[str, Tap]:
-    """The places of a detector's dense head, one of which is read at every level.
+    """The places of a detector's dense head; the value of each is a list over levels.
 
     Args:
         model: The detector.

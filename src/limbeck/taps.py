@@ -169,14 +169,19 @@ class Taps:
     def _install(self, reader: _Reader) -> None:
         # Bound methods, not closures, so that a Distillation can be copied and pickled.
         if reader.tap.side == "input":
-            hook = reader.module.register_forward_pre_hook(partial(self._before, reader))
+            hook = reader.module.register_forward_pre_hook(
+                partial(self._before, reader), with_kwargs=True
+            )
         else:
             hook = reader.module.register_forward_hook(partial(self._after, reader))
         self._handles.append(hook)
 
-    def _before(self, reader: _Reader, _: nn.Module, args: tuple[Any, ...]) -> None:
+    def _before(
+        self, reader: _Reader, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         if self._recording:
-            reader.catch(args[0] if len(args) == 1 else args)
+            given = args or tuple(named.values())  # transformers names all arguments
+            reader.catch(given[0] if len(given) == 1 else given)
             self._stop_if_complete()
 
     def _after(

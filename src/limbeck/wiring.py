@@ -1,11 +1,13 @@
-"""What is checked before the first optimizer step, and how the terms of a loss balance."""
+"""What is checked before the first optimizer step."""
 
 import io
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -50,29 +52,6 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Term:
-    """How large one loss term is on one batch, and how strongly it pulls.
-
-    Attributes:
-        name: ``student/<name>`` or ``<method>/<part>``.
-        raw: The value of the term without its weight.
-        weighted: The value of the term with its present weight.
-        gradient: The L2 norm of the weighted term's gradient over the student's parameters.
-        share: ``gradient`` over the sum of all terms' gradients.
-        level: The weight at which the term's gradient is as large as those of the student's own
-            losses together, whatever its present weight. None for those losses themselves, and for
-            a term without a gradient.
-    """
-
-    name: str
-    raw: float
-    weighted: float
-    gradient: float
-    share: float
-    level: float | None = None
-
-
-@dataclass(frozen=True)
 class Wiring:
     """What :func:`check` found: who is connected to whom. It prints as a table.
 
@@ -93,45 +72,11 @@ class Wiring:
         return table
 
     def __str__(self) -> str:
-        return _plain(self.__rich__())
+        return as_text(self.__rich__())
 
 
-@dataclass(frozen=True)
-class Balance:
-    """What :func:`balance` found: how the terms of a loss compare. It prints as a table.
-
-    Attributes:
-        terms: The student's own terms, then those of the methods.
-    """
-
-    terms: tuple[Term, ...]
-
-    def __rich__(self) -> Table:
-        table = Table("term", "raw", "weighted", "gradient", "share", "level at")
-        table.caption = "level at: the weight that gives a term the gradient of the task's losses"
-        for t in self.terms:
-            values = (f"{value:.4g}" for value in (t.raw, t.weighted, t.gradient))
-            level = "-" if t.level is None else f"{t.level:.2g}"
-            table.add_row(t.name, *values, f"{t.share:.0%}", level)
-        return table
-
-    def __str__(self) -> str:
-        return _plain(self.__rich__())
-
-    def advice(self) -> list[str]:
-        """A suggestion for every distillation term that does nothing or drowns the task."""
-        lines = []
-        for t in self.terms:
-            if t.gradient and t.level and not 0.01 <= t.share <= 0.9:
-                does = "hardly moves the student" if t.share < 0.01 else "drowns the task"
-                lines.append(
-                    f"{t.name} has {t.share:.1%} of the gradient: it {does}. A weight of "
-                    f"{t.level:.2g} would make it as strong as the student's own losses."
-                )
-        return lines
-
-
-def _plain(table: Table) -> str:
+def as_text(table: Table) -> str:
+    """A table as plain text."""
     out = io.StringIO()
     Console(file=out, width=140).print(table)
     return out.getvalue()
@@ -187,8 +132,8 @@ def check(
     _refuse_frozen_student(pair)
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
-    with _undisturbed(pair), torch.enable_grad():
-        _refuse_bad_values(pair, images, targets)
+    with undisturbed(pair), torch.enable_grad():
+        refuse_bad_values(pair, images, targets)
         outputs, steps = pair.run(images, targets)
         pair.own_losses(outputs, targets, wait=True)
         for name, method in pair.named_methods():
@@ -199,79 +144,13 @@ def check(
     return Wiring(tuple(connections))
 
 
-def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
-    """Measure the size and the share of the gradient of every loss term on one batch.
-
-    Call it after some steps, when the adapters pass a gradient on, to find weights by which a
-    method neither does nothing nor drowns the task. Nothing is changed by it: modes, statistics of
-    norms, gradients and the random state are as before.
-
-    Args:
-        pair: The distillation.
-        images: The images of one batch, as the distillation takes them.
-        targets: The targets of that batch.
-
-    Returns:
-        Every term with its gradient, and advice on weights.
-
-    Example:
-        >>> import torch
-        >>> from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-        >>> from limbeck import Distillation, methods
-        >>> from limbeck import balance
-        >>> student = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
-        >>> teacher = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=4)
-        >>> pair = Distillation(student, teacher, [methods.KD(weight=1000.0)])
-        >>> found = balance(pair, torch.rand(2, 3, 64, 64), torch.tensor([0, 3]))
-        >>> [term.name for term in found.terms]
-        ['student/cross_entropy', 'KD/logits']
-        >>> found.terms[1].level < 1000.0  # the weight that makes KD as strong as the task
-        True
-        >>> print(found.advice()[0])
-        KD/logits has 9... of the gradient: it drowns the task. A weight of ...
-    """
-    with _undisturbed(pair), torch.enable_grad():
-        losses = pair(images, targets)
-        parameters = [p for p in pair.student.parameters() if p.requires_grad]
-        # Of the raw losses: a term whose weight is still 0 is compared too.
-        norms = {name: _gradient_norm(loss, parameters) for name, loss in losses.raw.items()}
-    gradients = {name: abs(losses.weights[name]) * norm for name, norm in norms.items()}
-    everything = sum(gradients.values()) or 1.0
-    task = sum(gradient for name, gradient in gradients.items() if _own(name))
-    return Balance(
-        tuple(
-            Term(
-                name,
-                raw=losses.raw[name].item(),
-                weighted=losses[name].item(),
-                gradient=gradient,
-                share=gradient / everything,
-                level=task / norms[name] if task and norms[name] and not _own(name) else None,
-            )
-            for name, gradient in gradients.items()
-        )
-    )
-
-
-def _refuse_bad_values(pair: Pair, images: Images, targets: Targets) -> None:
+def refuse_bad_values(pair: Pair, images: Images, targets: Targets) -> None:
     """Look at all values of a batch, wherever they lie."""
     pair.refuse_malformed(images, targets)
     refuse_bad_images(images, raw=pair.raw)
     if isinstance(targets, list) and has_boxes(targets):
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         refuse_bad_targets(targets, foreground_classes(pair.student), sizes)
-
-
-def _own(name: str) -> bool:
-    return name.startswith("student/")
-
-
-def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
-    if not loss.requires_grad:
-        return 0.0
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    norms = [g.float().norm() for g in gradients if g is not None]
-    return torch.stack(norms).norm().item() if norms else 0.0
 
 
 def _refuse_frozen_student(pair: Pair) -> None:
@@ -366,7 +245,7 @@ def _describe(adapter: nn.Module) -> str:
 
 
 @contextmanager
-def _undisturbed(pair: Pair) -> Iterator[None]:
+def undisturbed(pair: Pair) -> Iterator[None]:
     """Within, the pair is in training mode; after, modes, buffers and random state are as before.
 
     Compiled models run eagerly: a compiled graph has one backward pass, not one for each term.
@@ -379,6 +258,7 @@ def _undisturbed(pair: Pair) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     devices = {p.device.index for p in pair.parameters() if p.device.type == "cuda"}
+    others = random.getstate(), np.random.get_state()  # noqa: NPY002  # from which other models draw
     with (
         torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)),
         torch.compiler.set_stance("force_eager"),
@@ -393,3 +273,5 @@ def _undisturbed(pair: Pair) -> Iterator[None]:
                     setattr(module, name, buffer)  # where it was replaced, not overwritten
             for module, mode in modes.items():
                 module.training = mode
+            random.setstate(others[0])
+            np.random.set_state(others[1])  # noqa: NPY002

@@ -230,7 +230,7 @@ def test_images_that_cannot_be_read_are_left_out_and_told(
     with pytest.raises(SystemExit) as end:
         labelled(student, PHOTOGRAPHS, "--to", "coco", "--output", "out", "--score", 0.01)
     assert end.value.code == 1
-    assert "1 of 5 images were unreadable" in capsys.readouterr().err
+    assert "1 of 5 images could not be read" in capsys.readouterr().err
     assert len(COCO("out/train", "out/annotations/instances_train.json")) == 4
 
 

@@ -214,7 +214,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     assert list(results()) == [str(path) for path in paths]
     said = capsys.readouterr().err
     assert "images/broken.png: not a readable image" in said
-    assert "1 of 3 images were unreadable" in said
+    assert "1 of 3 images could not be read" in said
 
 
 def test_a_picture_of_which_resizing_leaves_nothing_is_named_and_the_others_are_done(
@@ -232,7 +232,7 @@ def test_a_picture_of_which_resizing_leaves_nothing_is_named_and_the_others_are_
     said = capsys.readouterr().err
     assert "images/a.png: images[0] is (3, 1, 150), of which resizing leaves no pixel" in said
     assert "sides of less than 100 : 1" in said
-    assert "2 of 3 images were unreadable" in said
+    assert "2 of 3 images could not be read" in said
 
 
 def photographs(folder: str = "pictures", suffix: str = "png") -> dict[Path, bytes]:

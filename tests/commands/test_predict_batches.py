@@ -67,7 +67,7 @@ def test_a_damaged_image_of_a_batch_is_named_and_the_others_are_done(
     assert list(results()) == paths
     said = capsys.readouterr().err
     assert said.count("images/1a.png: not a readable image") == 1
-    assert "1 of 4 images were unreadable" in said
+    assert "1 of 4 images could not be read" in said
 
 
 def test_an_image_that_the_model_refuses_spoils_no_batch(
@@ -84,7 +84,7 @@ def test_an_image_that_the_model_refuses_spoils_no_batch(
     assert list(results()) == ["images/a.png", "images/c.png"]
     said = capsys.readouterr().err
     assert "images/b.png: images[0] is (3, 1, 150), of which resizing leaves no pixel" in said
-    assert "1 of 3 images were unreadable" in said
+    assert "1 of 3 images could not be read" in said
 
 
 def test_pictures_are_jpegs_where_that_is_asked_for(

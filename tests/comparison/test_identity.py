@@ -8,6 +8,7 @@ import pytest
 
 import limbeck
 from limbeck.comparison.identity import Digests, files_named, identity
+from limbeck.data.files import files_below
 
 RUNS = Path("runs/compared/runs")
 
@@ -90,6 +91,39 @@ def test_a_word_is_no_file_even_where_a_folder_is_called_so(
 ) -> None:
     monkeypatch.chdir(data.parent)
     assert files_named({"metric": "data", "root": "./data", "n": 3}) == {Path("data")}
+    split = {"class_path": "limbeck.data.VOC", "init_args": {"root": "./data", "split": "data"}}
+    Path("data/data").mkdir()
+    assert files_named([split, {"class_path": "none.such", "init_args": {"root": "data"}}]) == {
+        Path("data")
+    }
+
+
+def test_folders_that_are_linked_into_the_data_count(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/1.txt").write_text("0 .5 .5 .1 .1")
+    (data / "labels").symlink_to(tmp_path / "labels")
+    (data / "itself").symlink_to(data)
+    known = of(recipe(data), tmp_path)
+    (tmp_path / "labels/1.txt").write_text("1 .5 .5 .1 .1")
+    os.utime(tmp_path / "labels/1.txt", ns=(0, 0))
+    assert of(recipe(data), tmp_path) != known
+
+
+def test_a_word_is_a_folder_where_a_class_takes_a_path(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    recipe = {
+        "data": {"train": {"class_path": "limbeck.data.ImageFolder", "init_args": {"root": "data"}}}
+    }
+    assert files_named(recipe) == {Path("data")}
+
+    def known() -> str:
+        return identity(recipe, 0, Digests(tmp_path / "digests.json"), tmp_path / "runs")
+
+    before = known()
+    (data / "a" / "1.png").write_bytes(b"another")
+    assert known() != before
 
 
 def test_contents_are_read_again_only_where_size_or_time_changed(
@@ -111,13 +145,12 @@ def test_a_folder_is_walked_through_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walked: list[Path] = []
-    walk = Path.rglob
 
-    def counted(path: Path, pattern: str) -> Iterator[Path]:
+    def counted(path: Path) -> Iterator[Path]:
         walked.append(path)
-        return walk(path, pattern)
+        return files_below(path)
 
-    monkeypatch.setattr(Path, "rglob", counted)
+    monkeypatch.setattr("limbeck.comparison.identity.files_below", counted)
     digests = Digests(tmp_path / "digests.json")
     known = {identity(recipe(data), seed, digests, RUNS) for seed in range(3)}
     assert (len(known), walked) == (3, [data])

@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.comparison import progress
 from limbeck.comparison.job import Job
-from limbeck.comparison.progress import StepsBar, duration, steps
+from limbeck.comparison.progress import StepsBar, roughly, steps
 from tests.commands import tiny_recipes
 
 
@@ -15,7 +15,7 @@ from tests.commands import tiny_recipes
     [(0, "0 s"), (89, "89 s"), (91, "2 min"), (3599, "1 h 00 min"), (7322, "2 h 02 min")],
 )
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert roughly(seconds) == words
 
 
 def test_runs_that_share_a_folder_are_counted_once(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from limbeck.data.loading import scaled
 from limbeck.methods import KD, FitNet
 from limbeck.metrics import COCOAveragePrecision, VOCAveragePrecision
 from limbeck.schedules import WarmUp
-from limbeck.training.module import DistillationModule, within
+from limbeck.training.module import DistillationModule
 from limbeck.training.optimization import LearningRate
-from limbeck.training.scoring import headline_of
+from limbeck.training.scoring import headline_of, within
 from tests import observation, tiny_models
 from tests.training import tiny_runs
 

@@ -45,7 +45,7 @@ VERBS = (
     ),
     Verb(
         "predict",
-        "run an exported student on images and videos",
+        "run a student, or an exported file, on images and videos",
         "limbeck.commands.predict",
     ),
     Verb(
@@ -60,7 +60,7 @@ VERBS = (
     ),
     Verb(
         "quantize",
-        "round an exported student to INT8, with ranges observed on images",
+        "round a student to INT8, with ranges observed on images",
         "limbeck.commands.quantize",
     ),
     Verb(

@@ -144,7 +144,7 @@ def benchmark(
     if output is not None:
         write_whole(output, json.dumps(_plain(measured, size), indent=2) + "\n")
     if plot is not None and measured:
-        plot_trade_off([_point(each) for each in measured], plot, metric)
+        plot_trade_off(_points(measured), plot, metric)
     if failed:
         raise ValueError(
             f"{len(failed)} of {len(variants)} could not be run: {'; '.join(failed)}. Leave them "
@@ -156,7 +156,7 @@ def _named(students: Sequence[str]) -> dict[str, Path]:
     """The students by name: as given, otherwise by the shortest end of the path that is its own."""
     named: dict[str, Path] = {}
     for word in students:
-        name, equals, path = word.partition("=")
+        name, equals, path = ("", "", "") if Path(word).exists() else word.partition("=")
         source = Path(path if equals else word)
         if not source.exists():
             raise FileNotFoundError(
@@ -225,17 +225,15 @@ def _noted(variant: Variant, failed: dict[Variant, str]) -> Iterator[None]:
 
 
 def _told(variant: Variant) -> str:
-    return f"{variant.name} ({variant.mode}, {variant.precision}, {variant.batch} at once)"
+    return (
+        f"{variant.name} ({variant.mode}, {variant.precision}, {variant.batch} at once, on "
+        f"{variant.threads} threads)"
+    )
 
 
 def _table(measured: Sequence[Measured], metric: str) -> Table:
     """A row for each; what is the same of all stands above."""
-    how = {
-        "runtime": [each.runtime for each in measured],
-        "precision": [_precision(each.variant) for each in measured],
-        "images at once": [str(each.variant.batch) for each in measured],
-        "threads": [str(each.variant.threads) for each in measured],
-    }
+    how = {name: [_how(each)[name] for each in measured] for name in _how(measured[0])}
     same = [f"{name}: {cells[0]}" for name, cells in how.items() if len(set(cells)) == 1]
     columns = {name: cells for name, cells in how.items() if len(set(cells)) > 1}
     columns |= {
@@ -254,6 +252,17 @@ def _table(measured: Sequence[Measured], metric: str) -> Table:
     return table
 
 
+def _how(measured: Measured) -> dict[str, str]:
+    """How a student was run, by what the columns of the table are called."""
+    variant = measured.variant
+    return {
+        "runtime": measured.runtime,
+        "precision": _precision(variant),
+        "images at once": str(variant.batch),
+        "threads": str(variant.threads),
+    }
+
+
 def _precision(variant: Variant) -> str:
     return "the file's" if variant.source.is_file() else variant.precision
 
@@ -268,10 +277,22 @@ def _plain(measured: Sequence[Measured], size: Extent) -> dict[str, Any]:
     return {"torch": torch.__version__, **machine, "size": list(size), "measured": rows}
 
 
-def _point(measured: Measured) -> Point:
+def _points(measured: Sequence[Measured]) -> list[Point]:
+    """Each as a point of the plot, which tells what the table has a column or a title for."""
+    ways = [_how(each) for each in measured]
+    shown = [
+        name
+        for name in ways[0]
+        if name in ("runtime", "images at once") or len({way[name] for way in ways}) > 1
+    ]
+    told = (", ".join(f"{name}: {way[name]}" for name in shown) for way in ways)
+    return [_point(each, how) for each, how in zip(measured, told, strict=True)]
+
+
+def _point(measured: Measured, how: str) -> Point:
     return Point(
         measured.variant.name,
-        f"{measured.runtime}, {measured.variant.batch} at once",
+        how,
         measured.milliseconds(50),
         measured.milliseconds(10),
         measured.milliseconds(90),

@@ -13,7 +13,7 @@ from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
 from limbeck.comparison.comparing import planned, usual_jobs
 from limbeck.comparison.job import Job
-from limbeck.comparison.progress import duration
+from limbeck.comparison.progress import roughly
 from limbeck.comparison.rows import PLAIN
 from limbeck.comparison.running import written
 from limbeck.comparison.stated import read_comparison
@@ -23,7 +23,8 @@ from limbeck.ranges import COUNT, refuse_outside
 from limbeck.terminal import Table, say
 
 _FLAGS = {
-    "dry_run": "Print the runs and the expected time, and train nothing.",
+    "dry_run": f"Print the runs and the expected time. A row without a finished run is tried for "
+    f"{TRIAL} steps, of which nothing is kept.",
     "weak_teacher": "Go on where the teacher is weaker than the plain student.",
 }
 
@@ -36,9 +37,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = VerbParser(prog="limbeck compare", allow_abbrev=False)
     parser.add_function_arguments(compare_file, as_positional=True, skip=set(_FLAGS))
-    for name, meaning in _FLAGS.items():
-        spellings = (f"--{name}", f"--{name.replace('_', '-')}")
-        parser.add_argument(*spellings, action="store_true", help=meaning)
+    parser.add_flags(_FLAGS)
     with ended_in_words(arguments[0]):
         compare_file(**parser.parse_args(arguments[1:]).as_dict())
 
@@ -61,7 +60,8 @@ def compare_file(
             comes with limbeck, such as `shapes`.
         output: The folder for the runs and the report. Default: `runs/` and the file's name.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
-        dry_run: Whether to print the runs and the expected time, and train nothing.
+        dry_run: Whether to print the runs and the expected time. A row without a finished run is
+            tried for 20 steps, of which nothing is kept.
         weak_teacher: Whether to go on where the teacher is weaker than the plain student.
     """
     refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
@@ -99,6 +99,7 @@ def refuse_bad_recipes(study: Study) -> None:
         untaught = stated.model.teacher is None and not stated.model.teachers
         if untaught and (stated.model.methods or stated.model.transfer):
             _refuse_untaught(study, job, path)
+    study.digests.save()
 
 
 def _refuse_untaught(study: Study, job: Job, path: Path) -> None:
@@ -132,16 +133,20 @@ def show_plan(study: Study, jobs: int) -> None:
         expected = "-"
         if job in left and job.name in paces:
             seconds = steps * paces[job.name]
-            total, expected = total + seconds, duration(seconds)
+            total, expected = total + seconds, roughly(seconds)
         elif job in left:
             unknown, expected = unknown + 1, "unknown"
         table.add_row(job.title, job.state, f"{steps:,}", expected)
     say(table)
     say(
-        f"{len(left)} of {len(plan)} runs are left, {duration(total / jobs)} of training with "
-        f"--jobs {jobs}, as long as {TRIAL} steps of each took, or runs that are finished. On top "
-        "come loading, scoring, the report, and controls at equal time where they are not listed: "
-        "how long they are is known once the first run of their row is finished."
+        f"{len(left)} of {len(plan)} runs are left: {roughly(total / jobs)} of training with "
+        f"--jobs {jobs}, judged by {TRIAL} steps of each row, or by its finished runs. Not counted "
+        "are loading, scoring, the report, and controls at equal time that are not listed: how "
+        "long those are is known once the first run of their row is finished."
     )
     if unknown:
-        say(f"Of {unknown} runs nobody can tell yet: their teacher is still to be trained.")
+        say(
+            f"How long {unknown} runs take is not known, as their trial failed. It does while "
+            "their teacher is still to be trained; otherwise, `limbeck fit` says what is wrong "
+            f"with their recipes in {study.output / 'logs'}."
+        )

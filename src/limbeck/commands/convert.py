@@ -40,10 +40,13 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The verb, and what follows it.
     """
     parser = VerbParser(prog="limbeck convert", allow_abbrev=False)
-    ends = {"source_format": "--from", "target_format": "--to"}
+    ends = {
+        "source_format": ("--from", "The source's format. Default: as the names in the file say."),
+        "target_format": ("--to", "The target's format. Default: as the target's suffix says."),
+    }
     parser.add_function_arguments(convert, skip=set(ends), as_positional=True)
-    for name, flag in ends.items():
-        parser.add_argument(flag, dest=name, choices=CHOICES, help=f"the {name}")
+    for name, (flag, meaning) in ends.items():
+        parser.add_argument(flag, dest=name, choices=CHOICES, help=meaning)
     convert(**parser.parse_args(arguments[1:]).as_dict())
 
 
@@ -103,7 +106,10 @@ def _format_of(target: Path) -> str:
         return STUDENT
     found = format_of_suffix(target.suffix)
     if found is None:
-        raise ValueError(f"{target}: several libraries write {target.suffix}. Name one with --to.")
+        raise ValueError(
+            f"{target}: the suffix {target.suffix} does not say one format, as several libraries "
+            f"write it, or none does. Name the format with --to, one of {', '.join(CHOICES)}."
+        )
     return found.name
 
 

@@ -65,7 +65,7 @@ def inspect(
             same pixels in files of other names and bytes. Otherwise headers alone are read.
         picture: The picture to write, a grid of images with their boxes and names. Default (None):
             none is drawn.
-        images: How many images it has.
+        images: The most images that the picture shows.
         json: Whether to print everything as JSON, for programs.
 
     Raises:

@@ -78,5 +78,7 @@ def told(error: BaseException) -> str:
             f"{error.filename}: {error.strerror}. Expected a path that can be read or written "
             "there. Give another one, or free this one."
         )
-    # The traceback of a loading worker stands before the message.
-    return str(error).rpartition(f"{type(error).__qualname__}: ")[2]
+    said = str(error)
+    if not said.startswith("Caught "):  # torch puts the traceback of a loading worker before it
+        return said
+    return said.rpartition(f"{type(error).__qualname__}: ")[2]

@@ -155,9 +155,9 @@ def _given(images: Path, loaded: Student) -> list[Tensor]:
     files = ImageFiles(image_files_of([images])[:_MOST_IMAGES], loaded.transform)
     found = []
     for index in range(len(files)):
-        path, pixels, problem = files[index]
+        _, pixels, problem = files[index]
         if pixels is None:
-            raise ValueError(f"{path}: {problem}. Leave it out of --images.")
+            raise ValueError(f"{problem}. Leave it out of --images.")
         found.append(to_float()(pixels))
     return found
 

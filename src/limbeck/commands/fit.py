@@ -1,7 +1,6 @@
 """``limbeck fit`` and ``limbeck validate``: a recipe, through Lightning's command line."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +31,7 @@ from limbeck.commands.resume import (
     refuse_changed,
     run_to_resume,
 )
+from limbeck.machine import cores
 from limbeck.models import Build
 from limbeck.terminal import Table, say
 from limbeck.training.checkpoints import BestCheckpoint, WholeCheckpoints
@@ -176,7 +176,7 @@ class LimbeckCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
-        """Note how the student is built, whatever builds it, for the exported student."""
+        """Note how the student is built, whatever builds it, for the student's folder."""
         checks.refuse_late_validation(self.trainer, self.datamodule)
         student = self.config["fit"].model.student
         if not hasattr(self.model.pair.student, "build"):
@@ -241,8 +241,7 @@ class ProgressBar(RichProgressBar):
 
 def leave_cores(workers: int) -> None:
     """Leave a core to each worker, as threads that spin beside them cost several times the work."""
-    free = (os.cpu_count() or 1) - workers
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), free)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() - workers)))
 
 
 def as_list(plugins: Any) -> list[Any]:

@@ -47,7 +47,12 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The verb, and what follows it.
     """
     parser = VerbParser(prog="limbeck inspect", allow_abbrev=False)
-    parser.add_argument("target", nargs="+", type=str, help="recipes, students, files, models")
+    parser.add_argument(
+        "target",
+        nargs="+",
+        type=str,
+        help="Recipes (.yaml), students' folders, weights files, or models by name.",
+    )
     parser.add_function_arguments(inspect, skip={"target"}, as_positional=True)
     inspect(**parser.parse_args(arguments[1:]).as_dict())
 
@@ -86,7 +91,7 @@ def inspect(
     lies behind adapters, or is found in training, as the flow matrices of MGD are.
 
     Args:
-        target: A recipe (.yaml), an exported student's folder, a weights file (.pth, .pt, .pkl,
+        target: A recipe (.yaml), a student's folder, a weights file (.pth, .pt, .pkl,
             .ckpt, .safetensors, darknet's .weights), or a model by name
             (torchvision:retinanet_resnet50_fpn, resnet18, timm:mobilenetv3_large_100); or several.
         size: The height and the width of the image that is run through the model, in pixels. None:
@@ -135,7 +140,7 @@ def models_of(target: str) -> dict[str, nn.Module]:
     """The models that a target names.
 
     Args:
-        target: A recipe, an exported student's folder, or a model by name.
+        target: A recipe, a student's folder, or a model by name.
 
     Returns:
         The models by their names.
@@ -152,7 +157,7 @@ def models_of(target: str) -> dict[str, nn.Module]:
         return {target: timm.create_model(name, pretrained=False)}
     if library == "timm" or name not in torchvision.models.list_models():
         raise ValueError(
-            f"{target!r} is no recipe, exported student or weights file, and "
+            f"{target!r} is no recipe, student's folder or weights file, and "
             f"{library or 'torchvision'} has no model of that name. Write timm:NAME for timm's."
         )
     taken = signature(torchvision.models.get_model_builder(name)).parameters

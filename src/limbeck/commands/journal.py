@@ -44,11 +44,15 @@ class Journal:
         self._file = FileIO(path, "a+")
         try:
             self._lock()
+        except BaseException:
+            self._file.close()  # another process writes in it
+            raise
+        try:
             self.start, self.done = self._read(work, begin)
         except BaseException:
-            self._file.close()
             if not path.stat().st_size:
-                path.unlink()
+                path.unlink()  # while it is locked
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:

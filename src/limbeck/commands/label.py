@@ -72,7 +72,7 @@ def label(
     names for them.
 
     Args:
-        teacher: An exported student's folder, a run's folder, or a recipe (.yaml) with a teacher.
+        teacher: A student's folder, a run's folder, or a recipe (.yaml) with a teacher.
         images: Folders with images in them and below, text files that list images, image files, or
             patterns such as "photographs/**/*.jpg".
         to: The layout of the result.
@@ -128,7 +128,10 @@ def label(
         journal.remove()
     unreadable = len(paths) - len(journal.done)
     if unreadable:
-        raise ValueError(f"{unreadable} of {len(paths)} images were unreadable.")
+        raise ValueError(
+            f"{unreadable} of {len(paths)} images could not be read, or were not taken by the "
+            "model; each is named above."
+        )
 
 
 def images_of(words: Sequence[str]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A teacher that labels images: an exported student, that of a run, or the teacher of a recipe."""
+"""A teacher that labels images: a student, that of a run, or the teacher of a recipe."""
 
 import hashlib
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def teacher_of(source: Path, *, trust: bool = False) -> Teacher:
     folders = (source, source / "student")
     if not source.is_file() and not any((folder / CARD).is_file() for folder in folders):
         raise FileNotFoundError(
-            f"{source} holds no {CARD}, nor does {source / 'student'}; expected an exported "
+            f"{source} holds no {CARD}, nor does {source / 'student'}; expected a "
             "student's folder, a run's folder, a file of `limbeck export`, or a recipe (.yaml). "
             "Give one of them."
         )

@@ -13,6 +13,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from limbeck.data.base import Task
 from limbeck.models.card import CARD, WEIGHTS
 from limbeck.names import in_markdown
+from limbeck.report.page.sheets import interval_shown, signed
+from limbeck.report.table import shown_score
 from limbeck.texts import read_text
 
 PIPELINES: Mapping[Task, str] = {
@@ -143,7 +145,7 @@ def write_card(
         pipeline_tag=PIPELINES[task],
         tags=["limbeck", "knowledge-distillation", PIPELINES[task]],
         model_name=name.partition("/")[2],
-        eval_results=None if measured is None else [_result(task, measured)],
+        eval_results=None if measured is None else _results(task, measured),
     )
     said = without_places(said)
     parts = [*_student(name, said), *_use(name, said)]
@@ -153,18 +155,22 @@ def write_card(
     return f"---\n{data.to_yaml().strip()}\n---\n\n{text}\n"
 
 
-def _result(task: Task, measured: Measured) -> EvalResult:
+def _results(task: Task, measured: Measured) -> list[EvalResult] | None:
     """The headline of this very run, on the images that the comparison was scored on."""
     headline = measured.findings["headline"]
-    return EvalResult(
-        task_type=PIPELINES[task],
-        dataset_type="custom",
-        dataset_name=measured.findings["title"],
-        dataset_args=_digests(measured) or None,
-        metric_type=headline,
-        metric_name=headline,
-        metric_value=round(measured.scores[headline], 4),
-    )
+    if headline not in measured.scores:  # it is not defined on them
+        return None
+    return [
+        EvalResult(
+            task_type=PIPELINES[task],
+            dataset_type="custom",
+            dataset_name=measured.findings["title"],
+            dataset_args=_digests(measured) or None,
+            metric_type=headline,
+            metric_name=headline,
+            metric_value=round(measured.scores[headline], 4),
+        )
+    ]
 
 
 def _digests(measured: Measured) -> dict[str, str]:
@@ -221,7 +227,7 @@ def _scores(measured: Measured) -> Iterator[str]:
     )
     rows = [f"| row | what it is | {headline} of each seed |", "|---|---|---|"]
     for row in findings["rows"]:
-        values = ", ".join(f"{run['scores'][headline]:.3f}" for run in row["runs"])
+        values = ", ".join(shown_score(run["scores"].get(headline)) for run in row["runs"])
         rows.append(f"| {in_markdown(row['name'])} | {row['kind']} | {values} |")
     yield "\n".join(rows)
     contrasts = [each for each in findings["contrasts"] if each["row"] == measured.row["name"]]
@@ -235,11 +241,13 @@ def _scores(measured: Measured) -> Iterator[str]:
 
 def _contrast(contrast: Mapping[str, Any]) -> str:
     intervals = (contrast["over_images"], contrast["over_seeds"])
-    shown = ("-" if each is None else f"{each[0]:+.3f} to {each[1]:+.3f}" for each in intervals)
-    return (
-        f"| {in_markdown(contrast['control'])} | {contrast['mean']:+.3f} | {' | '.join(shown)} | "
-        f"{contrast['verdict']} |"
-    )
+    cells = [
+        in_markdown(contrast["control"]),
+        signed(contrast["mean"]),
+        *map(interval_shown, intervals),
+        contrast["verdict"],
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _origins(measured: Measured) -> Iterator[str]:

@@ -5,7 +5,7 @@ import logging
 import pkgutil
 import re
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
@@ -46,6 +46,16 @@ class Explaining:
 
 class VerbParser(Explaining, jsonargparse.ArgumentParser):
     """The parser of a verb's own arguments."""
+
+    def add_flags(self, meanings: Mapping[str, str]) -> None:
+        """Add options that take no value, each also with hyphens for the underscores in its name.
+
+        Args:
+            meanings: What each does, by its name.
+        """
+        for name, meaning in meanings.items():
+            spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+            self.add_argument(*spellings, action="store_true", help=meaning)
 
 
 class WordParser(Explaining, ArgumentParser):

@@ -1,4 +1,4 @@
-"""``limbeck predict``: an exported student on images, videos and cameras."""
+"""``limbeck predict``: a student, or an exported file, on images, videos and cameras."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -149,6 +149,10 @@ class Predicted:
             tell_written(written, folder, self._layout)
         if self.done < self.count:
             unreadable = self.count - self.done
-            self.problems.insert(0, f"{unreadable} of {self.count} images were unreadable.")
+            self.problems.insert(
+                0,
+                f"{unreadable} of {self.count} images could not be read, or were not taken by the "
+                "model; each is named above.",
+            )
         if self.problems:
             raise ValueError(" ".join(self.problems))

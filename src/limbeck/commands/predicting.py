@@ -1,4 +1,4 @@
-"""What an exported student finds in images: how they are loaded, and how it is asked."""
+"""What a student, or an exported file, finds in images: loading them, and asking it."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence

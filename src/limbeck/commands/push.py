@@ -41,9 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = VerbParser(prog="limbeck push", allow_abbrev=False)
     parser.add_function_arguments(push, as_positional=True, skip=set(_FLAGS))
-    for name, meaning in _FLAGS.items():
-        spellings = (f"--{name}", f"--{name.replace('_', '-')}")
-        parser.add_argument(*dict.fromkeys(spellings), action="store_true", help=meaning)
+    parser.add_flags(_FLAGS)
     push(**parser.parse_args(arguments[1:]).as_dict())
 
 

@@ -1,4 +1,4 @@
-"""``limbeck quantize``: an exported student whose layers compute in INT8."""
+"""``limbeck quantize``: a student whose layers compute in INT8."""
 
 import logging
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The verb, and the words that follow it.
     """
     parser = VerbParser(prog="limbeck quantize", allow_abbrev=False)
-    parser.add_argument("student", type=Path, help="The folder of an exported student.")
+    parser.add_argument("student", type=Path, help="The folder of a student, or of a run.")
     parser.add_argument("images", nargs="+", type=Path, help="Image files, or folders of them.")
     parser.add_function_arguments(quantize_student, skip={"student", "images"})
     quantize_student(**parser.parse_args(arguments[1:]).as_dict())
@@ -52,7 +52,7 @@ def quantize_student(
     device: str | None = None,
     trust: bool = False,
 ) -> None:
-    """Round the weights and activations of an exported student to 8 bits, after its training.
+    """Round the weights and activations of a student to 8 bits, after its training.
 
     The ranges of its activations are observed on images, which need no labels. The result is a
     student's folder again: it can be measured, trained further, which is quantization-aware

@@ -1,7 +1,6 @@
 """``limbeck quickstart``: what distillation gains, on generated images, in minutes."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from limbeck.commands.recipes import find
 from limbeck.commands.verdicts import show
 from limbeck.comparison import Comparison, compare, read_comparison
 from limbeck.comparison.reporting import KEPT, keeps
+from limbeck.machine import cores
 from limbeck.ranges import Range, refuse_outside
 from limbeck.report import Row, Table
 from limbeck.report.findings import Compared, Findings
@@ -60,7 +60,7 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
     every_seed = read_comparison(file_of(Path(NAME)), find)
     comparison = replace(every_seed, seeds=[seed])
     make_room(output, comparison)
-    at_once = torch.cuda.device_count() or min(2, os.cpu_count() or 1)
+    at_once = torch.cuda.device_count() or min(2, cores())
     # weak_teacher: whatever comes out, a quickstart ends in a report.
     findings = compare(comparison, output, jobs=at_once, weak_teacher=True)
     say(scores(findings).to_rich())

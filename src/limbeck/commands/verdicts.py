@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from limbeck.report.findings import Findings, Interval
+from limbeck.report.findings import Findings
+from limbeck.report.page.sheets import interval_shown, signed
 from limbeck.terminal import Table, say
 
 
@@ -17,12 +18,8 @@ def show(findings: Findings, folder: Path) -> None:
         say(f"Caution: {caution}")
     table = Table("row", "against", findings.headline, "95 % over images", "over seeds", "verdict")
     for each in findings.contrasts:
-        intervals = map(_written, (each.over_images, each.over_seeds))
-        table.add_row(each.row, each.control, f"{each.mean:+.3f}", *intervals, each.verdict)
+        intervals = map(interval_shown, (each.over_images, each.over_seeds))
+        table.add_row(each.row, each.control, signed(each.mean), *intervals, each.verdict)
     say(table)
     say(findings.rule)
     say(f"Written to {folder}: report.html, report.md, report.json")
-
-
-def _written(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"

@@ -12,7 +12,7 @@ from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.job import Job
 from limbeck.comparison.pictures import draw
 from limbeck.comparison.progress import steps
-from limbeck.comparison.reporting import keep, report
+from limbeck.comparison.reporting import keep, report_of
 from limbeck.comparison.rows import PLAIN, Row
 from limbeck.comparison.running import RunFailedError, Runs, ended_together
 from limbeck.comparison.scores import Scores
@@ -56,7 +56,7 @@ def compare(
     keep(comparison, output)
     rows = run(study, jobs=jobs or usual_jobs(), weak_teacher=weak_teacher)
     draw(study.jobs(rows), output)
-    return report([output])
+    return report_of(study, output)
 
 
 def usual_jobs() -> int:
@@ -86,14 +86,14 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     teacher = study.teacher_scoring()
     with Runs(study.output / "logs", jobs) as runs, ended_together(runs.end):
         runs.expect(study.jobs(first))
+        study.digests.save()  # which took long, and may not be lost with what follows
         for job in filter(None, (study.teacher_training, teacher)):
             runs.finish([job])
         plain = [job for job in study.jobs(first) if job.name == PLAIN]
         runs.finish(plain)
         if teacher is not None and not weak_teacher:
             refuse_weak(teacher, plain)
-        timed = study.time_ratios()
-        to_time = [row for row in first if row.kind == "distilled" and row.name not in timed]
+        to_time = study.untimed(first)
         runs.finish(study.jobs(to_time)[: len(to_time)])  # of the first seed
         rows = study.rows()
         runs.finish(study.jobs(rows))

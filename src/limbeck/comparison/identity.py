@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import pkgutil
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import limbeck
+from limbeck.data.files import files_below
 from limbeck.recipe import Recipe
 from limbeck.texts import read_text
 from limbeck.whole import write_whole
@@ -59,7 +63,7 @@ class Digests:
         found, own = hashlib.sha256(), self.cache.parent.resolve()
         inside = own.relative_to(path.resolve()) if own.is_relative_to(path.resolve()) else None
         left_out = path / inside if inside is not None and inside.parts else None
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        for file in sorted(p for p in files_below(path) if p.is_file()):
             if left_out in file.parents:
                 continue
             line = f"{file.relative_to(path).as_posix()}\0{self._of_file(file)}\n"
@@ -93,32 +97,78 @@ def identity(recipe: Recipe, seed: int, digests: Digests, runs: Path) -> str:
     stated = {key: value for key, value in recipe.items() if key not in FREE}
     trainer = stated.get("trainer") or {}
     stated["trainer"] = {k: v for k, v in trainer.items() if k not in _FREE_OF_TRAINER}
-    whole = [_by_contents(stated, digests, runs), seed, limbeck.__version__]
+    whole = [_by_contents(_with_paths(stated), digests, runs), seed, limbeck.__version__]
     text = json.dumps(whole, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
 
 
 def files_named(value: Any) -> set[Path]:
     """The files and folders that a recipe names: data, annotations, weights, a teacher's folder."""
+    return _files(_with_paths(value))
+
+
+def _files(value: Any) -> set[Path]:
+    if isinstance(value, Path):
+        return {value}
     if isinstance(value, Mapping):
-        return files_named(list(value.values()))
+        return _files(list(value.values()))
     if isinstance(value, str):
-        # A single word is a name, even where a folder of the same name happens to be there.
-        is_path = os.sep in value or "." in value
-        return {Path(value)} if is_path and os.path.exists(value) else set()  # noqa: PTH110
+        return {Path(value)} if not _is_word(value) and os.path.exists(value) else set()  # noqa: PTH110
     if isinstance(value, Sequence):
-        return {path for each in value for path in files_named(each)}
+        return {path for each in value for path in _files(each)}
     return set()
+
+
+def _is_word(value: str) -> bool:
+    """Whether it may be a name: a folder that happens to be called so says nothing."""
+    return os.sep not in value and "." not in value
+
+
+def _with_paths(value: Any, arguments: AbstractSet[str] = frozenset()) -> Any:
+    """A recipe in which a word is a path where a class takes one, and there is a file of that name.
+
+    Args:
+        value: The recipe, or a part of it.
+        arguments: The keys of this part that are arguments which take a path.
+    """
+    if isinstance(value, Mapping):
+        inside = _path_arguments(value)
+        return {
+            key: Path(each)
+            if key in arguments and _is_found(each)
+            else _with_paths(each, inside if key == "init_args" else frozenset())
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_paths(each) for each in value]
+    return value
+
+
+def _path_arguments(stated: Mapping[str, Any]) -> set[str]:
+    """The arguments of a stated class that take a path, by their annotations."""
+    arguments = stated.get("init_args")
+    if not isinstance(arguments, Mapping) or not any(map(_is_found, arguments.values())):
+        return set()
+    try:
+        taken = signature(pkgutil.resolve_name(str(stated.get("class_path")))).parameters
+    except (AttributeError, ImportError, TypeError, ValueError):  # its run says what is wrong
+        return set()
+    return {name for name, parameter in taken.items() if "Path" in str(parameter.annotation)}
+
+
+def _is_found(value: Any) -> bool:
+    """Whether it is a word by which there is a file or a folder."""
+    return isinstance(value, str) and _is_word(value) and os.path.exists(value)  # noqa: PTH110
 
 
 def _by_contents(value: Any, digests: Digests, runs: Path) -> Any:
     """A recipe with the contents of what it names, as its files may be moved."""
     if isinstance(value, Mapping):
         return {key: _by_contents(each, digests, runs) for key, each in value.items()}
-    if isinstance(value, str):
-        if value.startswith(f"{runs}{os.sep}"):
-            return Path(value).relative_to(runs).as_posix()
-        return next((digests.of(path) for path in files_named(value)), value)
+    if isinstance(value, str) and value.startswith(f"{runs}{os.sep}"):
+        return Path(value).relative_to(runs).as_posix()
+    if isinstance(value, str | Path):
+        return next((digests.of(path) for path in _files(value)), value)
     if isinstance(value, Sequence):
         return [_by_contents(each, digests, runs) for each in value]
     return value

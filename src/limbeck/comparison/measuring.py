@@ -161,9 +161,9 @@ def _costs(runs: Finished) -> dict[str, Cost]:
 
 def _versions(runs: Finished) -> dict[str, str]:
     """What the numbers were made with."""
-    job = next(iter(runs.jobs.values()))[0]
-    device = job.summary().get("device", "cpu")
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
+    summary = next(iter(runs.jobs.values()))[0].summary()
+    device = summary.get("device", "cpu")
+    name = summary.get("machine", platform.processor() if device == "cpu" else "")
     return {
         "limbeck": limbeck.__version__,
         "torch": ", ".join(torch_versions(runs)) or torch.__version__,

@@ -73,7 +73,7 @@ class StepsBar:
         new, rest = done - self._at_first, sum(self._steps[j.name] for j in self.jobs) - done
         if new <= 0 or rest <= 0:
             return ""
-        return f"about {duration(rest * (time.monotonic() - self._began) / new)} left"
+        return f"about {roughly(rest * (time.monotonic() - self._began) / new)} left"
 
     def _done(self, job: Job) -> int:
         whole = self._steps[job.name]
@@ -100,7 +100,7 @@ def steps(jobs: Sequence[Job]) -> dict[str, int]:
     return found
 
 
-def duration(seconds: float) -> str:
+def roughly(seconds: float) -> str:
     """A time in words: in hours and minutes, in minutes, or in seconds."""
     if seconds < 90:
         return f"{round(seconds)} s"

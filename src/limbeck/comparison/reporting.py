@@ -69,16 +69,33 @@ def report(folders: Sequence[Path], output: Path | None = None) -> Findings:
 
     Raises:
         FileNotFoundError: A folder holds neither a comparison nor a finished run.
-        ValueError: None of the runs is plain.
+        ValueError: None of the runs is plain, or two are of one recipe and one seed.
     """
     output = output or folder_for(folders)
-    pictures: list[MethodPicture] = []
     if _holds_comparison(folders):
-        study = Study(kept(folders[0]), folders[0])
-        finished = study.finished(study.rows())
-        pictures = drawn([of_row[0] for of_row in finished.jobs.values()], folders[0])
-    else:
-        finished = _finished(folders, output)
+        return report_of(Study(kept(folders[0]), folders[0]), output)
+    return _reported(_finished(folders, output), output)
+
+
+def report_of(study: Study, output: Path) -> Findings:
+    """Write the report of a comparison, of what is finished of it.
+
+    Args:
+        study: The comparison.
+        output: The folder for the report.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: No run of the plain student is finished.
+    """
+    finished = study.finished(study.rows())
+    pictures = drawn([of_row[0] for of_row in finished.jobs.values()], study.output)
+    return _reported(finished, output, pictures)
+
+
+def _reported(finished: Finished, output: Path, pictures: Sequence[MethodPicture] = ()) -> Findings:
     scores = Scores(finished.jobs[finished.rows[0].name][0].scoring)
     findings = measure(finished, scores)
     write_report(findings, scores.images, output, pictures)
@@ -108,11 +125,13 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
     rows, jobs = [], {}
     digests = Digests(output / "digests.json")
     for group, name in zip(by_recipe.values(), _names(list(by_recipe.values())), strict=True):
+        _refuse_repeated({run: recipes[run] for run in group})
         row = Row(name, _kind(recipes[group[0]]), (_shared(recipes[group[0]]),))
         rows.append(row)
         jobs[row.name] = [_job(row.name, recipes[run], run, plain, digests) for run in group]
     rows.sort(key=lambda row: row.kind != "plain")
     teacher = _teacher(plain, list(recipes.values()), output, digests)
+    digests.save()
     with Runs(output / "logs", jobs=1) as runs, ended_together(runs.end):
         runs.finish([*(job for of_row in jobs.values() for job in of_row), *teacher])
     cautions = ["Scores are of the validation data, by which recipes may have been chosen."]
@@ -124,8 +143,22 @@ def _finished(folders: Sequence[Path], output: Path) -> Finished:
 
 def _job(name: str, recipe: Recipe, run: Path, plain: Recipe, digests: Digests) -> Job:
     scoring = scoring_of(plain, student_in(run))
-    seed, scored = int(recipe.get("seed_everything") or 0), _scored_with(scoring, digests)
-    return Job(name, seed, recipe, run, scoring, scored=scored)
+    scored = _scored_with(scoring, digests)
+    return Job(name, _seed(recipe), recipe, run, scoring, scored=scored)
+
+
+def _seed(recipe: Recipe) -> int:
+    return int(recipe.get("seed_everything") or 0)
+
+
+def _refuse_repeated(recipes: Mapping[Path, Recipe]) -> None:
+    """Refuse runs of one recipe that have one seed: they would count as two."""
+    seed, count = Counter(map(_seed, recipes.values())).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"{', '.join(map(str, recipes))} are runs of one recipe, and {count} of them have the "
+            f"seed {seed}; expected each seed once. Leave the others out."
+        )
 
 
 def _scored_with(scoring: Recipe, digests: Digests) -> str:
@@ -134,6 +167,11 @@ def _scored_with(scoring: Recipe, digests: Digests) -> str:
 
 
 def _recipe_of(run: Path) -> Recipe:
+    if (run / KEPT).is_file():
+        raise ValueError(
+            f"{run} is a comparison, which has a report of its own. Give it alone, or give folders "
+            f"of {run / 'runs'}."
+        )
     for name in ("config.yaml", "summary.json", "student/student.json"):
         if not (run / name).is_file():
             raise FileNotFoundError(

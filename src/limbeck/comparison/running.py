@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.comparison.job import Job
 from limbeck.comparison.progress import StepsBar
+from limbeck.machine import cores
 from limbeck.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -229,7 +230,7 @@ def _own_variables(place: int, jobs: int) -> dict[str, str]:
     """What the environment of one of several runs at once has: its share of cores, its device."""
     if jobs == 1:
         return {}
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, cores() // jobs))
     own = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     if devices := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices))))

@@ -90,7 +90,7 @@ class Study:
         """
         path = self.output / "times.json"
         known: dict[str, float] = json.loads(read_text(path)) if path.exists() else {}
-        rows = rows_of(replace(self.comparison, seeds=self.comparison.seeds[:1]), {})
+        rows = rows_of(self.comparison, {})
         jobs = {job.name: job for job in self.jobs(rows)[: len(rows)]}
         found = dict(self.comparison.time_ratios)
         for row in rows:
@@ -105,6 +105,13 @@ class Study:
             if key in known:
                 found[row.name] = known[key]
         return found
+
+    def untimed(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose time has to be known before all rows are."""
+        if not self.comparison.controls.equal_time:
+            return []
+        timed = self.time_ratios()
+        return [row for row in rows if row.kind == "distilled" and row.name not in timed]
 
     def finished(self, rows: Sequence[Row]) -> Finished:
         """The finished runs of some rows; what is not finished is left out, and said.
@@ -123,8 +130,10 @@ class Study:
         by_row = {row.name: [job for job in done if job.name == row.name] for row in rows}
         if not by_row[PLAIN]:
             raise ValueError(
-                f"{self.output}: no run of the plain student is finished, so there is nothing to "
-                "report yet. Run `limbeck compare` first."
+                f"{self.output}: no run of the plain student is finished, of the comparison as it "
+                "is now: with other data, another version of limbeck, or from another folder than "
+                f"they were begun in, runs are other ones. Run `limbeck compare`, or look into "
+                f"{self.runs} and give `limbeck report` folders of it."
             )
         comparison, cautions = self.comparison, []
         if left := len(jobs) - len(done):

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,16 @@ def tune(tuning: Tuning, effect: Effect, output: Path) -> Tuned:
         The number, and the scores of all.
 
     Raises:
-        RunFailedError: A run has failed otherwise than by losses that became infinite.
-        ValueError: The first round is too short for a balance report.
+        RunFailedError: A run has failed. Losses that became infinite are a failure only where the
+            stated number has them in the first round, or all that is left in the last one.
+        ValueError: The first round is too short for a balance report, or the score is not defined
+            on the held-out images.
     """
     digests, stated = Digests(output / "digests.json"), tuning.argument.number
     shares, rounds = tuning.shares(), []
     with Runs(output / "logs", jobs=1) as runs, ended_together(runs.end):
         first = _job(tuning, stated, shares[0], output, digests)
+        digests.save()
         runs.finish([first])
         level = effect.level(stated, _levels(first))
         on_grid = grid(level, tuning.candidates)
@@ -180,7 +183,14 @@ def _score(runs: Runs, job: Job, scores: Scores) -> float | None:
             raise
         log.warning("%s is left out, as its losses became infinite.", job.title)
         return None
-    return scores.of(job)[scores.headline]
+    score = scores.of(job)[scores.headline]
+    if not isfinite(score):
+        raise ValueError(
+            f"{job.title}: its {scores.headline} is not defined on the held-out images, as VOC's "
+            "by area is where a class has no object there. State another model.metric, or give "
+            "another --seed."
+        )
+    return score
 
 
 def _ranked(scores: Mapping[float, float | None], *, higher_is_better: bool) -> list[float]:

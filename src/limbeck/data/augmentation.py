@@ -96,7 +96,7 @@ class Augmentation(ABC):
         if unkept:
             raise ValueError(
                 f"{type(self).__name__} does not keep its argument {unkept[0]!r} as an attribute "
-                "of this name, so the exported student could not say what it was measured with. "
+                "of this name, so the student's folder could not say what it was measured with. "
                 "Keep it, or override the method `arguments`."
             )
         return {name: getattr(self, name) for name in names}
@@ -131,7 +131,7 @@ def to_recipe(augmentation: Augmentation) -> dict[str, Any]:
         plain = plain_value(arguments)
     except TypeError as error:
         raise ValueError(
-            f"the arguments of {kind.__name__} cannot be written into the exported student "
+            f"the arguments of {kind.__name__} cannot be written into the student's folder "
             f"({error}): {arguments}. Expected plain values; override the method `arguments` so "
             "that it gives such."
         ) from error

@@ -1,7 +1,6 @@
 """What image files are like, looked at on all cores: sizes, orientations, damage, and copies."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Literal, TypeVar
 from limbeck.data.base import BadSampleError, open_image
 from limbeck.data.contents import Contents
 from limbeck.data.orientation import UPRIGHT, may_have_exif, orientation_of, settles, turns
+from limbeck.machine import cores
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -71,11 +71,6 @@ def examine(contents: Contents, *, decode: bool = False) -> Iterator[Examined]:
         yield from threads.map(
             _examined, table.paths(), sizes, contents.upright.tolist(), repeat(decode)
         )
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _examined(path: Path, stated: tuple[int, int] | None, upright: bool, decode: bool) -> Examined:

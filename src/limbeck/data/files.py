@@ -5,7 +5,7 @@ All readers of folders, and ``limbeck predict``, ask here.
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -164,6 +164,13 @@ def images_in(folder: Path) -> list[str]:
         ]
     left_out.say()
     return found
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files of a folder and of the folders in it, linked ones too, in no order."""
+    for parent, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not _leads_back(Path(parent, name))]
+        yield from (Path(parent, name) for name in names)
 
 
 def _leads_back(folder: Path) -> bool:

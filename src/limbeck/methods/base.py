@@ -347,8 +347,11 @@ def class_difference(teacher: Any, ours: Sequence[str]) -> str | None:
     if isinstance(theirs, list | tuple) and theirs:
         for number, (there, here) in enumerate(zip_longest(theirs, ours), 1):
             if there != here:
-                counts = f"{len(theirs)}, {len(ours)}"
-                return f"class {number} is {there!r} there, {here!r} here ({counts})."
+                found, wanted = ("missing" if n is None else repr(n) for n in (there, here))
+                return (
+                    f"class {number} is {found} there and {wanted} here (there are {len(theirs)} "
+                    f"classes there, and {len(ours)} here)."
+                )
         return None
     count = getattr(teacher, "num_classes", len(ours))
-    return None if count == len(ours) else f"it has {count} of them, the data {len(ours)}."
+    return None if count == len(ours) else f"it has {count} of them, and {len(ours)} are expected."

@@ -193,7 +193,7 @@ class CrossKD(Method):
         pairs = zip(step.student.features[branch], step.taught.features[branch], strict=True)
         maps = []
         for level, (ours, theirs) in enumerate(pairs):
-            feature = aligned(ours.float(), theirs.float())
+            feature = aligned(ours.float(), theirs.float()).to(theirs.dtype)
             for layer in layers:
                 feature = layer(feature)
             maps.append(feature if scales is None else scales(feature, level))
@@ -279,7 +279,7 @@ class OfFCOS(Form):
         boxes = [target["boxes"] for target in targets]
         matched = match_locations(anchors, boxes, student.center_sampling_radius)
         every = torch.cat(anchors)
-        # Behind a box of zeros, which the background is given.
+        # Row 0 is a box of zeros, for locations of the background, whose index is -1.
         pairs = zip(boxes, matched, strict=True)
         wanted = torch.stack([F.pad(each, (0, 0, 1, 0))[index + 1] for each, index in pairs])
         distances = student.box_coder.encode(every.expand_as(wanted), wanted)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.maps import MapMethod
-from limbeck.methods.places import Places
+from limbeck.methods.places import Places, are_of_classes
 from limbeck.ranges import POSITIVE, refuse_outside
 from limbeck.schedules import Weight
 
@@ -62,6 +62,7 @@ class CWD(MapMethod):
     ) -> None:
         super().__init__(places, weight)
         self.teacher = teacher
+        self.compares_classes = are_of_classes(places)
         refuse_outside({"temperature": POSITIVE}, {"temperature": temperature})
         self.temperature = temperature
 

@@ -86,13 +86,15 @@ class DKD(LogitMethod):
 
     @staticmethod
     def _labels(step: Step) -> Tensor:
-        if not isinstance(step.targets, Tensor):
+        if not isinstance(step.targets, Tensor) or step.targets.is_floating_point():
+            mixed = isinstance(step.targets, Tensor)
+            found = "probabilities of classes" if mixed else type(step.targets).__name__
             raise TypeError(
-                "DKD needs labels: targets that are class indices (B,), and the batch has "
-                f"{type(step.targets).__name__}. KD and DIST need none; two-stage detectors have "
-                "DetectorDKD."
+                "DKD needs one class for each image: targets that are class indices (B,), and the "
+                f"batch has {found}. Leave augmentations out that mix images, or take KD or DIST, "
+                "which need no labels; two-stage detectors have DetectorDKD."
             )
-        return step.targets
+        return step.targets.long()
 
     def picture(self, step: Step) -> Matrices:
         """The probability of the true class, and how the rest is divided, of both models."""

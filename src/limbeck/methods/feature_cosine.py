@@ -31,7 +31,6 @@ from limbeck.methods.maps import MapMethod
 from limbeck.methods.places import Places
 from limbeck.schedules import Weight
 
-Resized = Literal["student", "teacher"]
 Adapter = Literal["conv", "none"]
 _SMALL = 1e-6  # a vector of this norm or less has no direction
 
@@ -69,12 +68,12 @@ class FeatureCosine(MapMethod):
         places: Places,
         weight: Weight = 1.0,
         adapter: Adapter = "conv",
-        resize: Resized = "teacher",
+        resize: adapters.Resized = "teacher",
         teacher: str | None = None,
     ) -> None:
         super().__init__(places, weight)
         self.teacher = teacher
-        if adapter not in get_args(Adapter) or resize not in get_args(Resized):
+        if adapter not in get_args(Adapter) or resize not in get_args(adapters.Resized):
             raise ValueError(
                 f"adapter={adapter!r}, resize={resize!r}: expected conv or none, and student or "
                 "teacher"
@@ -85,7 +84,7 @@ class FeatureCosine(MapMethod):
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
         """A 1x1 convolution, unless there is to be none."""
         if self.projects:
-            return adapters.convolution(*self._of_one_size(student, teacher))
+            return adapters.convolution(*adapters.of_one_size(student, teacher, self.resize))
         if student.shape[1] != teacher.shape[1]:
             raise ValueError(
                 f"the student's map {tuple(student.shape)} and the teacher's "
@@ -96,16 +95,15 @@ class FeatureCosine(MapMethod):
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss L of one level."""
-        return cosine_distance(*self._of_one_size(student.float(), teacher.float()))
+        return cosine_distance(*adapters.of_one_size(student.float(), teacher.float(), self.resize))
 
     def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
         """One minus the cosine at each position."""
-        return {"difference": (1 - cosines(*self._of_one_size(student, teacher))).clamp(min=0)}
-
-    def _of_one_size(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        if self.resize == "student":
-            return adapters.resized(student, teacher.shape[2:], "bilinear"), teacher
-        return student, adapters.resized(teacher, student.shape[2:], "bilinear")
+        return {
+            "difference": (1 - cosines(*adapters.of_one_size(student, teacher, self.resize))).clamp(
+                min=0
+            )
+        }
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:

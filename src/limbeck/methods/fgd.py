@@ -230,6 +230,7 @@ class Context(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """The same vector for all positions: (B, C, H, W) to (B, C, 1, 1)."""
+        feature = feature.to(self.position.weight.dtype)  # float32, unless the trainer converts it
         shares = self.position(feature).flatten(2).softmax(dim=2)  # (B, 1, H * W)
         context = (feature.flatten(2) @ shares.transpose(1, 2)).squeeze(2)  # (B, C)
         added: Tensor = self.second(F.relu(self.norm(self.first(context))))
@@ -321,11 +322,11 @@ def _masks(
     return foreground, background
 
 
-__all__ = ["FGD", "BoxesBy", "Context", "attentions", "box_masks", "focal"]
-
-
 def _product(first: Weight, second: Weight) -> Weight:
     """The product of two weights: a number where both are numbers, which is known to stay."""
     if isinstance(first, Schedule) or isinstance(second, Schedule):
         return Product((as_schedule(first), as_schedule(second)))
     return first * second
+
+
+__all__ = ["FGD", "BoxesBy", "Context", "attentions", "box_masks", "focal"]

@@ -36,6 +36,7 @@ from limbeck.schedules import Weight
 
 LevelRule = Literal["own_best", "overall_best", "canonical"]
 Activation = Literal["relu", "leaky_relu"]
+Resize = Literal["area", "bilinear"]
 Grid = tuple[int, int]
 
 _BLOCK = 2**18  # IoUs at a time on a CPU: 1 MB, which stays in a core's cache
@@ -70,7 +71,7 @@ class FineGrainedImitation(Method):
 
     Raises:
         ValueError: There is no place, ``kernel_size`` is outside of its range, or ``factor``,
-            ``level_rule`` or ``activation`` is none of these.
+            ``level_rule``, ``activation`` or ``resize`` is none of these.
         TypeError: ``places`` is one string.
     """
 
@@ -82,7 +83,7 @@ class FineGrainedImitation(Method):
         level_rule: LevelRule = "own_best",
         kernel_size: int = 3,
         activation: Activation | None = "relu",
-        resize: Literal["area", "bilinear"] | None = None,
+        resize: Resize | None = None,
         teacher: str | None = None,
     ) -> None:
         super().__init__()
@@ -97,6 +98,10 @@ class FineGrainedImitation(Method):
             raise ValueError(
                 f"activation={activation!r}: expected one of {', '.join(get_args(Activation))}, or "
                 "None"
+            )
+        if resize not in (*get_args(Resize), None):
+            raise ValueError(
+                f"resize={resize!r}: expected one of {', '.join(get_args(Resize))}, or None"
             )
         pairs = paired(places)
         self.places = tuple(pairs)
@@ -126,11 +131,9 @@ class FineGrainedImitation(Method):
         self.refuse_unpaired(student, teacher)
         maps = step.student.features["all maps"]
         for level, feature in student.items():
-            try:
+            with self.named(level):
                 taught = self._resized(teacher[level], feature)
                 convolution = adapters.convolution(feature, taught, self.kernel_size)
-            except ValueError as error:
-                raise ValueError(f"FineGrainedImitation at {level}: {error}") from None
             self.adapters[level] = _adapter(convolution, self.activation)
             self.anchors_of[level] = _level_of(level, feature, maps)
 

@@ -16,7 +16,7 @@ With ``normalise`` a level's loss is divided by the variance of T over the batch
 means the same in every network: 1 is the loss of always predicting the mean.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,10 @@ from limbeck import adapters
 from limbeck.methods.base import Method, Step
 from limbeck.methods.maps import STRONGER, squares
 from limbeck.methods.pictures import OverImages, heat
-from limbeck.methods.places import PlaceModules, Places, paired
+from limbeck.methods.places import PlaceModules, Places, are_of_classes, paired
 from limbeck.schedules import Weight
+
+Adapter = Literal["conv", "linear", "none"]
 
 
 class FitNet(Method):
@@ -44,6 +46,7 @@ class FitNet(Method):
 
     Raises:
         TypeError: ``places`` is one string.
+        ValueError: There is no place, or ``adapter`` is none of these.
     """
 
     needs_targets = False
@@ -52,15 +55,21 @@ class FitNet(Method):
         self,
         places: Places,
         weight: Weight = 1.0,
-        adapter: Literal["conv", "linear", "none"] = "conv",
+        adapter: Adapter = "conv",
         normalise: bool = False,
         teacher: str | None = None,
     ) -> None:
         super().__init__()
+        if adapter not in get_args(Adapter):
+            raise ValueError(
+                f"FitNet's adapter is {adapter!r}; expected one of {', '.join(get_args(Adapter))}. "
+                "Give one of them."
+            )
         self.teacher = teacher
         pairs = paired(places)
         self.student_taps = dict(zip(pairs, pairs, strict=True))
         self.teacher_taps = pairs
+        self.compares_classes = adapter == "none" and are_of_classes(pairs)
         self.weight = weight
         self.adapter = adapter
         self.normalise = normalise

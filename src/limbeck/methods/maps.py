@@ -304,7 +304,10 @@ def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> d
 
 
 def _refuse_other_columns(student: Tensor, teacher: Tensor) -> None:
-    """Refuse what heads give, where it has another meaning: no adapter brings that together."""
+    """Refuse maps of two heads that differ in channels, which stand for other classes or anchors.
+
+    No adapter makes them comparable.
+    """
     if student.shape[1] != teacher.shape[1]:
         raise ValueError(
             f"the student's head gives {student.shape[1]} channels, the teacher's "

@@ -27,10 +27,8 @@ from torch import Tensor, nn
 
 from limbeck import adapters
 from limbeck.methods.maps import SMALL, MapMethod, squares, standardised
-from limbeck.methods.places import Places
+from limbeck.methods.places import Places, are_of_classes
 from limbeck.schedules import Weight
-
-Resized = Literal["student", "teacher"]
 
 
 class PKD(MapMethod):
@@ -66,19 +64,20 @@ class PKD(MapMethod):
         self,
         places: Places = ("P3", "P4", "P5", "P6"),
         weight: Weight = 10.0,
-        resize: Resized = "student",
+        resize: adapters.Resized = "student",
         adapter: Literal["conv", "none"] = "none",
         teacher: str | None = None,
     ) -> None:
         super().__init__(places, weight)
         self.teacher = teacher
-        if resize not in get_args(Resized) or adapter not in ("conv", "none"):
+        if resize not in get_args(adapters.Resized) or adapter not in ("conv", "none"):
             raise ValueError(
                 f"resize={resize!r}, adapter={adapter!r}: expected student or teacher, and conv or "
                 "none"
             )
         self.resize = resize
         self.convolved = adapter == "conv"
+        self.compares_classes = not self.convolved and are_of_classes(places)
 
     def adapter(self, student: Tensor, teacher: Tensor) -> nn.Module | None:
         """A 1x1 convolution where channels differ, if it is asked for."""
@@ -90,21 +89,18 @@ class PKD(MapMethod):
                 f"{tuple(teacher.shape)} differ in channels, which are compared one by one. "
                 "Choose places of as many channels, or set adapter to conv."
             )
-        return adapters.convolution(*self._of_one_size(student, teacher))
+        return adapters.convolution(*adapters.of_one_size(student, teacher, self.resize))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss L of one level."""
-        return pearson_distance(*self._of_one_size(student.float(), teacher.float()))
+        return pearson_distance(
+            *adapters.of_one_size(student.float(), teacher.float(), self.resize)
+        )
 
     def shown(self, student: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
         """How far the standardised maps are apart, unless channels have one value."""
-        pair = self._of_one_size(student, teacher)
+        pair = adapters.of_one_size(student, teacher, self.resize)
         return {"difference": squares(*of_one_scale(*pair))} if pair[0][:, 0].numel() > 1 else {}
-
-    def _of_one_size(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        if self.resize == "student":
-            return adapters.resized(student, teacher.shape[2:], "bilinear"), teacher
-        return student, adapters.resized(teacher, student.shape[2:], "bilinear")
 
 
 def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:

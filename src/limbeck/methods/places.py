@@ -31,6 +31,11 @@ def paired(places: Places) -> dict[str, str]:
     return dict(places) if isinstance(places, Mapping) else {place: place for place in places}
 
 
+def are_of_classes(places: Places) -> bool:
+    """Whether some are dense heads' maps of classes in both models, where channels are classes."""
+    return any(ours == theirs == "cls_maps" for ours, theirs in paired(places).items())
+
+
 class PlaceModules(nn.ModuleDict):
     """Modules by the place that they belong to, such as the adapters of a method.
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from limbeck.balancing import Balance, balance
 from limbeck.models.detection.parts.anchors import unsuited_side
 from limbeck.pair import Pair
 from limbeck.ranges import Range, refuse_outside
@@ -25,7 +26,7 @@ from limbeck.training.resumption import LastCheckpoint
 from limbeck.training.scoring import headline_of, higher_is_better
 from limbeck.training.writing import outlived
 from limbeck.whole import write_whole
-from limbeck.wiring import Balance, balance, check
+from limbeck.wiring import check
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Aliveness(L.Callback):
         if module.pair.methods and not self.checked:
             _show(wiring)
         self.checked.add(targets is not None)
-        several_sizes = getattr(module.data.augmentation, "sizes", None)  # of purpose
+        several_sizes = getattr(module.data.augmentation, "sizes", None)  # differ on purpose
         if isinstance(images, list) and not several_sizes:
             height, width = (max(i.shape[d] for i in images) for d in (-2, -1))
             sides = {side_of(key): model for key, model in module.pair.every_teacher().items()}
@@ -253,12 +254,13 @@ class MovingAverage(L.Callback):
         self.decay = decay
         self.steps = 0
         self.average: dict[str, Tensor] = {}
+        self._aside: dict[str, Tensor] = {}  # the weights, while the average is in their place
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with the student as it is."""
         student = _student(pl_module).state_dict()
         if not self.average:
-            self.average = {name: value.clone() for name, value in student.items()}
+            self.average = {name: _wide(value.clone()) for name, value in student.items()}
         self.average = {n: v.to(student[n].device) for n, v in self.average.items()}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -270,16 +272,17 @@ class MovingAverage(L.Callback):
         student = _student(pl_module).state_dict()
         floating = [name for name, value in student.items() if value.is_floating_point()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        move([self.average[name] for name in floating], [student[name] for name in floating], 0)
+        averages = [self.average[name] for name in floating]
+        move(averages, [_wide(student[name]) for name in floating], 0)
         for name in student.keys() - set(floating):
             self.average[name].copy_(student[name])
 
     def _swap(self, pl_module: L.LightningModule) -> None:
+        student, aside = _student(pl_module).state_dict(), self._aside
+        self._aside = {} if aside else {name: value.clone() for name, value in student.items()}
         with torch.no_grad():
-            for name, value in _student(pl_module).state_dict().items():
-                kept = value.clone()
-                value.copy_(self.average[name])
-                self.average[name] = kept
+            for name, value in student.items():
+                value.copy_((aside or self.average)[name])
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average in the place of the weights, to evaluate it."""
@@ -294,7 +297,7 @@ class MovingAverage(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the average the student, after the last checkpoint: it is what training has made."""
         self._swap(pl_module)
-        self.average = {}
+        self.average, self._aside = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """The average, and the step that it is of."""
@@ -303,6 +306,11 @@ class MovingAverage(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on averaging."""
         self.steps, self.average = state_dict["steps"], state_dict["average"]
+
+
+def _wide(value: Tensor) -> Tensor:
+    """A tensor as it is averaged: a step of the average is too small for the halves' digits."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _student(pl_module: L.LightningModule) -> nn.Module:

@@ -296,7 +296,9 @@ class DataModule(LightningDataModule):
         """
         images = scaled(batch.images)
         if self.trainer is not None:
-            images = self.trainer.precision_plugin.convert_input(images)
+            precision = self.trainer.precision_plugin
+            # Of the class: limbeck's module spares targets, for which it changes the instance.
+            images = type(precision).convert_input(precision, images)
         return batch._replace(images=images)
 
     def _refuse_no_images(self) -> None:

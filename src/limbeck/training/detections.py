@@ -22,7 +22,7 @@ from torch import Tensor, distributed
 from limbeck.data import KITTI, WIDERFace
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.names import escaped, file_names
-from limbeck.texts import read_text
+from limbeck.texts import MOST_ROWS, read_text
 from limbeck.training.writing import outlived
 
 log = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ def _holds(path: Path, text: re.Pattern[str]) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with suppress(ValueError):  # a file that is so large is none of ours
-        return text.fullmatch(read_text(path, strict=False)) is not None
+        return text.fullmatch(read_text(path, MOST_ROWS, strict=False)) is not None
     return False
 
 

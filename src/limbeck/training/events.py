@@ -55,10 +55,10 @@ class EventFile:
         """Nothing waits to be written."""
 
     def close(self) -> None:
-        """The file is open while a record is written alone."""
+        """Nothing is to be closed: the file is opened anew for each record."""
 
     def reopen(self) -> None:
-        """The file goes on."""
+        """Nothing is to be done: the next record is appended to the same file."""
 
 
 class _Complete:

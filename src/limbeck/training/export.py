@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.data.augmentation import to_recipe
+from limbeck.machine import device_name
 from limbeck.models import save_student
 from limbeck.report.table import shown_score
 from limbeck.training.scoring import headline_of
@@ -25,7 +26,7 @@ from limbeck.whole import write_whole
 
 log = logging.getLogger(__name__)
 
-TEMPORARY = Path("temporary files")  # what errors call their folder, of which there may be none
+TEMPORARY = Path("temporary files")  # what messages call their folder, which may not exist
 
 
 class TrainingTime(L.Callback):
@@ -137,15 +138,17 @@ def write_summary(trainer: L.Trainer, module: Any) -> None:
         trainer: The trainer of the run, in whose folder the file is written.
         module: Its ``DistillationModule``.
     """
+    device = trainer.strategy.root_device
     timing = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
     summary = {
         "scores": module.scores,
         "headline": headline_of(module.metrics["student"]),
         "steps": module.pair.number,
         "training_seconds": {"wall": timing.wall, "cpu": timing.cpu},
-        "device": trainer.strategy.root_device.type,
+        "device": device.type,
+        "machine": device_name(device),
         "torch": torch.__version__,
-        "peak_memory_mib": peak_memory(trainer.strategy.root_device),
+        "peak_memory_mib": peak_memory(device),
     }
     path = Path(trainer.default_root_dir) / "summary.json"
     with outlived(path):

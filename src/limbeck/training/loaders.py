@@ -63,7 +63,7 @@ class TrainingLoader(DataLoader[Any]):
             raise ValueError(
                 f"the checkpoint's data had {_stated(saved)}, this run's has {_stated(ours)}: the "
                 "order of the images is another one. Resume with the same, or begin anew from the "
-                "exported student's weights"
+                "weights in the folder student/"
             )
         self._reached = Place(**state_dict["place"])
         self.sampler.start_at(self._reached)

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.plugins.precision import HalfPrecision, Precision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -41,6 +42,7 @@ from limbeck.training.scoring import (
     MetricOfClasses,
     make_metric,
     named_scores,
+    within,
 )
 from limbeck.training.skipped import SkippedSamples
 from limbeck.training.suitability import (
@@ -162,6 +164,8 @@ class DistillationModule(L.LightningModule):
         if stage == "fit" and self.data.unlabelled is not None:
             let_parameters_rest(self.trainer.strategy)
         self.pair.seed = self.data.seed
+        self.pair.get_extra_state()  # the teachers' checksums: the trainer may round the weights
+        _keep_targets(self.trainer.precision_plugin)
         sides = ["student"] if self.measured is None else ["student", "teacher"]
         trainer: Any = self.trainer
         if "teacher" in sides and trainer.num_sanity_val_steps:
@@ -195,7 +199,7 @@ class DistillationModule(L.LightningModule):
             raise ValueError(
                 f"the checkpoint's learning rate is a one-cycle of {cycle.total_steps} steps, and "
                 f"this run has {self._count_steps()[0]}. Keep trainer.max_epochs and max_steps as "
-                "they were, or begin anew from the exported student's weights."
+                "they were, or begin anew from the weights in the folder student/."
             )
 
     def training_step(self, batch: Any, _: int) -> Tensor:
@@ -270,9 +274,14 @@ class DistillationModule(L.LightningModule):
         """
         trainer: Any = self.trainer
         batches, limit = len(self.data.train_dataloader()), trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        taken = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        if not taken:
+            raise ValueError(
+                f"trainer.limit_train_batches is {limit}, which leaves none of {batches} batches; "
+                "expected one at least. Give a larger share, or a number of batches."
+            )
         # The last step of an epoch may have fewer batches to accumulate.
-        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        per_epoch = math.ceil(taken / trainer.accumulate_grad_batches)
         ends = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
         stated = [end for end in ends if end > 0]
         if not stated:
@@ -324,6 +333,8 @@ class DistillationModule(L.LightningModule):
             metric: Any = self.metrics[side]
             scores = named_scores(metric)
             metric.reset()
+            if side == "student" and self.trainer.sanity_checking:
+                continue  # two batches are no measurement
             self.scores[side] = {name: float(value) for name, value in scores.items()}
             if side == "student":
                 self.scored_at = self.trainer.global_step
@@ -378,13 +389,7 @@ def companions(moving_average: float | None, recalibrate: bool) -> list[L.Callba
     ]
 
 
-def within(predictions: Any, count: int) -> Any:
-    """What a teacher, perhaps of other classes, says about the first ``count``."""
-    if isinstance(predictions, Tensor):  # logits (B, K) -> (B, count)
-        missing = count - predictions.shape[1]
-        return nn.functional.pad(predictions, (0, missing), value=float("-inf"))
-    kept = [found["labels"] <= count for found in predictions]
-    return [
-        {name: value[keep] for name, value in found.items()}
-        for found, keep in zip(predictions, kept, strict=True)
-    ]
+def _keep_targets(precision: Precision) -> None:
+    """Keep the halves from rounding boxes to 8 or 11 bits: the data convert the images alone."""
+    if isinstance(precision, HalfPrecision):
+        precision.convert_input = lambda data: data  # type: ignore[method-assign]

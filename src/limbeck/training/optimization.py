@@ -10,15 +10,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torchvision.ops import FrozenBatchNorm2d
 
+from limbeck.pre_activation import NORMS
 from limbeck.ranges import NOT_NEGATIVE, POSITIVE, Range, refuse_outside
 
 log = logging.getLogger(__name__)
 
 # A FrozenBatchNorm2d has no parameters; an AffineBatchNorm2d, which is one, has.
-_NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-
 _OPTIMIZER = {
     "lr": Range(0, 1e4, open=True),
     "weight_decay": NOT_NEGATIVE,
@@ -55,8 +53,9 @@ class Optimizer:
         bias_lr_factor: The factor on the learning rate of biases.
         momentum: The momentum of SGD. With ``one_cycle`` it moves between 0.95 and 0.85 instead.
         nesterov: Whether the momentum of SGD is Nesterov's.
-        lr_factors: The factor on the learning rate of parameters of the student, by the prefix
-            with which their names begin (a pretrained backbone, say); the longest prefix wins.
+        lr_factors: The factor on the learning rate of parameters by the prefix with which their
+            names begin, such as that of a pretrained backbone, or ``methods`` as below; the longest
+            prefix wins.
         weight_decays: The weight decay of parameters by the prefix with which their names begin, in
             place of ``weight_decay``; the longest prefix wins. What all methods train begins with
             ``methods``, and what one method trains with ``methods.<its name>``.
@@ -168,7 +167,7 @@ def _begins(name: str, prefix: str) -> bool:
 
 def norm_parameters(model: nn.Module) -> set[int]:
     """The ids of the parameters of a model that belong to norms."""
-    return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters()}
+    return {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
 
 
 ShapeName = Literal["constant", "step", "cosine", "one_cycle"]
@@ -198,8 +197,8 @@ class LearningRate:
         end_factor: The factor on the learning rate at which ``cosine`` ends.
 
     Raises:
-        ValueError: There is no such shape, ``step`` has no milestones, ``one_cycle`` is to move
-            after every epoch, or a number is out of its range.
+        ValueError: There is no such shape, interval or unit, ``step`` has no milestones,
+            ``one_cycle`` is to move after every epoch, or a number is out of its range.
 
     Example:
         >>> from limbeck.training.optimization import LearningRate
@@ -224,6 +223,12 @@ class LearningRate:
                 f"model.learning_rate.shape is {self.shape!r}; expected "
                 f"{', '.join(get_args(ShapeName))} or a callable. Give one of them."
             )
+        for name, known in (("interval", ("step", "epoch")), ("unit", ("epochs", "steps"))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"model.learning_rate.{name} is {getattr(self, name)!r}; expected "
+                    f"{' or '.join(known)}. Give one of them."
+                )
         if self.shape == "step" and not self.milestones:
             raise ValueError(
                 "model.learning_rate.shape is 'step', but there are no milestones. Expected one or "

@@ -1,6 +1,7 @@
 """The file of what a run's models predict on every validation image."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.metrics.predictions import Predictions
+from limbeck.training.writing import outlived
 from limbeck.whole import written_whole
 
 
@@ -55,11 +57,15 @@ class PredictionFiles(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write a file for each model."""
         data: Any = pl_module.data
+        training = trainer.state.fn == "fit"  # which a full disk is not to end
         for side, rows in self.kept.items():
+            if side == "student" and trainer.sanity_checking:
+                continue  # two batches, of a student that has learnt nothing yet
             sizes, found, truth = zip(*rows, strict=True)
             predictions = Predictions(data.task, data.classes, torch.stack(sizes), found, truth)
+            path = self.folder / f"{side}.safetensors"
             # A process that a killed comparison has left may still write the same.
-            with written_whole(self.folder / f"{side}.safetensors") as partial:
+            with outlived(path) if training else nullcontext(), written_whole(path) as partial:
                 predictions.save(partial)
 
 

@@ -145,7 +145,10 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, with the row of the epoch; short epochs are not asked within."""
+        """Save with the row of the epoch, and ask whether the run is to end.
+
+        Within an epoch of fewer than ``ASK_EVERY`` steps nobody may have asked.
+        """
         self._closing = True
         self._save(trainer, _rows_step(trainer) - 1)
         self._closing, self._loops = False, None

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -130,3 +131,15 @@ def named_scores(metric: Metric) -> dict[str, Tensor]:
             "the name of the score that a run is judged by."
         )
     return scores
+
+
+def within(predictions: Any, count: int) -> Any:
+    """The part of predictions that is about the first ``count`` classes."""
+    if isinstance(predictions, Tensor):  # logits (B, K) -> (B, count)
+        missing = count - predictions.shape[1]
+        return F.pad(predictions, (0, missing), value=float("-inf"))
+    kept = [found["labels"] <= count for found in predictions]
+    return [
+        {name: value[keep] for name, value in found.items()}
+        for found, keep in zip(predictions, kept, strict=True)
+    ]

@@ -7,6 +7,7 @@ returned is told to the user once.
 import os
 from collections.abc import Iterator
 from functools import cache
+from inspect import signature
 
 from torchmetrics import Metric
 
@@ -14,9 +15,10 @@ from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDa
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.base import BadSampleError
 from limbeck.data.mixed import Unlabelled
+from limbeck.data.sampling import rank_and_world_size
 from limbeck.data.voc import PASCAL
 from limbeck.frame import takes_list
-from limbeck.methods.base import class_difference
+from limbeck.methods.base import Method, class_difference
 from limbeck.metrics.detections import TARGET, DetectionMetric
 from limbeck.models import Classifier
 from limbeck.models.build import LimbeckModel
@@ -125,8 +127,7 @@ def _of_other_classes(
             raise ValueError(
                 f"{key} has other classes than the data: {difference} model.methods."
                 f"{name} is a {type(method).__name__}, which compares them one by one. Give a "
-                "teacher of the same classes in the same order, or set model.methods."
-                f"{name}.init_args.other_classes to true to take them as they are."
+                f"teacher of the same classes in the same order, or {_way_out(name, method)}."
             )
     if everyone[teacher] is not measured(everyone):
         return []  # nothing counts them as those of the data
@@ -137,8 +138,15 @@ def _of_other_classes(
     ]
 
 
+def _way_out(name: str, method: Method) -> str:
+    """What a method can be told where its teacher has other classes."""
+    if "other_classes" in signature(type(method)).parameters:
+        return f"set model.methods.{name}.init_args.other_classes to true to take them as they are"
+    return "choose a place before the heads, such as fpn"
+
+
 def idle_teacher(pair: Pair) -> list[str]:
-    """Say of which teachers nothing is learnt, as there is no method."""
+    """Say which teachers no method learns from."""
     return [
         f"{key_of(name)} is a {type(teacher).__name__}, but {_nobody(pair)}: "
         f"{'it is measured, and ' if teacher is measured(pair.every_teacher()) else ''}"
@@ -157,7 +165,7 @@ def _nobody(pair: Pair) -> str:
 
 
 def unlearnt_images(pair: Pair, data: DataModule) -> list[str]:
-    """Refuse images without labels that something needs labels of; say where none learns of them.
+    """Refuse images without labels where a method needs labels; say where nothing learns from them.
 
     A plain student beside a distilled one may share its data, and sees the labelled images alone.
     """
@@ -250,10 +258,10 @@ def large_batches(data: DataModule) -> list[str]:
     """Say that a batch is to have more images than there are."""
     return [
         f"data.batch_size is {data.batch_size}, and {key} has {len(dataset)} images: a step has "
-        f"that many at most. Expected {len(dataset)} or fewer; set data.batch_size to that, and "
-        "the learning rate with it."
+        f"{most} on each process at most. Expected {most} or fewer; set data.batch_size to that, "
+        "and the learning rate with it."
         for key, dataset in _trained_on(data)
-        if data.batch_size > len(dataset)
+        if data.batch_size > (most := len(dataset) // rank_and_world_size()[1])
     ]
 
 

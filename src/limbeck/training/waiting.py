@@ -2,13 +2,13 @@
 
 import logging
 import math
-import os
 import statistics
 import time
 from typing import Any
 
 import lightning.pytorch as L
 
+from limbeck.machine import cores
 from limbeck.training.logs import USUAL, is_logged
 
 log = logging.getLogger(__name__)
@@ -119,14 +119,7 @@ def advice(share: float, load: float, step: float, workers: int, most: int) -> s
         "smaller image files and fewer changes of colours in data.augmentation (jitter, "
         "photometric) make loading faster"
     )
-    here = f"for {most} there are cores here" if most > 1 else "there is one core here"
+    here = f"there are cores for only {most} here" if most > 1 else "there is one core here"
     if workers < most:
-        return f"{found}; {needed} would keep up, and {here}. Set it to {most}; {others}."
-    return f"{found}, and {here}, so that more would not help: {others}."
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return f"{found}; {needed} would keep up, but {here}. Set it to {most}; {others}."
+    return f"{found}, and {here}: more workers would not help. {others.capitalize()}."

@@ -157,10 +157,11 @@ class Beginning:
         if self.data.splits.test is not None:
             why = "Images that chose nothing. Without this, students are scored on val."
             recipe["scored_on"] = Chosen(self.data.splits.test, why)
+        trains = " It trains the teacher, too." if self.teacher.ready is None else ""
         what = (
             "What distillation gains against a student that is trained plainly: for as many steps, "
-            "for as long, and for twice as long. It trains the teacher, too. --dry-run says how "
-            "long it takes. What is finished is taken over when the same command is given again."
+            f"for as long, and for twice as long.{trains} --dry-run says how long it takes. What "
+            "is finished is taken over when the same command is given again."
         )
         return as_text(self.compare, what, recipe)
 

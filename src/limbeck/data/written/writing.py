@@ -19,13 +19,14 @@ from torchvision.transforms.v2.functional import to_pil_image
 from limbeck.data.annotated import refuse_bad_classes
 from limbeck.data.base import VisionDataset
 from limbeck.data.contents import Contents, contents_of
-from limbeck.data.examined import Examined, cores, examine
+from limbeck.data.examined import Examined, examine
 from limbeck.data.orientation import UPRIGHT, upright_boxes
 from limbeck.data.table import ImageTable, Texts
 from limbeck.data.written.coco import COCOTarget
 from limbeck.data.written.part import Part, Target
 from limbeck.data.written.voc import VOCTarget
 from limbeck.data.written.yolo import YOLOTarget, refuse_splits
+from limbeck.machine import cores
 from limbeck.names import file_names, folded
 from limbeck.whole import folder_written_whole
 

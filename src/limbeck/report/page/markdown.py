@@ -100,8 +100,9 @@ def _gallery(shown: Shown) -> Iterator[str]:
     cards = gallery.cards
     yield "## Images"
     yield (
-        f"The images with the greatest and the smallest score ({gallery.order}): the "
-        f"{gallery.score}. report.html shows {len(cards)} of the {gallery.images} images."
+        f"Images from both ends of the order by {gallery.order}. The score of a model on an image "
+        f"is the {gallery.score}. report.html shows at most {len(cards)} of the {gallery.images} "
+        "images."
     )
     if gallery.helped is not None:
         yield f"{gallery.helped} are better than with the plain student, {gallery.hurt} are worse."

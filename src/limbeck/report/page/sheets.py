@@ -81,8 +81,8 @@ def contrast_sheet(findings: Findings) -> Sheet:
         ("row", [Cell(escaped(c.row)) for c in contrasts]),
         ("against", [Cell(escaped(c.control)) for c in contrasts]),
         ("difference", [_signed(c.mean) for c in contrasts]),
-        ("95 % over images", [Cell(_interval(c.over_images)) for c in contrasts]),
-        ("95 % over seeds", [Cell(_interval(c.over_seeds)) for c in contrasts]),
+        ("95 % over images", [Cell(interval_shown(c.over_images)) for c in contrasts]),
+        ("95 % over seeds", [Cell(interval_shown(c.over_seeds)) for c in contrasts]),
         ("each seed", [Cell(_by_seed(c.by_seed)) for c in contrasts]),
         ("verdict", [Cell(c.verdict) for c in contrasts]),
     ]
@@ -238,7 +238,8 @@ def _range(row: Compared, findings: Findings) -> str:
     return f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else MISSING
 
 
-def _interval(interval: Interval | None) -> str:
+def interval_shown(interval: Interval | None) -> str:
+    """An interval from low to high, with signs, or a dash where there is none."""
     return MISSING if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
 
 
