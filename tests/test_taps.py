@@ -147,6 +147,21 @@ def test_selector_and_whole_call(toy, x):
     assert seen["mean"] == toy.stem(x).mean()
 
 
+def test_input_of_a_module_that_is_called_by_names():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.inner(input=x)
+
+    x = torch.rand(1, 2)
+    with Taps(named := Named(), {"given": Tap("inner", "input")}) as seen:
+        named(x)
+    assert torch.equal(seen["given"], x)
+
+
 def test_call_that_does_not_exist(toy, x):
     with (
         pytest.raises(TapError, match=r"head\[3\]: the module was called 3 times"),

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -162,8 +163,10 @@ def test_nothing_is_changed(batch, action, training):
     student.layer1.eval()
     before, state = observation.snapshot(pair), pair.state_dict()["_extra_state"]
     modes = [module.training for module in pair.modules()]
-    random = torch.get_rng_state()
+    random, others = torch.get_rng_state(), np.random.get_state()[2]  # noqa: NPY002
+    pair.student.layer2.register_forward_hook(lambda *_: np.random.rand() and None)  # noqa: NPY002
     action(pair, *batch)
+    assert np.random.get_state()[2] == others  # noqa: NPY002
     assert observation.same(before, observation.snapshot(pair))
     assert [module.training for module in pair.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 
 from limbeck.commands import benchmark as verb
+from limbeck.commands.benchmark import Measured, _named, _points
 from limbeck.commands.benchmark_process import BenchmarkError, Contestant, Variant, _Timed
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
@@ -109,6 +110,30 @@ def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("benchmark", *words)
     assert said in capsys.readouterr().err
+
+
+def test_a_path_may_have_an_equals_sign() -> None:
+    folder = Path("runs/lr=0.1/student")
+    folder.mkdir(parents=True)
+    assert _named([str(folder), f"b={folder.parent}"]) == {"lr=0.1": folder, "b": folder.parent}
+
+
+def test_what_differs_is_told_in_the_plot() -> None:
+    fast, slow = (
+        Measured(
+            Variant("a", Path("a"), "eager", precision, 1, (64, 64), 1, "cpu"),
+            "PyTorch",
+            (0.1,),
+            1.0,
+            0.5,
+        )
+        for precision in ("bfloat16", "float32")
+    )
+    assert [point.how for point in _points([fast, slow])] == [
+        "runtime: PyTorch, precision: bfloat16, images at once: 1",
+        "runtime: PyTorch, precision: float32, images at once: 1",
+    ]
+    assert [point.how for point in _points([fast])] == ["runtime: PyTorch, images at once: 1"]
 
 
 def test_a_model_is_timed_and_scored_in_its_precision(runs: Runs) -> None:

@@ -196,6 +196,25 @@ def test_runs_in_folders_of_one_name_are_two_rows(copied: Runs) -> None:
     assert [row["name"] for row in rows] == [str(copied.teacher.resolve()), str(theirs.resolve())]
 
 
+def test_runs_of_one_recipe_and_seed_are_refused(
+    copied: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(copied.teacher, "again")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("report", copied.teacher, "again")
+    assert "are runs of one recipe, and 2 of them have the seed 0" in capsys.readouterr().err
+
+
+def test_a_comparison_among_runs_is_refused(
+    copied: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("compared").mkdir()
+    Path("compared/comparison.json").touch()
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("report", "compared", copied.teacher)
+    assert "compared is a comparison, which has a report of its own" in capsys.readouterr().err
+
+
 def test_runs_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])

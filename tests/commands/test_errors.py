@@ -56,6 +56,7 @@ def test_an_error_of_a_loading_worker_is_told_without_its_traceback() -> None:
     assert of_ours(error) is error
     assert told(error) == "a.jpg: not a readable image"
     assert told(ValueError("as it is")) == "as it is"
+    assert told(ValueError("1 of 2: ValueError: no half")) == "1 of 2: ValueError: no half"
 
 
 def test_a_full_disk_is_told_of_with_what_to_do() -> None:

@@ -1,5 +1,7 @@
 """What is done of a piece of work, after kills and beside other work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,24 @@ def test_what_is_done_is_there_after_a_kill_but_for_a_torn_line(tmp_path: Path) 
         assert list(journal.done) == ["a", "b", "c"]
         journal.remove()
     assert not path.exists()
+
+
+def test_a_second_process_leaves_the_journal_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "out.unfinished"
+    again = (
+        "from pathlib import Path; from limbeck.commands.journal import Journal; "
+        f"Journal(Path({str(path)!r}), {{}}, dict)"
+    )
+
+    def while_another_begins() -> dict[str, object]:
+        second = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True)
+        assert "BlockingIOError: another process writes" in second.stderr
+        return begin()
+
+    with Journal(path, WORK, while_another_begins) as journal:
+        journal.add({"a": 1})
+    with Journal(path, WORK, never) as journal:
+        assert journal.done == {"a": 1}
 
 
 def test_other_work_is_refused(tmp_path: Path) -> None:

@@ -159,6 +159,17 @@ def test_the_card_says_how_another_library_loads_the_student() -> None:
     assert "weights whose licence is: bsd-3-clause" in card
 
 
+def test_a_score_that_is_not_defined_is_a_dash(hub: Hub, run: Path) -> None:
+    report = json.loads(Path("report.json").read_text())
+    for each in report["findings"]["rows"]:
+        del each["runs"][0]["scores"]["AP"]
+    Path("report.json").write_text(json.dumps(report))
+    push.push(run, NAME, Path("report.json"))
+    card = hub.files["README.md"].decode()
+    assert "| KD | distilled | - |" in card
+    assert "model-index" not in card
+
+
 @pytest.mark.parametrize("key", ["versions", "input"])
 @pytest.mark.parametrize("said", [None, "odd", {}, {"limbeck": 1, "images": ["odd"]}])
 def test_a_card_that_says_less_is_pushed(hub: Hub, run: Path, key: str, said: object) -> None:

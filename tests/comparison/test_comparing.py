@@ -25,13 +25,13 @@ class Measured:
         self.stated = stated
         self.trained: list[tuple[str, int | None]] = []
 
-    def time_ratios(self) -> Mapping[str, float]:
+    def untimed(self, rows: Sequence[Row]) -> list[Row]:
         measured = {(PLAIN, 0), ("KD", 0)} <= set(self.trained)
-        return {"KD": 2.0} if measured else self.stated
+        return [] if measured or self.stated else rows[1:]
 
     def rows(self) -> list[Row]:
         rows = [Row(PLAIN, "plain", ()), Row("KD", "distilled", ())]
-        if self.time_ratios():
+        if not self.untimed(rows):
             rows.append(Row("plain, time of KD", "control", (), as_long_as=("KD",)))
         return rows
 

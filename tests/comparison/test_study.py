@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from limbeck.comparison import Comparison
+from limbeck.comparison import Comparison, Controls
 from limbeck.comparison.cautions import unequal_steps
 from limbeck.comparison.finished import Finished
 from limbeck.comparison.job import Job
@@ -64,6 +64,15 @@ def test_the_times_are_measured_on_the_first_seed_and_kept(tmp_path: Path) -> No
 
 def test_a_stated_time_is_not_measured(tmp_path: Path) -> None:
     assert study(tmp_path, time_ratios={"KD": 2.0}).time_ratios() == {"KD": 2.0}
+
+
+def test_rows_are_timed_where_a_control_waits_for_it(tmp_path: Path) -> None:
+    measured = study(tmp_path)
+    assert [row.name for row in measured.untimed(measured.rows())] == ["KD"]
+    stated = study(tmp_path, time_ratios={"KD": 2.0})
+    assert stated.untimed(stated.rows()) == []
+    without = study(tmp_path, controls=Controls(equal_time=False))
+    assert without.untimed(without.rows()) == []
 
 
 def test_a_control_that_is_as_long_as_another_one_is_the_same_run(tmp_path: Path) -> None:

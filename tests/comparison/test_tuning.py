@@ -1,12 +1,13 @@
 """The runs of a tuning: how long they are, and on which images. They are run in commands' tests."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from limbeck.comparison.argument import Argument
 from limbeck.comparison.parts import data_of, steps_of
-from limbeck.comparison.tuning import Tuning, _ranked
+from limbeck.comparison.tuning import Tuning, _ranked, _score
 from limbeck.recipe import Recipe, value_at
 from limbeck.training.suitability import shared_images
 from tests.commands import tiny_recipes
@@ -85,6 +86,13 @@ def test_what_cannot_be_tuned_on_is_refused() -> None:
     stated["trainer"] = {}
     with pytest.raises(ValueError, match=r"neither trainer\.max_epochs nor trainer\.max_steps"):
         tuning(stated).run(1.0, 0.5)
+
+
+def test_a_score_that_is_not_defined_is_refused() -> None:
+    runs = SimpleNamespace(finish=lambda _: None)
+    scores = SimpleNamespace(headline="mAP", of=lambda _: {"mAP": float("nan")})
+    with pytest.raises(ValueError, match="weight 1: its mAP is not defined on the held-out"):
+        _score(runs, SimpleNamespace(title="weight 1"), scores)
 
 
 def test_the_best_come_first_and_infinite_losses_last() -> None:

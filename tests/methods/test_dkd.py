@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -84,8 +86,11 @@ def test_it_needs_labels():
     pair = Distillation(
         small_models.resnet(), small_models.resnet(), [DKD()], student_loss=lambda *_: {}
     )
-    with pytest.raises(TypeError, match=r"DKD needs labels.*NoneType"):
+    with pytest.raises(TypeError, match=r"DKD needs one class for each image.*NoneType"):
         pair.eval()(batches.pictures(), None)
+    with pytest.raises(TypeError, match=r"probabilities of classes\. Leave augmentations out"):
+        DKD._labels(SimpleNamespace(targets=torch.rand(2, 4)))
+    assert DKD._labels(SimpleNamespace(targets=torch.ones(2).byte())).dtype is torch.int64
 
 
 SMALL, WIDE = BasicBlocks((1, 1, 1, 1), (8, 8, 16, 16)), BasicBlocks((1, 1, 1, 1), (16, 16, 32, 32))

@@ -132,7 +132,7 @@ def test_teachers_of_other_classes_are_refused_unless_told_otherwise():
     Distillation(student, teacher, [KD()])  # the student has no names to compare
     student.classes = ["a", "c", "b", "d"]
     with pytest.raises(
-        ValueError, match=r"'KD': KD: .*class 2 is 'b' there, 'c' here.*other_classes"
+        ValueError, match=r"'KD': KD: .*class 2 is 'b' there and 'c' here.*other_classes"
     ):
         Distillation(student, teacher, [KD()])
     Distillation(student, teacher, [KD(other_classes=True)])

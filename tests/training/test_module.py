@@ -175,6 +175,12 @@ def test_an_endless_run_is_refused(tmp_path: Path) -> None:
         tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path, max_epochs=-1)
 
 
+def test_a_share_that_leaves_no_batch_is_refused(tmp_path: Path) -> None:
+    module = DistillationModule(tiny_models.classifier())
+    with pytest.raises(ValueError, match=r"limit_train_batches is 0\.1, which leaves none of 4"):
+        tiny_runs.fit(module, tiny_runs.shapes("classification"), tmp_path, limit_train_batches=0.1)
+
+
 def test_a_one_cycle_cannot_be_resumed_at_another_length(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     data = tiny_runs.shapes("classification")
@@ -300,7 +306,8 @@ def test_the_metric_of_a_detector(metric: str, kind: type, headline: str, tmp_pa
     made = module.new_metric(tiny_runs.shapes())
     assert type(made) is kind
     assert headline_of(made) == headline
-    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1, limit_val_batches=1)
+    limits = {"limit_train_batches": 1, "limit_val_batches": 1}
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, **limits)
     assert headline in module.scores["student"]
 
 
@@ -320,6 +327,7 @@ def test_the_teacher_is_measured_on_all_data_and_a_plain_student_tried_on_two_ba
         tiny_runs.fit(module, data, tmp_path, watch, max_steps=1)
         assert calls[: calls.index(0)] == [8] * batches
     assert taught.scores["teacher"]["top1"] * 32 % 1 == pytest.approx(0, abs=1e-5)
+    assert (plain.scores, plain.scored_at) == ({}, None), "two batches are no measurement"
 
 
 def test_validate_measures_both_and_training_the_student(tmp_path: Path) -> None:

@@ -332,6 +332,12 @@ def test_a_one_cycle_by_epochs_is_refused() -> None:
         LearningRate("one_cycle", interval="epoch")
 
 
+@pytest.mark.parametrize("key", ["interval", "unit"])
+def test_an_unknown_unit_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"model\.learning_rate\.{key} is 'days'; expected"):
+        LearningRate("step", milestones=[8], **{key: "days"})
+
+
 def test_step_without_milestones_is_refused() -> None:
     with pytest.raises(ValueError, match=r"give model\.learning_rate\.milestones, in epochs or"):
         LearningRate("step")

@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from limbeck import Distillation
-from limbeck.methods import KD, FitNet, Method
+from limbeck.methods import FGD, KD, CrossKD, FitNet, Method
 from limbeck.methods.base import Step
 from limbeck.schedules import WarmUp
 from limbeck.training.callbacks import NonFiniteLossError
@@ -117,6 +117,53 @@ def test_halves_train_like_float32(task: str, precision: str, tmp_path: Path) ->
         assert {loss.dtype for loss in step.values()} == {torch.float32}
         for name, loss in full.items():
             assert step[name].item() == pytest.approx(loss.item(), rel=0.1), name
+
+
+class Batches(tiny_runs.L.Callback):
+    """The types of images and boxes."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, _: int) -> None:
+        images, targets = batch
+        self.types = [each.dtype for each in (images[0], targets[0]["boxes"])]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_halves_do_not_round_boxes(precision: str, tmp_path: Path) -> None:
+    seen, half = Batches(), torch.float16 if precision == "16-true" else torch.bfloat16
+    options = {"precision": precision, "max_steps": 1}
+    tiny_runs.fit(taught("detection"), tiny_runs.shapes(), tmp_path, seen, **options)
+    assert seen.types == [half, torch.float32]
+
+
+def test_a_run_in_bfloat16_goes_on(tmp_path: Path) -> None:
+    data, options = tiny_runs.shapes("classification"), {"precision": "bf16-true"}
+    trainer = tiny_runs.fit(taught("classification"), data, tmp_path, **options)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = taught("classification")
+    checkpoint = tmp_path / "a.ckpt"
+    tiny_runs.fit(again, data, tmp_path, checkpoint=checkpoint, max_epochs=2, **options)
+    assert again.pair.number == 8
+
+
+def test_the_average_of_a_student_in_bfloat16_is_in_float32(tmp_path: Path) -> None:
+    module = taught("classification", moving_average=0.9999)
+    types: list[torch.dtype] = []
+    watch = tiny_runs.Watch(
+        lambda seen: types.extend(v.dtype for v in seen.companions[0].average.values())
+    )
+    data = tiny_runs.shapes("classification")
+    tiny_runs.fit(module, data, tmp_path, watch, precision="bf16-true")
+    assert torch.bfloat16 not in types
+    assert torch.float32 in types
+    assert next(module.pair.student.parameters()).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("method", [FGD(["fpn"]), CrossKD()])
+def test_modules_of_a_method_take_the_trainers_type(method: Method, tmp_path: Path) -> None:
+    module = DistillationModule(tiny_models.detector(), tiny_models.detector(1), {"it": method})
+    data, options = tiny_runs.shapes(), {"precision": "bf16-true", "max_steps": 1}
+    tiny_runs.fit(module, data, tmp_path, limit_val_batches=0, **options)
+    assert module.pair.number == 1
 
 
 def test_float16_needs_a_gpu_and_gives_way_to_bfloat16(tmp_path: Path) -> None:

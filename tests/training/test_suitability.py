@@ -13,7 +13,7 @@ from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDa
 from limbeck.data.annotated import AnnotatedImages
 from limbeck.data.shapes import SHAPES
 from limbeck.data.table import AnnotatedImage, Objects
-from limbeck.methods import KD, FitNet
+from limbeck.methods import CWD, KD, PKD, FitNet
 from limbeck.methods.base import class_difference
 from limbeck.metrics import COCOAveragePrecision, KITTIAveragePrecision, VOCAveragePrecision
 from limbeck.metrics.detections import DetectionMetric
@@ -200,9 +200,18 @@ def test_a_student_of_another_number_of_classes_is_refused() -> None:
     ("theirs", "difference"),
     [
         (SHAPES, None),
-        (("ring", *SHAPES[1:]), "class 1 is 'ring' there, 'circle' here (5, 5)."),
-        ((*SHAPES, "star"), "class 6 is 'star' there, None here (6, 5)."),
-        (SHAPES[:4], "class 5 is None there, 'cross' here (4, 5)."),
+        (
+            ("ring", *SHAPES[1:]),
+            "class 1 is 'ring' there and 'circle' here (there are 5 classes there, and 5 here).",
+        ),
+        (
+            (*SHAPES, "star"),
+            "class 6 is 'star' there and missing here (there are 6 classes there, and 5 here).",
+        ),
+        (
+            SHAPES[:4],
+            "class 5 is missing there and 'cross' here (there are 4 classes there, and 5 here).",
+        ),
     ],
 )
 @pytest.mark.parametrize("sanity", [None, 0])
@@ -241,11 +250,26 @@ def test_a_method_that_compares_classes_refuses_others(tmp_path: Path) -> None:
     run(KD(other_classes=True))
 
 
+def test_maps_of_classes_are_compared_class_by_class(tmp_path: Path) -> None:
+    teacher = tiny_models.detector(1)
+    teacher.classes = SHAPES[::-1]
+    for method, way_out in (
+        (CWD(["cls_maps"]), "choose a place before the heads, such as fpn"),
+        (PKD(["cls_maps"]), "choose a place before the heads, such as fpn"),
+        (FitNet(["cls_maps"], adapter="none"), "choose a place before the heads, such as fpn"),
+    ):
+        module = DistillationModule(tiny_models.detector(), teacher, {"maps": method})
+        with pytest.raises(ValueError, match=f"class 1 is 'cross' there.*{way_out}"):
+            tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1)
+    assert not CWD(["fpn"]).compares_classes
+    assert not FitNet(["cls_maps"]).compares_classes, "an adapter may exchange classes"
+
+
 def test_a_teacher_without_names_is_compared_by_number() -> None:
     assert class_difference(tiny_models.classifier(), SHAPES) is None
     assert class_difference(nn.Identity(), SHAPES) is None
     found = class_difference(tiny_models.classifier(classes=9), SHAPES)
-    assert found == "it has 9 of them, the data 5."
+    assert found == "it has 9 of them, and 5 are expected."
 
 
 def test_a_teacher_of_whom_nothing_is_learnt_is_told_of_once(

@@ -21,9 +21,12 @@ SLOW = "training waits for its data in 50% of the time: loading a batch takes 0.
     [
         ((0.5, 0.4, 0.1, 2, 8), f"{SLOW} 0.1 s. data.workers is 2; 4 would keep up."),
         ((0.5, 0.4, 0.15, 0, 8), f"{SLOW} 0.15 s. data.workers is 0; 3 would keep up."),
-        ((0.5, 0.4, 0.1, 2, 3), "data.workers is 2; 4 would keep up, and for 3 there are cores"),
-        ((0.5, 0.4, 0.1, 3, 3), "data.workers is 3, and for 3 there are cores here, so that more"),
-        ((0.5, 0.4, 0.1, 1, 1), "data.workers is 1, and there is one core here, so that more"),
+        (
+            (0.5, 0.4, 0.1, 2, 3),
+            "data.workers is 2; 4 would keep up, but there are cores for only",
+        ),
+        ((0.5, 0.4, 0.1, 3, 3), "data.workers is 3, and there are cores for only 3 here: more"),
+        ((0.5, 0.4, 0.1, 1, 1), "data.workers is 1, and there is one core here: more"),
     ],
 )
 def test_the_number_of_workers_that_would_do(loads: Any, expected: str) -> None:

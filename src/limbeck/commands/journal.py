@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from limbeck.texts import MOST_ROWS, read_bytes
-
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +97,8 @@ class Journal:
     def _read(
         self, work: Mapping[str, Any], begin: Callable[[], dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        content = read_bytes(self.path, MOST_ROWS)
+        self._file.seek(0)
+        content = self._file.readall()  # to open and close it by its path would unlock it
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.ftruncate(self._file.fileno(), len(whole))

@@ -159,6 +159,7 @@ class DetectionFiles(L.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.found: list[Found] = []
+        self.written: set[Path] = set()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse a validation set without image files, and to replace what is no detections."""
@@ -175,7 +176,11 @@ class DetectionFiles(L.Callback):
         own = [form for kind, form in _FORMATS.items() if isinstance(dataset, kind)]
         self.format = own[0] if own else _VOC
         for path, _ in self._paths([]):
-            if os.path.lexists(path) and not _holds(path, self.format.text):
+            if (
+                path not in self.written
+                and os.path.lexists(path)
+                and not _holds(path, self.format.text)
+            ):
                 raise FileExistsError(
                     f"{path} is there, and holds no detections that limbeck has written: "
                     "--detections would replace it. Choose another folder."
@@ -218,6 +223,7 @@ class DetectionFiles(L.Callback):
         training = trainer.state.fn == "fit"  # which a full disk is not to end
         with outlived(self.folder) if training else nullcontext():
             for path, file in paths:
+                self.written.add(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(file.text, "utf-8", errors="backslashreplace")
 
