@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from limbeck import Distillation, methods
-from limbeck.methods.logits import standardised
+from limbeck.methods.logits import standardised_logits
 from tests import small_models
 from tests.methods.modern import case_of
 
@@ -33,18 +33,18 @@ def test_what_does_not_fit_is_refused_by_every_method_on_logits(method):
 def test_standardised_logits_are_the_authors(shared, name):
     case = case_of(shared, "logit_standardization.npz", name)
     for side in ("student", "teacher"):
-        torch.testing.assert_close(standardised(case[side]), case[f"standardised_{side}"])
+        torch.testing.assert_close(standardised_logits(case[side]), case[f"standardised_{side}"])
 
 
 def test_the_unit_of_the_logits_does_not_matter():
     logits = torch.randn(5, 7)
-    torch.testing.assert_close(standardised(3 * logits + 2), standardised(logits))
+    torch.testing.assert_close(standardised_logits(3 * logits + 2), standardised_logits(logits))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -37.3, 2.0e4])
 def test_equal_logits_have_no_gradient(value):
     logits = torch.full((2, 1000), value, requires_grad=True)
-    found = standardised(logits)
+    found = standardised_logits(logits)
     assert (found == 0).all()
     (found * torch.randn(2, 1000)).sum().backward()
     assert (logits.grad == 0).all()
@@ -52,8 +52,8 @@ def test_equal_logits_have_no_gradient(value):
 
 def test_half_precision_logits_are_standardised_in_float32():
     logits = torch.randn(5, 7).bfloat16()
-    assert standardised(logits).dtype is torch.float32
-    assert torch.equal(standardised(logits), standardised(logits.float()))
+    assert standardised_logits(logits).dtype is torch.float32
+    assert torch.equal(standardised_logits(logits), standardised_logits(logits.float()))
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ all v_a, and KL that of the distributions of a side. The published values are in
 
 Where the original divides by a standard deviation of one value (P7 of one image of 128 px), all
 losses are NaN; here such a channel takes the teacher's value. A channel of the student without any
-variation has no huge gradient (:func:`limbeck.methods.maps.standardised`). FCOS's N, which is down
-to 1e-6 in the original, so that a batch without boxes has losses a million times too large, is 1 at
-least; and where no anchor counts at all, GFL's boxes cost 0, in place of 0 / 0.
+variation has no huge gradient (:func:`limbeck.methods.maps.standardised_channels`). FCOS's N, which
+is down to 1e-6 in the original, so that a batch without boxes has losses a million times too large,
+is 1 at least; and where no anchor counts at all, GFL's boxes cost 0, in place of 0 / 0.
 """
 
 from abc import ABC, abstractmethod
@@ -53,7 +53,7 @@ from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.methods.errors import NoTeacherError
-from limbeck.methods.maps import standardised
+from limbeck.methods.maps import standardised_channels
 from limbeck.methods.pictures import OverImages, strongest
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead
@@ -320,7 +320,7 @@ def aligned(student: Tensor, teacher: Tensor) -> Tensor:
     """The student's held map at the scale of the teacher's, both (B, C, H, W) in float32."""
     correction = min(1, teacher[:, 0].numel() - 1)  # one value has no deviation
     deviation, mean = torch.std_mean(teacher, (0, 2, 3), keepdim=True, correction=correction)
-    return standardised(student) * deviation + mean
+    return standardised_channels(student) * deviation + mean
 
 
 def quality_focal(logits: Tensor, teacher: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ the original takes the logarithm of a probability that float32 has rounded to 0,
 
 The published rows warm both weights up over the first epochs, 20 on CIFAR-100, by stairs:
 ``Staircase(8.0, stairs=20, every=781)`` with 781 steps an epoch. Standardised logits (Sun et al.,
-CVPR 2024, see :func:`limbeck.methods.logits.standardised`) have published rows with a
+CVPR 2024, see :func:`limbeck.methods.logits.standardised_logits`) have published rows with a
 ``temperature`` of 2, and alpha and beta 9 times what they are otherwise.
 """
 

@@ -148,7 +148,9 @@ class FineGrainedImitation(Method):
         for level, feature in step.student.by_level(self.places).items():
             image, row, column = where = _unraveled(near[level], _grid(feature))
             adapted = self._adapted(level, feature, where).float()  # (P, C)
-            taught = self._resized(teacher[level], feature)[image, :, row, column].float()
+            with self.named(level):
+                resized = self._resized(teacher[level], feature)
+            taught = resized[image, :, row, column].float()
             summed.append((adapted - taught).square().sum())
         count = sum(map(len, near.values()))
         return {"imitation": torch.stack(summed).sum() / (2 * max(1, count))}

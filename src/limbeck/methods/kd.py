@@ -14,9 +14,9 @@ gradient. The paper takes a weighted average with the cross-entropy on true labe
 alpha here and ``student_weight`` 1 - alpha to :class:`limbeck.Distillation`.
 
 With ``standardise``, v and z are standardised in each image before they are divided by T (Sun et
-al., CVPR 2024, see :func:`limbeck.methods.logits.standardised`). The published values are then a
-``temperature`` of 2 (in some rows 3 or 4) and a ``weight`` of 9, beside a ``student_weight`` of 0.1
-on CIFAR-100 and of 1 on ImageNet.
+al., CVPR 2024, see :func:`limbeck.methods.logits.standardised_logits`). The published values are
+then a ``temperature`` of 2 (in some rows 3 or 4) and a ``weight`` of 9, beside a ``student_weight``
+of 0.1 on CIFAR-100 and of 1 on ImageNet.
 """
 
 import torch.nn.functional as F

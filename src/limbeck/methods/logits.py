@@ -75,7 +75,7 @@ class LogitMethod(Method):
         student = self._logits("student", step.student).float()
         teacher = self._logits("teacher", step.taught).float()
         if self.standardise:
-            return standardised(student), standardised(teacher)
+            return standardised_logits(student), standardised_logits(teacher)
         return student, teacher
 
     def _logits(self, name: str, side: Side) -> Tensor:
@@ -118,7 +118,7 @@ def images_by_classes(
     return Matrices(caption, "image", "class", values, matrices)
 
 
-def standardised(logits: Tensor) -> Tensor:
+def standardised_logits(logits: Tensor) -> Tensor:
     """Logits with a mean of 0 and a standard deviation of 1 in each image.
 
     Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation. CVPR 2024,

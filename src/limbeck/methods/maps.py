@@ -243,7 +243,7 @@ def squares(student: Tensor, teacher: Tensor) -> Tensor:
     return (student - teacher).square().mean(dim=1)
 
 
-def standardised(student: Tensor) -> Tensor:
+def standardised_channels(student: Tensor) -> Tensor:
     """A student's map with each channel of mean 0 and deviation 1 over the batch and all positions.
 
     The standard deviation, which is unbiased, of a channel counts as no less than a thousandth of

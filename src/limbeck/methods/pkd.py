@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.maps import SMALL, MapMethod, squares, standardised
+from limbeck.methods.maps import SMALL, MapMethod, squares, standardised_channels
 from limbeck.methods.places import Places, are_of_classes
 from limbeck.schedules import Weight
 
@@ -121,4 +121,4 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def of_one_scale(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The maps z(S) and z(T), (B, C, H, W) each, of more than one value a channel."""
     deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
-    return standardised(student), (teacher - mean) / (deviation + SMALL)
+    return standardised_channels(student), (teacher - mean) / (deviation + SMALL)

@@ -123,7 +123,9 @@ class QueryKD(Method):
         weight = confidence[image, of_teacher]
         ours, theirs = ours[image, of_student], theirs[image, of_teacher]
         parts = {
-            "class": divergence(logits[image, of_student], probability[image, of_teacher]),
+            "class": bernoulli_divergence(
+                logits[image, of_student], probability[image, of_teacher]
+            ),
             "l1": (ours - theirs).abs().sum(dim=-1),
             "giou": generalized_box_iou_loss(_corners(ours), _corners(theirs)),
         }
@@ -197,7 +199,7 @@ def matched(costs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return image, row, column
 
 
-def divergence(logits: Tensor, probability: Tensor) -> Tensor:
+def bernoulli_divergence(logits: Tensor, probability: Tensor) -> Tensor:
     """The divergence D of Bernoulli distributions, summed over the classes.
 
     Args:
