@@ -10,8 +10,11 @@ import torch
 
 from limbeck.metrics import COCOAveragePrecision, TopKAccuracy
 from limbeck.metrics.predictions import Predictions
+from limbeck.training.module import DistillationModule
 from limbeck.training.predictions import PredictionFiles
+from tests import tiny_models
 from tests.commands import tiny_recipes
+from tests.training import tiny_runs
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +52,24 @@ def test_logits_of_student_and_teacher_are_kept() -> None:
     assert not torch.equal(student.found[0], theirs.found[0])
 
 
+def test_two_batches_before_training_are_not_kept(tmp_path: Path) -> None:
+    seen: list[bool] = []
+    path = tmp_path / "found/student.safetensors"
+    watch = tiny_runs.Watch(lambda _: seen.append(path.exists()))
+    module = DistillationModule(tiny_models.classifier())
+    data = tiny_runs.shapes("classification")
+    tiny_runs.fit(module, data, tmp_path, watch, PredictionFiles(path.parent))
+    assert not any(seen)
+    assert len(Predictions.load(path)) == 8
+
+
 def test_images_may_be_named_by_texts(tmp_path: Path) -> None:
     target = {"boxes": torch.rand(1, 4), "labels": torch.tensor([1]), "image_id": "a/1.png"}
     found = {**target, "scores": torch.tensor([0.5])}
     del found["image_id"]
     module = SimpleNamespace(data=SimpleNamespace(task="detection", classes=("a",)))
-    trainer = SimpleNamespace(world_size=1)
+    state = SimpleNamespace(fn="validate")
+    trainer = SimpleNamespace(world_size=1, sanity_checking=False, state=state)
     files: Any = PredictionFiles(tmp_path / "found")
     files.on_validation_start(trainer, module)
     batch = ([torch.zeros(3, 8, 8)], [target])

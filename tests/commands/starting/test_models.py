@@ -136,6 +136,19 @@ def test_the_folder_of_a_run_has_a_student_whose_classes_are_checked(
         named(str(tmp_path / "cats"), pictures, 64)
 
 
+def test_a_student_that_names_no_classes_is_known_by_their_number(
+    pictures: Measured, tmp_path: Path
+) -> None:
+    shape = BasicBlocks((1, 1, 1, 1), (8, 8, 8, 8))
+    save_student(Classifier(shape, 2), tmp_path / "two")
+    assert "does not name them: see that their order is" in str(
+        named(str(tmp_path / "two"), pictures, 64).ready
+    )
+    save_student(Classifier(shape, 3), tmp_path / "three")
+    with pytest.raises(ValueError, match="three has 3 classes, without names; the data have 2"):
+        named(str(tmp_path / "three"), pictures, 64)
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -290,9 +290,14 @@ def _student(word: str, folder: Path, data: Measured) -> Model:
     network = card.network()
     kind = network.class_path.rpartition(".")[2]
     _refuse_other_task("classification" if kind == "Classifier" else "detection", word, data)
-    _check_classes(word, card.classes, data.classes, same_number=False)
-    why = f"The weights of {word}, which has learnt these very classes. Nothing is downloaded."
+    why = f"The weights of {word}. Nothing is downloaded."
     arguments = {n: v for n, v in network.init_args.items() if v is not None}
+    if card.classes:
+        _check_classes(word, card.classes, data.classes, same_number=False)
+        ready = _named_alike(word, card.classes)
+    else:
+        _refuse_other_number(word, arguments.get("num_classes"), data)
+        ready = _unnamed(word, data)
     form: Form = "pyramid"
     if kind == "Classifier":
         form = "classifier"
@@ -300,7 +305,6 @@ def _student(word: str, folder: Path, data: Measured) -> Model:
         form = "transformer"
     elif "image_size" in arguments:
         form = "fixed"
-    ready = f"{word} has learnt the classes of these data, in their order: {_told(card.classes)}."
     return Model(
         word,
         network.class_path,
@@ -336,20 +340,38 @@ def _learnt(word: str, folder: Path, data: Measured) -> str | None:
     if len(labels) != len(data.classes):
         return None  # of another dataset, such as COCO: its layers of classes are trained anew
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
-        return (
-            f"{word} has as many classes as these data, and does not name them: see that their "
-            f"order is {_told(data.classes)}."
-        )
+        return _unnamed(word, data)
     if not _check_classes(word, labels, data.classes, same_number=True):
         return None
-    return f"{word} has learnt the classes of these data, in their order: {_told(labels)}."
+    return _named_alike(word, labels)
+
+
+def _named_alike(word: str, classes: Sequence[str]) -> str:
+    return f"{word} has learnt the classes of these data, in their order: {_told(classes)}."
+
+
+def _unnamed(word: str, data: Measured) -> str:
+    return (
+        f"{word} has as many classes as these data, and does not name them: see that their order "
+        f"is {_told(data.classes)}."
+    )
+
+
+def _refuse_other_number(word: str, count: Any, data: Measured) -> None:
+    """Refuse a model without names of classes that has another number of them."""
+    if count != len(data.classes):
+        raise ValueError(
+            f"{word} has {count} classes, without names; the data have {len(data.classes)}: "
+            f"{_told(data.classes)}. Expected the same. Give the folder of another model, or name "
+            "a network, which is trained first."
+        )
 
 
 def _check_classes(
     word: str, theirs: Sequence[str], ours: Sequence[str], *, same_number: bool
 ) -> bool:
     """Whether classes are the same in the same order; names in another order are refused."""
-    if tuple(theirs) == tuple(ours) or (not theirs and not same_number):
+    if tuple(theirs) == tuple(ours):
         return True
     if sorted(theirs) == sorted(ours):
         raise ValueError(
