@@ -130,10 +130,10 @@ def test_what_differs_is_told_in_the_plot() -> None:
         for precision in ("bfloat16", "float32")
     )
     assert [point.how for point in _points([fast, slow])] == [
-        "runtime: PyTorch, precision: bfloat16, images at once: 1",
-        "runtime: PyTorch, precision: float32, images at once: 1",
+        "PyTorch, bfloat16, 1 at once",
+        "PyTorch, float32, 1 at once",
     ]
-    assert [point.how for point in _points([fast])] == ["runtime: PyTorch, images at once: 1"]
+    assert [point.how for point in _points([fast])] == ["PyTorch, 1 at once"]
 
 
 def test_a_model_is_timed_and_scored_in_its_precision(runs: Runs) -> None:

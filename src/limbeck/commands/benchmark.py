@@ -280,12 +280,13 @@ def _plain(measured: Sequence[Measured], size: Extent) -> dict[str, Any]:
 def _points(measured: Sequence[Measured]) -> list[Point]:
     """Each as a point of the plot, which tells what the table has a column or a title for."""
     ways = [_how(each) for each in measured]
-    shown = [
-        name
-        for name in ways[0]
-        if name in ("runtime", "images at once") or len({way[name] for way in ways}) > 1
-    ]
-    told = (", ".join(f"{name}: {way[name]}" for name in shown) for way in ways)
+    differing = [name for name in ways[0] if len({way[name] for way in ways}) > 1]
+    shown = {"runtime", "images at once", *differing}
+    units = {"images at once": " at once", "threads": " threads"}
+    told = (
+        ", ".join(f"{text}{units.get(name, '')}" for name, text in way.items() if name in shown)
+        for way in ways
+    )
     return [_point(each, how) for each, how in zip(measured, told, strict=True)]
 
 
