@@ -152,7 +152,7 @@ def test_torchmetrics_own_scores_are_taken(tmp_path: Path) -> None:
             super().__init__(backend="faster_coco_eval")
 
     module = DistillationModule(tiny_models.detector(), metric=Boxes)
-    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, max_steps=1)
+    tiny_runs.fit(module, tiny_runs.shapes(), tmp_path, limit_train_batches=1)
     assert {"map", "map_50", "mar_100"} <= module.scores["student"].keys()
     assert "headline" in (tmp_path / "summary.json").read_text()
 
