@@ -49,11 +49,10 @@ def test_balance_measures_every_terms_gradient(batch):
 class Tiny(Method):
     """The sum of the logits times 2 ** -30, whose gradient float16 cannot hold."""
 
-    weights = {"sum": 1.0}  # noqa: RUF012
-
     def __init__(self):
         super().__init__()
         self.student_taps = {"logits": ""}
+        self.weights = {"sum": 1.0}
 
     def forward(self, step):
         return {"sum": (step.student.features["logits"].half() * 2**-30).float().sum()}
