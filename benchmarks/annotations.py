@@ -336,7 +336,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the published sizes")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=[kind.name for kind in KINDS])
+    names = [kind.name for kind in KINDS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--beside", help="src folder of another version of limbeck")
     parser.add_argument(
         "--write", action="store_true", help="into docs/results/performance.md as well"

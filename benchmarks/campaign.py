@@ -41,6 +41,9 @@ def main() -> None:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     for kind in given.only:
+        if (folder / kind).exists() and not (folder / f"{kind}.json").exists():
+            parser.error(f"{folder / kind} is there, and no campaign has left it: it would be lost")
+    for kind in given.only:
         began = time.perf_counter()
         print(f"{kind} ({given.size}, seed {given.seed}) in {folder}", flush=True)
         shutil.rmtree(folder / kind, ignore_errors=True)

@@ -237,6 +237,8 @@ def main() -> None:
     parser = settings(__doc__, rounds=8)
     parser.add_argument("--only", nargs="*", help="these methods alone")
     options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("--write replaces the whole table: leave --only out")
     begin()
     found = table(options.only, options.rounds)
     publish("benchmarks/costs.py", found, options.write, DOCUMENTS / "methods" / "index.md")

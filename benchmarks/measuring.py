@@ -105,8 +105,8 @@ def ratios(
 
 def spread(values: Sequence[float]) -> str:
     """Median and quartiles."""
-    if not values:
-        return "-"
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else "-"
     first, median, third = statistics.quantiles(values, n=4)
     return f"{median:.3f} ({first:.2f}, {third:.2f})"
 

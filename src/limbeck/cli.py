@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ours = of_ours(error)
         if ours is None:
             raise
-        logging.getLogger("limbeck").error("%s", told(ours))
+        logging.getLogger("limbeck").error("%s", told(ours, words[0]))
         sys.exit(1)
 
 

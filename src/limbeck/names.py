@@ -9,6 +9,7 @@ address on the web, ``%2F`` for a slash, so that no two names become one, and
 
 import hashlib
 import re
+import shlex
 import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -26,6 +27,11 @@ _OF_PATHS = '/\\:*?"<>|'
 _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\s*(\.|$))", re.IGNORECASE)
 _MARK = "%~"  # before a digest, which stands for what a file name has no room for
 LONGEST = 255  # bytes of a file name, on all usual file systems
+
+
+def in_shell(word: object) -> str:
+    """A word of a command that is shown, quoted where a shell would take it apart."""
+    return shlex.quote(escaped(str(word)))
 
 
 def escaped(name: str, reserved: str = "") -> str:

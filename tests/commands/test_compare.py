@@ -13,6 +13,7 @@ import yaml
 
 from limbeck.cli import main
 from limbeck.commands import compare as compare_command
+from limbeck.commands.compare import usual_output
 from limbeck.comparison import comparing, running
 from tests.commands import tiny_recipes
 from tests.commands.conftest import Runs
@@ -213,6 +214,12 @@ def test_a_comparison_among_runs_is_refused(
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("report", "compared", copied.teacher)
     assert "compared is a comparison, which has a report of its own" in capsys.readouterr().err
+
+
+def test_comparisons_of_one_name_have_folders_of_their_own() -> None:
+    assert usual_output(Path("cats/comparison.yaml")) == Path("runs/cats/comparison")
+    assert usual_output(Path("dogs/comparison.yaml")) == Path("runs/dogs/comparison")
+    assert usual_output(Path("comparisons/shapes.yaml")) == Path("runs/shapes")
 
 
 def test_runs_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

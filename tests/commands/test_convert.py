@@ -429,7 +429,17 @@ def test_what_a_file_of_limbecks_training_is_not_said_to_be(
 def test_a_format_that_the_suffix_does_not_tell(capsys: pytest.CaptureFixture[str]) -> None:
     student("student", retinanet())
     err = refused(capsys, "student", "m.pth")
-    assert "m.pth: several libraries write .pth. Name one with --to." in err
+    assert "m.pth: the suffix .pth does not say one format" in err
+
+
+def test_nothing_that_is_there_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    student("student", retinanet())
+    Path("m.yaml").write_text("a recipe")
+    assert "m.yaml is there, and would be replaced" in refused(capsys, "student", "m.pkl")
+    assert Path("m.yaml").read_text() == "a recipe"
+    Path("m.safetensors").touch()
+    assert "m.safetensors is there" in refused(capsys, "student", "m.safetensors")
+    assert "Expected a new folder" in refused(capsys, "student", "student")
 
 
 def test_a_network_that_no_library_has(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,12 +25,16 @@ from limbeck.training.writing import UNWRITTEN
     ],
 )
 def test_a_signal_ends_with_a_sentence_and_the_usual_code(
-    end: BaseException, name: str, code: int, caplog: pytest.LogCaptureFixture
+    end: BaseException, name: str, code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit) as found, ended_in_words("fit"):
+    with pytest.raises(SystemExit) as found, ended_in_words("fit", lambda: tmp_path):
         raise end
     assert found.value.code == code
-    assert f"Ended by {name}: `limbeck fit --resume` goes on" in caplog.text
+    assert f"Ended by {name} before the first step: give the same command again." in caplog.text
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(SystemExit), ended_in_words("fit", lambda: tmp_path):
+        raise end
+    assert f"Ended by {name}: `limbeck fit --resume {tmp_path}` goes on" in caplog.text
 
 
 def test_lightning_s_answer_to_sigint_gets_the_usual_code() -> None:

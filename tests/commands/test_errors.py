@@ -59,6 +59,13 @@ def test_an_error_of_a_loading_worker_is_told_without_its_traceback() -> None:
     assert told(ValueError("1 of 2: ValueError: no half")) == "1 of 2: ValueError: no half"
 
 
+def test_a_full_disk_is_told_of_by_what_goes_on() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "a.json")
+    assert "`limbeck fit --resume` goes on" in told(full, "fit")
+    assert "the same command goes on" in told(full, "label")
+    assert told(full, "predict").endswith("then give the same command again.")
+
+
 def test_a_full_disk_is_told_of_with_what_to_do() -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
     assert of_ours(error) is error

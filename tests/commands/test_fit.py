@@ -346,6 +346,13 @@ def test_a_dry_run_leaves_nothing() -> None:
     assert not RUN.exists()
 
 
+def test_a_dry_run_beside_a_run_changes_nothing(copied: Runs) -> None:
+    before = {p: p.read_bytes() for p in copied.teacher.rglob("*") if p.is_file()}
+    folder = ("--trainer.default_root_dir", str(copied.teacher))
+    fit(tiny_recipes.plain(fast_dev_run=True), words=folder)
+    assert {p: p.read_bytes() for p in copied.teacher.rglob("*") if p.is_file()} == before
+
+
 def test_the_bar_shows_task_and_distillation_loss(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:

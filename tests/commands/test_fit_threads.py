@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ def threads():
     [(2, 2, 1, 1), (16, 8, 2, 8), (16, 16, 4, 12), (1, 1, 2, 1), (4, 1, 0, 1)],
 )
 def test_workers_get_a_core_each(monkeypatch, threads, cores, running, workers, expected):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("limbeck.commands.fit.cores", lambda: cores)
     torch.set_num_threads(running)
     leave_cores(workers)
     assert torch.get_num_threads() == expected

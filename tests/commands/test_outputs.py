@@ -3,7 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.commands.outputs import refuse_unwritable_target, refuse_used_folder
+from limbeck.commands.outputs import (
+    refuse_no_picture,
+    refuse_unwritable_target,
+    refuse_used_folder,
+)
 from tests.commands.tiny_recipes import limbeck
 
 
@@ -93,6 +97,13 @@ def test_verbs_say_so_before_they_begin(
     assert words[-1] in said
     assert "Expected a" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["photo", "t.gif", "t.png.txt"])
+def test_a_picture_has_the_suffix_of_one(name: str) -> None:
+    with pytest.raises(ValueError, match=r"--plot .*ends with one of \.png, \.svg"):
+        refuse_no_picture(Path(name), "--plot")
+    refuse_no_picture(Path("t.PNG"), "--plot")
 
 
 def test_a_new_folder_takes_the_place_of_nothing(

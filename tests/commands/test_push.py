@@ -159,6 +159,11 @@ def test_the_card_says_how_another_library_loads_the_student() -> None:
     assert "weights whose licence is: bsd-3-clause" in card
 
 
+def test_a_report_that_is_not_there_is_refused(hub: Hub, run: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"typo\.json is not a file"):
+        push.push(run, NAME, Path("typo.json"))
+
+
 def test_a_score_that_is_not_defined_is_a_dash(hub: Hub, run: Path) -> None:
     report = json.loads(Path("report.json").read_text())
     for each in report["findings"]["rows"]:

@@ -187,6 +187,33 @@ def test_the_random_numbers_of_a_step_do_not_depend_on_the_steps_before(runs: Ru
 # -- what is refused ----------------------------------------------------------------------------
 
 
+def test_a_run_goes_on_in_its_own_folder(copied: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck(
+            "fit", "--resume", copied.teacher, "--trainer.default_root_dir", "elsewhere"
+        )
+    assert "--resume goes on in the run's own folder" in capsys.readouterr().err
+    assert not Path("elsewhere").exists()
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_trained_again(
+    copied: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copied.teacher / "checkpoints")
+    student = copied.teacher / "student/student.safetensors"
+    before = student.read_bytes()
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("fit", "--resume", copied.teacher)
+    assert "is finished, and has no" in capsys.readouterr().err
+    assert student.read_bytes() == before
+
+
+def test_the_best_checkpoint_is_that_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("fit", "--from_best")
+    assert "--from_best is given without --resume RUN" in capsys.readouterr().err
+
+
 def test_a_changed_recipe_is_refused_with_the_differences(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,7 +130,7 @@ def _none(*_: object) -> None:
         ((), "MGD", "one of factor"),
         (("--share", "0"), "KD", "--share is 0.0; expected a number: above 0"),
         (("--halvings", "-1"), "KD", "--halvings is -1"),
-        (("--output", "recipes/kd.yaml"), "KD", "no `limbeck tune` has written it"),
+        (("--output", "recipes/kd.yaml"), "KD", "no `limbeck tune` of this student has written it"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused_before_anything_is_trained(

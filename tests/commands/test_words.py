@@ -10,6 +10,7 @@ SAID = [
     ("predict --treshold 0.3 a b", "--treshold is not known. There are --batch_size, --device, "),
     ("predict --treshold 0.3 a b", "Nearest known: --threshold."),
     ("predict a b --threshold x", "--threshold is x; expected a number. Give it such a value."),
+    ("predict a b --batch-size x", "--batch_size is x; expected a whole number"),
     ("predict a b --output", "--output has no value. Expected one behind it. Give it, or leave"),
     ("quickstart --sed 3", "--sed is not known. There are --output, --seed. Correct it, or remove"),
     ("quickstart here", "'here' is one word too many. Expected: `limbeck quickstart [options]`."),

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -94,6 +95,20 @@ def test_damaged_files_are_named(tmp_path, suffix):
             open_image(path) as file,
         ):
             to_rgb(file)
+
+
+def test_trouble_of_the_machine_is_no_fault_of_the_image(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (4, 4)).save(path)
+
+    def full(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(PIL.Image, "open", full)
+    said = r"a\.png could not be opened .*no fault of the image"
+    with pytest.raises(OSError, match=said) as found, open_image(path):
+        pass
+    assert not isinstance(found.value, BadSampleError)
 
 
 def test_what_is_no_image_is_named(tmp_path):

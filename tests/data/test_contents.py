@@ -1,6 +1,8 @@
 """What datasets hold, whatever their class, and those of several put together."""
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import torch
@@ -49,6 +51,22 @@ def test_a_dataset_without_files_is_gone_through() -> None:
     assert not contents.has_files
     assert contents.images.sizes.tolist() == [[32, 32]] * 3
     assert torch.equal(contents.images[1].objects.labels, shapes[1][1]["labels"])
+
+
+def test_one_image_at_a_time_is_in_memory() -> None:
+    images: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Watched(Shapes):
+        def __getitem__(self, index: int) -> Any:
+            nonlocal most
+            image, target = super().__getitem__(index)
+            images.append(weakref.ref(image))
+            most = max(most, sum(each() is not None for each in images))
+            return image, target
+
+    contents_of(Watched(count=20, size=32))
+    assert most <= 2
 
 
 def test_an_image_of_a_class_is_one_object(tmp_path: Path) -> None:

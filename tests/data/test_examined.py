@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -30,6 +31,16 @@ def examined(
     table = ImageTable.numbered(Path(), map(str, paths), [0] * count, objects, [size] * count)
     upright = torch.zeros(count, dtype=torch.bool)
     return list(examine(Contents("detection", ("cat",), table, upright), decode=decode))
+
+
+def test_images_of_16_bits_or_other_sides_are_no_copies(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths[:2]):
+        PIL.Image.fromarray(np.full((8, 8), 7000 + 9000 * number, np.uint16)).save(path)
+    for size, path in zip(((10, 20), (20, 10)), paths[2:], strict=True):
+        PIL.Image.new("RGB", size).save(path)
+    hashes = {each.pixels for each in examined(*paths, decode=True)}
+    assert len(hashes) == 4
 
 
 def test_a_file_that_is_cut_off_is_found_by_decoding(tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_a_list_of_files_in_its_own_order(tmp_path: Path) -> None:
     assert images[1].dtype is torch.uint8
 
 
+def test_a_list_may_name_images_below_a_hidden_folder(tmp_path: Path) -> None:
+    hidden = tmp_path / ".cache/x.png"
+    hidden.parent.mkdir()
+    draw(hidden)
+    listed = tmp_path / "lists/train.txt"
+    listed.parent.mkdir()
+    listed.write_text(f"{hidden}\n")
+    assert len(Images(listed)) == 1
+
+
 def test_photographs_are_seen_upright(tmp_path: Path) -> None:
     sideways = PIL.Image.Exif()
     sideways[0x0112] = 6

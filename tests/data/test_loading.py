@@ -33,6 +33,16 @@ def test_detection_batches_are_plain_tensors():
         assert all(torch.equal(value, of_dataset[key]) for key, value in target.items())
 
 
+def test_a_text_in_a_target_is_refused_by_its_name():
+    class Named(Shapes):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            return image, target | {"file_name": "a.jpg"}
+
+    with pytest.raises(ValueError, match="'file_name', which is a str; expected tensors"):
+        batches_of(Named(count=8))[DRAWS]
+
+
 def test_classification_batches_are_stacked():
     images, targets = batches_of(Shapes("classification", count=4))[DRAWS]
     assert type(images) is torch.Tensor

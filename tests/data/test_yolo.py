@@ -9,6 +9,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL.PngImagePlugin import PngImageFile
 
 from limbeck.data import YOLO
 from limbeck.data.base import BadSampleError
@@ -145,6 +146,29 @@ def test_files_that_others_leave_behind_are_no_images(root: Path) -> None:
     write(root / "images/train/a.cache")
     picture(root / "images/train/deeper/d.jpg")
     assert named(YOLO(root, "train")) == ["a.jpg", "b.png", "d.jpg"]
+
+
+def test_an_image_that_is_readable_only_later_stays_a_bad_sample(root: Path) -> None:
+    path = next((root / "images/train").iterdir())
+    good = path.read_bytes()
+    path.write_bytes(b"no image")
+    dataset = YOLO(root, "train", training=True, keep_images_without_boxes=True)
+    path.write_bytes(good)
+    index = [each.name for each in dataset.images.paths()].index(path.name)
+    with pytest.raises(BadSampleError, match="could not be read when the dataset was opened"):
+        dataset[index]
+
+
+def test_no_png_is_decoded_for_its_size(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in [*root.rglob("*.jpg")]:
+        with PIL.Image.open(path) as image:
+            image.save(path.with_suffix(".png"))
+        path.unlink()
+    decoded: list[int] = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda self: (decoded.append(1), load(self))[1])
+    assert len(YOLO(root, "train"))
+    assert not decoded
 
 
 def test_a_damaged_image_is_told_and_is_a_bad_sample(

@@ -58,6 +58,15 @@ def test_boxes_of_one_score_are_taken_together() -> None:
     assert best.f1 == pytest.approx(2 / 3)
 
 
+def test_difficult_may_be_a_number() -> None:
+    target = truth(1)
+    target["difficult"] = torch.zeros(len(target["labels"]), dtype=torch.int64)
+    as_bools = truth(1) | {"difficult": torch.zeros(len(target["labels"]), dtype=torch.bool)}
+    predicted = found((BOX, 0.9, 1), (AWAY, 0.5, 1))
+    scores = [best_thresholds([(predicted, t)], ["cat"])["cat"].score for t in (target, as_bools)]
+    assert scores == [pytest.approx(0.9)] * 2
+
+
 def test_difficult_objects_do_not_count_and_a_class_may_never_be_right() -> None:
     images = [
         (found((BOX, 0.9, 1)), truth(1, difficult=True)),

@@ -62,6 +62,16 @@ def test_the_gradient_passes_where_a_value_is_in_range():
     assert values.grad.tolist() == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_ranges_stay_in_full_precision(half):
+    quantizer, weights = FakeQuantize().to(half), FakeQuantize(2).to(half)
+    for high in (1.0, 1.1):
+        quantizer(torch.tensor([high], dtype=half))
+        quantizer.settle()
+    assert quantizer.high.item() == pytest.approx(1.001, abs=1e-4)  # 1.0 in bfloat16
+    assert weights(torch.ones(2, 3, dtype=half)).dtype is half
+
+
 def test_half_precision_is_rounded_in_full():
     values = torch.rand(100)
     full, half = FakeQuantize(), FakeQuantize()

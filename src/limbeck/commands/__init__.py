@@ -1,6 +1,7 @@
 """The verbs of the command line. The module of a verb is imported when the verb is run."""
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -122,7 +123,14 @@ def run(arguments: Sequence[str]) -> None:
         raise ValueError(f"no verb {arguments[0]!r}. There are: {', '.join(modules)}.")
     module = import_module(modules[arguments[0]])
     quieten_libraries()  # after the import, in which Lightning sets its own level
-    module.run(arguments)
+    module.run([with_underscores(word) for word in arguments])
+
+
+def with_underscores(word: str) -> str:
+    """An option in the spelling of Python's names: ``--batch-size=4`` is ``--batch_size=4``."""
+    name, equals, value = word.partition("=")
+    is_option = re.fullmatch(r"--[a-z]\w*(-\w+)+", name) is not None
+    return f"{name[:2]}{name[2:].replace('-', '_')}{equals}{value}" if is_option else word
 
 
 def quieten_libraries() -> None:

@@ -21,7 +21,7 @@ from limbeck.commands.benchmark_process import (
     Precision,
     Variant,
 )
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_no_picture, refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import chosen_device
 from limbeck.frame import Extent
@@ -126,6 +126,8 @@ def benchmark(
     for path, option in ((plot, "--plot"), (output, "--output")):
         if path is not None:
             refuse_unwritable_target(path, option)
+    if plot is not None:
+        refuse_no_picture(plot, "--plot")
     if plot is not None and labelled is None:
         raise ValueError(
             "--plot is given without --labelled; expected labelled images, on which the score is "
@@ -141,7 +143,7 @@ def benchmark(
     measured, failed, metric = _raced(variants, rounds, labelled)
     if measured:
         say(_table(measured, metric))
-    if output is not None:
+    if output is not None and measured:
         write_whole(output, json.dumps(_plain(measured, size), indent=2) + "\n")
     if plot is not None and measured:
         plot_trade_off(_points(measured), plot, metric)

@@ -58,7 +58,8 @@ def compare_file(
         comparison: The file of the comparison (.yaml), see
             https://limbeck.readthedocs.io/en/latest/guides/comparing.html, or the name of one that
             comes with limbeck, such as `shapes`.
-        output: The folder for the runs and the report. Default: `runs/` and the file's name.
+        output: The folder for the runs and the report. Default: `runs/` and the file's name, before
+            which that of its folder stands for `comparison.yaml`.
         jobs: The number of runs at once. Default: one for each GPU, otherwise one.
         dry_run: Whether to print the runs and the expected time. A row without a finished run is
             tried for 20 steps, of which nothing is kept.
@@ -66,7 +67,7 @@ def compare_file(
     """
     refuse_outside({"jobs": COUNT}, {"jobs": jobs}, "--")
     stated = read_comparison(file_of(comparison), find)
-    output = output or Path("runs", comparison.stem)
+    output = output or usual_output(comparison)
     refuse_unwritable_target(output, "--output", folder=True)
     study = Study(stated, output)
     refuse_bad_recipes(study)
@@ -74,6 +75,13 @@ def compare_file(
         show_plan(study, jobs or usual_jobs())
         return
     show(compare(stated, output, jobs=jobs, weak_teacher=weak_teacher), output)
+
+
+def usual_output(comparison: Path) -> Path:
+    """The folder of a comparison where nobody names one; `limbeck new` calls all of them alike."""
+    if comparison.stem != "comparison":
+        return Path("runs", comparison.stem)
+    return Path("runs", comparison.resolve().parent.name, comparison.stem)
 
 
 def file_of(comparison: Path) -> Path:

@@ -1,5 +1,6 @@
 """``limbeck convert``: weights of one library as another one's, and the proof that they are."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from limbeck.checkpoints import (
 )
 from limbeck.checkpoints.checkpoint import style_of
 from limbeck.checkpoints.formats import FORMATS, format_named, format_of_suffix
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_unwritable_target, refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.data.base import open_image, to_rgb
 from limbeck.models import load_weights, save_student
@@ -81,7 +82,7 @@ def convert(
         ValueError: The suffix of the target does not say its format, or nothing can be converted.
     """
     to = target_format or _format_of(target)
-    refuse_unwritable_target(target, "target", folder=to == STUDENT)
+    _refuse_taken(target, to)
     checkpoint = read_source(source, source_format, style, part)
     if coco_ids and (to == STUDENT or not format_named(to).coco_ids):
         checkpoint = contiguous(checkpoint)
@@ -98,6 +99,22 @@ def convert(
     if model is not None and picture is not None:
         written_model = model_of(read_target(checkpoint, target, to, coco_ids))
         say(compare(model, written_model, picture, title=str(check)))
+
+
+def _refuse_taken(target: Path, to: str) -> None:
+    """Refuse to replace what is there: the target, or the configuration that is written beside."""
+    if to == STUDENT:
+        refuse_used_folder(target, "target")
+        return
+    refuse_unwritable_target(target, "target")
+    beside = format_named(to).configuration_suffix
+    paths = [target, *([target.with_suffix(beside)] if beside else [])]
+    for path in paths:
+        if os.path.lexists(path):
+            raise FileExistsError(
+                f"{path} is there, and would be replaced. Give the target another name, or move "
+                "that file away."
+            )
 
 
 def _format_of(target: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.commands.data_picture import draw_examples, refuse_replacing_picture
 from limbeck.commands.datasets import Given, given_datasets
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_no_picture, refuse_unwritable_target
 from limbeck.data import VisionDataset
 from limbeck.data.contents import Contents, contents_of
 from limbeck.data.examined import Copies, Examined, copies_of, examine
@@ -75,6 +75,7 @@ def inspect(
     refuse_outside({"images": COUNT}, {"images": images}, "--")
     if picture is not None:
         refuse_unwritable_target(picture, "--picture")
+        refuse_no_picture(picture, "--picture")
         refuse_replacing_picture(picture)
     given = given_datasets(data)
     contents = {name: contents_of(dataset) for name, dataset in given.splits.items()}

@@ -129,7 +129,8 @@ def resize_of(student: Any) -> Resize | None:
     kind = pkgutil.resolve_name(student.class_path)
     usual = {name: each.default for name, each in signature(kind).parameters.items()}
     numerics = getattr(kind, "numerics", {})
-    stated = vars(student.get("init_args") or {})
+    given = student.get("init_args")
+    stated = vars(given) if given else {}
 
     def value(name: str) -> Any:
         given = [stated.get(name), usual.get(name), numerics.get(name)]

@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from lightning.fabric.strategies.launchers.subprocess_script import _ChildProces
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
+from limbeck.commands.errors import GOES_ON
 from limbeck.commands.resume import LAST, RECIPE
+from limbeck.names import in_shell
 from limbeck.training.writing import UNWRITTEN
 
 log = logging.getLogger(__name__)
@@ -21,13 +23,6 @@ LOST = (
     "another process of this run has ended, or cannot be reached: this one ends, too. `limbeck fit "
     "--resume` goes on from the last checkpoint, with as many processes as before."
 )
-_GOES_ON = {
-    "fit": ": `limbeck fit --resume` goes on from the last checkpoint.",
-    "tune": ": the same command goes on where the runs are.",
-    "compare": ": the same command goes on where the runs are.",
-    "quickstart": ": the same command goes on where the runs are.",
-    "label": ": the same command goes on with the images that are left.",
-}
 _OF_OTHERS = ("gloo", "nccl", "Connection closed by peer", "Connection reset by peer")
 
 
@@ -36,11 +31,12 @@ class LostProcessError(RuntimeError):
 
 
 @contextmanager
-def ended_in_words(verb: str) -> Iterator[None]:
+def ended_in_words(verb: str, root: Callable[[], Path | None] = lambda: None) -> Iterator[None]:
     """Turn signals, and errors about another process, into sentences and exit codes.
 
     Args:
         verb: The verb of the command line that is run.
+        root: Gives the folder of the run that is trained, once it is known.
 
     Yields:
         Nothing.
@@ -53,13 +49,13 @@ def ended_in_words(verb: str) -> Iterator[None]:
     try:
         yield
     except SIGTERMException as end:
-        raise ended_by(getattr(end, "number", signal.SIGTERM), verb) from None
+        raise ended_by(getattr(end, "number", signal.SIGTERM), verb, root()) from None
     except KeyboardInterrupt:
-        raise ended_by(signal.SIGINT, verb) from None
+        raise ended_by(signal.SIGINT, verb, root()) from None
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        raise ended_by(signal.SIGINT, verb) from None  # Lightning's exit code is 1
+        raise ended_by(signal.SIGINT, verb, root()) from None  # Lightning's exit code is 1
     except RuntimeError as error:
         if not of_a_lost_process(error):
             raise
@@ -88,18 +84,27 @@ def of_a_lost_process(error: BaseException) -> bool:
     return isinstance(error, kinds) or any(word in str(error) for word in _OF_OTHERS)
 
 
-def ended_by(number: int, verb: str) -> SystemExit:
+def ended_by(number: int, verb: str, root: Path | None) -> SystemExit:
     """Say that a signal ended the program.
 
     Args:
         number: The signal.
         verb: The verb of the command line that it ended.
+        root: The folder of the run that was trained. None: there is none.
 
     Returns:
         What ends the process, with the exit code that shells give for the signal.
     """
-    log.warning("Ended by %s%s", signal.Signals(number).name, _GOES_ON.get(verb, "."))
+    log.warning("Ended by %s%s.", signal.Signals(number).name, _goes_on(verb, root))
     return SystemExit(128 + number)
+
+
+def _goes_on(verb: str, root: Path | None) -> str:
+    if verb != "fit":
+        return f": {GOES_ON[verb]}" if verb in GOES_ON else ""
+    if root is not None and (root / RECIPE).is_file():  # it is removed where no step was taken
+        return f": `limbeck fit --resume {in_shell(root)}` goes on from its last checkpoint"
+    return " before the first step: give the same command again"
 
 
 def tell_unwritten(root: Path) -> None:
@@ -117,7 +122,11 @@ def tell_unwritten(root: Path) -> None:
 
 def _how_to_get_it(root: Path) -> str:
     """What is left, and what brings the rest back."""
-    last, student, resume = root / LAST, root / "student", f"`limbeck fit --resume {root}`"
+    last, student, resume = (
+        root / LAST,
+        root / "student",
+        f"`limbeck fit --resume {in_shell(root)}`",
+    )
     called = {student: "the student", root / "summary.json": "summary.json"}
     wanted = [name for path, name in called.items() if path in UNWRITTEN]
     whole = f"The student in {student} is whole, and as training ended."

@@ -18,6 +18,15 @@ PLACES = (
 )
 
 
+# What a verb that was ended goes on with.
+GOES_ON = {
+    "tune": "the same command goes on where the runs are",
+    "compare": "the same command goes on where the runs are",
+    "quickstart": "the same command goes on where the runs are",
+    "label": "the same command goes on with the images that are left",
+}
+
+
 class RecipeError(ValueError):
     """A recipe that cannot be used, as the user is told."""
 
@@ -66,13 +75,20 @@ def _origin(error: BaseException) -> TracebackType | None:
     return trace
 
 
-def told(error: BaseException) -> str:
-    """What the user is told: the message, and what to do about a disk or a path of theirs."""
+def told(error: BaseException, verb: str = "") -> str:
+    """What the user is told: the message, and what to do about a disk or a path of theirs.
+
+    Args:
+        error: The error.
+        verb: The verb of the command line that it ended.
+
+    Returns:
+        The message.
+    """
     if isinstance(error, OSError) and error.errno in FULL:
-        return (
-            f"{error}. Free space; what was saved is whole, and `limbeck fit --resume` goes on "
-            "from there."
-        )
+        goes_on = GOES_ON | {"fit": "`limbeck fit --resume` goes on from there"}
+        then = goes_on.get(verb, "then give the same command again")
+        return f"{error}. Free space; what was saved is whole: {then}."
     if isinstance(error, OSError) and error.errno in PLACES and raised_in(error) != "limbeck":
         return (
             f"{error.filename}: {error.strerror}. Expected a path that can be read or written "

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as L
 import torch
@@ -29,6 +29,8 @@ from limbeck.commands.resume import (
     Resumed,
     RunRecipe,
     refuse_changed,
+    refuse_elsewhere,
+    refuse_finished,
     run_to_resume,
 )
 from limbeck.machine import cores
@@ -57,6 +59,8 @@ class LimbeckCLI(LightningCLI):
         **options: The options of Lightning's own command line.
     """
 
+    root: ClassVar[Path | None] = None  # of the run that is trained
+
     def __init__(self, resumed: Resumed | None, held: ExitStack, **options: Any) -> None:
         self.resumed = resumed
         self.held = held
@@ -72,6 +76,10 @@ class LimbeckCLI(LightningCLI):
         """Make a parser with limbeck's errors."""
         parser = RecipeParser(**kwargs, allow_abbrev=False)  # an abbreviated key is an unknown one
         parser.add_argument("-c", "--config", action=RecipeFile, help="A recipe (YAML).")
+        parser.epilog = (
+            "`limbeck fit --resume RUN` goes on with a run that was ended, with its own recipe; "
+            "with --from_best it goes on from its checkpoints/best.ckpt."
+        )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -133,14 +141,18 @@ class LimbeckCLI(LightningCLI):
             root, checkpoint = self.resumed
             own = self.parser.parse_args(["fit", "--config", str(root / RECIPE)])["fit"]
             refuse_changed(root, own.as_dict(), config.as_dict())
+            refuse_elsewhere(root, own.trainer.default_root_dir, config.trainer.default_root_dir)
             there = (root / checkpoint).is_file() or checkpoint != LAST
+            if not there:
+                refuse_finished(root)
             config.trainer.default_root_dir = str(root)
             config.ckpt_path = str(root / checkpoint) if there else None
             what = f"goes on from {checkpoint}" if there else "begins: no checkpoint"
             log.info("%s %s.", root, what)
-        else:
+        elif not config.trainer.fast_dev_run:  # which writes nothing
             refuse_owned(root, config.ckpt_path)
         refuse_unwritable(root)
+        LimbeckCLI.root = root
         if not getattr(rank_zero_only, "rank", 0) and not config.trainer.fast_dev_run:
             self.held.enter_context(held_alone(root))
             remove_parts(root)
@@ -307,6 +319,7 @@ def train(arguments: Sequence[str]) -> LimbeckCLI:
     kind = Fit if trains else Validate
     written = RunRecipe if trains and resumed is None else None
     UNWRITTEN.clear()
+    LimbeckCLI.root = None
     with ExitStack() as held:
         cli = command_line(words, resumed, kind, held=held, save_config_callback=written)
     if distributed.is_initialized():
@@ -320,7 +333,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The verb, and what follows it.
     """
-    with ended_in_words(arguments[0]):
+    with ended_in_words(arguments[0], lambda: LimbeckCLI.root):
         train(arguments)
     if any(path.name == "student" for path in UNWRITTEN):
         raise SystemExit(1)

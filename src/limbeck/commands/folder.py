@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.commands.resume import RECIPE
+from limbeck.names import in_shell
 
 LOCK = ".lock"
 
@@ -35,7 +36,7 @@ def refuse_owned(root: Path, checkpoint: str | None) -> None:
         raise FileExistsError(
             f"{root} holds another run ({', '.join(found)}), which would be overwritten. Choose "
             "another folder with --trainer.default_root_dir, move that one away, or continue it "
-            f"with `limbeck fit --resume {root}`."
+            f"with `limbeck fit --resume {in_shell(root)}`."
         )
 
 

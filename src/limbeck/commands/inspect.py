@@ -24,7 +24,7 @@ from limbeck.commands.building import said_of_building
 from limbeck.commands.errors import RecipeError
 from limbeck.commands.memory import refuse_oversized
 from limbeck.commands.method_picture import draw_method
-from limbeck.commands.outputs import refuse_unwritable_target
+from limbeck.commands.outputs import refuse_no_picture, refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipe_files import read_recipe
 from limbeck.frame import network_frame, own_size, takes_list
@@ -113,6 +113,7 @@ def inspect(
             raise FileNotFoundError(f"{path} does not exist")
     if method is not None:
         refuse_unwritable_target(picture, "--picture")
+        refuse_no_picture(picture, "--picture")
         draw_method(target, method, picture, images, checkpoint)
         return
     for path in target:
@@ -150,15 +151,17 @@ def models_of(target: str) -> dict[str, nn.Module]:
     """
     if target.endswith(YAML_SUFFIXES):
         return models_in(Path(target))
-    if (Path(target) / CARD).is_file():
-        return {target: load_student(Path(target))}
+    for folder in (Path(target), Path(target, "student")):
+        if (folder / CARD).is_file():
+            return {target: load_student(folder)}
     library, _, name = target.rpartition(":")
     if library == "timm" and timm.is_model(name):
         return {target: timm.create_model(name, pretrained=False)}
-    if library == "timm" or name not in torchvision.models.list_models():
+    if library not in ("", "torchvision") or name not in torchvision.models.list_models():
+        where = library if library in ("timm", "torchvision") else "torchvision"
         raise ValueError(
-            f"{target!r} is no recipe, student's folder or weights file, and "
-            f"{library or 'torchvision'} has no model of that name. Write timm:NAME for timm's."
+            f"{target!r} is no recipe, folder of a student or of a run, or weights file, and "
+            f"{where} has no model of that name. Write timm:NAME for timm's."
         )
     taken = signature(torchvision.models.get_model_builder(name)).parameters
     bare = {"weights_backbone": None} if "weights_backbone" in taken else {}

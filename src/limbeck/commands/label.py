@@ -169,8 +169,8 @@ def images_of(words: Sequence[str]) -> list[Path]:
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    names = "\n".join(map(str, paths))
-    return f"{len(paths)} images, {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    names = "\n".join(map(str, paths)).encode(errors="surrogateescape")
+    return f"{len(paths)} images, {hashlib.sha256(names).hexdigest()[:16]}"
 
 
 def _label(

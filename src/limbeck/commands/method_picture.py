@@ -10,6 +10,7 @@ from torch import Tensor
 from limbeck.commands.fit import parts_of
 from limbeck.data.loading import scaled
 from limbeck.methods.pictures import NOTHING, Matrices, Picture
+from limbeck.models.state_dicts import load_strictly
 from limbeck.report import matrix_grid, overlay_grid
 from limbeck.report.style import is_replaceable
 from limbeck.training.checkpoints import WholeCheckpoints
@@ -50,7 +51,9 @@ def draw_method(
             "of them, and give every recipe of the run, as `limbeck fit` gets them."
         )
     if checkpoint is not None:
-        module.load_state_dict(WholeCheckpoints().load_checkpoint(checkpoint)["state_dict"])
+        state = WholeCheckpoints().load_checkpoint(checkpoint)["state_dict"]
+        advice = "It is of another run: give the checkpoint of these recipes."
+        load_strictly(module, state, str(checkpoint), advice)
     loaded, targets = next(iter(data.train_dataloader()))
     batch = scaled(loaded)
     if data.unlabelled is not None:

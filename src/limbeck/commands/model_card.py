@@ -97,8 +97,13 @@ def measured_in(report: Path, student: Path) -> Measured:
         What the report says of it.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is no report, or no run of it is the student's.
     """
+    if not report.is_file():
+        raise FileNotFoundError(
+            f"{report} is not a file. Give the report.json that `limbeck compare` has written."
+        )
     try:
         findings = json.loads(read_text(report))["findings"]
         runs = {

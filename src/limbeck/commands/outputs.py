@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 _MOST_TOLD = 3  # of the files in a folder
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")  # which matplotlib writes
 
 
 def refuse_unwritable_target(target: Path, option: str, *, folder: bool = False) -> None:
@@ -31,6 +32,23 @@ def refuse_unwritable_target(target: Path, option: str, *, folder: bool = False)
         f"{option} {target} {found}. Expected {expected} that can be written. Give another one, or "
         "free this one."
     )
+
+
+def refuse_no_picture(path: Path, option: str) -> None:
+    """Refuse a name by whose end nobody knows in which format a picture is to be written.
+
+    Args:
+        path: The file.
+        option: How the command line calls it, for the message.
+
+    Raises:
+        ValueError: Its name does not end with the suffix of a picture.
+    """
+    if path.suffix.lower() not in _PICTURES:
+        raise ValueError(
+            f"{option} {path}: expected a name that ends with one of {', '.join(_PICTURES)}. Give "
+            "one of them."
+        )
 
 
 def refuse_used_folder(folder: Path, option: str) -> None:

@@ -48,14 +48,13 @@ class VerbParser(Explaining, jsonargparse.ArgumentParser):
     """The parser of a verb's own arguments."""
 
     def add_flags(self, meanings: Mapping[str, str]) -> None:
-        """Add options that take no value, each also with hyphens for the underscores in its name.
+        """Add options that take no value.
 
         Args:
             meanings: What each does, by its name.
         """
         for name, meaning in meanings.items():
-            spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-            self.add_argument(*spellings, action="store_true", help=meaning)
+            self.add_argument(f"--{name}", action="store_true", help=meaning)
 
 
 class WordParser(Explaining, ArgumentParser):

@@ -62,8 +62,9 @@ def predict(
     """Run a student on images; write predictions.json and, for detectors, pictures.
 
     Photographs are turned upright as their EXIF orientation says; boxes are in the turned pixels.
-    The results of an earlier call are replaced; any other file in the output folder is left alone.
-    Results are written batch by batch.
+    Pictures, predictions.json and predictions.csv of an earlier call are replaced; the folder of a
+    dataset (`--to coco`, `voc`, `yolo`) has to be new, and any other file in the output folder is
+    left alone. Results are written batch by batch.
 
     Args:
         student: The student's folder with student.safetensors and student.json, as `limbeck fit`

@@ -81,7 +81,7 @@ class Predicted:
                 f"{shown_name(self.inputs.videos[0])} are not. Give --to csv, or save the frames "
                 "as images first."
             )
-        refuse_used_folder(self.output / to, "--output")
+        refuse_used_folder(self.output / to, f"--to {to}:")
 
     def __enter__(self) -> Self:
         """Make the folder, and open the files of results."""

@@ -17,6 +17,7 @@ from limbeck.commands.verdicts import show
 from limbeck.comparison import Comparison, compare, read_comparison
 from limbeck.comparison.reporting import KEPT, keeps
 from limbeck.machine import cores
+from limbeck.names import in_shell
 from limbeck.ranges import Range, refuse_outside
 from limbeck.report import Row, Table
 from limbeck.report.findings import Compared, Findings
@@ -66,7 +67,7 @@ def quickstart(output: Path = Path("runs/quickstart"), seed: int = 0) -> None:
     say(scores(findings).to_rich())
     show(findings, output)
     also = ", with the runs of this one" if seed == every_seed.seeds[0] else ""
-    more = f"limbeck compare {NAME} --output {output} --jobs {at_once}"
+    more = f"limbeck compare {NAME} --output {in_shell(output)} --jobs {at_once}"
     say(f"For verdicts from {len(every_seed.seeds)} seeds{also}: {more}")
 
 

@@ -101,7 +101,8 @@ class Table:
     """
 
     def __init__(self, target: Path) -> None:
-        self._file = target.open("w", encoding="utf-8", newline="")
+        # A name may hold bytes that are no text.
+        self._file = target.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         self._rows = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         self._rows.writeheader()
 

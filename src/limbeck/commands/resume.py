@@ -12,6 +12,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from limbeck.commands.parsing import WordParser
+from limbeck.models.card import CARD
+from limbeck.names import in_shell
 from limbeck.recipe import differences
 from limbeck.texts import MOST_YAML, read_bytes
 from limbeck.training.logs import stated_loggers
@@ -109,6 +111,8 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Resumed | None]:
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--from_best", action="store_true")
     given, (verb, *rest) = parser.parse_known_args(arguments)
+    if given.resume is None and given.from_best:
+        raise ValueError("--from_best is given without --resume RUN. Give both.")
     if given.resume is None:
         return list(arguments), None
     if verb != "fit":
@@ -122,6 +126,40 @@ def run_to_resume(arguments: Sequence[str]) -> tuple[list[str], Resumed | None]:
     refuse_damaged(recipe)
     checkpoint = BEST if given.from_best else LAST
     return [verb, "--config", str(recipe), *rest], Resumed(given.resume, checkpoint)
+
+
+def refuse_elsewhere(root: Path, own: str, given: str) -> None:
+    """Refuse another folder for a run that goes on in its own.
+
+    Args:
+        root: The folder of the run.
+        own: What its recipe states as its folder.
+        given: What the command line states.
+
+    Raises:
+        ValueError: The two differ.
+    """
+    if given != own:
+        raise ValueError(
+            f"--trainer.default_root_dir is {given}, and --resume goes on in the run's own folder, "
+            f"{root}. Leave the option out, or copy that folder and resume the copy."
+        )
+
+
+def refuse_finished(root: Path) -> None:
+    """Refuse to train a finished run again, of which no checkpoint is left.
+
+    Args:
+        root: The folder of the run.
+
+    Raises:
+        FileExistsError: It has a student, which would be replaced.
+    """
+    if (root / "student" / CARD).is_file():
+        raise FileExistsError(
+            f"{root} is finished, and has no {LAST} to go on from: all of it would be trained "
+            "again, over its student. Train it in a new folder."
+        )
 
 
 def write_recipe(path: Path, text: str) -> None:
@@ -155,8 +193,8 @@ def refuse_damaged(recipe: Path) -> None:
         root = recipe.parent
         raise ValueError(
             f"{recipe} is not as limbeck wrote it: it was damaged or edited. Restore it, or give "
-            f"the recipe of the run again: `limbeck fit --config RECIPE --ckpt_path {root / LAST} "
-            f"--trainer.default_root_dir {root}`."
+            "the recipe of the run again: `limbeck fit --config RECIPE --ckpt_path "
+            f"{in_shell(root / LAST)} --trainer.default_root_dir {in_shell(root)}`."
         )
 
 
@@ -184,7 +222,8 @@ def refuse_changed(root: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
         lines = "\n  ".join(found)
         raise ValueError(
             f"{root} was begun with another recipe:\n  {lines}\nResume it as it was, with `limbeck "
-            f"fit --resume {root}` alone, or train the changed recipe in a folder of its own."
+            f"fit --resume {in_shell(root)}` alone, or train the changed recipe in a folder of its "
+            "own."
         )
 
 

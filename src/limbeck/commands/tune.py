@@ -14,7 +14,7 @@ from limbeck.commands.recipe_files import read_recipe
 from limbeck.comparison.argument import Effect, argument_of, effect_of
 from limbeck.comparison.running import written
 from limbeck.comparison.tuning import Tuned, Tuning, tune
-from limbeck.names import escaped
+from limbeck.names import escaped, in_shell
 from limbeck.ranges import COUNT, Range, refuse_outside
 from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.schedules import Weight
@@ -83,7 +83,7 @@ def tune_files(
             "the method. Give both."
         )
     output = output or Path(f"{config[-1].stem}_tuned.yaml")
-    refuse_target(output)
+    refuse_target(output, config)
     folder = Path("runs", "tune", config[-1].stem)
     recipes = [read_recipe(path) for path in config]
     stated = stated_in([str(path) for path in config])
@@ -104,21 +104,31 @@ def tune_files(
     say(f"Written to {output}; the runs are in {folder}.")
 
 
-def refuse_target(output: Path) -> None:
-    """Refuse to write an overlay where there is something that no tuning has written.
+def refuse_target(output: Path, config: Sequence[Path]) -> None:
+    """Refuse to write an overlay where there is something that this tuning has not written.
 
     Args:
         output: The file of the overlay.
+        config: The recipe of the student, and then what is laid over it.
 
     Raises:
-        FileExistsError: Another file is there.
+        FileExistsError: Another file is there, or the overlay for another student.
     """
     refuse_unwritable_target(output, "--output")
-    if output.exists() and _MARK not in read_text(output):
+    if not output.exists():
+        return
+    there = read_text(output)
+    if _MARK not in there or there.partition("\n")[0] != _command(config, output):
         raise FileExistsError(
-            f"--output {output} is there, and no `limbeck tune` has written it. Choose another "
-            "name, or move that file away."
+            f"--output {output} is there, and no `limbeck tune` of this student has written it. "
+            "Choose another name, or move that file away."
         )
+
+
+def _command(config: Sequence[Path], output: Path) -> str:
+    """The first line of the overlay, which says how it is run."""
+    words = " ".join(f"--config {in_shell(path)}" for path in (config[0], output))
+    return f"# limbeck fit {words}"
 
 
 def effect_on_weights(tuning: Tuning, folder: Path) -> Effect:
@@ -175,13 +185,12 @@ def show(tuning: Tuning, found: Tuned) -> None:
 
 def header(config: Sequence[Path], output: Path, tuning: Tuning, found: Tuned) -> str:
     """The comments of the overlay: how it is run, and where its number is from."""
-    words = " ".join(f"--config {path}" for path in (config[0], output))
     last = f"{found.rounds[-1][found.chosen]:.3f}"
     chosen = (
         f"{tuning.argument.key} {found.chosen:g} (it was {tuning.argument.number:g}), {_MARK}: "
         f"{found.headline} {last} on {found.images} held-out training images"
     )
-    return f"# {escaped(f'limbeck fit {words}')}\n# {escaped(chosen)}\n"
+    return f"{_command(config, output)}\n# {escaped(chosen)}\n"
 
 
 def _score(scores: Any, number: float) -> str:

@@ -1,4 +1,4 @@
-"""What the datasets of image files with boxes share: COCO, VOC, KITTI and WIDER FACE."""
+"""What the datasets of image files with boxes share: COCO, VOC, YOLO, KITTI and WIDER FACE."""
 
 import logging
 from collections import Counter
@@ -17,7 +17,7 @@ from limbeck.data.base import (
     open_image,
     to_rgb,
 )
-from limbeck.data.orientation import BoxesOf, is_sideways, is_unsettled, turns, upright
+from limbeck.data.orientation import BoxesOf, is_unsettled, seen_size, turns, upright
 from limbeck.data.table import AnnotatedImage, ImageTable
 
 log = logging.getLogger(__name__)
@@ -135,9 +135,10 @@ class AnnotatedImages(VisionDataset):
         return height, width
 
     def _seen_size(self, path: Path) -> tuple[int, int]:
+        if self.boxes_of == "upright":
+            return seen_size(path)
         with open_image(path) as file:
-            swapped = self.boxes_of == "upright" and is_sideways(file)
-            return (file.width, file.height) if swapped else (file.height, file.width)
+            return file.height, file.width
 
 
 def _warn_of_boxes_outside(table: ImageTable, source: Path, training: bool) -> None:

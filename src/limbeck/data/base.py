@@ -1,5 +1,6 @@
 """The base class of every dataset: decoded images with their targets, not yet transformed."""
 
+import errno
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -87,6 +88,17 @@ class BadSampleError(OSError):
 MOST_ASPECT = 200
 
 
+# Trouble of which no image is the cause: no free file descriptor or memory, a share that is gone.
+_OF_THE_MACHINE = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+}
+
+
 @contextmanager
 def open_image(
     path: str | Path, annotated: tuple[int, int] | None = None
@@ -116,6 +128,12 @@ def open_image(
     except BadSampleError:
         raise
     except Exception as error:  # damaged files make decoders stumble over whatever comes next
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise OSError(
+                error.errno,
+                f"{path} could not be opened ({error.strerror}), which is no fault of the image. "
+                "Mend that (`ulimit -n`, the mount), and resume",
+            ) from error
         raise BadSampleError(
             f"{path}: not a readable image ({type(error).__name__}: {error}); replace it or leave "
             "it out"

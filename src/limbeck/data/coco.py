@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.data.annotated import BOUND, AnnotatedImages
-from limbeck.data.files import without_companions
+from limbeck.data.files import within, without_companions
 from limbeck.data.json_lists import Gather, load_lists
 from limbeck.data.orientation import BoxesOf
 from limbeck.data.table import ImageTable, Objects, Texts
@@ -100,7 +100,7 @@ def _read(folder: Path, file: Path) -> tuple[dict[int, str], ImageTable]:
     except ValueError as error:
         raise ValueError(f"{file}: {error}. {FORMAT}") from error
     _warn_of_leftovers(rows.ids[:, 0], listed, file)
-    kept = without_companions(listed, file, lambda image: _within(image.name, folder))
+    kept = without_companions(listed, file, lambda image: within(image.name, folder))
     _check_files(folder, kept, file)
     return names, _table(folder, kept, rows, labels + 1)
 
@@ -343,14 +343,6 @@ def _warn_of_leftovers(ids: NDArray[np.int64], images: Sequence[_Image], file: P
             len(leftover),
             leftover[0],
         )
-
-
-def _within(name: str, folder: Path) -> str:
-    """The part of a path that lies in the folder of images; an image may also be elsewhere."""
-    path = PurePath(name)
-    if not path.is_absolute():
-        return name
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
 def _check_files(folder: Path, images: Sequence[_Image], file: Path) -> None:

@@ -148,14 +148,16 @@ def _of_items(dataset: VisionDataset) -> Contents:
     """The contents of any dataset, each of whose images is made or read."""
     names = [f"{number:06d}.png" for number in range(len(dataset))]
     upright = torch.ones(len(dataset), dtype=torch.bool)
-    items = [dataset[number] for number in range(len(dataset))]
+    sizes, targets = [], []
+    for number in range(len(dataset)):  # one image at a time is in memory
+        image, target = dataset[number]
+        sizes.append(tuple(image.shape[-2:]))
+        targets.append(target)
     if dataset.task == "classification":
-        labels = torch.stack([label for _, label in items if isinstance(label, Tensor)])
-        table = _classified(names, labels)
+        table = _classified(names, torch.stack([t for t in targets if isinstance(t, Tensor)]))
     else:
-        table = _detected(names, [target for _, target in items if isinstance(target, dict)])
-    sizes = torch.tensor([image.shape[-2:] for image, _ in items])
-    table = replace(table, sizes=sizes)
+        table = _detected(names, [target for target in targets if isinstance(target, dict)])
+    table = replace(table, sizes=torch.tensor(sizes))
     return Contents(dataset.task, dataset.classes, table, upright, has_files=False)
 
 

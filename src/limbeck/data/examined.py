@@ -9,7 +9,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from limbeck.data.base import BadSampleError, open_image
+from torch import Tensor
+
+from limbeck.data.base import BadSampleError, open_image, to_rgb
 from limbeck.data.contents import Contents
 from limbeck.data.orientation import UPRIGHT, may_have_exif, orientation_of, settles, turns
 from limbeck.machine import cores
@@ -87,7 +89,7 @@ def _examined(path: Path, stated: tuple[int, int] | None, upright: bool, decode:
                 turned and orientation != UPRIGHT,
                 orientation == UPRIGHT or settles(stated, orientation),
                 path.stat().st_size,
-                hashlib.sha256(image.convert("RGB").tobytes()).digest() if decode else None,
+                _hash(to_rgb(image)) if decode else None,
             )
     except BadSampleError as error:
         return Examined(path, problem=str(error))
@@ -98,6 +100,12 @@ def _examined(path: Path, stated: tuple[int, int] | None, upright: bool, decode:
         )
         return Examined(path, problem=problem)
     return found
+
+
+def _hash(pixels: Tensor) -> bytes:
+    found = hashlib.sha256(repr(tuple(pixels.shape)).encode())
+    found.update(pixels.as_subclass(Tensor).contiguous().numpy().data)
+    return found.digest()
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,14 @@ def images_in(folder: Path) -> list[str]:
     return found
 
 
+def within(name: str, folder: Path) -> str:
+    """The part of a path that lies in the folder of images; an image may also be elsewhere."""
+    path = PurePath(name)
+    if not path.is_absolute():
+        return name
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """All files of a folder and of the folders in it, linked ones too, in no order."""
     for parent, inside, names in os.walk(folder, followlinks=True):

@@ -9,7 +9,7 @@ from torchvision.datasets.folder import make_dataset
 from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut, is_companion
 from limbeck.data.kept import KeptImages
-from limbeck.data.orientation import is_sideways, upright
+from limbeck.data.orientation import seen_size, upright
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"}
@@ -77,8 +77,7 @@ class ImageFolder(VisionDataset):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """The (height, width) in pixels of an image as it is turned upright."""
-        with open_image(self.samples[index][0]) as file:
-            return (file.width, file.height) if is_sideways(file) else (file.height, file.width)
+        return seen_size(self.samples[index][0])
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from limbeck.data.base import open_image, to_rgb
-from limbeck.data.files import SUFFIXES, LeftOut, images_in
-from limbeck.data.orientation import is_sideways, upright
+from limbeck.data.files import SUFFIXES, LeftOut, images_in, within
+from limbeck.data.orientation import seen_size, upright
 from limbeck.data.table import Texts
-from limbeck.texts import read_text
+from limbeck.texts import MOST_ROWS, read_text
 
 
 class Images(Dataset[tv_tensors.Image]):
@@ -26,7 +26,8 @@ class Images(Dataset[tv_tensors.Image]):
             to its folder, and need not be below it.
 
     Attributes:
-        paths: The image files: of a folder in alphabetical order, of a list in its own.
+        paths: The image files: of a folder those of each folder in it one after the other, sorted
+            in each; of a list in its own order.
 
     Raises:
         FileNotFoundError: ``root`` does not exist, holds or names no image, or names one that does
@@ -79,15 +80,18 @@ class Images(Dataset[tv_tensors.Image]):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """The (height, width) in pixels of an image as it is turned upright."""
-        with open_image(self.paths[index]) as file:
-            return (file.width, file.height) if is_sideways(file) else (file.height, file.width)
+        return seen_size(self.paths[index])
 
 
 def _of_list(file: Path) -> list[str]:
     """The image files that a text file names."""
     left_out = LeftOut(file)
-    named = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-    found = [str(file.parent / name) for name in named if left_out.keeps_image(PurePath(name))]
+    named = [line.strip() for line in read_text(file, MOST_ROWS).splitlines() if line.strip()]
+    found = [
+        str(file.parent / name)
+        for name in named
+        if left_out.keeps_image(PurePath(within(name, file.parent)))
+    ]
     left_out.say()
     missing = [path for path in found if not Path(path).is_file()]
     if missing:

@@ -181,6 +181,13 @@ def _seeded(seed: int) -> Iterator[None]:
 def _plain(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     """The same sample without torchvision's subclasses of tensors."""
     if isinstance(target, dict):
+        for key, value in target.items():
+            if not isinstance(value, Tensor):
+                raise ValueError(
+                    f"the dataset's target has {key!r}, which is a {type(value).__name__}; "
+                    "expected tensors alone, with a row for each object, and image_id. Leave it "
+                    "out, or convert it."
+                )
         return image.as_subclass(Tensor), {k: v.as_subclass(Tensor) for k, v in target.items()}
     return image.as_subclass(Tensor), target.as_subclass(Tensor)
 

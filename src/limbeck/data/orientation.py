@@ -40,6 +40,22 @@ def is_sideways(image: PIL.Image.Image) -> bool:
     return image.getexif().get(_TAG) in _SIDEWAYS
 
 
+def seen_size(path: str | Path) -> tuple[int, int]:
+    """The (height, width) in pixels of an image file as it is turned upright.
+
+    Hardly any image is decoded for it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BadSampleError: The file cannot be read.
+    """
+    with open_image(path) as image:
+        swapped = may_have_exif(Path(path)) and is_sideways(image)
+        return (image.width, image.height) if swapped else (image.height, image.width)
+
+
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """The image as it is seen: turned or mirrored as its EXIF orientation says.
 

@@ -7,13 +7,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from torchvision import tv_tensors
 
 from limbeck.data.annotated import AnnotatedImages
-from limbeck.data.base import BadSampleError, open_image
-from limbeck.data.files import images_in, without_companions
-from limbeck.data.orientation import is_sideways
+from limbeck.data.base import BadSampleError, Target
+from limbeck.data.files import images_in, within, without_companions
+from limbeck.data.orientation import seen_size
 from limbeck.data.table import ImageTable, Objects
-from limbeck.texts import read_text, read_yaml
+from limbeck.texts import MOST_ROWS, read_text, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,19 @@ class YOLO(AnnotatedImages):
             keep_images_without_boxes=keep_images_without_boxes,
             boxes_of="upright",
         )
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
+        """An image and its target; one that could not be read at the beginning stays bad.
+
+        Its boxes are shares of a size that nobody knew.
+        """
+        sample = super().__getitem__(index)
+        if self.images.size(index) is None:
+            raise BadSampleError(
+                f"{self.images.path(index)} could not be read when the dataset was opened, and can "
+                "be now: the pixels of its boxes are not known; begin anew"
+            )
+        return sample
 
 
 def splits_there(root: Path, description: str = DESCRIPTION) -> list[str]:
@@ -204,8 +218,8 @@ def _of_entry(entry: str, base: Any, file: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from map(Path, images_in(place))
         return
-    lines = [line.strip() for line in read_text(place).splitlines()]
-    for line in without_companions(filter(None, lines), place):
+    lines = filter(None, map(str.strip, read_text(place, MOST_ROWS).splitlines()))
+    for line in without_companions(lines, place, lambda line: within(line, place.parent)):
         path = _first_there(line, [place.parent, *folders])
         if path is None:
             raise FileNotFoundError(
@@ -324,9 +338,7 @@ def _sizes(paths: Sequence[Path], file: Path) -> Iterator[tuple[int, int] | None
     damaged = []
     for path in paths:
         try:
-            with open_image(path) as image:
-                swapped = is_sideways(image)
-                yield (image.width, image.height) if swapped else (image.height, image.width)
+            yield seen_size(path)
         except BadSampleError as error:
             damaged.append(error)
             yield None

@@ -60,7 +60,7 @@ def best_thresholds(
     verdicts, scores, labels, wanted = [empty], [empty], [empty], [empty]
     for found, target in images:
         ignored = target.get("iscrowd", torch.zeros_like(target["labels"])) != 0
-        ignored = ignored | target.get("difficult", torch.zeros_like(ignored))
+        ignored = ignored | target.get("difficult", torch.zeros_like(ignored)).bool()
         truth = {"boxes": target["boxes"], "labels": target["labels"], "difficult": ignored}
         verdicts.append(match(found, truth, IOU))
         scores.append(found["scores"])

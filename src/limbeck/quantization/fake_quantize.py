@@ -1,8 +1,11 @@
 """Rounding to 8 bits and back, with ranges that are observed."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+_RANGES = ("low", "high", "scale", "pass_low", "pass_high")
 AVERAGING = 0.01  # the share of each pass of training in the ranges of activations
 _LEAST_SCALE = torch.finfo(torch.float32).eps
 
@@ -56,6 +59,16 @@ class FakeQuantize(nn.Module):
         for name in ("pass_low", "pass_high"):
             self.register_buffer(name, torch.zeros(1), persistent=False)
         self.register_buffer("in_pass", torch.zeros((), dtype=torch.bool), persistent=False)
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "FakeQuantize":
+        """Move to another device; ranges stay float32, as halves have not the digits of a step."""
+        before = {name: getattr(self, name) for name in _RANGES}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in before.items():
+            moved = getattr(self, name)
+            if moved.dtype is not value.dtype:
+                setattr(self, name, value.to(moved.device))
+        return self
 
     def forward(self, values: Tensor) -> Tensor:
         """Round values.

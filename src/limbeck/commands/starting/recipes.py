@@ -10,6 +10,7 @@ from limbeck.commands.starting.commented import Chosen, as_text
 from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.methods import USUAL, distilled_by
 from limbeck.commands.starting.models import Model, least_side, named, usual_names
+from limbeck.names import in_shell
 
 FILES = ("teacher.yaml", "student.yaml", "distilled.yaml", "comparison.yaml")
 _METRICS = {"KITTI": "kitti"}
@@ -86,7 +87,7 @@ class Beginning:
     @property
     def compare(self) -> str:
         """The command that trains and compares all of it."""
-        output = self.run.with_name("comparison")
+        output = in_shell(self.run.with_name("comparison"))
         return f"limbeck compare {self._path('comparison.yaml')} --output {output}"
 
     @property
@@ -111,7 +112,8 @@ class Beginning:
         }
 
     def _path(self, name: str) -> str:
-        return str(self.folder / name)
+        """A file as a word of a command."""
+        return in_shell(self.folder / name)
 
     def _teacher(self) -> str:
         model = self.teacher

@@ -99,13 +99,13 @@ def _annotations(part: Part) -> Iterator[dict[str, Any]]:
     )
     for number, (owner, label, box, area, crowd) in enumerate(rows):
         yield {
+            **{name: column[number] for name, column in attributes.items()},
             "id": number + 1,  # COCO's evaluator takes 0 for no match
             "image_id": owner,
             "category_id": part.category_ids[label - 1],
             "bbox": box,
             "area": area,
             "iscrowd": crowd,
-            **{name: column[number] for name, column in attributes.items()},
         }
 
 

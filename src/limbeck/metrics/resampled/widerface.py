@@ -60,7 +60,7 @@ class ResampledWIDERFace(Resampled):
         headlines = np.empty(weights.shape[1])
         for number, span in enumerate(spans.T.tolist()):
             ranks = boxes_above(self.ranked.scores, *span).numpy()
-            mine = group == number
+            mine = group.reshape(-1) == number  # NumPy 2.0.0 gives it as (1, draws)
             headlines[mine] = self._mean(ranks, np.ascontiguousarray(weights[:, mine]))
         return headlines
 
