@@ -5,7 +5,7 @@ import torch
 
 from limbeck import Distillation, Taps, landmarks
 from limbeck.methods import FitNet
-from limbeck.models import SSD, RetinaNet
+from limbeck.models import SSD, Classifier, RetinaNet
 from tests.models.detection.tiny_timm import HIERARCHICAL, PLAIN
 
 
@@ -34,6 +34,21 @@ def test_c_levels_are_the_maps_that_the_pyramid_takes(name: str) -> None:
     assert all(torch.equal(found[f"C{k}"], maps[str(k - 3)]) for k in (3, 4, 5))
     assert [found[f"P{k}"].shape[-1] for k in (3, 5, 6, 7)] == [12, 3, 2, 1]
     assert ("C2" in known) == (name != "limbeck_test_swin")  # whose modules have channels last
+
+
+def test_maps_of_a_classifier_whose_channels_come_last_have_them_first() -> None:
+    model = Classifier("timm:limbeck_test_swin", 2).eval()
+    image = torch.rand(1, 3, 32, 32)
+    names = [name for name in ("C2", "C3", "C4", "C5") if name in landmarks(model)]
+    assert names
+    with Taps(model, {name: landmarks(model)[name] for name in names}) as seen, torch.no_grad():
+        model(image)
+        found = {name: seen[name] for name in names}
+        maps = model.network.forward_intermediates(
+            (image - model.mean) / model.std, intermediates_only=True
+        )
+    for name, value in found.items():
+        assert any(value.shape == each.shape and torch.equal(value, each) for each in maps), name
 
 
 def test_what_goes_into_the_last_activation_is_known_where_the_structure_tells() -> None:

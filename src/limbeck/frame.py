@@ -188,7 +188,8 @@ def explained_size(side: str, model: nn.Module, images: Any) -> Iterator[None]:
         raise ValueError(
             f"the {side} ({type(model).__name__}) is made for images of {height} x {width} px "
             f"(height, width) and does not take these of {found} px ({str(error).rstrip('.')}). "
-            f"Give it images of that size (data.augmentation.init_args.size: {height}), or build "
+            f"Give it images of that size (data.augmentation.init_args.size: "
+            f"{height if height == width else [height, width]}), or build "
             "it for yours, such as with timm's argument img_size."
         ) from error
 

@@ -52,7 +52,7 @@ and in ShuffleNetV2 (``C2``).
 import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from timm.models._features import FeatureGetterNet
@@ -279,12 +279,32 @@ def _stages(model: nn.Module, stages: dict[int, str]) -> Landmarks:
 def _classifier(model: nn.Module) -> Landmarks:
     if takes_list(model):
         return {}
-    wrapped = isinstance(getattr(model, "network", None), nn.Module)
+    inside = isinstance(getattr(model, "network", None), nn.Module)
+    wrapped = inside and not hasattr(model, "feature_info")  # timm's VOLO has a part of that name
     path = "network" if wrapped else ""
     network = model.get_submodule(path)
     trunk = "features" if isinstance(getattr(network, "features", None), nn.Sequential) else ""
     places = _timm(model, path) or _trunk(model, ".".join(filter(None, (path, trunk))))
     return places | pooled(model, path) | {"logits": Tap("", kind="logits")} if places else {}
+
+
+@dataclass(frozen=True)
+class _ChannelsFirst:
+    """Brings a map of a network whose channels come last, such as Swin, to (B, C, H, W).
+
+    Args:
+        channels: The number of channels.
+        last: Whether the network says that they come last; VOLO does not say it.
+    """
+
+    channels: int
+    last: bool
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dim() != 4:
+            return value
+        is_last = self.last or value.shape[1] != self.channels
+        return value.permute(0, 3, 1, 2) if is_last and value.shape[3] == self.channels else value
 
 
 def _timm(model: nn.Module, path: str) -> Landmarks:
@@ -293,8 +313,14 @@ def _timm(model: nn.Module, path: str) -> Landmarks:
     if not isinstance(info, list):
         return {}
     prefix = f"{path}." if path else ""
-    stages = {round(math.log2(i["reduction"])): prefix + i["module"] for i in info if i["module"]}
-    return _stages(model, stages)
+    of_level = {round(math.log2(i["reduction"])): i for i in info if i["module"]}
+    places = _stages(model, {level: prefix + i["module"] for level, i in of_level.items()})
+    last = getattr(model.get_submodule(path), "output_fmt", "") == "NHWC"
+    for level, each in of_level.items():
+        if f"C{level}" in places:
+            order = _ChannelsFirst(each["num_chs"], last)
+            places[f"C{level}"] = replace(places[f"C{level}"], select=order)
+    return places
 
 
 def _backbone(model: nn.Module) -> Landmarks:

@@ -1,5 +1,6 @@
 """Two runs that the tests of several verbs look at: a teacher, and a student that it taught."""
 
+import shutil
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,3 +53,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(rich, "_console", Console(width=200))
+
+
+@pytest.fixture
+def copied(runs: Runs, tmp_path: Path) -> Runs:
+    """The two runs, in folders that a test may change."""
+    shutil.copytree(runs.root, tmp_path / "copied")
+    return Runs(tmp_path / "copied")

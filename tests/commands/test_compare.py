@@ -166,13 +166,6 @@ def test_a_run_that_fails_is_named_with_what_it_said(
     assert "What was trained is kept" in said
 
 
-@pytest.fixture
-def copied(runs: Runs, tmp_path: Path) -> Runs:
-    """The two runs, in whose folders a report may keep what their students predict."""
-    shutil.copytree(runs.root, tmp_path / "copied")
-    return Runs(tmp_path / "copied")
-
-
 @pytest.mark.slow
 def test_a_report_of_runs_that_fit_has_left(copied: Runs) -> None:
     tiny_recipes.limbeck("report", copied.teacher, copied.taught, "--output", "report")

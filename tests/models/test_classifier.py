@@ -1,9 +1,12 @@
 import logging
+from urllib.error import URLError
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import WeightsEnum
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from limbeck.models import BasicBlocks, Classifier, load_student, save_student
@@ -167,3 +170,25 @@ def test_another_number_of_classes_keeps_the_own_head(caplog) -> None:
     assert all(same)
     assert torch.equal(tensors["classifier.1.weight"], model.network.classifier[1].weight)
     assert tensors["classifier.1.weight"].shape[0] == 3
+
+
+@pytest.mark.parametrize("name", ["repvit_m0_9", "levit_128s", "resnet18"])
+@pytest.mark.parametrize("classes", [7, 0])
+def test_every_head_keeps_its_own_where_classes_differ_or_are_none(name: str, classes: int) -> None:
+    given = timm.create_model(name, num_classes=classes).state_dict()
+    network, tensors = Classifier(f"timm:{name}", 3).part_for(given)
+    network.load_state_dict(tensors)
+
+
+def test_a_tag_that_timm_lacks_is_told() -> None:
+    with pytest.raises(ValueError, match=r"test_resnet\.bogus"):
+        Classifier("timm:test_resnet.bogus", 2)
+
+
+def test_weights_that_cannot_be_fetched_are_told(monkeypatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
+    with pytest.raises(ValueError, match=r"'torchvision:backbone' cannot be had \(URLError"):
+        Classifier("resnet18", 2, weights="torchvision:backbone")

@@ -4,12 +4,14 @@ import json
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file, save
 from torch import nn
+from torchvision.models.detection import retinanet_resnet50_fpn
 
 from limbeck.models import (
     FCOS,
@@ -420,3 +422,42 @@ def test_the_largest_images_that_may_be_trained_on_are_no_absurd_ones(tmp_path: 
     student = YOLOv2(0.15, num_classes=2, image_size=(8192, 32))
     save_student(student, tmp_path)
     assert load_student(tmp_path).image_size == (8192, 32)
+
+
+class Shaped(Classifier):
+    """Takes basic blocks under a name of its own."""
+
+    def __init__(self, network: BasicBlocks, num_classes: int) -> None:
+        super().__init__(network, num_classes)
+
+
+class Handing(Classifier):
+    """Hands all arguments on."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+
+
+@pytest.mark.parametrize("kind", [Shaped, Handing])
+def test_a_derived_class_that_takes_basic_blocks_comes_back(kind: Any, tmp_path: Path) -> None:
+    model = kind(network=BasicBlocks((1, 1, 1), (4, 8, 8)), num_classes=2).eval()
+    save_student(model, tmp_path)
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load_student(tmp_path, trust=True)(images), model(images))
+
+
+def test_saving_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    arguments = {"num_classes": 3}
+    model = retinanet_resnet50_fpn(weights=None, weights_backbone=None, **arguments)
+    build = Build("torchvision.models.detection.retinanet_resnet50_fpn", arguments)
+    save_student(model, tmp_path, build=build)
+    assert (tmp_path / "student.safetensors").is_file()
+
+
+def test_a_pyramid_that_torchvision_would_build_otherwise_is_not_said_to_be_its() -> None:
+    assert RetinaNet("resnet18", 3, fpn_channels=512, p6_from="C5").without_limbeck() is None
+    assert RetinaNet("resnet18", 3, fpn_channels=256, p6_from="C5").without_limbeck() is not None

@@ -93,10 +93,9 @@ class Build:
             TypeError: The class or the function does not take the arguments.
         """
         maker, arguments = self._trusted() if trust else permitted(self.class_path, self.init_args)
-        target = maker.__init__ if inspect.isclass(maker) else maker
         for name, value in arguments.items():
             # The one argument of limbeck's models that JSON cannot hold as it is.
-            if isinstance(value, dict) and _takes_basic_blocks(target, name):
+            if isinstance(value, dict) and _takes_basic_blocks(maker, name):
                 arguments[name] = BasicBlocks(**value)
         model = maker(**arguments)
         if not isinstance(model, nn.Module):
@@ -223,5 +222,16 @@ def _is_limbecks(made: type) -> bool:
     return made.__module__.partition(".")[0] == "limbeck"
 
 
-def _takes_basic_blocks(target: Any, argument: str) -> bool:
-    return BasicBlocks in typing.get_args(typing.get_type_hints(target).get(argument))
+def _takes_basic_blocks(maker: Any, argument: str) -> bool:
+    """Whether an argument of a class or builder may be basic blocks, also one that it hands on."""
+    makers: list[Any] = [maker]
+    if inspect.isclass(maker):
+        makers = [vars(each).get("__init__") for each in maker.__mro__]
+    for each in makers:
+        try:
+            hint = typing.get_type_hints(each).get(argument)
+        except (NameError, TypeError):  # of imports for type checkers alone, or of no function
+            continue
+        if hint is not None:
+            return hint is BasicBlocks or BasicBlocks in typing.get_args(hint)
+    return False

@@ -145,14 +145,18 @@ class Classifier(LimbeckModel):
 
     def part_for(self, tensors: Tensors) -> tuple[nn.Module, Tensors]:
         """The network and its tensors; its own head stays if the classes differ in number."""
-        tensors = {name.removeprefix("network."): value for name, value in tensors.items()}
-        head, own = _head(self.network), self.network.state_dict()
-        if f"{head}.weight" not in tensors:  # the published networks for CIFAR-10 say "linear"
-            tensors = {re.sub(r"^linear\b", head, name): value for name, value in tensors.items()}
-        weight = tensors.get(f"{head}.weight")
-        if weight is not None and len(weight) != len(own[f"{head}.weight"]):
-            counts = len(weight), self.num_classes
-            log.info("The head %r keeps its own weights: %d classes given, %d here.", head, *counts)
+        own = self.network.state_dict()  # a network of timm's may have a part called "network"
+        tensors = {n if n in own else n.removeprefix("network."): v for n, v in tensors.items()}
+        heads = _heads(self.network)
+        if f"{heads[0]}.weight" not in tensors:  # published networks for CIFAR-10 say "linear"
+            tensors = {re.sub(r"^linear\b", heads[0], n): value for n, value in tensors.items()}
+        for head in heads:
+            weight = tensors.get(f"{head}.weight")
+            if weight is not None and len(weight) == len(own[f"{head}.weight"]):
+                continue
+            given = "none" if weight is None else f"{len(weight)} classes"
+            told = "The head %r keeps its own weights: %s given, %d here."
+            log.info(told, head, given, self.num_classes)
             tensors |= {name: value for name, value in own.items() if name.startswith(f"{head}.")}
         return self.network, tensors
 
@@ -210,12 +214,13 @@ def _network(
         return BasicBlockResNet(**vars(network), num_classes=num_classes)
     try:
         return _published(network, num_classes, arguments)
-    except TypeError as error:
-        if not arguments:
+    except (TypeError, RuntimeError) as error:
+        if not arguments and isinstance(error, TypeError):
             raise
+        what = f"arguments={arguments} do not suit {network}" if arguments else f"{network}"
         raise ValueError(
-            f"arguments={arguments} do not suit {network}: {error}. Expected arguments of its "
-            "builder in that library. Correct or leave out the one named."
+            f"{what}: {error}. Expected a name and arguments of its builder in that library. "
+            "Correct or leave out the one named."
         ) from None
 
 
@@ -233,14 +238,20 @@ def _published(network: str, num_classes: int, arguments: Mapping[str, Any]) -> 
     return late_relu(plain) if shuffle else plain
 
 
-def _head(network: nn.Module) -> str:
-    """The last linear layer or convolution, which gives the logits in every such network."""
+def _heads(network: nn.Module) -> list[str]:
+    """The layers that give logits: the last linear layer or convolution, and further ones.
+
+    timm says of some networks that they have two, and torchvision's oldest have auxiliary ones.
+    """
     layers: list[str] = [
         name
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
     ]
-    return layers[-1]
+    stated = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    further = [stated] if isinstance(stated, str) else [*stated]
+    further += ["AuxLogits.fc", "aux1.fc2", "aux2.fc2"]
+    return list(dict.fromkeys([layers[-1], *(name for name in further if name in layers)]))
 
 
 def _channels(values: Sequence[float]) -> Tensor:

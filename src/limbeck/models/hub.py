@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from limbeck.texts import read_text
 
@@ -127,9 +129,14 @@ def pretrained(network: Any, weights: str, config: Any, **options: Any) -> tuple
     """
     try:
         loaded, told = network.from_pretrained(
-            weights, config=config, use_safetensors=True, output_loading_info=True, **options
+            weights,
+            config=config,
+            dtype=torch.float32,  # the library's own choice is that of the file
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise not_loaded(weights, error) from error
     return loaded, told
 

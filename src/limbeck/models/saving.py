@@ -145,13 +145,21 @@ def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Mod
 def _made(build: Build) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # initialising a copy must not disturb a training run
         try:
-            return build.make(trust=True)
+            return _without_weights(build)
         except Exception as error:  # whatever a constructor of the user's own raises
             raise ValueError(
                 f"{build.class_path} cannot be built again with {build.init_args}: {error}. Let "
                 "its constructor take plain arguments that suffice, or pass "
                 "build=Build(class_path, init_args)."
             ) from error
+
+
+def _without_weights(build: Build) -> nn.Module:
+    """The network as it is built without fetching weights, unless it is a class of the user's."""
+    try:
+        return build.make()
+    except ValueError:
+        return build.make(trust=True)
 
 
 def _refuse_other_arguments(model: nn.Module, made: nn.Module) -> None:

@@ -12,7 +12,7 @@ from limbeck.arguments import shown
 from limbeck.frame import Extent, own_size
 from limbeck.models.hub import pretrained, refuse_adapter, stated_of, transformers
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.weights import open_weights
+from limbeck.models.weights import fetching, open_weights
 
 _ADVICE = "Give the weights of this very network, or leave them out to see it without."
 
@@ -156,9 +156,10 @@ def _of_timm(name: str, weights: str | None, arguments: Mapping[str, Any]) -> nn
     published = weights == "timm:backbone"
     try:
         # Without a classifier: what is learnt from are features.
-        network: nn.Module = timm.create_model(
-            name, pretrained=published, **{"num_classes": 0, **arguments}
-        )
+        with fetching(f"timm:{name}"):
+            network: nn.Module = timm.create_model(
+                name, pretrained=published, **{"num_classes": 0, **arguments}
+            )
     except TypeError as error:
         raise ValueError(
             f"arguments={dict(arguments)} do not suit timm:{name}: {error}. Expected arguments of "
@@ -175,8 +176,9 @@ def _load(network: nn.Module, weights: str, where: str) -> None:
     if tensors is None:
         raise ValueError(f"{where}: no file, folder, or timm:backbone (what timm publishes).")
     own = network.state_dict()
-    head = str(getattr(network, "pretrained_cfg", {}).get("classifier", "head"))
-    kept = {n: v for n, v in tensors.items() if n in own or not n.startswith(f"{head}.")}
+    stated = getattr(network, "pretrained_cfg", {}).get("classifier", "head")
+    heads = tuple(f"{each}." for each in ([stated] if isinstance(stated, str) else stated or ()))
+    kept = {n: v for n, v in tensors.items() if n in own or not n.startswith(heads)}
     load_strictly(network, kept, where, _ADVICE)
 
 

@@ -1,12 +1,14 @@
 """Pretrained weights by their source: a library's file, a student's folder, a published name."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import timm
+from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
@@ -209,7 +211,8 @@ def _torchvision(model: nn.Module, name: str) -> Tensors:
             f"weights='torchvision:{name}': torchvision publishes none of that name for this "
             f"{type(model).__name__}. There are: {', '.join(known) or 'none'}."
         )
-    tensors: Tensors = known[name].get_state_dict(progress=True, check_hash=True)
+    with fetching(f"torchvision:{name}"):
+        tensors: Tensors = known[name].get_state_dict(progress=True, check_hash=True)
     return with_eps(tensors) if known[name] in WITHOUT_EPS else tensors
 
 
@@ -223,7 +226,28 @@ def _timm(model: nn.Module, name: str) -> Tensors:
                 "to a Classifier of a timm network."
             )
         name = own if name == "backbone" else f"{own.partition('.')[0]}.{name}"
-    return timm.create_model(name, pretrained=True).state_dict()
+    with fetching(f"timm:{name}"):
+        return timm.create_model(name, pretrained=True).state_dict()
+
+
+@contextmanager
+def fetching(told: str) -> Iterator[None]:
+    """Within, what a library cannot find or fetch by a name is told with that name.
+
+    Args:
+        told: The name.
+
+    Raises:
+        ValueError: There are no such weights, or they cannot be fetched.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, HfHubHTTPError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{told!r} cannot be had ({type(error).__name__}: {reason}). Correct the name, or see "
+            "whether there is a network; a file of the weights does as well."
+        ) from error
 
 
 def _published(model: nn.Module, library: str) -> list[str]:

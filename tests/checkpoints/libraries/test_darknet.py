@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from limbeck.checkpoints.libraries import darknet
-from limbeck.models import SSD, Classifier, RetinaNet, ShuffleDet, YOLOv2, load_weights
+from limbeck.models import GFL, SSD, Classifier, RetinaNet, ShuffleDet, YOLOv2, load_weights
 from limbeck.models.darknet19 import Darknet19
 from tests.checkpoints.libraries.darknet_files import NEW, OLD, header, numbers, scrambled, write
 
@@ -144,6 +144,7 @@ def test_other_models_say_whose_files_these_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.weights", trained())
     for model in (
         RetinaNet("resnet18", 2, fpn_channels=8),
+        GFL("resnet18", 2, fpn_channels=32),  # whose head has group norms
         ShuffleDet(0.25, 2),  # whose backbone has features, too
         SSD("vgg16", 2),
     ):

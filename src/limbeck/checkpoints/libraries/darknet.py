@@ -136,8 +136,8 @@ def _in_order(own: Tensors) -> list[str]:
     for layer, following in pairwise([*layers, ""]):
         if own[f"{layer}.weight"].dim() == 4:  # the others are its normalisations
             biased = f"{layer}.bias" in own
-            before = [f"{layer}.bias"] if biased else [f"{following}.{each}" for each in _NORM]
-            order += [*before, f"{layer}.weight"]
+            norm = [name for each in _NORM if (name := f"{following}.{each}") in own]
+            order += [*([f"{layer}.bias"] if biased else norm), f"{layer}.weight"]
     return order
 
 

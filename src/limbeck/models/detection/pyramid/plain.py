@@ -4,6 +4,7 @@ from typing import Any
 
 from torchvision.ops import FeaturePyramidNetwork
 
+from limbeck.models.detection.parts.backbones import P6P7
 from limbeck.models.detection.parts.timm_trunks import TimmLayout
 
 _IMPORTS = """\
@@ -146,7 +147,11 @@ def _is_stock(model: Any) -> bool:
     changed = changed or arguments.get("roi_aligned") or not arguments.get("relu_before_p7", True)
     stock = arguments.get("preset", "torchvision") == "torchvision"  # FCOS has no others
     pyramid = isinstance(model.backbone.fpn, FeaturePyramidNetwork)
-    return stock and not changed and bool(model.published) and pyramid
+    extra = model.backbone.fpn.extra_blocks
+    # torchvision tells P6 from C5 and from P5 by their channels alone.
+    drifts = isinstance(extra, P6P7) and not extra.use_P5
+    drifts = drifts and extra.p6.in_channels == extra.p6.out_channels
+    return stock and not changed and bool(model.published) and pyramid and not drifts
 
 
 def _backbone(model: Any, extra: str) -> str:

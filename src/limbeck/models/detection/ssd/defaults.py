@@ -156,6 +156,9 @@ def settle_ssd(
 def _usual(name: str, weights: Any) -> dict[str, Any]:
     """The usual values for a backbone, and for what its published weights were trained with."""
     usual: dict[str, Any] = {"lite": False, "reduced_tail": False} | STOCK.get(name, _LIGHT)
+    if isinstance(weights, str) and weights.startswith("torchvision:"):
+        tag = weights.removeprefix("torchvision:").rpartition(".")[2]  # without the name of a class
+        weights = f"torchvision:{tag}"
     if name == "vgg16" and weights == "torchvision:IMAGENET1K_V1":
         usual |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     if isinstance(weights, str) and not is_file_source(weights) and weights not in _WHOLE:
