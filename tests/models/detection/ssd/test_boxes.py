@@ -1,7 +1,10 @@
 """The default boxes of SSD."""
 
+from typing import Any
+
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from limbeck.models.detection.ssd.boxes import default_boxes
@@ -50,3 +53,17 @@ def test_boxes_are_in_full_precision_on_maps_of_half(half: torch.dtype) -> None:
 def test_numbers_that_do_not_suit_the_levels_are_refused(scales, ratios, steps, message) -> None:
     with pytest.raises(ValueError, match=message):
         default_boxes(2, scales, ratios, steps)
+
+
+@pytest.mark.parametrize("steps", [None, (8.0, 16.0)])
+def test_centres_are_torchvisions_whatever_the_default_type(steps: Any) -> None:
+    generator = default_boxes(2, (0.1, 0.2, 0.4), ((2,), (2, 3)), steps)
+    sizes = [(5, 7), (3, 4)], [40, 56]
+    expected = DefaultBoxGenerator._grid_default_boxes(generator, *sizes)
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        found = generator._grid_default_boxes(*sizes, torch.bfloat16)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, expected)

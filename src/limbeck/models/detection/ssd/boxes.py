@@ -44,9 +44,24 @@ class FullPrecisionDefaultBoxGenerator(DefaultBoxGenerator):  # type: ignore[mis
     def _grid_default_boxes(
         self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        full = torch.promote_types(dtype, torch.float32)
-        boxes: Tensor = super()._grid_default_boxes(grid_sizes, image_size, full)
-        return boxes
+        """The boxes (N, 4) of all levels: centre and sides as shares of the image's sides.
+
+        torchvision's arithmetic, whose centres are of torch's default type: bfloat16, perhaps.
+        """
+        full, boxes = torch.promote_types(dtype, torch.float32), []
+        for level, (rows, columns) in enumerate(grid_sizes):
+            height, width = float(rows), float(columns)
+            if self.steps is not None:
+                height, width = (side / self.steps[level] for side in image_size)
+            y = (torch.arange(rows, dtype=full) + 0.5) / height
+            x = (torch.arange(columns, dtype=full) + 0.5) / width
+            grid = torch.meshgrid(y, x, indexing="ij")
+            centres = torch.stack(grid[::-1], dim=-1).reshape(-1, 1, 2)
+            sides = self._wh_pairs[level].to(full)
+            sides = sides.clamp(min=0, max=1) if self.clip else sides
+            pairs = centres.expand(-1, len(sides), -1), sides.expand(len(centres), -1, -1)
+            boxes.append(torch.cat(pairs, dim=-1).reshape(-1, 4))
+        return torch.cat(boxes)
 
 
 def default_boxes(
