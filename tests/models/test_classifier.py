@@ -172,8 +172,9 @@ def test_another_number_of_classes_keeps_the_own_head(caplog) -> None:
     assert tensors["classifier.1.weight"].shape[0] == 3
 
 
-@pytest.mark.parametrize("name", ["repvit_m0_9", "levit_128s", "resnet18"])
-@pytest.mark.parametrize("classes", [7, 0])
+@pytest.mark.parametrize(
+    ("name", "classes"), [("repvit_m0_9", 7), ("levit_128s", 7), ("resnet18", 7), ("resnet18", 0)]
+)
 def test_every_head_keeps_its_own_where_classes_differ_or_are_none(name: str, classes: int) -> None:
     given = timm.create_model(name, num_classes=classes).state_dict()
     network, tensors = Classifier(f"timm:{name}", 3).part_for(given)
