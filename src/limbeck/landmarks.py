@@ -52,7 +52,7 @@ and in ShuffleNetV2 (``C2``).
 import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from timm.models._features import FeatureGetterNet
@@ -67,7 +67,7 @@ from limbeck.dense_heads import dense_head
 from limbeck.frame import Frame, takes_list
 from limbeck.pooled import pooled
 from limbeck.pre_activation import ACTIVATIONS, NORMS, pre_activation
-from limbeck.tap import Call, Tap, TapError
+from limbeck.tap import Call, ChannelsFirst, Tap, TapError
 
 Landmarks = dict[str, Tap]
 Family = Callable[[nn.Module], Landmarks]
@@ -288,25 +288,6 @@ def _classifier(model: nn.Module) -> Landmarks:
     return places | pooled(model, path) | {"logits": Tap("", kind="logits")} if places else {}
 
 
-@dataclass(frozen=True)
-class _ChannelsFirst:
-    """Brings a map of a network whose channels come last, such as Swin, to (B, C, H, W).
-
-    Args:
-        channels: The number of channels.
-        last: Whether the network says that they come last; VOLO does not say it.
-    """
-
-    channels: int
-    last: bool
-
-    def __call__(self, value: Any) -> Any:
-        if not isinstance(value, Tensor) or value.dim() != 4:
-            return value
-        is_last = self.last or value.shape[1] != self.channels
-        return value.permute(0, 3, 1, 2) if is_last and value.shape[3] == self.channels else value
-
-
 def _timm(model: nn.Module, path: str) -> Landmarks:
     """The C-levels of a timm model, whose ``feature_info`` says which module ends each stride."""
     info = getattr(model.get_submodule(path), "feature_info", None)
@@ -318,7 +299,7 @@ def _timm(model: nn.Module, path: str) -> Landmarks:
     last = getattr(model.get_submodule(path), "output_fmt", "") == "NHWC"
     for level, each in of_level.items():
         if f"C{level}" in places:
-            order = _ChannelsFirst(each["num_chs"], last)
+            order = ChannelsFirst(each["num_chs"], last)
             places[f"C{level}"] = replace(places[f"C{level}"], select=order)
     return places
 

@@ -129,3 +129,23 @@ def tensors_in(value: Any) -> list[Tensor]:
 
     map_tensors(value, note)
     return found
+
+
+@dataclass(frozen=True)
+class ChannelsFirst:
+    """What a tap selects of a network whose channels come last, such as Swin: (B, C, H, W).
+
+    Args:
+        channels: The number of channels.
+        last: Whether the network says that they come last; VOLO does not say it.
+    """
+
+    channels: int
+    last: bool
+
+    def __call__(self, value: Any) -> Any:
+        """The map with its channels first; anything else as it is."""
+        if not isinstance(value, Tensor) or value.dim() != 4:
+            return value
+        is_last = self.last or value.shape[1] != self.channels
+        return value.permute(0, 3, 1, 2) if is_last and value.shape[3] == self.channels else value

@@ -4,8 +4,7 @@ After Chang, Wang, Xu, Chen, Yang, Zhao: DETRDistill: A Universal Knowledge Dist
 for DETR-families. ICCV 2023, arXiv:2211.10156, where the student's predictions are matched with the
 teacher's as DETR matches them with the truth. Query q of the teacher says that class k is there
 with the probability p_qk, and where, with a box b_q; it is sure of it by c_q = max_k p_qk. The
-student's query r says p'_rk and b'_r. Where the student's query says
-something else, it costs
+student's query r says p'_rk and b'_r. Where it says something else than the teacher's, it costs
 
     L(q, r) = lambda_class D(p_q || p'_r) + lambda_l1 |b_q - b'_r|_1
               + lambda_giou (1 - GIoU(b_q, b'_r)),
