@@ -1,4 +1,5 @@
 import re
+import shlex
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import limbeck
-from limbeck.names import LONGEST, escaped, file_names, folded, in_markdown, in_terminal
+from limbeck.names import LONGEST, escaped, file_names, folded, in_markdown, in_shell, in_terminal
 
 # Characters that have a meaning somewhere, halves of escapes, and halves of surrogate pairs.
 NASTY = st.text(
@@ -85,3 +86,8 @@ def test_nothing_prints_or_makes_tables_past_the_module_of_the_terminal() -> Non
     past = re.compile(r"get_console|from rich\.table|rich\.print|^\s*print\(", re.MULTILINE)
     found = [path.name for path in source.rglob("*.py") if past.search(path.read_text())]
     assert found == ["terminal.py"]
+
+
+@pytest.mark.parametrize("word", ["runs/a", "my recipes/b.yaml", "it's", "a;b"])
+def test_a_word_of_a_command_comes_back_from_a_shell(word: str) -> None:
+    assert shlex.split(f"limbeck compare {in_shell(word)}") == ["limbeck", "compare", word]

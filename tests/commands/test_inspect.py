@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from limbeck import Taps
 from limbeck.checkpoints.libraries import detectron2, mmdetection
-from limbeck.commands.inspect import landmark_table, models_in
+from limbeck.commands.inspect import landmark_table, models_in, models_of
 from limbeck.models import SSD, BasicBlocks, RetinaNet, load_student, save_student
 from tests import small_models
 from tests.checkpoints.libraries.darknet_files import header
@@ -286,3 +286,12 @@ def test_recipes_without_models_are_told(content: str, message: str, tmp_path: P
     (tmp_path / "recipe.yaml").write_text(content)
     with pytest.raises(ValueError, match=message):
         models_in(tmp_path / "recipe.yaml")
+
+
+def test_a_library_that_is_not_known_is_not_taken_for_torchvision() -> None:
+    with pytest.raises(ValueError, match="'tim:resnet18' is no recipe"):
+        models_of("tim:resnet18")
+
+
+def test_the_folder_of_a_run_has_a_student(runs: Runs) -> None:
+    assert list(models_of(str(runs.teacher))) == [str(runs.teacher)]
