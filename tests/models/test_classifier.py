@@ -1,4 +1,7 @@
+import contextlib
+import dataclasses
 import logging
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -9,7 +12,8 @@ from torch import nn
 from torchvision.models import WeightsEnum
 from torchvision.models.mobilenetv2 import InvertedResidual
 
-from limbeck.models import BasicBlocks, Classifier, load_student, save_student
+from limbeck.models import BasicBlocks, Classifier, load_student, published, save_student
+from limbeck.models.published import input_of
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -193,3 +197,55 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch) -> None:
     monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
     with pytest.raises(ValueError, match=r"'torchvision:backbone' cannot be had \(URLError"):
         Classifier("resnet18", 2, weights="torchvision:backbone")
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "mean"),
+    [
+        ("torchvision:efficientnet_v2_l", "torchvision:IMAGENET1K_V1", (0.5,) * 3),
+        ("torchvision:efficientnet_v2_l", "torchvision:backbone", (0.5,) * 3),
+        ("torchvision:inception_v3", "torchvision:DEFAULT", (0.5,) * 3),
+        ("torchvision:vgg16", "torchvision:IMAGENET1K_FEATURES", (0.48235, 0.45882, 0.40784)),
+        ("torchvision:resnet18", "torchvision:IMAGENET1K_V1", IMAGENET[0]),
+        ("timm:tf_efficientnet_b0", "timm:ap_in1k", (0.5,) * 3),
+        ("timm:tf_efficientnet_b0", "timm:aa_in1k", IMAGENET[0]),
+        ("timm:vit_base_patch16_224", "timm:augreg_in21k", (0.5,) * 3),
+        ("timm:vit_base_patch16_224", "timm:dino", IMAGENET[0]),
+    ],
+)
+def test_published_weights_say_what_their_input_is(network, weights, mean) -> None:
+    assert input_of(network, weights)["mean"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_classifier_normalises_as_its_weights_say(monkeypatch, tmp_path) -> None:
+    trained = Classifier("squeezenet1_0", 1000, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    save_student(trained, tmp_path)
+    from_folder = Classifier("squeezenet1_0", 4, weights=tmp_path)
+    assert torch.equal(from_folder.mean, trained.mean)
+    assert torch.equal(from_folder.std, trained.std)
+
+    state = timm.create_model("test_vit").state_dict()
+    stated = timm.models.get_pretrained_cfg("test_vit")
+    assert stated.mean == (0.5, 0.5, 0.5)
+    other = dataclasses.replace(stated, mean=(0.2, 0.2, 0.2))
+    monkeypatch.setattr(published, "get_pretrained_cfg", {"test_vit.other": other}.get)
+    monkeypatch.setattr(published, "fetching", lambda _: contextlib.nullcontext())
+    create = timm.create_model
+    fetched = SimpleNamespace(state_dict=lambda: state)
+    monkeypatch.setattr(
+        timm, "create_model", lambda n, **k: fetched if k.get("pretrained") else create(n, **k)
+    )
+    model = Classifier("timm:test_vit", 2, weights="timm:other")
+    assert model.build.init_args["mean"] == [0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_are_left_out(name: str) -> None:
+    model = Classifier(name, 3)
+    assert model.train()(torch.rand(2, 3, 80, 80)).shape == (2, 3)
+    whole = torchvision.models.get_model(name, aux_logits=True, init_weights=False)
+    part, tensors = model.part_for(whole.state_dict())
+    part.load_state_dict(tensors)
+    assert "aux_logits=False" in str(model.without_limbeck())
+    with pytest.raises(ValueError, match="have no loss here"):
+        Classifier(name, 3, arguments={"aux_logits": True})

@@ -18,10 +18,11 @@ from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.darknet19 import Darknet19
 from limbeck.models.norms import Norm, convert_norms
+from limbeck.models.published import input_of
 from limbeck.models.resnet import BasicBlockResNet, BasicBlocks
 from limbeck.models.shufflenet import Unit, late_relu
 from limbeck.models.shufflenet_v1 import ShuffleNetV1
-from limbeck.models.weights import load_weights
+from limbeck.models.weights import load_weights, open_weights, stated_by
 from limbeck.ranges import Range, refuse_outside
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ _RANGES = {
     "std": Range(0, 1e3, open=True),
 }
 
+# torchvision's networks with auxiliary classifiers, which give several logits in training mode.
+_AUXILIARY: Mapping[str, tuple[str, ...]] = {
+    "torchvision:googlenet": ("aux1.", "aux2."),
+    "torchvision:inception_v3": ("AuxLogits.",),
+}
 # Trunks of detectors that neither library has.
 _OWN: Mapping[str, type[nn.Module]] = {"darknet19": Darknet19, "shufflenet_v1": ShuffleNetV1}
 
@@ -46,7 +52,8 @@ class Classifier(LimbeckModel):
         network: The name of the network, such as ``resnet18``, ``torchvision:resnet18``,
             ``timm:resnet18``, ``limbeck:darknet19`` or ``limbeck:shufflenet_v1``; or the shape of a
             network of basic blocks, :class:`limbeck.models.BasicBlocks`. A name without a library
-            is looked for in torchvision, then in timm, then in limbeck.
+            is looked for in torchvision, then in timm, then in limbeck. ``googlenet`` and
+            ``inception_v3`` are built without their auxiliary classifiers.
         num_classes: The number of classes.
         arguments: Further arguments for the library's builder of the network, such as
             ``{dropout: 0.0}`` for ``mobilenet_v2``, ``{act_layer: relu}`` for
@@ -54,10 +61,10 @@ class Classifier(LimbeckModel):
             no others.
         weights: The weights to begin with, as :func:`limbeck.models.load_weights` takes them.
             Default (None): the network is initialised afresh.
-        mean: The mean of each input channel, RGB in [0, 1]. Default (None): the one that timm's
-            network was published with, and ImageNet's for all other networks.
-        std: The standard deviation of each input channel. Default (None): the one that timm's
-            network was published with, and ImageNet's for all other networks.
+        mean: The mean of each input channel, RGB in [0, 1]. Default (None): as the weights say,
+            otherwise the one that timm's network was published with, otherwise ImageNet's.
+        std: The standard deviation of each input channel. Default (None): as the weights say,
+            otherwise the one that timm's network was published with, otherwise ImageNet's.
         norm: What the batch normalisations do: ``frozen``, ``affine``, ``trained`` or
             ``synchronised``, see :func:`limbeck.models.norms.convert_norms`.
 
@@ -105,11 +112,14 @@ class Classifier(LimbeckModel):
         refuse_outside(_RANGES, {"num_classes": num_classes, "mean": mean, "std": std})
         if isinstance(network, str):
             network = _qualified(network)
-        arguments = dict(arguments or {})
+        arguments = _with_one_head(network, arguments or {})
         plain = _network(network, num_classes, arguments)
-        published = getattr(plain, "pretrained_cfg", {})
-        mean = mean or published.get("mean", IMAGENET_DEFAULT_MEAN)
-        std = std or published.get("std", IMAGENET_DEFAULT_STD)
+        opened = open_weights(weights)
+        stated = stated_by(opened, self.numerics)
+        if not stated and isinstance(network, str):
+            stated = {**input_of(network, weights)}
+        mean = mean or stated.get("mean", IMAGENET_DEFAULT_MEAN)
+        std = std or stated.get("std", IMAGENET_DEFAULT_STD)
         settled = {"network": network, "num_classes": num_classes, "arguments": arguments}
         self.arguments = plain_value(settled | {"mean": mean, "std": std, "norm": norm})
         self.published = (network,) if isinstance(network, str) else ()
@@ -117,8 +127,8 @@ class Classifier(LimbeckModel):
         self.network = convert_norms(plain, norm)
         self.register_buffer("mean", _channels(mean), persistent=False)
         self.register_buffer("std", _channels(std), persistent=False)
-        if weights is not None:
-            load_weights(self, weights)
+        if opened is not None:
+            load_weights(self, opened)
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of the classes, (B, num_classes).
@@ -147,6 +157,8 @@ class Classifier(LimbeckModel):
         """The network and its tensors; its own head stays if the classes differ in number."""
         own = self.network.state_dict()  # a network of timm's may have a part called "network"
         tensors = {n if n in own else n.removeprefix("network."): v for n, v in tensors.items()}
+        auxiliary = _AUXILIARY.get(str(self.arguments["network"]), ())
+        tensors = {n: v for n, v in tensors.items() if not n.startswith(auxiliary)}
         heads = _heads(self.network)
         if f"{heads[0]}.weight" not in tensors:  # published networks for CIFAR-10 say "linear"
             tensors = {re.sub(r"^linear\b", heads[0], n): value for n, value in tensors.items()}
@@ -202,6 +214,18 @@ def _qualified(name: str) -> str:
     )
 
 
+def _with_one_head(network: str | BasicBlocks, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network, which give it no auxiliary classifiers."""
+    if network not in _AUXILIARY:
+        return dict(arguments)
+    if arguments.get("aux_logits"):
+        raise ValueError(
+            f"arguments.aux_logits is true for {network}; expected false, as auxiliary classifiers "
+            "have no loss here. Leave it out."
+        )
+    return {"init_weights": True, **arguments, "aux_logits": False}
+
+
 def _network(
     network: str | BasicBlocks, num_classes: int, arguments: Mapping[str, Any]
 ) -> nn.Module:
@@ -241,7 +265,7 @@ def _published(network: str, num_classes: int, arguments: Mapping[str, Any]) -> 
 def _heads(network: nn.Module) -> list[str]:
     """The layers that give logits: the last linear layer or convolution, and further ones.
 
-    timm says of some networks that they have two, and torchvision's oldest have auxiliary ones.
+    timm says of some networks that they have two.
     """
     layers: list[str] = [
         name
@@ -250,7 +274,6 @@ def _heads(network: nn.Module) -> list[str]:
     ]
     stated = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     further = [stated] if isinstance(stated, str) else [*stated]
-    further += ["AuxLogits.fc", "aux1.fc2", "aux2.fc2"]
     return list(dict.fromkeys([layers[-1], *(name for name in further if name in layers)]))
 
 

@@ -11,8 +11,9 @@ from torch import nn
 from limbeck.arguments import shown
 from limbeck.frame import Extent, own_size
 from limbeck.models.hub import pretrained, refuse_adapter, stated_of, transformers
+from limbeck.models.published import fetching
 from limbeck.models.state_dicts import load_strictly
-from limbeck.models.weights import fetching, open_weights
+from limbeck.models.weights import open_weights
 
 _ADVICE = "Give the weights of this very network, or leave them out to see it without."
 

@@ -1,25 +1,21 @@
 """Pretrained weights by their source: a library's file, a student's folder, a published name."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import timm
-from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
-from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from limbeck.checkpoints import Checkpoint, Kind, is_file_source, open_checkpoint, with_std
 from limbeck.checkpoints.architecture import trunk_of
 from limbeck.checkpoints.formats import fitted
-from limbeck.checkpoints.libraries.torchvision import WITHOUT_EPS, with_eps
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.build import LimbeckModel
 from limbeck.models.card import is_on_hub
 from limbeck.models.loading import read_student
+from limbeck.models.published import published_tensors
 from limbeck.models.state_dicts import load_strictly
 
 log = logging.getLogger(__name__)
@@ -133,7 +129,8 @@ def load_weights(model: nn.Module, source: str | Path | Checkpoint) -> None:
     if isinstance(opened, Checkpoint):
         tensors = _fitting(model, opened, where)
     else:
-        tensors = _published_tensors(model, told)
+        published = model.published if isinstance(model, LimbeckModel) else ()
+        tensors = published_tensors(published, told, type(model).__name__)
     part = model
     if isinstance(model, LimbeckModel):
         part, tensors = model.part_for(tensors)
@@ -190,68 +187,3 @@ def _same(stated: Any, here: Any) -> bool:
         return np.shape(stated) == np.shape(here) and np.allclose(stated, here)
     except (TypeError, ValueError):
         return bool(stated == here)
-
-
-def _published_tensors(model: nn.Module, source: str) -> Tensors:
-    library, _, name = source.partition(":")
-    return _torchvision(model, name) if library == "torchvision" else _timm(model, name)
-
-
-def _torchvision(model: nn.Module, name: str) -> Tensors:
-    """The weights that torchvision publishes for this model or for its trunk."""
-    fitting = [get_model_weights(m) for m in _published(model, "torchvision") if m in list_models()]
-    known: dict[str, WeightsEnum] = {}
-    for enum in reversed(fitting):  # the trunk's come last, so they win a name
-        known |= {member.name: member for member in enum}
-        known |= {repr(member): member for member in enum} | {"backbone": enum.DEFAULT}
-    if fitting:
-        known["DEFAULT"] = fitting[-1].DEFAULT  # of the whole model
-    if name not in known:
-        raise ValueError(
-            f"weights='torchvision:{name}': torchvision publishes none of that name for this "
-            f"{type(model).__name__}. There are: {', '.join(known) or 'none'}."
-        )
-    with fetching(f"torchvision:{name}"):
-        tensors: Tensors = known[name].get_state_dict(progress=True, check_hash=True)
-    return with_eps(tensors) if known[name] in WITHOUT_EPS else tensors
-
-
-def _timm(model: nn.Module, name: str) -> Tensors:
-    """The weights that timm publishes, by their full name or by a tag of this model's network."""
-    own = next(iter(_published(model, "timm")), "")
-    if not timm.is_model(name):
-        if not own:
-            raise ValueError(
-                f"weights='timm:{name}': timm has no model of that name. Name one, or give a tag "
-                "to a Classifier of a timm network."
-            )
-        name = own if name == "backbone" else f"{own.partition('.')[0]}.{name}"
-    with fetching(f"timm:{name}"):
-        return timm.create_model(name, pretrained=True).state_dict()
-
-
-@contextmanager
-def fetching(told: str) -> Iterator[None]:
-    """Within, what a library cannot find or fetch by a name is told with that name.
-
-    Args:
-        told: The name.
-
-    Raises:
-        ValueError: There are no such weights, or they cannot be fetched.
-    """
-    try:
-        yield
-    except (RuntimeError, OSError, HfHubHTTPError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{told!r} cannot be had ({type(error).__name__}: {reason}). Correct the name, or see "
-            "whether there is a network; a file of the weights does as well."
-        ) from error
-
-
-def _published(model: nn.Module, library: str) -> list[str]:
-    """The names in that library of the models whose weights fit, the trunk's first."""
-    names = model.published if isinstance(model, LimbeckModel) else ()
-    split = [name.partition(":") for name in names]
-    return [name for of, _, name in split if of == library]

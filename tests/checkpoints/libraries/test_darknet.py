@@ -71,11 +71,24 @@ def test_a_trunk_alone_and_a_whole_classifier(name: str, tmp_path: Path) -> None
 def test_a_classifier(tmp_path: Path) -> None:
     theirs = scrambled(Darknet19(1000, WIDTH))
     path = write(tmp_path / "darknet19.weights", theirs)
-    given = {"arguments": {"width": WIDTH}, "weights": path, "std": (1.0, 1.0, 1.0)}
-    ours = Classifier("darknet19", 1000, mean=(0.0, 0.0, 0.0), **given)
+    given = {"arguments": {"width": WIDTH}, "weights": path}
+    ours = Classifier("darknet19", 1000, **given)
     assert same(ours.network, theirs)
+    assert ours.build.init_args["mean"] == [0.0, 0.0, 0.0]
+    assert ours.build.init_args["std"] == [1.0, 1.0, 1.0]
     with pytest.raises(ValueError, match=r"mean is \(0.0, 0.0, 0.0\) in the weights"):
-        Classifier("darknet19", 1000, **given)
+        Classifier("darknet19", 1000, mean=(0.5, 0.5, 0.5), **given)
+
+
+@pytest.mark.parametrize("name", ["darknet19_448.conv.23", "darknet19.weights"])
+def test_a_classifier_of_other_classes_keeps_its_own_head(name: str, tmp_path: Path) -> None:
+    theirs = scrambled(Darknet19(1000, WIDTH))
+    path = write(tmp_path / name, theirs if name.endswith(".weights") else theirs.features)
+    ours = Classifier("darknet19", 7, arguments={"width": WIDTH}, weights=path)
+    assert same(ours.network.features, theirs.features)
+    assert ours.network.head.weight.shape == (7, theirs.head.in_channels, 1, 1)
+    with pytest.raises(ValueError, match=r"takes \d+ for all of it, \d+ for its trunk"):
+        Classifier("darknet19", 7, arguments={"width": 2 * WIDTH}, weights=path)
 
 
 def test_a_trunk_says_nothing_of_the_passthrough(tmp_path: Path) -> None:

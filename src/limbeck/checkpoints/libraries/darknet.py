@@ -29,7 +29,8 @@ from limbeck.checkpoints.tensors import Tensors
 _TRUNK, _CLASSIFIER, _YOLOV2, _CHANNEL = 19_831_776, 1_025_000, 50_547_936, 1025
 _CLASSES = 1000  # of the published classifiers
 _NORM = ("bias", "weight", "running_mean", "running_var")
-_FEATURES = "backbone.features."
+# The trunk of a YOLOv2 and of a classifier, by the layer behind it that they are known by.
+_FEATURES = {"head.weight": "backbone.features.", "network.head.weight": "network.features."}
 
 
 def read(path: Path) -> Tensors:
@@ -103,15 +104,16 @@ def named(tensors: Tensors, own: Tensors, where: str) -> Tensors:
         where: The file and the model, for messages.
 
     Returns:
-        The tensors of the whole network; or those of a detector's trunk alone, as a classifier has
-        them, without the classifier's last convolution.
+        The tensors of the whole network; or those of its trunk alone, as a classifier has them,
+        without the classifier's last convolution.
 
     Raises:
         ValueError: The file has not as many numbers as either, to the last one.
     """
     values, order = tensors["values"], _in_order(own)
-    yolov2 = "head.weight" in own  # an SSD has features as well, of another network
-    trunk = [name for name in order if name.startswith(_FEATURES) and yolov2]
+    # An SSD has features as well, of another network, and no such layer behind them.
+    features = tuple(path for head, path in _FEATURES.items() if head in own)
+    trunk = [name for name in order if name.startswith(features)]
     sizes = {name: own[name].numel() for name in order}
     whole, of_trunk = sum(sizes.values()), sum(sizes[name] for name in trunk)
     outputs = len(own[trunk[-1]]) if trunk else 0
@@ -125,7 +127,7 @@ def named(tensors: Tensors, own: Tensors, where: str) -> Tensors:
     advice = "Such files fill a YOLOv2, or a Classifier of limbeck:darknet19."
     raise ValueError(
         f"{where}: the file has {len(values)} numbers, this model takes {expected}. "
-        + (_fitting(len(values) - whole, own) if trunk else advice)
+        + (_fitting(len(values) - whole, own) if trunk and "head.weight" in own else advice)
     )
 
 

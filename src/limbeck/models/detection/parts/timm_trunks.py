@@ -20,11 +20,11 @@ from typing import Any
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import PretrainedCfg, get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from limbeck.checkpoints.tensors import Tensors
+from limbeck.models import published
 from limbeck.trunks import Layout, Stage
 
 log = logging.getLogger(__name__)
@@ -121,27 +121,9 @@ def input_of(backbone: object, weights: object) -> dict[str, Any]:
     """
     if not is_timms(backbone):
         return {}
-    own = str(backbone).removeprefix(PREFIX)
-    timm_layout(own)  # refuses other names
-    published = _published(own)
-    if is_timms(weights):
-        said = str(weights).removeprefix(PREFIX)
-        tagged = own if said == "backbone" else f"{own.partition('.')[0]}.{said}"
-        published = _published(said if timm.is_model(said) else tagged)
-    return {
-        "mean": getattr(published, "mean", IMAGENET_DEFAULT_MEAN),
-        "std": getattr(published, "std", IMAGENET_DEFAULT_STD),
-    }
-
-
-def _published(name: str) -> PretrainedCfg | None:
-    """What timm says of a network's weights; None where it publishes none."""
-    try:
-        return get_pretrained_cfg(name)
-    except RuntimeError as error:  # of a tag
-        raise ValueError(
-            f"weights='{PREFIX}{name}': {error} Give one of timm.list_pretrained()."
-        ) from error
+    timm_layout(str(backbone).removeprefix(PREFIX))  # refuses other names
+    usual = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    return {**usual, **published.input_of(str(backbone), weights)}
 
 
 def refuse_plain(layout: Layout) -> None:
