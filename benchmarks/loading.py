@@ -159,7 +159,8 @@ def classification(folder: Path, height: int, width: int, size: int, count: int)
     )
 
     def plain() -> Any:
-        samples = [(transform(plain_image(path)), label) for path, label in dataset.samples]
+        files = zip(dataset.paths, dataset.labels.tolist(), strict=True)
+        samples = [(transform(plain_image(path)), label) for path, label in files]
         return default_collate([(i.as_subclass(Tensor), label) for i, label in samples])
 
     ours = batches(dataset, ClassificationAugmentation(size=size), count)

@@ -116,7 +116,7 @@ def test_companion_files_and_other_files_are_left_out_and_counted(root, caplog):
         (root / name).touch()
     dataset = ImageFolder(root)
     assert dataset.classes == ("dress", "hat")
-    assert [path.removeprefix(f"{root}/") for path, _ in dataset.samples] == [
+    assert [path.removeprefix(f"{root}/") for path in dataset.paths] == [
         "dress/1.png",
         "hat/1.png",
         "hat/2.PNG",
@@ -124,3 +124,9 @@ def test_companion_files_and_other_files_are_left_out_and_counted(root, caplog):
     hidden, others = caplog.messages
     assert f"{root}: left out 5 files or folders that are hidden" in hidden
     assert f"{root}: left out 1 files or folders that are no images" in others
+
+
+def test_an_item_holds_its_own_label_alone(root):
+    dataset = ImageFolder(root)
+    assert dataset.labels.tolist() == [0, 1]
+    assert all(label.untyped_storage().nbytes() == 8 for _, label in dataset)

@@ -77,11 +77,10 @@ def _of_files(dataset: VisionDataset) -> Contents | None:
         images = dataset.images
         return Contents("detection", dataset.classes, images, upright, True, unread, ids)
     if isinstance(dataset, ImageFolder):
-        paths, labels = zip(*dataset.samples, strict=True)
         return Contents(
             "classification",
             dataset.classes,
-            _classified(paths, torch.tensor(labels)),
+            _classified(dataset.paths, dataset.labels),
             torch.ones(len(dataset), dtype=torch.bool),
         )
     if isinstance(dataset, Split):

@@ -10,6 +10,7 @@ from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
 from limbeck.data.files import SUFFIXES, LeftOut, is_companion
 from limbeck.data.kept import KeptImages
 from limbeck.data.orientation import seen_size, upright
+from limbeck.data.table import Texts
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 LAYOUTS = {"Annotations": "limbeck.data.VOC", "annotations": "limbeck.data.COCO"}
@@ -30,6 +31,8 @@ class ImageFolder(VisionDataset):
 
     Attributes:
         task: The task, which is ``"classification"``.
+        paths: The image files, class by class, sorted in each.
+        labels: The class of each image, int64 (N,), which counts from 0.
 
     Raises:
         FileNotFoundError: ``root`` does not exist or has no folders, or a class has no image.
@@ -44,7 +47,7 @@ class ImageFolder(VisionDataset):
         self.classes = _classes(folder)
         indices = {name: index for index, name in enumerate(self.classes)}
         left_out, before = LeftOut(folder), len(str(folder)) + 1
-        self.samples: list[tuple[str, int]] = make_dataset(
+        samples: list[tuple[str, int]] = make_dataset(
             folder,
             indices,
             # What lies in the folder is cut out: to parse whole paths takes twice as long.
@@ -52,10 +55,10 @@ class ImageFolder(VisionDataset):
             allow_empty=True,
         )
         left_out.say()
+        self.paths = Texts.of(path for path, _ in samples)
+        self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         self._kept = KeptImages()
-        counts = torch.tensor([label for _, label in self.samples]).bincount(
-            minlength=len(self.classes)
-        )
+        counts = self.labels.bincount(minlength=len(self.classes))
         empty = [name for name, n in zip(self.classes, counts.tolist(), strict=True) if n == 0]
         if empty:
             raise FileNotFoundError(
@@ -65,19 +68,19 @@ class ImageFolder(VisionDataset):
             )
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Target]:
-        label = torch.tensor(self.samples[index][1])
-        return self._kept.at(index, lambda: self._read(index)), label
+        # A copy, since a loading worker that sends a view would keep the labels of all images.
+        return self._kept.at(index, lambda: self._read(index)), self.labels[index].clone()
 
     def _read(self, index: int) -> tv_tensors.Image:
-        with open_image(self.samples[index][0]) as file:
+        with open_image(self.paths[index]) as file:
             return to_rgb(upright(file))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """The (height, width) in pixels of an image as it is turned upright."""
-        return seen_size(self.samples[index][0])
+        return seen_size(self.paths[index])
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -334,7 +334,7 @@ def _names(dataset: VisionDataset) -> Iterator[tuple[int, str]]:
             folder, name = os.path.split(path)
             yield number, f"{real(folder)}/{name}"
     elif isinstance(dataset, ImageFolder):
-        for number, (path, _) in enumerate(dataset.samples):
+        for number, path in enumerate(dataset.paths):
             folder, name = os.path.split(path)
             yield number, f"{real(folder)}/{name}"
     elif isinstance(dataset, Shapes):
