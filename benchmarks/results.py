@@ -109,14 +109,16 @@ def _blocks(name: str, findings: Findings) -> Iterator[str]:
     yield f"### {in_markdown(findings.title)}"
     whole = f"[the whole report]({name}/report.md)"
     yield f"`limbeck compare comparisons/{name}.yaml`: {whole}."
-    for row in findings.rows:
-        if row.kind == "distilled":
-            yield f"**{in_markdown(row.name)}** {in_markdown(sentence(row, findings))}."
-    for caution in findings.cautions:
-        yield f"Caution: {in_markdown(caution)}"
+    distilled = [row for row in findings.rows if row.kind == "distilled"]
+    verdicts = [
+        f"- **{in_markdown(r.name)}** {in_markdown(sentence(r, findings))}." for r in distilled
+    ]
+    cautions = [f"- Caution: {in_markdown(caution)}" for caution in findings.cautions]
+    # One seed decides nothing, as the first of the cautions says.
+    yield "\n".join((verdicts if _has_seeds(findings) else []) + cautions)
     for sheet in (score_sheet(findings), contrast_sheet(findings)):
         yield _table(sheet)
-    yield f"The rule: {in_markdown(findings.rule)}"
+    yield f":::{{dropdown}} The rule\n{in_markdown(findings.rule)}\n:::"
 
 
 def _table(sheet: Sheet) -> str:

@@ -53,7 +53,7 @@ from limbeck.frame import foreground_classes
 from limbeck.landmarks import landmarks
 from limbeck.methods.base import Method, Step
 from limbeck.methods.errors import NoTeacherError
-from limbeck.methods.maps import standardised_channels
+from limbeck.methods.maps import centred_channels, standardised_channels
 from limbeck.methods.pictures import OverImages, strongest
 from limbeck.models.detection.parts.box_coder import BoundedBoxCoder
 from limbeck.models.detection.parts.gfl_head import GFLHead
@@ -318,9 +318,9 @@ class OfGFL(Form):
 
 def aligned(student: Tensor, teacher: Tensor) -> Tensor:
     """The student's held map at the scale of the teacher's, both (B, C, H, W) in float32."""
-    correction = min(1, teacher[:, 0].numel() - 1)  # one value has no deviation
-    deviation, mean = torch.std_mean(teacher, (0, 2, 3), keepdim=True, correction=correction)
-    return standardised_channels(student) * deviation + mean
+    mean = teacher.mean(dim=(0, 2, 3), keepdim=True)
+    _, variance = centred_channels(teacher)
+    return standardised_channels(student) * variance.sqrt() + mean
 
 
 def quality_focal(logits: Tensor, teacher: Tensor) -> Tensor:

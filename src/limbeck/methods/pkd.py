@@ -21,12 +21,17 @@ gradient 1e6 times too large in the original; a map in which no channel varies h
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import adapters
-from limbeck.methods.maps import SMALL, MapMethod, squares, standardised_channels
+from limbeck.methods.maps import (
+    SMALL,
+    MapMethod,
+    centred_channels,
+    squares,
+    standardised_channels,
+)
 from limbeck.methods.places import Places, are_of_classes
 from limbeck.schedules import Weight
 
@@ -120,5 +125,5 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 def of_one_scale(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The maps z(S) and z(T), (B, C, H, W) each, of more than one value a channel."""
-    deviation, mean = torch.std_mean(teacher, dim=(0, 2, 3), keepdim=True)
-    return standardised_channels(student), (teacher - mean) / (deviation + SMALL)
+    centred, variance = centred_channels(teacher)
+    return standardised_channels(student), centred / (variance.sqrt() + SMALL)
