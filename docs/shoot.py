@@ -1,6 +1,7 @@
 """Shoots the head of a report for the pages, in the machine's Chromium.
 
-python docs/shoot.py runs/quickstart/report.html docs/start/pictures/report.png [--height 900]
+python docs/shoot.py runs/quickstart/report.html docs/start/pictures/report.png --height 1455
+python docs/shoot.py runs/cifar10_kd/report.html docs/start/pictures/verdicts.png --height 1345
 """
 
 import argparse
