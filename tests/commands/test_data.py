@@ -11,7 +11,7 @@ import yaml
 
 from limbeck.commands.data_inspect import inspect
 from limbeck.commands.datasets import given_datasets, resize_of
-from limbeck.commands.fit import stated_in
+from limbeck.commands.stated import stated_in
 from limbeck.data import COCO, ImageFolder, Shapes
 from limbeck.data.contents import contents_of
 from limbeck.data.facts import Resize

@@ -5,8 +5,8 @@ import pytest
 
 from limbeck.commands import run
 from limbeck.commands.errors import RecipeError
-from limbeck.commands.fit import stated_in
 from limbeck.commands.recipe_files import read_recipe
+from limbeck.commands.stated import stated_in
 from tests.commands.tiny_recipes import RUN, limbeck, plain, write
 
 BAD: dict[str, tuple[bytes, str]] = {

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from limbeck.commands.anchor_arguments import AnchorArguments, anchor_arguments, objects_seen
 from limbeck.commands.building import said_of_building
+from limbeck.commands.command_line import build_of
 from limbeck.commands.datasets import dataset_of
-from limbeck.commands.fit import build_of, stated_in
 from limbeck.commands.memory import refuse_oversized
 from limbeck.commands.parsing import VerbParser
+from limbeck.commands.stated import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes
 from limbeck.data.coverage import AnchorLevel, Coverage, Objects

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from limbeck.commands.checks import refuse_impossible
 from limbeck.commands.ending import ended_in_words
-from limbeck.commands.fit import parts_of, stated_in
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipes import find, folder
+from limbeck.commands.stated import parts_of, stated_in
 from limbeck.commands.verdicts import show
 from limbeck.comparison import compare
 from limbeck.comparison.comparing import planned, usual_jobs

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.commands.building import said_of_building
-from limbeck.commands.fit import stated_in
 from limbeck.commands.parsing import VerbParser
+from limbeck.commands.stated import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.facts import Resize
 from limbeck.data.layouts import recognised

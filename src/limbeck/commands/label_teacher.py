@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from limbeck.commands.fit import parts_of
 from limbeck.commands.labelled import SameSize
+from limbeck.commands.stated import parts_of
 from limbeck.commands.students import student_of
 from limbeck.data.augmentation import Transform, unchanged
 from limbeck.exported import ExportedModel

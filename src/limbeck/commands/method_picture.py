@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.commands.fit import parts_of
+from limbeck.commands.stated import parts_of
 from limbeck.data.loading import scaled
 from limbeck.methods.pictures import NOTHING, Matrices, Picture
 from limbeck.models.state_dicts import load_strictly

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.commands.checks import refuse_impossible
-from limbeck.commands.fit import stated_in
 from limbeck.commands.outputs import refuse_used_folder
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.starting.measured import Measured, measured
 from limbeck.commands.starting.methods import made_for
 from limbeck.commands.starting.recipes import FILES, Beginning
+from limbeck.commands.stated import stated_in
 from limbeck.comparison import read_comparison
 from limbeck.names import escaped
 from limbeck.terminal import say

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from jsonargparse import Namespace
 from jsonargparse._completions_jsonschema import ParserJsonschema
 
-from limbeck.commands.fit import Stated, command_line
+from limbeck.commands.command_line import Stated, command_line
 from limbeck.whole import write_whole
 
 Schema = dict[str, Any]

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 
 from limbeck.commands.ending import ended_in_words
-from limbeck.commands.fit import parts_of, stated_in
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.recipe_files import read_recipe
+from limbeck.commands.stated import parts_of, stated_in
 from limbeck.comparison.argument import Effect, argument_of, effect_of
 from limbeck.comparison.running import written
 from limbeck.comparison.tuning import Tuned, Tuning, tune

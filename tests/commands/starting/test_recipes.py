@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from limbeck.commands.fit import parts_of
 from limbeck.commands.new import write
 from limbeck.commands.starting import models
 from limbeck.commands.starting.measured import measured
 from limbeck.commands.starting.recipes import FILES, Beginning
+from limbeck.commands.stated import parts_of
 from limbeck.comparison import read_comparison
 from limbeck.data.loading import scaled
 from limbeck.models import save_student
