@@ -5,10 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data import VOC, Concatenated, Shapes, Split
+from limbeck.data import VOC, YOLO, Concatenated, Shapes, Split
 from limbeck.data.annotated import AnnotatedImages
+from limbeck.data.base import BadSampleError
 from limbeck.data.cluster import cluster_shapes, mean_iou, object_sizes, shape_iou
 from limbeck.data.table import AnnotatedImage, Objects
+from tests.commands.starting.folders import yolo
 
 
 def plain_iou(first, second):
@@ -149,3 +151,27 @@ def test_a_side_of_a_split_is_not_read_either(tmp_path):
     assert sorted(map(len, sizes)) == [1, 2]
     order = sorted(range(2), key=lambda side: halves[side].indices)
     assert torch.equal(torch.cat([sizes[side] for side in order]), object_sizes(part, (200, 100)))
+
+
+def test_objects_of_an_image_that_cannot_be_read_are_left_out(tmp_path):
+    yolo(tmp_path)
+    whole = object_sizes(YOLO(tmp_path, "train", training=True), (64, 96))
+    (tmp_path / "train/images/3.jpg").write_text("not an image")
+    found = object_sizes(YOLO(tmp_path, "train", training=True), (64, 96))
+    torch.testing.assert_close(found, torch.cat([whole[:3], whole[4:]]))
+    sides = Concatenated(
+        [Split(YOLO(tmp_path, "train", training=True), side) for side in ("training", "held_out")]
+    )
+    assert len(object_sizes(sides, (64, 96))) == len(found)
+
+
+def test_a_dataset_that_draws_its_images_may_fail_at_some():
+    class Damaged(Shapes):
+        def __getitem__(self, index):
+            if index == 1:
+                raise BadSampleError("this one is damaged")
+            return super().__getitem__(index)
+
+    whole, damaged = Shapes(size=64, count=4), Damaged(size=64, count=4)
+    left = len(object_sizes(whole, (64, 64))) - len(whole[1][1]["boxes"])
+    assert len(object_sizes(damaged, (64, 64))) == left

@@ -57,3 +57,12 @@ def test_a_spread_of_equal_numbers_is_one_number() -> None:
     assert str(Spread.of(torch.tensor([3, 3, 3]))) == "3"
     assert str(Spread.of(torch.arange(101))) == "50 (5 to 95)"
     assert Spread.of(torch.zeros(0)) is None
+
+
+def test_boxes_of_an_image_of_unknown_size_are_not_measured() -> None:
+    """In YOLO's layout they are shares of an image that nobody can read."""
+    found = contents()
+    found.images.sizes[0] = 0
+    boxes = facts_of(found, [], None).boxes
+    assert boxes is not None
+    assert boxes.widths == Spread.of(torch.tensor([20, 0.5, 100]))  # of the second image

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from limbeck.data.annotated import AnnotatedImages
-from limbeck.data.base import VisionDataset
+from limbeck.data.base import BadSampleError, VisionDataset
 from limbeck.data.concatenated import Concatenated
+from limbeck.data.sizes import image_sizes
 from limbeck.data.split import Split
 
 _RESTARTS = 8
@@ -124,7 +125,7 @@ def object_sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> Tensor:
 def object_boxes(dataset: VisionDataset) -> tuple[Tensor, Tensor]:
     """The boxes of all objects to learn from, and the sizes of their images.
 
-    Image files are not decoded.
+    Image files are not decoded. Objects of images that cannot be read are left out.
 
     Args:
         dataset: A dataset for detection.
@@ -154,20 +155,24 @@ def _boxes(dataset: VisionDataset) -> list[tuple[Tensor, Tensor]]:
         return [_annotated_boxes(dataset.dataset, dataset.indices)]
     found = []
     for index in range(len(dataset)):
-        target = dataset[index][1]
+        try:
+            target, size = dataset[index][1], dataset.image_size(index)
+        except BadSampleError:
+            continue
         assert isinstance(target, dict)
         boxes = target["boxes"].as_subclass(Tensor)
-        found.append((boxes, torch.tensor([dataset.image_size(index)]).expand(len(boxes), 2)))
+        found.append((boxes, torch.tensor([size]).expand(len(boxes), 2)))
     return found
 
 
 def _annotated_boxes(dataset: AnnotatedImages, images: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The boxes of the objects to learn from of some images, whatever the dataset is opened for."""
     table = dataset.images
-    of_images = torch.tensor([dataset.image_size(index) for index in range(len(dataset))])
+    of_images, _ = image_sizes(dataset, range(len(dataset)))
     stated = of_images.repeat_interleave(table.counts(), dim=0)  # (M, 2), height and width
     objects = table.objects.clipped(stated)
     chosen = torch.zeros(len(dataset), dtype=torch.bool)
     chosen[list(images)] = True
+    chosen &= of_images[:, 0] > 0
     learnt = objects.can_be_learnt() & chosen.repeat_interleave(table.counts())
     return objects.boxes[learnt], stated[learnt]

@@ -193,10 +193,11 @@ def _boxes(objects: Objects, per_image: Tensor, sizes: Tensor, resize: Resize | 
     reaching = ((objects.boxes - clipped).abs() > 1).any(dim=1)
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).double()  # width, height
     empty = (sides < ONE_PIXEL).any(dim=1)
-    measured = sides
+    # YOLO states shares of the image, which are no pixels where its size is unknown.
+    known = sizes[:, 0] > 0
+    measured = sides[known]
     if resize is not None:
-        known = sizes[:, 0] > 0
-        measured = sides[known] * resize.factors(sizes[known]).flip(1)
+        measured = measured * resize.factors(sizes[known]).flip(1)
     areas = measured.prod(dim=1)
     small, large = (side**2 for side in _COCO_SIZES)
     count = max(1, len(areas))

@@ -16,7 +16,7 @@ from limbeck.data import (
     VisionDataset,
 )
 from limbeck.data.augmentation import Transform, unchanged
-from limbeck.data.base import BadSampleError, Task
+from limbeck.data.base import Task
 from limbeck.data.loading import AugmentedBatches, scaled
 from limbeck.data.mixed import BatchesOfBothKinds, MixedBatches, Unlabelled, UnlabelledBatches
 from limbeck.data.sampling import (
@@ -28,6 +28,7 @@ from limbeck.data.sampling import (
     rank_and_world_size,
     sample_seed,
 )
+from limbeck.data.sizes import image_sizes
 from limbeck.data.workers import belong_to_parent
 from limbeck.guard import refuse_bad_indices, refuse_bad_targets, refuse_malformed
 from limbeck.ranges import COUNT, Range, refuse_outside
@@ -333,16 +334,11 @@ class DataModule(LightningDataModule):
 
     def _lying(self, dataset: VisionDataset) -> list[int]:
         """The group of each image: 1 where it is wider than high, otherwise 0."""
-        groups = []
-        for index in range(len(dataset)):
-            try:
-                height, width = dataset.image_size(index)
-            except BadSampleError:
-                if not self.bad_samples:
-                    raise
-                height, width = 0, 0  # it is skipped when it is drawn
-            groups.append(int(width > height))
-        return groups
+        sizes, unreadable = image_sizes(dataset, range(len(dataset)))
+        if unreadable and not self.bad_samples:
+            raise unreadable[0]
+        lying: list[int] = (sizes[:, 1] > sizes[:, 0]).int().tolist()
+        return lying
 
 
 def _flags(dataset: VisionDataset) -> Tensor:

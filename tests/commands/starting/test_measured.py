@@ -9,7 +9,7 @@ import pytest
 from limbeck.commands.starting.measured import divided, measured
 from limbeck.data import Split
 from limbeck.data.layouts import Layout, recognised
-from tests.commands.starting.folders import yolo
+from tests.commands.starting.folders import LAYOUTS, SIZE, image_folder, yolo
 
 
 def layout(*splits: str) -> Layout:
@@ -86,3 +86,25 @@ def test_one_split_of_any_name_is_divided() -> None:
 def test_the_layout_is_that_of_the_folder(tmp_path: Path) -> None:
     yolo(tmp_path)
     assert measured(tmp_path).layout == recognised(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "ImageFolder"])
+def test_images_that_cannot_be_read_are_left_out_and_told(
+    layout: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    LAYOUTS[layout](tmp_path)
+    place = tmp_path / {"YOLO": "train/images/1.jpg", "ImageFolder": "red/2.jpg"}[layout]
+    place.write_text("not an image")
+    data = measured(tmp_path)
+    assert f"1 of {data.images} training images that were looked at cannot be read" in caplog.text
+    assert str(place) in caplog.text
+    assert data.short_side == SIZE[1]
+    assert len(data.objects) == (data.images - 1 if layout == "YOLO" else 0)
+
+
+def test_a_folder_of_damaged_images_alone_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path)
+    for path in tmp_path.glob("*/*.jpg"):
+        path.write_text("not an image")
+    with pytest.raises(ValueError, match="none of the training images"):
+        measured(tmp_path)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torchvision.models import resnet18
 
 from limbeck.commands.starting.commented import plain
 from limbeck.commands.starting.measured import Measured, measured
 from limbeck.commands.starting.methods import distilled_by
 from limbeck.commands.starting.models import Model, least_side, named
-from limbeck.models import BasicBlocks, Classifier, RetinaNet, save_student
+from limbeck.models import BasicBlocks, Build, Classifier, RetinaNet, save_student
 from tests.commands.starting.folders import NAMES, image_folder, yolo
 from tests.tiny_detrs import config
 
@@ -165,3 +166,14 @@ def test_words_that_name_no_model(word: str, message: str, boxes: Measured, tmp_
     (tmp_path / "weights.pth").touch()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         named(word.format(folder=tmp_path), boxes, SIZE)
+
+
+def test_a_student_of_a_class_that_is_not_limbecks_is_named(
+    pictures: Measured, tmp_path: Path
+) -> None:
+    build = Build("torchvision.models.resnet18", {"num_classes": 2})
+    save_student(resnet18(num_classes=2), tmp_path, build=build, classes=NAMES)
+    with pytest.raises(
+        ValueError, match=r"holds a torchvision\.models\.resnet18; expected a class"
+    ):
+        named(str(tmp_path), pictures, SIZE)

@@ -1,6 +1,7 @@
 """What recipes are chosen by: the splits of a folder of data, its classes, images and objects."""
 
 import inspect
+import logging
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from limbeck.data.base import Task
 from limbeck.data.cluster import object_boxes
 from limbeck.data.contents import contents_of
 from limbeck.data.layouts import HELD_OUT, WHOLE, Layout, recognised
+from limbeck.data.sizes import image_sizes
+
+log = logging.getLogger(__name__)
 
 _LOOKED_AT = 400  # images whose sizes are looked at
 _SEED = 0
@@ -97,14 +101,29 @@ def measured(folder: Path) -> Measured:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: It is in no known layout, or has nothing to learn from.
+        ValueError: It is in no known layout, has nothing to learn from, or no image that can be
+            read.
     """
     layout = recognised(folder.resolve())
     splits = divided(layout)
     train = _built(splits.train)
     count = len(train)
     step = max(1, count // _LOOKED_AT)
-    extents = torch.tensor([train.image_size(i) for i in range(0, count, step)]).float()
+    extents, unreadable = image_sizes(train, range(0, count, step))
+    if unreadable:
+        log.warning(
+            "%d of %d training images that were looked at cannot be read; training skips such "
+            "images. The first: %s",
+            len(unreadable),
+            len(extents),
+            unreadable[0],
+        )
+    extents = extents[extents[:, 0] > 0].float()
+    if not len(extents):
+        raise ValueError(
+            f"{folder}: none of the training images that were looked at can be read. Give "
+            "readable ones."
+        )
     objects = torch.zeros(0, 2)
     if layout.task == "detection":
         boxes, of_images = object_boxes(train)

@@ -288,6 +288,12 @@ def _in_folder(word: str, path: Path, data: Measured, size: Any) -> Model:
 def _student(word: str, folder: Path, data: Measured) -> Model:
     card = read_card(folder)
     network = card.network()
+    if not network.class_path.startswith("limbeck."):
+        raise ValueError(
+            f"{word} holds a {network.class_path}; expected a class of limbeck's, whose arguments "
+            "are known. Name another model here, and then state `class_path: "
+            "limbeck.models.load_student` with this folder in the recipe."
+        )
     kind = network.class_path.rpartition(".")[2]
     _refuse_other_task("classification" if kind == "Classifier" else "detection", word, data)
     why = f"The weights of {word}. Nothing is downloaded."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from limbeck.models import HuggingFaceDetector, load_student, save_student
 from tests.tiny_detrs import CONFIGS, config
@@ -149,3 +150,10 @@ def test_keys_without_an_effect_are_told(caplog: pytest.LogCaptureFixture, tmp_p
     save_student(model, tmp_path)
     load_student(tmp_path)
     assert "does not know" not in caplog.text
+
+
+@pytest.mark.parametrize("family", ["rt_detr", "rt_detr_v2", "d_fine", "deimv2"])
+def test_a_network_made_for_one_size_takes_any(family: str) -> None:
+    fixed = config(family, anchor_image_size=[64, 64], eval_size=[64, 64])
+    model = HuggingFaceDetector(fixed, 3, image_size=(64, 128)).eval()
+    assert len(model([torch.rand(3, 64, 128)])[0]["boxes"])

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from limbeck import Distillation
-from limbeck.methods import FitNet
+from limbeck.methods import PKD, FineGrainedImitation, FitNet
 from limbeck.models import BasicBlocks, Classifier, HuggingFaceDetector, load_student, save_student
 from limbeck.models.detection.detr.families import FAMILIES
+from tests import small_models
 from tests.tiny_detrs import FRAME, batch, config, detector, every_family, seeded
 
 transformers = pytest.importorskip("transformers")
@@ -32,8 +33,17 @@ def test_every_parameter_learns_also_from_images_without_boxes(family: str) -> N
     losses = model(images, empty_targets())
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    embedding = getattr(model.network.model, "denoising_class_embed", None)
-    assert embedding is None or embedding.weight.grad is not None
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("family", ["detr", "deformable_detr"])
+def test_the_last_three_stages_of_a_resnet_are_trained(family: str) -> None:
+    """Version 5 of the library freezes all four, by a misspelt name."""
+    model = seeded(family)
+    trained = {
+        name.partition(".stages.")[2][:1] for name, p in model.named_parameters() if p.requires_grad
+    }
+    assert trained - {""} == {"1", "2", "3"}
 
 
 @every_family
@@ -71,13 +81,27 @@ def test_its_detections_are_those_of_the_librarys_own_processor(family: str) -> 
 @every_family
 def test_a_teachers_decoder_does_not_run_where_maps_alone_are_read(family: str) -> None:
     teacher, place = seeded(family), "P4" if family in ("rf_detr", "lw_detr") else "P5"
-    pair = Distillation(seeded(family), teacher, [FitNet([place])])
+    pair = Distillation(seeded(family), teacher, [FitNet([place]), PKD([place])])
     pair.train()
     ran: list[bool] = []
     teacher.network.model.decoder.register_forward_hook(lambda *_: ran.append(True))
     losses = pair(*batch())
-    assert f"FitNet/{place}" in losses
+    assert {f"FitNet/{place}", f"PKD/{place}"} <= {*losses}
     assert not ran
+
+
+@every_family
+def test_a_dense_student_imitates_it_near_its_objects(family: str) -> None:
+    place = "P4" if family in ("rf_detr", "lw_detr") else "P5"
+    student = small_models.retinanet()
+    imitation = FineGrainedImitation({"P4": place}, activation=None, resize="bilinear")
+    pair = Distillation(student, seeded(family, num_classes=2), [imitation]).train()
+    images, targets = batch()
+    for target in targets:
+        target["labels"] = target["labels"].clamp(max=2)
+    losses = pair(images, targets)
+    losses["FineGrainedImitation/imitation"].backward()
+    assert next(student.backbone.parameters()).grad.abs().sum() > 0
 
 
 @every_family

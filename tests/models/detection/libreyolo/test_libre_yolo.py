@@ -15,8 +15,14 @@ from torch import Tensor
 from limbeck import Distillation, Taps
 from limbeck.frame import network_frame
 from limbeck.landmarks import landmarks
-from limbeck.methods import CWD, FGD, FeatureCosine, FitNet
-from limbeck.models import FeatureTeacher, LibreYOLODetector, load_student, save_student
+from limbeck.methods import CWD, FGD, PKD, FeatureCosine, FineGrainedImitation, FitNet
+from limbeck.models import (
+    FeatureTeacher,
+    LibreYOLODetector,
+    RetinaNet,
+    load_student,
+    save_student,
+)
 from tests import small_models, tiny_vits
 from tests.tiny_libreyolos import SIDE, batch, detector, every_network, seeded, without_boxes
 
@@ -223,12 +229,12 @@ def flat(maps: list[Tensor]) -> Tensor:
 @every_network
 def test_a_teachers_head_does_not_run_where_maps_alone_are_read(name: str) -> None:
     teacher = seeded(name)
-    pair = Distillation(seeded(name), teacher, [FitNet(["P4"])])
+    pair = Distillation(seeded(name), teacher, [FitNet(["P4"]), PKD(["P4"])])
     pair.train()
     ran: list[bool] = []
     teacher.network.head.register_forward_hook(lambda *_: ran.append(True))
     losses = pair(*batch())
-    assert "FitNet/P4" in losses
+    assert {"FitNet/P4", "PKD/P4"} <= {*losses}
     assert not ran
 
 
@@ -249,11 +255,17 @@ def test_it_teaches_and_learns_from_other_detectors() -> None:
         (small_models.retinanet(), seeded("rtmdet-t")),
         (detector("yolox-n", num_classes=2), small_models.retinanet()),
     ):
-        pair = Distillation(student, teacher, [FitNet(["P4"])]).train()
+        methods = [FitNet(["P4"])]
+        if isinstance(student, RetinaNet):  # which has the anchors that it is about
+            methods.append(FineGrainedImitation(["P4"], activation=None))
+        pair = Distillation(student, teacher, methods).train()
         images, targets = batch()
         for target in targets:
             target["labels"] = target["labels"].clamp(max=2)
-        assert pair(images, targets)["FitNet/P4"] > 0
+        losses = pair(images, targets)
+        distilled = [n for n in losses if n.startswith(("FitNet/", "FineGrainedImitation/"))]
+        assert len(distilled) == len(methods)
+        assert all(losses[name] > 0 for name in distilled)
 
 
 def test_it_learns_from_a_vision_transformer_as_a_recipe_of_yolox_does() -> None:

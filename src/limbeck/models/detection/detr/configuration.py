@@ -27,6 +27,8 @@ _LOADING = {
     "torch_dtype",
     "use_pretrained_backbone",
 }
+# They have anchors and positions of one image size computed once; others then fail in evaluation.
+_OF_ONE_SIZE = {"anchor_image_size", "eval_size"}
 _OF_CLASSES = {"id2label", "label2id", "num_labels"}
 # What classes of configurations take beside their fields.
 _FURTHER = {"backbone", "mask_loss_coefficient", "out_features", "out_indices", "use_timm_backbone"}
@@ -244,7 +246,9 @@ def _refuse_no_name(name: Any, where: str) -> None:
 
 def _is_left_out(name: str) -> bool:
     own = name == "model_type"
-    return not own and (name in _LOADING | _OF_CLASSES or name.startswith(("_", "transformers_")))
+    return not own and (
+        name in _LOADING | _OF_ONE_SIZE | _OF_CLASSES or name.startswith(("_", "transformers_"))
+    )
 
 
 def _licence(card: Path) -> str | None:

@@ -139,6 +139,8 @@ class HuggingFaceDetector(LimbeckModel):
         self.network = getattr(transformers(), self.family.network)(config)
         self.network.loss_function = _InFullPrecision(self.network.loss_function)
         _freeze(self.network, self.family.unreached(config))
+        if config.backbone_config.model_type == "resnet":
+            _train_stages(self.network)
         self.queries = Queries(queries_of(config), self.family.background)
         theirs = weights is not None and are_the_librarys(weights)
         opened = None if theirs else open_weights(weights)
@@ -328,6 +330,17 @@ def _freeze(network: nn.Module, unreached: Sequence[str]) -> None:
             type(network).__name__,
             ", ".join(unreached),
         )
+
+
+def _train_stages(network: nn.Module) -> None:
+    """Train the last three stages of a ResNet, as DETR does.
+
+    transformers means to, but looks for ``stage.1`` where its ResNet has ``stages.1``, and so
+    freezes the whole trunk.
+    """
+    for name, parameter in network.named_parameters():
+        if any(f".stages.{number}." in name for number in (1, 2, 3)):
+            parameter.requires_grad_(True)
 
 
 def _frame(batch: ImageList) -> Tensor:
