@@ -47,10 +47,11 @@ def new(
         data: The folder of the data: COCO's layout, VOC's, YOLO's, KITTI's, WIDER FACE's, or a
             folder of images for each class. Or the YAML file of YOLO's that describes them.
         folder: A new or empty folder for the four files.
-        teacher: The teacher: a detector such as retinanet-resnet50, a classifier of torchvision's
-            or timm's such as resnet50, a transformer detector by its name on the hub of Hugging
-            Face or by its folder, or the folder of a student or of a run. Default (None):
-            retinanet-resnet50, or resnet50.
+        teacher: The teacher: a detector such as retinanet-resnet50 or
+            retinanet-timm:tf_efficientnet_lite2, one of LibreYOLO's such as yolox-m, a classifier
+            of torchvision's or timm's such as resnet50, a transformer detector by its name on the
+            hub of Hugging Face or by its folder, or the folder of a student or of a run. Default
+            (None): retinanet-resnet50, or resnet50.
         student: The student, named in the same ways; a trunk called light, as in retinanet-light,
             is trained from scratch. Default (None): retinanet-resnet18, or resnet18.
         method: The method. Default (None): PKD for detection, KD for classification.

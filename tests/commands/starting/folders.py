@@ -3,11 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import PIL.ImageDraw
 
+from limbeck.commands.starting.commented import plain
+from limbeck.commands.starting.model import Model
+
 SIZE = (96, 64)  # width and height
+SIDES = [64, 96]
 NAMES = ("red", "blue")
 
 
@@ -117,3 +122,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "WIDER FACE": wider_face,
     "ImageFolder": image_folder,
 }
+
+
+def weights(model: Model) -> Any:
+    return plain(dict(model.arguments)).get("weights")

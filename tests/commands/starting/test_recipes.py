@@ -1,13 +1,14 @@
 """The four files of every layout parse, and their first steps run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from limbeck.commands.new import write
-from limbeck.commands.starting import models
+from limbeck.commands.starting import detectors
 from limbeck.commands.starting.measured import measured
 from limbeck.commands.starting.recipes import FILES, Beginning
 from limbeck.commands.stated import parts_of
@@ -53,7 +54,7 @@ def test_the_first_steps_of_every_layout_run(layout: str, tmp_path: Path) -> Non
 
 def test_one_size_suits_both_ssds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the trunk of one takes no images as small as these."""
-    monkeypatch.setattr(models, "with_anchors", lambda model, data: model)  # which takes seconds
+    monkeypatch.setattr(detectors, "with_anchors", lambda model, data: model)  # which takes seconds
     LAYOUTS["YOLO"](tmp_path / "data")
     data = measured(tmp_path / "data")
     texts = Beginning.of(data, Path("work"), "ssd-mobilenet_v3_large", "ssd-light", None).texts()
@@ -86,3 +87,24 @@ def test_words_stand_above_what_they_are_about(tmp_path: Path) -> None:
     stated = [yaml.safe_load(texts[name]) for name in FILES[:2]]
     sizes = {str(each["data"]["augmentation"]["init_args"]["size"]) for each in stated}
     assert sizes == {str(stated[1]["model"]["student"]["init_args"]["image_size"])}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        ("yolox-n", "retinanet-light", {"short_sides": [96], "long_side": 96}),  # a letterbox
+        ("yolox-n", "picodet-s", {"size": [64, 96]}),  # which stretches images to its frame
+    ],
+)
+def test_images_come_as_libreyolos_frame_needs_them(
+    teacher: str, student: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("libreyolo", reason="LibreYOLO is not installed")
+    LAYOUTS["YOLO"](tmp_path / "data")
+    data = measured(tmp_path / "data")
+    texts = Beginning.of(data, Path("work"), teacher, student, None).texts()
+    write(Path("work"), texts)  # after it was parsed
+    for name in ("teacher.yaml", "student.yaml"):
+        stated = yaml.safe_load(texts[name])["data"]["augmentation"]["init_args"]
+        assert stated == expected | {"flip": 0.5, "jitter": 0.2}
+    assert yaml.safe_load(texts["distilled.yaml"])["model"]["methods"]["pkd"]

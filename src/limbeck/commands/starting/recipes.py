@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.commands.starting import rules
-from limbeck.commands.starting.commented import Chosen, as_text
+from limbeck.commands.starting.commented import Chosen, as_text, plain
+from limbeck.commands.starting.detectors import least_side
 from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.methods import USUAL, distilled_by
-from limbeck.commands.starting.models import Model, least_side, named, usual_names
+from limbeck.commands.starting.model import Model
+from limbeck.commands.starting.models import named, usual_names
 from limbeck.names import in_shell
 
 FILES = ("teacher.yaml", "student.yaml", "distilled.yaml", "comparison.yaml")
+_FRAMED = ("fixed", "letterbox")
 _METRICS = {"KITTI": "kitti"}
 
 
@@ -211,11 +214,15 @@ class Beginning:
 
     def _of_boxes(self) -> dict[str, Any]:
         """The size that both models are trained with: one for all where one of them needs it so."""
-        fixed = next((m for m in (self.student, self.teacher) if m.form == "fixed"), None)
-        if fixed is not None:
-            return {"size": list(fixed.arguments["image_size"]), "flip": 0.5, "jitter": 0.2}
+        framed = {m.form: m.arguments for m in (self.teacher, self.student) if m.form in _FRAMED}
+        frame = {form: list(plain(given["image_size"])) for form, given in framed.items()}
         short, long = self.size
-        return {"short_sides": [short], "long_side": long, "flip": 0.5, "jitter": 0.2}
+        if "fixed" in frame:
+            sizes: dict[str, Any] = {"size": frame["fixed"]}
+        else:  # a letterbox brings the longer side of an image to that of its frame
+            long = max(frame.get("letterbox", [long]))
+            sizes = {"short_sides": [long if frame else short], "long_side": long}
+        return sizes | {"flip": 0.5, "jitter": 0.2}
 
 
 def _learning(model: Model) -> dict[str, Any]:

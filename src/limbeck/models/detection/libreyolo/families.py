@@ -69,6 +69,10 @@ class Family(ABC):
         """The library's class of such a detector."""
         return getattr(library(f"models.{self.name}.model"), self.wrapper)
 
+    def published(self, size: str) -> str:
+        """The name under which the library publishes the weights of a size."""
+        return f"{self.own_class.FILENAME_PREFIX}{size}.pt"
+
     def build(self, size: str, num_classes: int, class_channels: int | None) -> Any:
         """The network of a size, with random weights.
 

@@ -116,7 +116,7 @@ class LibreYOLODetector(LimbeckModel):
             "detections_per_image": detections_per_image,
         }
         refuse_impossible(given | outputs | {"num_classes": num_classes})
-        self.family, self.size = _named(network)
+        self.family, self.size = family_and_size(network)
         is_student = weights is not None and (is_on_hub(weights) or Path(weights).is_dir())
         student = open_weights(weights) if is_student else None
         theirs = None
@@ -293,8 +293,19 @@ class LibreYOLODetector(LimbeckModel):
         return height if height == width else (height, width)
 
 
-def _named(network: str) -> tuple[Family, str]:
-    """The family and the size that a name means."""
+def family_and_size(network: str) -> tuple[Family, str]:
+    """The family and the size that a name means.
+
+    Args:
+        network: The name, such as ``yolox-s``.
+
+    Returns:
+        The family, and the library's name of the size.
+
+    Raises:
+        ImportError: The library is not installed.
+        ValueError: There is no such family, or none of that size.
+    """
     name, _, size = str(network).partition("-")
     family = FAMILIES.get(name)
     if family is None:

@@ -83,8 +83,7 @@ def _found(source: str, family: Family, size: str) -> tuple[Path, str | None]:
     path = Path(source)
     if path.exists():
         return path, None
-    own = family.own_class
-    example = f"{own.FILENAME_PREFIX}{size}.pt"
+    own, example = family.own_class, family.published(size)
     if source != example:
         raise FileNotFoundError(
             f"weights={source!r}: there is no such file. Expected a file of weights or its "
