@@ -147,6 +147,16 @@ def test_a_folder_of_the_library_is_built_and_loaded(folder: Path) -> None:
     assert json.loads((folder / "student/student.json").read_text())["licence"] == "apache-2.0"
 
 
+def test_a_licence_that_nobody_states_is_asked_for(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    HuggingFaceDetector(str(folder), 5, weights=folder)
+    assert not caplog.text
+    (folder / "README.md").unlink()
+    assert HuggingFaceDetector(str(folder), 5, weights=folder).licence is None
+    assert f"{folder} says no licence of its weights" in caplog.text
+
+
 def test_a_student_of_another_kind_leaves_nothing_of_the_former(tmp_path: Path) -> None:
     """A config.json that stays would have the library build another network."""
     (tmp_path / "notes.txt").touch()

@@ -158,6 +158,12 @@ class HuggingFaceDetector(LimbeckModel):
         if theirs:
             load_the_librarys(self.network, str(weights), class_numbers)
             self.licence = licence_of(str(weights))
+            if self.licence is None:
+                log.warning(
+                    "%s says no licence of its weights (in the head of README.md): ask who "
+                    "publishes them before you pass on a student.",
+                    weights,
+                )
         elif opened is not None:
             load_weights(self, opened)
 
