@@ -175,3 +175,12 @@ def test_a_dataset_that_draws_its_images_may_fail_at_some():
     whole, damaged = Shapes(size=64, count=4), Damaged(size=64, count=4)
     left = len(object_sizes(whole, (64, 64))) - len(whole[1][1]["boxes"])
     assert len(object_sizes(damaged, (64, 64))) == left
+
+
+def test_a_dataset_of_damaged_images_alone_is_refused(tmp_path, caplog):
+    yolo(tmp_path)
+    for path in (tmp_path / "train/images").iterdir():
+        path.write_text("not an image")
+    with pytest.raises(ValueError, match=r"no objects; .* Replace the images that cannot be read"):
+        object_sizes(YOLO(tmp_path, "train", training=True), (64, 96))
+    assert "8 images cannot be read, and their objects are left out" in caplog.text

@@ -104,6 +104,14 @@ def _show(data: Measured, chosen: Beginning) -> None:
 def _warn(data: Measured, chosen: Beginning) -> None:
     """Say what is written as it was asked for, and may not be meant."""
     teacher, student = chosen.teacher, chosen.student
+    if {teacher.form, student.form} == {"fixed", "letterbox"}:
+        log.warning(
+            "One of %s and %s stretches images to its frame, and the other keeps their aspect "
+            "where it is measured. Both are trained on stretched images, which costs the other one "
+            "accuracy.",
+            teacher.word,
+            student.word,
+        )
     if (student.count or 0) >= (teacher.count or math.inf):
         log.warning(
             "The student has %s, and the teacher has %s: nothing would become smaller. Name a "

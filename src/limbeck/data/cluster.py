@@ -5,6 +5,7 @@ from a cluster is 1 - IoU of two boxes of their widths and heights with one corn
 that large objects count no more than small ones.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,8 @@ from limbeck.data.base import BadSampleError, VisionDataset
 from limbeck.data.concatenated import Concatenated
 from limbeck.data.sizes import image_sizes
 from limbeck.data.split import Split
+
+log = logging.getLogger(__name__)
 
 _RESTARTS = 8
 _ROUNDS = 300  # at most; tens are usual
@@ -125,7 +128,8 @@ def object_sizes(dataset: VisionDataset, image_size: tuple[int, int]) -> Tensor:
 def object_boxes(dataset: VisionDataset) -> tuple[Tensor, Tensor]:
     """The boxes of all objects to learn from, and the sizes of their images.
 
-    Image files are not decoded. Objects of images that cannot be read are left out.
+    Image files of annotated datasets are not decoded. Objects of images whose size is neither
+    annotated nor readable are left out, which is logged.
 
     Args:
         dataset: A dataset for detection.
@@ -139,25 +143,39 @@ def object_boxes(dataset: VisionDataset) -> tuple[Tensor, Tensor]:
     """
     if dataset.task != "detection":
         raise ValueError(f"the dataset is for {dataset.task}; expected one with boxes.")
-    boxes, extents = map(torch.cat, zip(*_boxes(dataset), strict=True))
+    unreadable: list[BadSampleError] = []
+    nothing = torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.long)
+    parts = [nothing, *_boxes(dataset, unreadable)]
+    boxes, extents = map(torch.cat, zip(*parts, strict=True))
+    if unreadable:
+        log.warning(
+            "%d images cannot be read, and their objects are left out. The first: %s",
+            len(unreadable),
+            unreadable[0],
+        )
     if not len(boxes):
-        raise ValueError("the dataset has no objects; expected one at least.")
+        advice = " Replace the images that cannot be read." if unreadable else ""
+        raise ValueError(f"the dataset has no objects; expected one at least.{advice}")
     return boxes, extents
 
 
-def _boxes(dataset: VisionDataset) -> list[tuple[Tensor, Tensor]]:
-    """The boxes of the objects to learn from, and the sizes of their images, part by part."""
+def _boxes(dataset: VisionDataset, unreadable: list[BadSampleError]) -> list[tuple[Tensor, Tensor]]:
+    """The boxes of the objects to learn from, and the sizes of their images, part by part.
+
+    Why images cannot be read is added to ``unreadable``.
+    """
     if isinstance(dataset, Concatenated):
-        return [each for part in dataset.datasets for each in _boxes(part)]
+        return [each for part in dataset.datasets for each in _boxes(part, unreadable)]
     if isinstance(dataset, AnnotatedImages):
-        return [_annotated_boxes(dataset, range(len(dataset)))]
+        return [_annotated_boxes(dataset, range(len(dataset)), unreadable)]
     if isinstance(dataset, Split) and isinstance(dataset.dataset, AnnotatedImages):
-        return [_annotated_boxes(dataset.dataset, dataset.indices)]
+        return [_annotated_boxes(dataset.dataset, dataset.indices, unreadable)]
     found = []
     for index in range(len(dataset)):
         try:
             target, size = dataset[index][1], dataset.image_size(index)
-        except BadSampleError:
+        except BadSampleError as error:
+            unreadable.append(error)
             continue
         assert isinstance(target, dict)
         boxes = target["boxes"].as_subclass(Tensor)
@@ -165,14 +183,16 @@ def _boxes(dataset: VisionDataset) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def _annotated_boxes(dataset: AnnotatedImages, images: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _annotated_boxes(
+    dataset: AnnotatedImages, images: Sequence[int], unreadable: list[BadSampleError]
+) -> tuple[Tensor, Tensor]:
     """The boxes of the objects to learn from of some images, whatever the dataset is opened for."""
     table = dataset.images
-    of_images, _ = image_sizes(dataset, range(len(dataset)))
+    sizes, errors = image_sizes(dataset, images)
+    unreadable += errors
+    of_images = torch.zeros(len(dataset), 2, dtype=torch.long)
+    of_images[list(images)] = sizes
     stated = of_images.repeat_interleave(table.counts(), dim=0)  # (M, 2), height and width
     objects = table.objects.clipped(stated)
-    chosen = torch.zeros(len(dataset), dtype=torch.bool)
-    chosen[list(images)] = True
-    chosen &= of_images[:, 0] > 0
-    learnt = objects.can_be_learnt() & chosen.repeat_interleave(table.counts())
+    learnt = objects.can_be_learnt() & (stated[:, 0] > 0)
     return objects.boxes[learnt], stated[learnt]

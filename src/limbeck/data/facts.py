@@ -70,8 +70,8 @@ class BoxFacts:
     """The boxes of a split, in pixels.
 
     Attributes:
-        widths: Their widths.
-        heights: Their heights.
+        widths: The widths of those in images of known size.
+        heights: The heights of these.
         small: The share of boxes of fewer than 32 x 32 pixels.
         large: The share of boxes of 96 x 96 pixels or more.
         per_image: The number of objects of an image.
@@ -193,7 +193,7 @@ def _boxes(objects: Objects, per_image: Tensor, sizes: Tensor, resize: Resize | 
     reaching = ((objects.boxes - clipped).abs() > 1).any(dim=1)
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).double()  # width, height
     empty = (sides < ONE_PIXEL).any(dim=1)
-    # YOLO states shares of the image, which are no pixels where its size is unknown.
+    # Where nobody knows the size of an image, YOLO's shares of it are no pixels.
     known = sizes[:, 0] > 0
     measured = sides[known]
     if resize is not None:

@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageDraw
 
 from limbeck.commands.starting.commented import plain
-from limbeck.commands.starting.model import Model
+from limbeck.commands.starting.named_model import Model
 
 SIZE = (96, 64)  # width and height
 SIDES = [64, 96]

@@ -50,12 +50,13 @@ def test_a_light_trunk_is_trained_from_scratch(word: str, boxes: Measured) -> No
         ("retinanet-timm:resnet10t", "RetinaNet"),
         ("faster-rcnn-timm:tf_efficientnet_lite0", "FasterRCNN"),
         ("fcos-timm:convnext_atto.d2_in1k", "FCOS"),
+        ("ssd-timm:resnet10t", "SSD"),
     ],
 )
 def test_detectors_on_a_network_of_timms(word: str, kind: str, boxes: Measured) -> None:
     model = named(word, boxes, SIDES)
     assert model.kind == kind
-    assert plain(model.arguments["backbone"]) == word.partition("-timm:")[2].join(["timm:", ""])
+    assert plain(model.arguments["backbone"]) == f"timm:{word.partition('-timm:')[2]}"
     assert weights(model) == "timm:backbone"
     assert model.built is not None
     assert any(name.startswith("backbone.body") for name, _ in model.built.named_parameters())
@@ -72,7 +73,7 @@ def test_detectors_of_libreyolo(family: str, boxes: Measured) -> None:
     model = named(f"{family}-s", boxes, SIDES)
     assert model.kind == "LibreYOLODetector"
     assert str(weights(model)).startswith("Libre")
-    assert model.form == form_in_libreyolo(f"{family}-s")
+    assert model.form == form_in_libreyolo(FAMILIES[family])
     expected = [96, 96] if model.form == "letterbox" else [64, 96]  # most images lie
     assert plain(model.arguments["image_size"]) == expected
     assert model.built is not None

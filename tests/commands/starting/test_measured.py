@@ -97,6 +97,7 @@ def test_images_that_cannot_be_read_are_left_out_and_told(
     place.write_text("not an image")
     data = measured(tmp_path)
     assert f"1 of {data.images} training images that were looked at cannot be read" in caplog.text
+    assert data.unreadable
     assert str(place) in caplog.text
     assert data.short_side == SIZE[1]
     assert len(data.objects) == (data.images - 1 if layout == "YOLO" else 0)

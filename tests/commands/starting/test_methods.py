@@ -11,8 +11,8 @@ from limbeck import Distillation
 from limbeck.commands.starting.commented import plain
 from limbeck.commands.starting.measured import Measured, measured
 from limbeck.commands.starting.methods import _TASKS, distilled_by, made_for
-from limbeck.commands.starting.model import Model
 from limbeck.commands.starting.models import named
+from limbeck.commands.starting.named_model import Model
 from limbeck.models import Build
 from tests.commands.starting.folders import image_folder, yolo
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 import yaml
 
-from limbeck.commands.new import write
+from limbeck.commands.new import new, write
 from limbeck.commands.starting import detectors
 from limbeck.commands.starting.measured import measured
 from limbeck.commands.starting.recipes import FILES, Beginning
@@ -90,21 +91,50 @@ def test_words_stand_above_what_they_are_about(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "student", "expected"),
+    ("teacher", "student", "side", "expected"),
     [
-        ("yolox-n", "retinanet-light", {"short_sides": [96], "long_side": 96}),  # a letterbox
-        ("yolox-n", "picodet-s", {"size": [64, 96]}),  # which stretches images to its frame
+        # A letterbox brings the longer side to 160 px, so the others do, too.
+        ("yolox-n", "retinanet-light", 160, {"short_sides": [160], "long_side": 160}),
+        ("yolox-n", "picodet-s", 160, {"size": [160, 160]}),
+        ("retinanet-resnet18", "picodet-s", 64, {"size": [64, 160]}),  # stretched to its frame
     ],
 )
 def test_images_come_as_libreyolos_frame_needs_them(
-    teacher: str, student: str, expected: dict[str, Any], tmp_path: Path
+    teacher: str, student: str, side: int, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     pytest.importorskip("libreyolo", reason="LibreYOLO is not installed")
     LAYOUTS["YOLO"](tmp_path / "data")
+    PIL.Image.new("RGB", (192, 64)).save(tmp_path / "data/train/images/7.jpg")
     data = measured(tmp_path / "data")
     texts = Beginning.of(data, Path("work"), teacher, student, None).texts()
     write(Path("work"), texts)  # after it was parsed
     for name in ("teacher.yaml", "student.yaml"):
-        stated = yaml.safe_load(texts[name])["data"]["augmentation"]["init_args"]
-        assert stated == expected | {"flip": 0.5, "jitter": 0.2}
+        stated = yaml.safe_load(texts[name])
+        assert stated["data"]["augmentation"]["init_args"] == expected | {
+            "flip": 0.5,
+            "jitter": 0.2,
+        }
+        arguments = stated["model"]["student"]["init_args"]
+        if "min_size" in arguments:
+            assert (arguments["min_size"], arguments["max_size"]) == (side, 160)
     assert yaml.safe_load(texts["distilled.yaml"])["model"]["methods"]["pkd"]
+
+
+def test_a_letterbox_beside_a_frame_that_images_are_stretched_to_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("libreyolo", reason="LibreYOLO is not installed")
+    LAYOUTS["YOLO"](tmp_path / "data")
+    new(tmp_path / "data", tmp_path / "work", "yolox-s", "picodet-s")
+    assert "stretches images to its frame" in caplog.text
+
+
+def test_recipes_of_data_with_an_unreadable_image_skip_it(tmp_path: Path) -> None:
+    LAYOUTS["YOLO"](tmp_path / "data")
+    data = measured(tmp_path / "data")
+    texts = Beginning.of(data, Path("work"), "retinanet-light", "fcos-light", None).texts()
+    assert "on_bad_sample" not in texts["student.yaml"]
+    (tmp_path / "data/train/images/7.jpg").write_text("not an image")
+    data = measured(tmp_path / "data")
+    texts = Beginning.of(data, Path("work"), "retinanet-light", "fcos-light", None).texts()
+    assert yaml.safe_load(texts["student.yaml"])["data"]["on_bad_sample"] == "skip"

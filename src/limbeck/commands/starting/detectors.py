@@ -8,9 +8,17 @@ from typing import Any
 from limbeck.commands.anchor_arguments import anchor_arguments, objects_seen
 from limbeck.commands.starting.commented import Chosen
 from limbeck.commands.starting.measured import Measured
-from limbeck.commands.starting.model import BLOCKS, IMAGENET, LIGHT, OF_TIMM, SCRATCH, Form, Model
+from limbeck.commands.starting.named_model import (
+    BLOCKS,
+    IMAGENET,
+    LIGHT,
+    OF_TIMM,
+    SCRATCH,
+    Form,
+    Model,
+)
 from limbeck.commands.starting.rules import last_level
-from limbeck.models.detection.libreyolo.families import FAMILIES
+from limbeck.models.detection.libreyolo.families import FAMILIES, Family
 from limbeck.models.detection.libreyolo.libre_yolo import family_and_size
 
 _KINDS = {
@@ -91,7 +99,7 @@ def _of_libreyolo(word: str, data: Measured, size: Sequence[int]) -> Model:
     """A detector of LibreYOLO's, whose frame holds images whole, or which stretches them."""
     family, letter = family_and_size(word)
     short, long = size
-    form = form_in_libreyolo(word)
+    form = form_in_libreyolo(family)
     square = Chosen([long, long], "Images keep their aspect, and the rest of the frame is grey.")
     arguments = {
         "network": word,
@@ -103,16 +111,15 @@ def _of_libreyolo(word: str, data: Measured, size: Sequence[int]) -> Model:
     return Model(word, kind, arguments, form, pretrained="network.backbone")
 
 
-def form_in_libreyolo(network: str) -> Form:
-    """Whether a detector of LibreYOLO's keeps the aspect of images, or stretches them.
+def form_in_libreyolo(family: Family) -> Form:
+    """Whether a family of LibreYOLO's keeps the aspect of images, or stretches them to its frame.
 
     Args:
-        network: The library's names of the family and the size, such as ``yolox-s``.
+        family: The family.
 
     Returns:
         The form.
     """
-    family, _ = family_and_size(network)
     return "letterbox" if family.preprocessing.letterboxed else "fixed"
 
 

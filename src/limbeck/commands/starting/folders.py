@@ -9,9 +9,10 @@ from typing import Any
 from limbeck.commands.starting.commented import Chosen
 from limbeck.commands.starting.detectors import form_in_libreyolo, transformer
 from limbeck.commands.starting.measured import Measured
-from limbeck.commands.starting.model import Form, Model
+from limbeck.commands.starting.named_model import Form, Model
 from limbeck.models.card import CARD, read_card
 from limbeck.models.detection.detr.configuration import licence_of, names_of
+from limbeck.models.detection.libreyolo.libre_yolo import family_and_size
 from limbeck.models.hub import CONFIG
 
 
@@ -72,7 +73,7 @@ def _student(word: str, folder: Path, data: Measured) -> Model:
     elif kind == "HuggingFaceDetector":
         form = "transformer"
     elif kind == "LibreYOLODetector":
-        form = form_in_libreyolo(arguments["network"])
+        form = form_in_libreyolo(family_and_size(arguments["network"])[0])
     elif "image_size" in arguments:
         form = "fixed"
     return Model(

@@ -57,6 +57,7 @@ class Measured:
         objects: The (width, height) of the objects to learn from, as shares of the shorter sides
             of their images, (N, 2). Empty in a dataset for classification.
         data: The training set itself.
+        unreadable: Whether some of the images that were looked at cannot be read.
     """
 
     layout: Layout
@@ -66,6 +67,7 @@ class Measured:
     extents: Tensor
     objects: Tensor
     data: VisionDataset
+    unreadable: bool
 
     @property
     def task(self) -> Task:
@@ -112,7 +114,7 @@ def measured(folder: Path) -> Measured:
     extents, unreadable = image_sizes(train, range(0, count, step))
     if unreadable:
         log.warning(
-            "%d of %d training images that were looked at cannot be read; training skips such "
+            "%d of %d training images that were looked at cannot be read; the recipes skip such "
             "images. The first: %s",
             len(unreadable),
             len(extents),
@@ -128,7 +130,9 @@ def measured(folder: Path) -> Measured:
     if layout.task == "detection":
         boxes, of_images = object_boxes(train)
         objects = (boxes[:, 2:] - boxes[:, :2]) / of_images.amin(dim=1, keepdim=True)
-    return Measured(layout, splits, tuple(train.classes), count, extents, objects, train)
+    return Measured(
+        layout, splits, tuple(train.classes), count, extents, objects, train, bool(unreadable)
+    )
 
 
 def divided(layout: Layout) -> Splits:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from limbeck.commands.starting.commented import Chosen
-from limbeck.commands.starting.model import Model
+from limbeck.commands.starting.named_model import Model
 from limbeck.data.base import Task
 from limbeck.landmarks import landmarks, resolve
 from limbeck.methods import Method

@@ -8,7 +8,7 @@ from limbeck.commands.starting.commented import Chosen
 from limbeck.commands.starting.detectors import detector, transformer
 from limbeck.commands.starting.folders import in_folder
 from limbeck.commands.starting.measured import Measured
-from limbeck.commands.starting.model import BLOCKS, IMAGENET, LIGHT, OF_TIMM, SCRATCH, Model
+from limbeck.commands.starting.named_model import BLOCKS, IMAGENET, LIGHT, OF_TIMM, SCRATCH, Model
 
 _SMALL_IMAGES = 64  # pixels, below which a stem of stride 4 leaves too little
 _OF_HUB = (
@@ -69,11 +69,16 @@ def _classifier(word: str, data: Measured, size: int) -> Model:
     else:
         of_timm = word.startswith("timm:")
         source = "timm" if of_timm else "torchvision"
-        why = OF_TIMM if of_timm else IMAGENET.replace(" and set norm: trained,", "")
+        why = _as_it_is(OF_TIMM if of_timm else IMAGENET)
         arguments["weights"] = Chosen(f"{source}:backbone", why)
     made = Model(word, "limbeck.models.Classifier", arguments, "classifier", from_scratch=light)
     published: Any = made.built  # which says what there is, where there is no such network
     if not light and published.published and published.published[0].startswith("timm:"):
-        why = OF_TIMM
-        made = replace(made, arguments={**arguments, "weights": Chosen("timm:backbone", why)})
+        weights = Chosen("timm:backbone", _as_it_is(OF_TIMM))
+        made = replace(made, arguments={**arguments, "weights": weights})
     return made
+
+
+def _as_it_is(why: str) -> str:
+    """What is said of weights, without the norms, which are trained in a classifier anyway."""
+    return why.replace(" and set norm: trained,", "")

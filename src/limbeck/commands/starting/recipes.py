@@ -10,12 +10,11 @@ from limbeck.commands.starting.commented import Chosen, as_text, plain
 from limbeck.commands.starting.detectors import least_side
 from limbeck.commands.starting.measured import Measured
 from limbeck.commands.starting.methods import USUAL, distilled_by
-from limbeck.commands.starting.model import Model
 from limbeck.commands.starting.models import named, usual_names
+from limbeck.commands.starting.named_model import Model
 from limbeck.names import in_shell
 
 FILES = ("teacher.yaml", "student.yaml", "distilled.yaml", "comparison.yaml")
-_FRAMED = ("fixed", "letterbox")
 _METRICS = {"KITTI": "kitti"}
 
 
@@ -78,6 +77,9 @@ class Beginning:
             side = rules.short_side(data, least_side(words))
             size = [side.value, rules.long_side(data, side.value)]
         first, second = (named(word, data, size) for word in words)
+        if "letterbox" in (first.form, second.form):
+            side, size = _in_a_letterbox(side, first, second)
+            first, second = (named(word, data, size) for word in words)
         stated = distilled_by(method or USUAL[data.task], data.task, first, second)
         name = next(iter(stated["methods"].values())).value["class_path"].rpartition(".")[2]
         return cls(data, folder, side, size, first, second, stated, name)
@@ -192,13 +194,17 @@ class Beginning:
 
     def _data(self) -> dict[str, Any]:
         splits = self.data.splits
-        return {
+        stated = {
             "train": Chosen(splits.train, splits.why),
             "val": splits.val,
             "augmentation": self._augmentation(),
             "batch_size": rules.batch_size(self.data),
             "workers": 2,
         }
+        if self.data.unreadable:
+            why = "Some images cannot be read. Without this, training ends at the first of them."
+            stated["on_bad_sample"] = Chosen("skip", why)
+        return stated
 
     def _augmentation(self) -> Chosen:
         if self.data.task == "classification":
@@ -214,15 +220,19 @@ class Beginning:
 
     def _of_boxes(self) -> dict[str, Any]:
         """The size that both models are trained with: one for all where one of them needs it so."""
-        framed = {m.form: m.arguments for m in (self.teacher, self.student) if m.form in _FRAMED}
-        frame = {form: list(plain(given["image_size"])) for form, given in framed.items()}
+        fixed = next((m for m in (self.student, self.teacher) if m.form == "fixed"), None)
+        if fixed is not None:
+            return {"size": list(fixed.arguments["image_size"]), "flip": 0.5, "jitter": 0.2}
         short, long = self.size
-        if "fixed" in frame:
-            sizes: dict[str, Any] = {"size": frame["fixed"]}
-        else:  # a letterbox brings the longer side of an image to that of its frame
-            long = max(frame.get("letterbox", [long]))
-            sizes = {"short_sides": [long if frame else short], "long_side": long}
-        return sizes | {"flip": 0.5, "jitter": 0.2}
+        return {"short_sides": [short], "long_side": long, "flip": 0.5, "jitter": 0.2}
+
+
+def _in_a_letterbox(side: Chosen, *models: Model) -> tuple[Chosen, list[int]]:
+    """The size at which all models see images, where one has a letterbox: by their longer side."""
+    frames = [plain(m.arguments["image_size"]) for m in models if m.form == "letterbox"]
+    longer = max(max(frame) for frame in frames)
+    why = f"{side.why} A letterbox brings the longer side of every image to {longer} px."
+    return Chosen(longer, why), [longer, longer]
 
 
 def _learning(model: Model) -> dict[str, Any]:

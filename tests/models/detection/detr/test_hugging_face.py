@@ -154,7 +154,7 @@ def test_a_licence_that_nobody_states_is_asked_for(
     assert not caplog.text
     (folder / "README.md").unlink()
     assert HuggingFaceDetector(str(folder), 5, weights=folder).licence is None
-    assert f"{folder} says no licence of its weights" in caplog.text
+    assert f"No licence of the weights of {folder} could be read" in caplog.text
 
 
 def test_a_student_of_another_kind_leaves_nothing_of_the_former(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def licence_of(network: str) -> str | None:
         network: The folder or the name.
 
     Returns:
-        The licence. None: there is no card, or it says none.
+        The licence. None: there is no card, it says none, or the hub is not reached.
     """
     try:
         card = file_of(network, CARD)

@@ -160,8 +160,8 @@ class HuggingFaceDetector(LimbeckModel):
             self.licence = licence_of(str(weights))
             if self.licence is None:
                 log.warning(
-                    "%s says no licence of its weights (in the head of README.md): ask who "
-                    "publishes them before you pass on a student.",
+                    "No licence of the weights of %s could be read from the head of its README.md: "
+                    "ask who publishes them before you pass on a student.",
                     weights,
                 )
         elif opened is not None:

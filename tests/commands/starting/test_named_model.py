@@ -1,7 +1,7 @@
 """What is known of a model without its weights."""
 
 from limbeck.commands.starting.commented import Chosen
-from limbeck.commands.starting.model import Model
+from limbeck.commands.starting.named_model import Model
 from tests import tiny_models
 
 

@@ -25,8 +25,8 @@ IMAGENET = (
 )
 OF_TIMM = (
     "The first run downloads timm's weights of this network, whose licence its page on the hub "
-    "says. To go without, give the path of a file that you have, or leave weights out and train "
-    "for twice as long."
+    "says. To go without, give the path of a file that you have, or leave weights out and set "
+    "norm: trained, and train for twice as long."
 )
 
 
