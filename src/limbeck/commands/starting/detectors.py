@@ -35,7 +35,7 @@ _LEAST = 288  # pixels: these need images of 268 px, and sides are multiples of 
 _OF_LIBRARY = (
     "The first run downloads the weights that LibreYOLO publishes for COCO, and says their licence "
     "as far as it is known. To go without, give the path of a file that you have, or leave weights "
-    "out and train for ten times as long."
+    "out and train for far longer."
 )
 
 

@@ -69,16 +69,16 @@ def _classifier(word: str, data: Measured, size: int) -> Model:
     else:
         of_timm = word.startswith("timm:")
         source = "timm" if of_timm else "torchvision"
-        why = _as_it_is(OF_TIMM if of_timm else IMAGENET)
+        why = _of_classifiers(OF_TIMM if of_timm else IMAGENET)
         arguments["weights"] = Chosen(f"{source}:backbone", why)
     made = Model(word, "limbeck.models.Classifier", arguments, "classifier", from_scratch=light)
     published: Any = made.built  # which says what there is, where there is no such network
     if not light and published.published and published.published[0].startswith("timm:"):
-        weights = Chosen("timm:backbone", _as_it_is(OF_TIMM))
+        weights = Chosen("timm:backbone", _of_classifiers(OF_TIMM))
         made = replace(made, arguments={**arguments, "weights": weights})
     return made
 
 
-def _as_it_is(why: str) -> str:
+def _of_classifiers(why: str) -> str:
     """What is said of weights, without the norms, which are trained in a classifier anyway."""
     return why.replace(" and set norm: trained,", "")
