@@ -318,8 +318,7 @@ class OfGFL(Form):
 
 def aligned(student: Tensor, teacher: Tensor) -> Tensor:
     """The student's held map at the scale of the teacher's, both (B, C, H, W) in float32."""
-    mean = teacher.mean(dim=(0, 2, 3), keepdim=True)
-    _, variance = centred_channels(teacher)
+    _, mean, variance = centred_channels(teacher)
     return standardised_channels(student) * variance.sqrt() + mean
 
 

@@ -255,7 +255,7 @@ def standardised_channels(student: Tensor) -> Tensor:
     Returns:
         The map, (B, C, H, W): 0, without a gradient, where no channel varies or each has one value.
     """
-    centred, variance = centred_channels(student)
+    centred, _, variance = centred_channels(student)
     usual = variance.detach().sqrt().mean()
     # Never 0, where a square root has no gradient.
     least = (_LEAST * usual).square().clamp(min=torch.finfo(variance.dtype).tiny)
@@ -263,8 +263,8 @@ def standardised_channels(student: Tensor) -> Tensor:
     return z.masked_fill(usual <= SMALL, 0.0)
 
 
-def centred_channels(feature: Tensor) -> tuple[Tensor, Tensor]:
-    """A map with each channel of mean 0 over the batch and all positions, and its variances.
+def centred_channels(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A map with each channel of mean 0 over the batch and all positions, and what it had before.
 
     On a CPU ``torch.std_mean`` takes about ten times as long over these three dimensions.
 
@@ -272,12 +272,13 @@ def centred_channels(feature: Tensor) -> tuple[Tensor, Tensor]:
         feature: The map, (B, C, H, W), in float32.
 
     Returns:
-        The centred map, (B, C, H, W), and the variance of each channel, (1, C, 1, 1), which is
-        unbiased; 0 where channels have one value.
+        The centred map, (B, C, H, W); the mean of each channel, (1, C, 1, 1); and its variance,
+        (1, C, 1, 1), which is unbiased, and 0 where channels have one value.
     """
-    centred = feature - feature.mean(dim=(0, 2, 3), keepdim=True)
-    count = feature[:, 0].numel()
-    return centred, centred.square().sum(dim=(0, 2, 3), keepdim=True) / max(1, count - 1)
+    mean = feature.mean(dim=(0, 2, 3), keepdim=True)
+    centred = feature - mean
+    squares = centred.square().sum(dim=(0, 2, 3), keepdim=True)
+    return centred, mean, squares / max(1, feature[:, 0].numel() - 1)
 
 
 def _partners(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[str, str]:

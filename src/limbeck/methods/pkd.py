@@ -125,5 +125,5 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 def of_one_scale(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The maps z(S) and z(T), (B, C, H, W) each, of more than one value a channel."""
-    centred, variance = centred_channels(teacher)
+    centred, _, variance = centred_channels(teacher)
     return standardised_channels(student), centred / (variance.sqrt() + SMALL)
