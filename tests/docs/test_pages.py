@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sphinx.config import Config
+from sphinx.directives.code import LiteralIncludeReader
 
 from limbeck.commands import VERBS, run
 from limbeck.commands.parsing import known_keys
@@ -48,6 +50,29 @@ def commands(page: Path) -> Iterator[list[str]]:
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             if re.match(r"\s*(\$ )?limbeck [a-z]", line):
                 yield shlex.split(line.strip().removeprefix("$ "), comments=True)[1:]
+
+
+def of_files(page: Path) -> Iterator[tuple[Path, dict[str, str | int | None]]]:
+    """The files of which a page shows lines, with the options that choose them."""
+    found = r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)"
+    for path, lines in re.findall(found, page.read_text(), re.M):
+        options = dict(re.findall(r"^:([\w-]+): *(.*)$", lines, re.M))
+        options.pop("dedent", None)  # it moves what is found, and finds nothing
+        yield page.parent / path, options
+
+
+SHOWN = [(page, path, options) for page in PAGES for path, options in of_files(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "options"),
+    SHOWN,
+    ids=[f"{page.stem}-{options.get('pyobject', path.name)}" for page, path, options in SHOWN],
+)
+def test_the_lines_that_a_page_shows_are_found_in_their_file(page, path, options):
+    text, count = LiteralIncludeReader(str(path), options, Config()).read()
+    assert count > 0
+    assert text.strip()
 
 
 def with_python(page: Path) -> bool:
