@@ -17,13 +17,13 @@ SEEDS = (0, 1)
 class Measured:
     """A comparison whose control at equal time is known once the first seed's runs are there."""
 
-    teacher_training = None
     digests = SimpleNamespace(save=lambda: None)
 
     def __init__(self, output: Path, stated: Mapping[str, float]) -> None:
         self.output = output
         self.stated = stated
         self.trained: list[tuple[str, int | None]] = []
+        self.teacher_training = Job("teacher", None, {}, output / "teacher", {})
 
     def untimed(self, rows: Sequence[Row]) -> list[Row]:
         measured = {(PLAIN, 0), ("KD", 0)} <= set(self.trained)
@@ -42,8 +42,8 @@ class Measured:
             for row in rows
         ]
 
-    def teacher_scoring(self) -> None:
-        return None
+    def teacher_scoring(self) -> Job:
+        return Job("its scoring", None, None, self.output / "scored", {}, side="teacher")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,8 @@ class Measured:
         (
             {},
             [
-                [(PLAIN, 0), (PLAIN, 1)],
+                [("teacher", None), (PLAIN, 0), (PLAIN, 1)],
+                [("its scoring", None)],
                 [("KD", 0)],
                 [("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
             ],
@@ -60,7 +61,8 @@ class Measured:
         (
             {"KD": 2.0},
             [
-                [(PLAIN, 0), (PLAIN, 1)],
+                [("teacher", None), (PLAIN, 0), (PLAIN, 1)],
+                [("its scoring", None)],
                 [],
                 [("KD", 0), ("plain, time of KD", 0), ("KD", 1), ("plain, time of KD", 1)],
             ],
@@ -86,7 +88,7 @@ def test_controls_at_equal_time_wait_for_no_more_than_the_time(
 
     monkeypatch.setattr(comparing.Runs, "finish", finish)
     monkeypatch.setattr(comparing.Runs, "expect", lambda *_: None)
-    rows = comparing.run(study, jobs=2)
+    rows = comparing.run(study, jobs=2, weak_teacher=True)
     assert together == batches
     assert [row.name for row in rows] == [PLAIN, "KD", "plain, time of KD"]
 

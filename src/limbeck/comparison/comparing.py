@@ -67,8 +67,8 @@ def usual_jobs() -> int:
 def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]:
     """Train and score what is missing of a comparison.
 
-    The teacher comes first, then the plain student of all seeds, then the first seed of the rows
-    whose time says how long their controls at equal time are, and then all that is left.
+    The teacher and the plain student of all seeds come first, then the first seed of the rows whose
+    time says how long their controls at equal time are, and then all that is left.
 
     Args:
         study: The comparison.
@@ -87,10 +87,10 @@ def run(study: Study, *, jobs: int = 1, weak_teacher: bool = False) -> list[Row]
     with Runs(study.output / "logs", jobs) as runs, ended_together(runs.end):
         runs.expect(study.jobs(first))
         study.digests.save()  # which took long, and may not be lost with what follows
-        for job in filter(None, (study.teacher_training, teacher)):
-            runs.finish([job])
         plain = [job for job in study.jobs(first) if job.name == PLAIN]
-        runs.finish(plain)
+        begins = study.teacher_training or teacher  # the plain student waits for neither
+        runs.finish([*filter(None, [begins]), *plain])
+        runs.finish([*filter(None, [teacher])])
         if teacher is not None and not weak_teacher:
             refuse_weak(teacher, plain)
         to_time = study.untimed(first)
