@@ -36,6 +36,24 @@ def test_every_parameter_learns_also_from_images_without_boxes(family: str) -> N
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
+@every_family
+def test_a_copy_that_has_its_state_goes_on_alike(family: str) -> None:
+    """So that nothing of a run is lost where it is resumed: all is in the state, and in torch's."""
+    model, copy = seeded(family).train(), detector(family).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(2):
+        sum(model(*batch()).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    copy.load_state_dict(model.state_dict())
+    losses = []
+    for each in (model, copy):
+        given = batch()
+        torch.manual_seed(3)
+        losses.append(each(*given))
+    assert all(torch.equal(losses[0][part], losses[1][part]) for part in losses[0])
+
+
 @pytest.mark.parametrize("family", ["detr", "deformable_detr"])
 def test_the_last_three_stages_of_a_resnet_are_trained(family: str) -> None:
     """Version 5 of the library freezes all four, by a misspelt name."""

@@ -102,6 +102,24 @@ def test_every_parameter_learns_also_from_images_without_boxes(name: str) -> Non
 
 
 @every_network
+def test_a_copy_that_has_its_state_goes_on_alike(name: str) -> None:
+    """So that nothing of a run is lost where it is resumed: all is in the state, and in torch's."""
+    model, copy = seeded(name).train(), detector(name).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(2):
+        sum(model(*batch()).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    copy.load_state_dict(model.state_dict())
+    losses = []
+    for each in (model, copy):
+        given = batch()
+        torch.manual_seed(3)
+        losses.append(each(*given))
+    assert all(torch.equal(losses[0][part], losses[1][part]) for part in losses[0])
+
+
+@every_network
 def test_in_mixed_precision_all_after_the_last_layers_is_of_float32(name: str) -> None:
     model = seeded(name, **THRESHOLDS).train()
     with torch.autocast("cpu", torch.bfloat16):
