@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import logging
 from types import SimpleNamespace
@@ -210,7 +209,6 @@ def test_a_classifier_normalises_as_its_weights_say(monkeypatch, tmp_path) -> No
     assert stated.mean == (0.5, 0.5, 0.5)
     other = dataclasses.replace(stated, mean=(0.2, 0.2, 0.2))
     monkeypatch.setattr(published, "get_pretrained_cfg", {"test_vit.other": other}.get)
-    monkeypatch.setattr(published, "fetching", lambda _: contextlib.nullcontext())
     create = timm.create_model
     fetched = SimpleNamespace(state_dict=lambda: state)
     monkeypatch.setattr(
