@@ -55,7 +55,7 @@ def published_table(docs: Path, comparisons: Path, reports: Mapping[str, Finding
     lines = [
         [in_markdown(method), *_stated(first[method]), *line]
         for method in dict.fromkeys(row["method"] for row in rows)
-        for line in ours.get(method, [["not compared yet", MISSING, MISSING, MISSING]])
+        for line in ours.get(method, [["not over several seeds yet", MISSING, MISSING, MISSING]])
     ]
     return f"{table_of_markdown(HEADS, lines)}\n"
 
