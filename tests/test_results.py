@@ -105,7 +105,7 @@ def test_a_comparison_of_one_seed_is_in_neither_table(docs: Path, tmp_path: Path
     results.write(docs, docs, [])
     page = (docs / "results/index.md").read_text()
     assert "**No comparison has been finished yet.**" in page
-    assert page.count("not compared yet") == 3
+    assert page.count("not over several seeds yet") == 3
     assert example.findings.rule in page, "its own section is there"
 
 
@@ -140,8 +140,8 @@ def test_each_method_stands_beside_what_was_published_of_it(docs: Path) -> None:
             f"[{findings.title}](made_up/report.md), kd",
             share,
         ],
-        ["AT", "+1.10", "third, top-1 error", "not compared yet", "-", "-", "-"],
-        ["DKD", "+1.00 over KD", "fourth, top-1", "not compared yet", "-", "-", "-"],
+        ["AT", "+1.10", "third, top-1 error", "not over several seeds yet", "-", "-", "-"],
+        ["DKD", "+1.00 over KD", "fourth, top-1", "not over several seeds yet", "-", "-", "-"],
     ]
 
 

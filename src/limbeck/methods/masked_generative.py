@@ -57,7 +57,7 @@ class MaskedGenerative(MapMethod):
         places: Places that both models have, such as ``["fpn"]`` or ``["C5"]``; or, where they
             differ, ``{student's place: teacher's place}``.
         weight: The weight of every part: a number or a schedule. The loss is a sum over channels
-            and positions, so that smaller images want a larger one.
+            and positions, so that it belongs to one size of images.
         ratio: The share of the positions, or of the channels, that is masked.
         masked: Whether ``positions`` are masked, as in detection, or ``channels``, as in
             classification.
