@@ -51,7 +51,7 @@ def _row(row: dict[str, Any], measured: dict[str, Any]) -> Compared:
 SUMMARY, PUBLISHED = "summary", "published"
 NONE_YET = (
     "**No comparison has been finished yet.** Until one is, see [the appendix](early.md) and\n"
-    "[When it does not help](../guides/when-it-does-not-help.md).\n"
+    "[When it helps](../guides/when-it-helps.md).\n"
 )
 
 

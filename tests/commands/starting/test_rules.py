@@ -20,7 +20,7 @@ def data(
     objects = torch.full((100, 2), share)
     layout = SimpleNamespace(task=task)
     extents = torch.tensor([size] * 10).float()
-    return Measured(layout, None, ("a",), images, extents, objects, None)  # type: ignore[arg-type]
+    return Measured(layout, None, ("a",), images, extents, objects, None, False)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
