@@ -54,7 +54,7 @@ def new(
             (None): retinanet-resnet50, or resnet50.
         student: The student, named in the same ways; a trunk called light, as in retinanet-light,
             is trained from scratch. Default (None): retinanet-resnet18, or resnet18.
-        method: The method. Default (None): PKD for detection, KD for classification.
+        method: The method. Default (None): FitNet for detection, KD for classification.
     """
     refuse_used_folder(folder, "folder")
     found = measured(data)

@@ -48,7 +48,7 @@ def test_the_first_steps_of_every_layout_run(layout: str, tmp_path: Path) -> Non
     assert taught.keys() > plain.keys()
     assert all(torch.tensor(value).isfinite() for value in taught.values())
     comparison = read_comparison(folder / "comparison.yaml")
-    assert list(comparison.rows) == ["PKD" if detects else "KD"]
+    assert list(comparison.rows) == ["FitNet" if detects else "KD"]
     assert comparison.teacher_recipe is not None
     assert (comparison.scored_on is not None) == (layout == "YOLO")
 
@@ -117,7 +117,7 @@ def test_images_come_as_libreyolos_frame_needs_them(
         arguments = stated["model"]["student"]["init_args"]
         if "min_size" in arguments:
             assert (arguments["min_size"], arguments["max_size"]) == (side, 160)
-    assert yaml.safe_load(texts["distilled.yaml"])["model"]["methods"]["pkd"]
+    assert yaml.safe_load(texts["distilled.yaml"])["model"]["methods"]["fitnet"]
 
 
 def test_a_letterbox_beside_a_frame_that_images_are_stretched_to_is_told(

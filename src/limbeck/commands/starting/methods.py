@@ -12,15 +12,15 @@ from limbeck.landmarks import landmarks, resolve
 from limbeck.methods import Method
 from limbeck.tap import TapError
 
-USUAL = {"detection": "PKD", "classification": "KD"}
+USUAL = {"detection": "FitNet", "classification": "KD"}
 
 _WHY = {
-    "PKD": "PKD compares maps by correlation. It needs no labels and no common scale, so its "
-    "weight hardly depends on the pair. 10 is published for detectors with one dense head.",
-    "FGD": "FGD compares maps inside and outside of objects. Its losses are sums over maps of 256 "
-    "channels at 800 x 1333 px: choose the weight with `limbeck tune`.",
     "FitNet": "FitNet compares maps by their squared difference over the level's variance; 2 "
     "gained in limbeck's own comparisons.",
+    "PKD": "PKD compares maps by correlation. 10 is published for detectors with one dense head, "
+    "and was too much for light ones here: choose the weight with `limbeck tune`.",
+    "FGD": "FGD compares maps inside and outside of objects. Its losses are sums over maps of 256 "
+    "channels at 800 x 1333 px: choose the weight with `limbeck tune`.",
     "CWD": "CWD compares where each channel of the maps is large. 10 is published for dense heads.",
     "AT": "AT compares where the maps are large, over all channels.",
     "FineGrainedImitation": "It compares maps near objects. The weight depends on the pair: choose "
@@ -35,21 +35,21 @@ _WHY = {
 }
 _TASKS: dict[Task, tuple[str, ...]] = {
     "detection": (
-        *("PKD", "FGD", "FitNet", "CWD", "AT", "FineGrainedImitation"),
+        *("FitNet", "PKD", "FGD", "CWD", "AT", "FineGrainedImitation"),
         *("HEAD", "CrossKD", "LD", "QueryKD"),
     ),
     "classification": ("KD", "DKD", "DIST", "FitNet", "AT"),
 }
 _ARGUMENTS: dict[str, dict[str, Any]] = {
+    "FitNet": {"weight": 2.0, "normalise": True},
     "PKD": {"weight": 10.0, "adapter": "conv"},
     "FGD": {"weight": 1.0},
-    "FitNet": {"weight": 2.0, "normalise": True},
     "CWD": {"weight": 10.0},
     "AT": {"weight": 1000.0},
     "FineGrainedImitation": {"weight": 0.001, "activation": None},
     "KD": {"temperature": 4.0, "weight": 0.9},
 }
-_ON_MAPS = ("PKD", "FGD", "FitNet", "CWD", "AT", "FineGrainedImitation")
+_ON_MAPS = ("FitNet", "PKD", "FGD", "CWD", "AT", "FineGrainedImitation")
 _UNSURE = ["P3", "P4", "P5"]  # the maps of RT-DETR's and D-FINE's encoders
 
 
