@@ -93,7 +93,12 @@ def test_networks_without_a_place_in_common(data: dict[str, Measured]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "method"),
-    [(PAIRS["HEAD"], "HEAD"), (PAIRS["PKD"], None), (PAIRS["LD"], None)],
+    [
+        (PAIRS["HEAD"], "HEAD"),
+        (PAIRS["PKD"], None),
+        (PAIRS["LD"], "CrossKD"),
+        (("retinanet-resnet18", "retinanet-light"), None),  # whose pyramid is thinner
+    ],
 )
 def test_the_method_that_was_made_for_a_pair_is_named_beside_the_usual_one(
     data: dict[str, Measured], words: tuple[str, str], method: str | None

@@ -5,7 +5,7 @@ import pkgutil
 import re
 from typing import Any
 
-from limbeck.commands.starting.commented import Chosen
+from limbeck.commands.starting.commented import Chosen, plain
 from limbeck.commands.starting.named_model import Model
 from limbeck.data.base import Task
 from limbeck.landmarks import landmarks, resolve
@@ -107,8 +107,17 @@ def made_for(name: str, teacher: Model, student: Model) -> str | None:
         return None
     if teacher.form == student.form == "transformer":
         return "QueryKD"
-    dense = student.kind in ("RetinaNet", "FCOS", "GFL")
-    return "HEAD" if teacher.kind == "FasterRCNN" and dense else None
+    if student.kind not in ("RetinaNet", "FCOS", "GFL"):
+        return None
+    if teacher.kind == student.kind and _head(teacher) == _head(student):
+        return "CrossKD"
+    return "HEAD" if teacher.kind == "FasterRCNN" else None
+
+
+def _head(model: Model) -> list[Any]:
+    """What the features of one dense detector need to go through another one's head."""
+    stated = plain(dict(model.arguments))
+    return [stated.get(key) for key in ("levels", "fpn_channels", "head_depth", "num_classes")]
 
 
 def _refuse_pair(name: str, stated: dict[str, Any], teacher: Model, student: Model) -> None:
