@@ -16,7 +16,7 @@ USUAL = {"detection": "FitNet", "classification": "KD"}
 
 _WHY = {
     "FitNet": "FitNet compares maps by their squared difference over the level's variance; 2 "
-    "gained in limbeck's own comparisons.",
+    "gained where the student had learnt what it can.",
     "PKD": "PKD compares maps by correlation. 10 is published for detectors with one dense head, "
     "and was too much for light ones here: choose the weight with `limbeck tune`.",
     "FGD": "FGD compares maps inside and outside of objects. Its losses are sums over maps of 256 "
