@@ -52,8 +52,9 @@ class Distillation(Pair):
             teacher is made for.
 
     Raises:
-        ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
-            names and shapes of both are said.
+        TypeError: The methods are one method, and no list or mapping.
+        ValueError: The student is wrapped or compiled, or shares parameters with a teacher, or
+            student, teacher and methods do not fit; names and shapes of both are said.
         limbeck.TapError: A place does not exist.
 
     Example:
@@ -122,21 +123,21 @@ class Distillation(Pair):
 
         Raises:
             TypeError: A method computed a loss in half precision, the student returned neither
-                losses nor logits, or a loss is no scalar.
+                losses nor logits, or a loss has no name or is no scalar.
             ValueError: The batch is malformed, see :meth:`run`; or there are no labels, and a
-                method needs them.
+                method needs them; or a method gives one of its losses no weight.
         """
         outputs, steps = self.run(images, targets)
         weight = self.student_weight.at(self.number)
-        own = self.own_losses(outputs, targets)
-        raw = {f"student/{part}": loss.float() for part, loss in own.items()}
+        students = self.own_losses(outputs, targets)
+        raw = {f"student/{part}": loss.float() for part, loss in students.items()}
         weights = dict.fromkeys(raw, weight)
         for name, method in self.named_methods():
-            parts = named_scalars(
-                {f"{name}/{part}": loss for part, loss in method(steps[name]).items()}, name
-            )
-            refuse_half(parts)
-            raw |= parts
+            parts = named_scalars(method(steps[name]), f"method {name!r}")
+            method.refuse_unweighted(name, parts)
+            own = {f"{name}/{part}": loss for part, loss in parts.items()}
+            refuse_half(own)
+            raw |= own
             weights |= {f"{name}/{p}": w for p, w in method.weights_at(self.number).items()}
         return Losses(raw, weights)
 

@@ -27,19 +27,41 @@ def explained_dry_pass(images: Images, models: Mapping[str, nn.Module]) -> Itera
     except (FormError, TapError):
         raise
     except Exception as error:
-        sizes = ""
-        for side, model in models.items():
-            size = own_size(model)
-            if size is not None:
-                sizes += (
-                    f"The {side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px. "
-                )
         raise ValueError(
             f"the dry pass that sizes the adapters, on images of {tuple(images[0].shape)}, ended "
-            f"with {type(error).__name__}: {str(error).rstrip('.')}. {sizes}Student and teacher "
-            "have to take images of one size: state it as model.example: [height, width] in a "
-            "recipe, or give Distillation an example=... of images that both take."
+            f"with {type(error).__name__}: {str(error).rstrip('.')}. "
+            f"{_other_precision(images, models) or _sizes(models)}"
         ) from error
+
+
+def _sizes(models: Mapping[str, nn.Module]) -> str:
+    """Which sizes the models are made for, and what to do."""
+    sizes = ""
+    for side, model in models.items():
+        size = own_size(model)
+        if size is not None:
+            sizes += f"The {side} ({type(model).__name__}) is made for {size[0]} x {size[1]} px. "
+    return (
+        f"{sizes}Student and teacher have to take images of one size: state it as model.example: "
+        "[height, width] in a recipe, or give Distillation an example=... of images that both take."
+    )
+
+
+def _other_precision(images: Images, models: Mapping[str, nn.Module]) -> str:
+    """Which model has other numbers than the images, and what to do; empty where none has."""
+    if torch.is_autocast_enabled(images[0].device.type):
+        return ""
+    for side, model in models.items():
+        own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if own - {images[0].dtype}:
+            found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in own))
+            return (
+                f"The {side} ({type(model).__name__}) has parameters of {found}, and the images "
+                f"are {str(images[0].dtype).removeprefix('torch.')}. Keep both models in float32, "
+                "and build and run the Distillation under torch.autocast for half precision "
+                "(trainer.precision in a recipe)."
+            )
+    return ""
 
 
 def tiny_batch(models: Sequence[nn.Module], size: Extent | None, device: torch.device) -> Images:

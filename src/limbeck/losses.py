@@ -49,7 +49,7 @@ def refuse_half(losses: Mapping[str, Tensor]) -> None:
             )
 
 
-def named_scalars(losses: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+def named_scalars(losses: Any, source: str) -> dict[str, Tensor]:
     """Losses by name, after it was checked that each is one.
 
     Args:
@@ -60,8 +60,13 @@ def named_scalars(losses: Mapping[str, Any], source: str) -> dict[str, Tensor]:
         The losses by name, scalars.
 
     Raises:
-        TypeError: One of them is no scalar tensor.
+        TypeError: They have no names, or one of them is no scalar tensor.
     """
+    if not isinstance(losses, Mapping):
+        raise TypeError(
+            f"{source} gives a {type(losses).__name__}; expected named losses, a mapping from "
+            'names to scalar tensors. Return {"name": loss}.'
+        )
     if all(_is_scalar(loss) for loss in losses.values()):
         return {str(name): loss.reshape(()) for name, loss in losses.items()}
     raise TypeError(

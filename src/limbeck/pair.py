@@ -36,6 +36,7 @@ from limbeck.teachers import (
     frozen,
     named_teachers,
     normalises,
+    refuse_shared,
     refuse_taken,
     side_of,
     transferred,
@@ -71,8 +72,9 @@ class Pair(nn.Module, ABC):
         raw: Whether a model normalises the images itself, so that they have to be in [0, 1].
 
     Raises:
-        ValueError: The student is wrapped or compiled, or student, teacher and methods do not fit;
-            names and shapes of both are said.
+        TypeError: The methods are one method, and no list or mapping.
+        ValueError: The student is wrapped or compiled, or shares parameters with a teacher, or
+            student, teacher and methods do not fit; names and shapes of both are said.
         limbeck.TapError: A place does not exist.
     """
 
@@ -96,6 +98,13 @@ class Pair(nn.Module, ABC):
                 f"the student is wrapped ({type(student).__name__}). Pass the plain module, and "
                 "wrap or compile the whole Distillation."
             )
+        if isinstance(methods, Method):
+            raise TypeError(
+                f"methods is one {type(methods).__name__}; expected a list of methods, or a "
+                "mapping from names to methods. Put it into a list."
+            )
+        given = ({} if teacher is None else {None: teacher}) | dict(teachers or {})
+        refuse_shared(student, given)
         self.student = student
         self.teacher = None if teacher is None else frozen(teacher)
         self.teachers = nn.ModuleDict()
@@ -119,9 +128,8 @@ class Pair(nn.Module, ABC):
         self._student_taps = self._tap(student, "student", [*self.methods])
         self._taught: dict[str | None, Teacher] = {}
         for key, model in self.every_teacher().items():
-            given = teacher if key is None else (teachers or {})[key]
-            assert given is not None
-            taps = self._tap(given, "teacher", self.pupils(key))  # which may refuse its wrappers
+            # The teacher as it was given, as its wrappers may be refused.
+            taps = self._tap(given[key], "teacher", self.pupils(key))
             self._taught[key] = Teacher(side_of(key), model, taps)
         self._setup(example)
 

@@ -2,13 +2,17 @@
 
 import re
 
+from timm.layers import norm
 from torch import nn
 from torchvision.models import shufflenetv2
 from torchvision.ops import FrozenBatchNorm2d
 
 from limbeck.tap import Tap
 
+# Which of them timm has depends on its version.
+_RMS_NORMS = tuple(each for name, each in vars(norm).items() if name.startswith("RmsNorm"))
 NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+NORMS = (*NORMS, nn.RMSNorm, *_RMS_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.GELU)
 # A fire module's two parallel "expand..._activation" are not what ends it.
 _LAST_ACTIVATION = re.compile(r"(relu|act|activation)\d?")

@@ -26,7 +26,7 @@ def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:
-    if above.get("class_path", below.get("class_path")) != below.get("class_path"):
+    if _is_of_another_class(below, above):
         return dict(above)
     both = dict(below)
     for key, value in above.items():
@@ -34,6 +34,35 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:
         nested = isinstance(value, Mapping) and isinstance(old, Mapping)
         both[key] = _over(old, value) if nested else value  # type: ignore[arg-type]
     return both
+
+
+def _is_of_another_class(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    one, other = (str(each.get("class_path") or "") for each in (below, above))
+    if not other or "." not in one or "." not in other:  # limbeck's own go by their last word, too
+        one, other = one.rpartition(".")[2], (other or one).rpartition(".")[2]
+    return one != other
+
+
+def of_another_class(
+    below: Mapping[str, Any], above: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
+    """Find where a recipe names another class than the one below it.
+
+    Args:
+        below: The recipe below.
+        above: The recipe that is laid over it.
+        prefix: What the keys begin with.
+
+    Yields:
+        The dotted keys of what is replaced as a whole.
+    """
+    for key, value in above.items():
+        old = below.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if _is_of_another_class(old, value):
+                yield f"{prefix}{key}"
+            else:
+                yield from of_another_class(old, value, f"{prefix}{key}.")
 
 
 def value_at(recipe: Mapping[str, Any], key: str) -> Any:

@@ -62,8 +62,8 @@ class Teacher:
         """
         if not self.taps.taps:
             return None, {}
-        if self.module.training:  # somebody called .train() on the teacher itself
-            self.module.eval()
+        if any(module.training for module in self.module.modules()):
+            self.module.eval()  # somebody called .train() on the teacher, or on a part of it
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
         with torch.no_grad(), explained_size(self.side, self.module, images):
             return self.taps.read(lambda: self._call(images, student))
@@ -99,6 +99,28 @@ def key_of(name: str | None) -> str:
 def frozen(teacher: nn.Module) -> nn.Module:
     """A teacher without its wrappers, which takes no gradient and is in evaluation mode."""
     return unwrap(teacher).requires_grad_(False).eval()
+
+
+def refuse_shared(student: nn.Module, teachers: Mapping[str | None, nn.Module]) -> None:
+    """Refuse a student that would be frozen with a teacher, as both have the same parameters.
+
+    Args:
+        student: The student, of which frozen parameters may be a teacher's.
+        teachers: The teachers by their names, the one without a name by None.
+
+    Raises:
+        ValueError: A parameter that the student is to learn is a teacher's; both names are said.
+    """
+    learnt = {id(p): name for name, p in student.named_parameters() if p.requires_grad}
+    for key, teacher in teachers.items():
+        for name, parameter in teacher.named_parameters():
+            if id(parameter) in learnt:
+                raise ValueError(
+                    f"the student's parameter {learnt[id(parameter)]!r} is the {side_of(key)}'s "
+                    f"{name!r}, the same object, and a teacher is frozen: the student could not "
+                    "learn it. Expected models that share nothing that is trained. Give the "
+                    "student a copy: copy.deepcopy(...)."
+                )
 
 
 def normalises(model: nn.Module) -> bool:

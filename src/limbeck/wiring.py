@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.frame import foreground_classes
 from limbeck.guard import has_boxes, refuse_bad_images, refuse_bad_targets
+from limbeck.losses import named_scalars
 from limbeck.methods.base import Images, Method, Step, Targets
 from limbeck.pair import Pair
 from limbeck.tap import tensors_in
@@ -108,7 +109,7 @@ def check(
             warm-up from 0 is no excuse), a teacher would be trained, or the optimizer lacks a
             parameter of the student or of an adapter.
         limbeck.TapError: A tap caught nothing.
-        TypeError: The student gives neither losses nor logits.
+        TypeError: The student gives neither losses nor logits, or a loss has no name.
         ValueError: The student and the teacher see the images in different frames, or the batch is
             not what the documentation says: images that do not range from 0 to 1, labels of no
             class, boxes without area, see :mod:`limbeck.guard`.
@@ -190,9 +191,9 @@ def _refuse_forgotten_parameters(pair: Pair, optimizer: torch.optim.Optimizer | 
 def _refuse_idle_parts(name: str, method: Method, step: Step, student: nn.Module) -> None:
     """Refuse a method of which a part has no weight, or nothing to do with the student."""
     parameters = [p for p in student.parameters() if p.requires_grad]
-    for part, loss in method(step).items():
-        if part not in method.weights:
-            raise NotAliveError(f"{name}/{part}: the method gives this loss no weight.")
+    losses = named_scalars(method(step), f"method {name!r}")
+    method.refuse_unweighted(name, losses)
+    for part, loss in losses.items():
         _refuse_unconnected(f"{name}/{part}", loss, parameters, method)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -102,6 +103,10 @@ def test_a_comparison_from_its_file_to_its_report(
     assert len(list((OUTPUT / "runs").glob("*_0_*"))) == 5
     for name in ("report.html", "report.md"):
         assert "FitNet" in (OUTPUT / name).read_text()
+    # The command that the report gives for a row trains it again, and not into the finished run.
+    command = shlex.split(next(row["command"] for row in report["rows"] if row["name"] == "plain"))
+    tiny_recipes.limbeck(*command[1:], "--trainer.max_steps", "1")
+    assert Path(command[-1], "student").is_dir()
 
     written = {p: p.stat().st_mtime_ns for p in (OUTPUT / "runs").rglob("*.safetensors")}
     before = found()
@@ -228,6 +233,17 @@ def test_a_bad_recipe_is_refused_before_anything_is_trained(
     with pytest.raises(SystemExit):
         tiny_recipes.limbeck("compare", write(runs, plain=plain))
     assert "max_epohcs" in capsys.readouterr().err
+    assert not (OUTPUT / "runs").exists()
+
+
+def test_images_of_other_classes_are_refused_before_anything_is_trained(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tiny_recipes.shapes(12, 5, "classification")
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("compare", write(runs, scored_on=others))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the plain student's data.val is for detection, and scored_on for classific" in said
     assert not (OUTPUT / "runs").exists()
 
 

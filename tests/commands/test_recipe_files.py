@@ -1,13 +1,16 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from limbeck.commands import run
 from limbeck.commands.errors import RecipeError
 from limbeck.commands.recipe_files import read_recipe
 from limbeck.commands.stated import stated_in
-from tests.commands.tiny_recipes import RUN, limbeck, plain, write
+from limbeck.recipe import laid_over
+from tests.commands.tiny_recipes import RUN, classifier, limbeck, plain, write
 
 BAD: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (b"model: \xd6", "no text in UTF-8: "),
@@ -138,3 +141,42 @@ def test_a_recipe_that_is_given_as_text_is_bounded_too(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         limbeck("fit", "--config", "{model: &a {student: *a}}")
     assert "ERROR --config contains itself" in capsys.readouterr().err
+
+
+KD = {"class_path": "limbeck.methods.KD", "init_args": {"temperature": 2.0, "weight": 3.0}}
+BELOW = classifier() | {
+    "model": {
+        "student": classifier()["model"]["student"],
+        "teacher": classifier()["model"]["student"],
+        "transfer": {"head": "fc"},
+        "optimizer": {"lr_factors": {"trunk": 0.1}},
+        "methods": {"kd": KD},
+    },
+}
+OVERLAYS: dict[str, dict[str, Any]] = {
+    "another method": {"model": {"methods": {"dkd": {"class_path": "limbeck.methods.DKD"}}}},
+    "an argument": {"model": {"methods": {"kd": {"init_args": {"weight": 5.0}}}}},
+    "another class": {"model": {"methods": {"kd": {"class_path": "limbeck.methods.DKD"}}}},
+    "the same class, in short": {
+        "model": {"methods": {"kd": {"class_path": "KD", "init_args": {"weight": 5.0}}}}
+    },
+    "another transfer": {"model": {"transfer": {"trunk": "trunk"}}},
+    "another factor": {"model": {"optimizer": {"lr_factors": {"head": 2.0}, "lr": 0.5}}},
+    "nothing": {"model": {"methods": None, "teacher": None, "transfer": None}},
+    "a part of the data": {"data": {"train": {"init_args": {"count": 16}}}},
+}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_recipes_lie_over_each_other_as_in_a_comparison(name: str, tmp_path: Path) -> None:
+    """The parser alone leaves out the methods below, and mixes the arguments of two classes."""
+    files = [str(tmp_path / f"{file}.yaml") for file in ("below", "overlay", "whole")]
+    contents = [BELOW, OVERLAYS[name], laid_over([BELOW, OVERLAYS[name]])]
+    for file, content in zip(files, contents, strict=True):
+        Path(file).write_text(yaml.safe_dump(content))
+    found, expected = (stated_in(each).as_dict() for each in (files[:2], files[2:]))
+    assert [str(path) for path in found.pop("config")] == files[:2]
+    root = found["trainer"].pop("default_root_dir")
+    assert root.endswith("overlay")
+    del expected["config"], expected["trainer"]["default_root_dir"]
+    assert found == expected

@@ -181,6 +181,13 @@ def test_a_row_has_no_name_of_another_one(name: str) -> None:
         rows_of(comparison(rows={name: (OTHERS,)}), {})
 
 
+def test_the_arguments_of_a_rows_own_teacher_do_not_shine_through() -> None:
+    own = {"class_path": "ours", "init_args": {"weights": "another", "mean": [0.5]}}
+    row = {"model": {"teacher": own, "methods": {"kd": {}}}}
+    rows = rows_of(comparison(rows={"KD": (row,)}, teacher=TEACHER), {})
+    assert value_at(laid_over(named(rows)["KD"].recipes), "model.teacher") == TEACHER
+
+
 def test_weights_of_another_teacher_are_another_transfer() -> None:
     theirs, ours = MOVED, {"model": {**MOVED["model"], "teacher": TEACHER}}
     rows = rows_of(comparison(rows={"A": (theirs,), "B": (ours,)}), {})

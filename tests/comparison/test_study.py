@@ -125,6 +125,14 @@ def test_teachers_of_features_are_not_scored_and_the_report_says_so(tmp_path: Pa
     assert scoring.scoring["model"]["teacher"] == {"class_path": "t"}
 
 
+@pytest.mark.parametrize("key", ["model.student", "data.val"])
+def test_a_plain_student_without_a_whole_recipe_is_refused(key: str, tmp_path: Path) -> None:
+    """As where the plain recipe and what is laid over it are exchanged."""
+    partial = {section: {} for section in RECIPE if section == key.partition(".")[0]}
+    with pytest.raises(ValueError, match=f"plain states no {key}; expected the whole recipe"):
+        study(tmp_path, plain=(RECIPE | partial,))
+
+
 def test_without_a_finished_run_there_is_nothing_to_report(tmp_path: Path) -> None:
     runs = study(tmp_path)
     with pytest.raises(ValueError, match="no run of the plain student is finished"):

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from functools import partial
 
 import pytest
@@ -227,6 +228,23 @@ def test_pairs_of_every_kind_distil(make, held):
     head = pair.student.head
     for branch in (head.classification_head, head.regression_head):
         assert next(branch.conv.parameters()).grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "over_processes"), [(gfl, True), (fcos, True), (small_models.retinanet, False)]
+)
+def test_the_mean_over_processes_is_what_gfl_and_fcos_divide_by(make, over_processes, monkeypatch):
+    """A process without boxes would else drown the others (crosskd_gfl.py and crosskd_fcos.py)."""
+    pair = Distillation(make(), decided(make()), [CrossKD()])
+    images, targets = batches.detection_batch(2)
+    step = pair.run(images, targets)[1]["CrossKD"]
+    alone = pair.method("CrossKD")(step)
+    of_the_other = 1000.0
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda own: own.add_(of_the_other))
+    counted = pair.method("CrossKD").counted(step, pair.method("CrossKD")._anchors(step))[1]
+    shared = pair.method("CrossKD")(dataclasses.replace(step, world_size=2))
+    mean = (counted + of_the_other) / 2 if over_processes else counted
+    assert torch.allclose(shared["classification"] * mean, alone["classification"] * counted)
 
 
 def test_no_anchor_that_counts_costs_nothing_where_the_original_divides_by_zero():

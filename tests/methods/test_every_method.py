@@ -452,6 +452,7 @@ def process(rank, folder):
     found["several teachers"] = {n: p.grad for n, p in named if p.grad is not None}
     uneven = Step([torch.zeros(1)] * (rank + 2), None, SIDE, None, number=0, world_size=2)
     found["global batch"] = uneven.global_batch
+    found["mean over processes"] = uneven.mean_over_processes(torch.tensor(rank + 2.0))
     if rank == 0:
         torch.save(found, f"{folder}/gradients.pt")
     torch.distributed.barrier()
@@ -469,6 +470,11 @@ def distributed(tmp_path_factory):
 @pytest.mark.slow
 def test_the_global_batch_counts_uneven_parts(distributed):
     assert distributed["global batch"] == 2 + 3
+
+
+@pytest.mark.slow
+def test_a_mean_over_processes(distributed):
+    assert distributed["mean over processes"] == (2 + 3) / 2
 
 
 @pytest.mark.slow

@@ -22,3 +22,13 @@ def test_modules_of_places_whose_names_have_dots() -> None:
     assert modules.at("C4.pre") is modules["C4.pre"]
     assert modules.at("fpn") is modules["fpn.0"]
     assert modules.at("C5") is None
+
+
+def test_every_place_has_a_name_that_a_module_may_have() -> None:
+    """The model itself is "", and torch's ModuleDict has names such as keys for itself."""
+    modules = PlaceModules()
+    for place in ("", "keys", "at", "training"):
+        modules[place] = nn.Linear(1, 1)
+        assert place in modules
+        assert modules.at(place) is modules[place]
+    assert [name for name, _ in modules.named_children()] == ["output", "keys_", "at_", "training_"]

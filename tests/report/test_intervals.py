@@ -234,11 +234,12 @@ def test_models_have_to_be_scored_on_the_same_draws() -> None:
 def test_verdicts(
     over_images: tuple[float, float], over_seeds: tuple[float, float] | None, expected: str
 ) -> None:
-    assert verdict(Difference(0.0, {}, over_images, over_seeds)) == expected
+    assert verdict(Difference(0.0, {}, over_images, over_seeds, images=10)) == expected
+    assert verdict(Difference(0.0, {}, over_images, over_seeds, images=9)) == "INCONCLUSIVE"
 
 
 def test_the_smallest_gain_can_be_stated() -> None:
-    found = Difference(0.0, {}, (-0.01, 0.02), (-0.01, 0.02))
+    found = Difference(0.0, {}, (-0.01, 0.02), (-0.01, 0.02), images=100)
     assert verdict(found) == "INCONCLUSIVE"
     assert verdict(found, smallest_gain=0.03) == "DOES NOT BEAT"
     assert "below 0.03, the smallest gain" in rule(0.03)

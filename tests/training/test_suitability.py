@@ -22,6 +22,7 @@ from limbeck.training.module import DistillationModule
 from limbeck.training.suitability import (
     large_batches,
     missing_fields,
+    other_classes_of_student,
     refuse_other_data,
     shared_images,
     unfit_training_set,
@@ -232,6 +233,19 @@ def test_other_classes_are_warned_of_before_the_first_step(
     warned = [line for line in known[0] if "has other classes than the data" in line]
     assert all(f"than the data: {difference} Its score counts" in line for line in warned)
     assert len(warned) == (difference is not None)
+
+
+def test_a_student_that_is_measured_on_other_classes_is_told_of() -> None:
+    student, data = tiny_models.classifier(), tiny_runs.shapes("classification")
+    assert other_classes_of_student(student, data) == []  # it knows no names
+    student.classes = list(SHAPES)
+    assert other_classes_of_student(student, data) == []
+    student.classes = ["ball", *SHAPES[1:]]
+    (said,) = other_classes_of_student(student, data)
+    assert f"class 1 is 'ball' there and {SHAPES[0]!r} here" in said
+    student.classes = list(SHAPES[::-1])
+    with pytest.raises(ValueError, match="in another order: class 1 is 'cross' there"):
+        other_classes_of_student(student, data)
 
 
 def test_a_method_that_compares_classes_refuses_others(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def benchmark(
     students: list[str],
-    size: Extent = (480, 640),
+    size: Extent | None = None,
     batch: list[int] = [1],  # noqa: B006 - shown as the default, and never changed
     threads: list[int] = [1],  # noqa: B006
     mode: list[Mode] = ["eager"],  # noqa: B006
@@ -100,7 +100,9 @@ def benchmark(
     Args:
         students: Students' folders, runs' folders or files of `limbeck export`, each also as
             NAME=PATH, by which name it is shown.
-        size: The height and width of the images, in pixels. Each model resizes them as it does.
+        size: The height and width of the images, in pixels. A detector and an exported file resize
+            them as they do, and a classifier in PyTorch does not. Default (None): 480 x 640, and
+            for a classifier the size to which its augmentation brings every image.
         batch: The numbers of images at once.
         threads: The numbers of threads of the CPU.
         mode: How PyTorch runs students: eager, compiled.
@@ -269,14 +271,14 @@ def _precision(variant: Variant) -> str:
     return "the file's" if variant.source.is_file() else variant.precision
 
 
-def _plain(measured: Sequence[Measured], size: Extent) -> dict[str, Any]:
+def _plain(measured: Sequence[Measured], size: Extent | None) -> dict[str, Any]:
     rows = []
     for each in measured:
         row = asdict(each)
         row["variant"]["source"] = str(each.variant.source)
         rows.append(row)
     machine = {"machine": platform.machine(), "system": platform.platform()}
-    return {"torch": torch.__version__, **machine, "size": list(size), "measured": rows}
+    return {"torch": torch.__version__, **machine, "size": size, "measured": rows}
 
 
 def _points(measured: Sequence[Measured]) -> list[Point]:

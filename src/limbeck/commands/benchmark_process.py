@@ -13,11 +13,12 @@ from torch import Tensor
 
 from limbeck.commands import quieten_libraries
 from limbeck.commands.measuring import Measure, labelled_split
-from limbeck.commands.students import Student, student_of
+from limbeck.commands.students import Student, measured_at, student_of
 from limbeck.exported import ExportedModel
 from limbeck.frame import Extent
 from limbeck.training.export import peak_memory
 
+_USUAL_SIZE = (480, 640)  # of detectors, which resize images themselves
 Mode = Literal["eager", "compiled"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -32,7 +33,8 @@ class Variant:
         mode: How PyTorch runs it. A file runs in its own runtime.
         precision: What PyTorch computes in; others than float32 by autocast. A file has its own.
         batch: The number of images at once.
-        size: The (height, width) of the images, in pixels.
+        size: The (height, width) of the images, in pixels. None: that to which a classifier's
+            augmentation brings every image, and 480 x 640 for detectors.
         threads: The number of threads of the CPU.
         device: Where PyTorch runs it.
         trust: Whether to build a student that is not limbeck's, torchvision's or timm's, or to open
@@ -44,7 +46,7 @@ class Variant:
     mode: Mode
     precision: Precision
     batch: int
-    size: Extent
+    size: Extent | None
     threads: int
     device: str
     trust: bool = False
@@ -165,7 +167,8 @@ class _Timed:
             if variant.mode == "compiled":
                 getattr(self.model, "backbone", self.model).compile()
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(variant.batch, 3, *variant.size, generator=generator).to(self.device)
+        size = variant.size or measured_at(self.student) or _USUAL_SIZE
+        images = torch.rand(variant.batch, 3, *size, generator=generator).to(self.device)
         self.images: Tensor | list[Tensor] = images
         if self.student.task == "detection":
             self.images = list(images)

@@ -107,6 +107,7 @@ def refuse_bad_recipes(study: Study) -> None:
         untaught = stated.model.teacher is None and not stated.model.teachers
         if untaught and (stated.model.methods or stated.model.transfer):
             _refuse_untaught(study, job, path)
+    study.refuse_other_images()
     study.digests.save()
 
 

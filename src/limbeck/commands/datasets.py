@@ -1,5 +1,6 @@
 """The datasets that a verb is given: those of a recipe, or those of a folder."""
 
+import logging
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from limbeck.commands.parsing import VerbParser
 from limbeck.commands.stated import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.facts import Resize
-from limbeck.data.layouts import recognised
+from limbeck.data.layouts import Layout, passed_over, recognised
 from limbeck.texts import YAML_SUFFIXES, read_yaml
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,25 @@ def _describes_data(path: Path) -> bool:
     return isinstance(content, Mapping) and "names" in content and "data" not in content
 
 
+def tell_passed_over(layout: Layout) -> None:
+    """Say what is called as a split is, and could not be read as one.
+
+    Args:
+        layout: The layout of a folder of data.
+    """
+    for path in passed_over(layout):
+        log.warning(
+            "%s is called as a split is, and is left out: it could not be read as one of %s. Such "
+            "are folders in which a class has no image, and lists or annotations whose images are "
+            "not there. Mend it, or state data.val yourself.",
+            path,
+            layout.name,
+        )
+
+
 def _of_folder(folder: Path) -> Given:
     layout = recognised(folder)
+    tell_passed_over(layout)
     splits = {
         name: pkgutil.resolve_name(stated["class_path"])(**stated["init_args"])
         for name, stated in layout.splits.items()

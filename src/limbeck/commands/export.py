@@ -13,7 +13,7 @@ from limbeck.commands.measuring import Measure, labelled_split
 from limbeck.commands.outputs import refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import ImageFiles
-from limbeck.commands.students import Student, student_of
+from limbeck.commands.students import Student, measured_at, student_of
 from limbeck.data import Shapes, VisionDataset
 from limbeck.data.augmentation import to_float
 from limbeck.export import Said, Tolerance, Wanted, export
@@ -133,7 +133,7 @@ def export_student(
         half,
         tolerance,
     )
-    said = Said(loaded.classes, loaded.licence, dict(loaded.metadata), _measured_at(loaded))
+    said = Said(loaded.classes, loaded.licence, dict(loaded.metadata), measured_at(loaded))
     found = export(loaded.model, output, wanted, seen, said)
     kind = "generated images" if images is None else f"images of {images}"
     say(f"{output} and {beside(output).name}: {_told_frame(output)}", soft_wrap=True)
@@ -167,16 +167,6 @@ def _generated(loaded: Student) -> list[Tensor]:
     dataset = Shapes(loaded.task, size=256, count=_GENERATED)
     drawn = (dataset[index][0] for index in range(_GENERATED))
     return [to_float()(loaded.transform(image)).as_subclass(Tensor) for image in drawn]
-
-
-def _measured_at(loaded: Student) -> Extent | None:
-    """The size to which the student's augmentation brings every image; None where it varies."""
-    probes = [
-        torch.zeros(3, 300, 400, dtype=torch.uint8),
-        torch.zeros(3, 400, 300, dtype=torch.uint8),
-    ]
-    sizes = {(int(h), int(w)) for h, w in (loaded.transform(each).shape[-2:] for each in probes)}
-    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _told_frame(output: Path) -> str:

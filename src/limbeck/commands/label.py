@@ -12,6 +12,7 @@ import torch
 
 from limbeck import __version__
 from limbeck.commands.ending import ended_in_words
+from limbeck.commands.inputs import LIST
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
@@ -26,9 +27,9 @@ from limbeck.commands.predicting import (
     detect,
     image_loader,
 )
-from limbeck.commands.video import shown_name
+from limbeck.commands.video import is_video, shown_name
 from limbeck.data import Images
-from limbeck.data.files import is_companion, is_image
+from limbeck.data.files import SUFFIXES, is_companion, is_image
 from limbeck.data.written import Source
 from limbeck.ranges import COUNT, SHARE, Range, refuse_outside
 
@@ -138,19 +139,22 @@ def images_of(words: Sequence[str]) -> list[Path]:
     """Find images.
 
     Args:
-        words: Folders, whose images are taken with those of all folders in them; text files that
-            list images; image files; and patterns.
+        words: Folders, whose images are taken with those of all folders in them; text files
+            (``.txt``) that list images; image files; and patterns.
 
     Returns:
         The image files, each once.
 
     Raises:
         FileNotFoundError: A word stands for no image.
+        ValueError: A word is a video.
     """
     found: list[Path] = []
     for word in words:
         path = Path(word)
-        if path.is_dir() or (path.is_file() and not is_image(path)):
+        if is_video(word):
+            raise ValueError(f"{shown_name(word)} is a video; expected images. Leave it out.")
+        if path.is_dir() or (path.is_file() and path.suffix.lower() == LIST):
             found += map(Path, Images(path).paths)
             continue
         # Path.glob takes no pattern that begins at the root.
@@ -160,9 +164,10 @@ def images_of(words: Sequence[str]) -> list[Path]:
         ]
         if not of_word:
             raise FileNotFoundError(
-                f"{shown_name(word)} stands for no image; expected a folder, a text file with the "
-                "path of one image a line, an image file, or a pattern such as "
-                "'photographs/**/*.jpg'. Give one of them."
+                f"{shown_name(word)} stands for no image; expected a folder, a text file "
+                f"({LIST}) with the path of one image a line, an image file "
+                f"({' '.join(SUFFIXES)}), or a pattern such as 'photographs/**/*.jpg'. Give one of "
+                "them."
             )
         found += of_word
     return list(dict.fromkeys(found))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from limbeck.commands.predicting import Loaded, Viewer, detect, image_loader
 from limbeck.data import VisionDataset
 from limbeck.data.base import BadSampleError, Task
 from limbeck.data.contents import contents_of
+from limbeck.data.table import ImageTable
 from limbeck.frame import foreground_classes
 from limbeck.metrics.thresholds import IOU, Threshold, best_thresholds
 from limbeck.names import escaped
@@ -147,16 +148,16 @@ def _cells(threshold: Threshold | None, score: float | None) -> Sequence[str]:
 
 
 class _Labelled(Dataset[Loaded]):
-    """The images of a dataset, which go by their numbers in the place of paths."""
+    """The images of a dataset, with their paths for messages."""
 
-    def __init__(self, dataset: VisionDataset, teacher: Teacher) -> None:
-        self.dataset, self.transform = dataset, teacher.transform
+    def __init__(self, dataset: VisionDataset, images: ImageTable, teacher: Teacher) -> None:
+        self.dataset, self.images, self.transform = dataset, images, teacher.transform
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Loaded:
-        path = Path(str(index))
+        path = self.images.path(index)
         try:
             image, _ = self.dataset[index]
             return Loaded(path, self.transform(image).as_subclass(Tensor))
@@ -167,18 +168,17 @@ class _Labelled(Dataset[Loaded]):
 def _measured(
     teacher: Teacher, dataset: VisionDataset, loading: Mapping[str, Any]
 ) -> dict[str, Threshold]:
-    images = _Labelled(dataset, teacher)
+    table = contents_of(dataset).images
+    images = _Labelled(dataset, table, teacher)
     viewer = Viewer(
         teacher.model, loading["device"], partial(detect, teacher.model, threshold=0.0), "teacher"
     )
-    table = contents_of(dataset).images
     pairs = []
-    for seen in viewer.through(image_loader(images, **loading), len(images)):
-        for each in seen:
-            if each.image is not None:
-                number = int(str(each.path))
-                target = table[number].objects.target(number, dataset.image_size(number))
-                pairs.append((each.answer, target))
+    seen = chain.from_iterable(viewer.through(image_loader(images, **loading), len(images)))
+    for number, each in enumerate(seen):
+        if each.image is not None:
+            target = table[number].objects.target(number, dataset.image_size(number))
+            pairs.append((each.answer, target))
     if not pairs:
         raise ValueError(
             f"{teacher.source} could be shown none of the {len(images)} labelled images, as is "

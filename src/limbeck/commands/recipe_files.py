@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
 from limbeck.commands.errors import RecipeError
 from limbeck.commands.parsing import known_keys
+from limbeck.recipe import laid_over, of_another_class
 from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
 
 _ADVICE = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
@@ -22,12 +24,54 @@ class RecipeFile(ActionConfigFile):
         self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
     ) -> None:
         """Check the recipe, and lay it over what was given before."""
+        below, stated = _files_before(cfg.get(self.dest)), {}
         if str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
             with _in_words("--config"):
                 check_yaml(str(values), "--config")
         else:
-            _refuse_unknown_empty(read_recipe(Path(values)), parser)
+            stated = read_recipe(Path(values))
+            _refuse_unknown_empty(stated, parser)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        if below and stated:
+            self._lay_over(below, stated, parser, cfg)
+
+    def _lay_over(
+        self, below: dict[str, Any], stated: dict[str, Any], parser: Any, cfg: Any
+    ) -> None:
+        """State again what both recipes say together, as `limbeck compare` would.
+
+        The parser by itself takes a mapping such as model.methods from the last recipe alone, and
+        leaves the arguments of a class to the other class that takes its place.
+        """
+        for key in of_another_class(below, stated):
+            _clear(cfg, key.split("."))
+        both = laid_over([below, stated])
+        again = {
+            section: {key: both[section][key] for key in value}
+            for section, value in stated.items()
+            if isinstance(value, dict)
+        }
+        files = list(cfg[self.dest])
+        text = yaml.safe_dump(again, default_flow_style=True)
+        super().__call__(parser, cfg, text)  # type: ignore[no-untyped-call]
+        cfg[self.dest] = files  # by whose names the folder of a run goes
+
+
+def _files_before(files: Any) -> dict[str, Any]:
+    """What the recipes that were given before state together; a text is none of them."""
+    paths = [Path(path.absolute) for path in files or () if path is not None]
+    return laid_over([read_recipe(path) for path in paths])
+
+
+def _clear(cfg: Any, key: list[str]) -> None:
+    """Forget what stands at a dotted key, where something does."""
+    *outer, last = key
+    for name in outer:
+        cfg = cfg.get(name)
+        if not hasattr(cfg, "get"):
+            return
+    if cfg.get(last) is not None:
+        cfg[last] = None
 
 
 def _refuse_unknown_empty(stated: dict[str, Any], parser: Any) -> None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from limbeck.data.augmentation import Transform, from_recipe, unchanged
 from limbeck.data.base import Task
 from limbeck.exported import ExportedModel
 from limbeck.exported.description import beside
-from limbeck.frame import takes_list
+from limbeck.frame import Extent, takes_list
 from limbeck.models.card import CARD
 from limbeck.models.loading import read_student, student_of_files
 
@@ -74,6 +75,23 @@ def student_of(source: Path, *, trust: bool = False, task: Task | None = None) -
     except ValueError as error:
         raise ValueError(f"{path}: metadata.augmentation: {error}") from None
     return Student(source, model, found, *facts, transform)
+
+
+def measured_at(student: Student) -> Extent | None:
+    """The (height, width) to which a student's augmentation brings every image.
+
+    Args:
+        student: The student.
+
+    Returns:
+        The size in pixels. None: it varies with the image.
+    """
+    probes = [
+        torch.zeros(3, 300, 400, dtype=torch.uint8),
+        torch.zeros(3, 400, 300, dtype=torch.uint8),
+    ]
+    sizes = {(int(h), int(w)) for h, w in (student.transform(each).shape[-2:] for each in probes)}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def evaluation_transform(

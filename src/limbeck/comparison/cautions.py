@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from limbeck.comparison.finished import Finished
 from limbeck.comparison.rows import TEACHER, TWICE, Row
 from limbeck.comparison.scores import Scores
-from limbeck.report.intervals import Difference, paired_difference, undertrained
+from limbeck.report.intervals import FEWEST_IMAGES, Difference, paired_difference, undertrained
 
 _SEEDS = 3  # from which on the spread of training runs is known a little
 _AS_LONG = 0.9  # of the longer one's time; times of machines at work differ by less
@@ -25,6 +25,7 @@ def cautions(runs: Finished, scores: Scores) -> list[str]:
     """
     found = [
         *_few_seeds(runs),
+        *_few_images(scores),
         *unequal_steps(runs),
         *_unequal_time(runs),
         *_undefined(runs, scores),
@@ -100,6 +101,16 @@ def _few_seeds(runs: Finished) -> Iterator[str]:
         yield (
             f"There {few}: how much training runs differ among themselves is hardly known. Give "
             "three seeds or more."
+        )
+
+
+def _few_images(scores: Scores) -> Iterator[str]:
+    count = len(scores.images)
+    if count < FEWEST_IMAGES:
+        yield (
+            f"Scores are of {count} image{'' if count == 1 else 's'}: with fewer than "
+            f"{FEWEST_IMAGES} no row is called better or worse than another. Score on more "
+            "(scored_on)."
         )
 
 

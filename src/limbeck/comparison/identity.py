@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import limbeck
+from limbeck.data import YOLO
 from limbeck.data.files import files_below
+from limbeck.data.yolo import folders_elsewhere
 from limbeck.recipe import Recipe
 from limbeck.texts import read_text
 from limbeck.whole import write_whole
@@ -111,7 +113,7 @@ def _files(value: Any) -> set[Path]:
     if isinstance(value, Path):
         return {value}
     if isinstance(value, Mapping):
-        return _files(list(value.values()))
+        return _files([*value.values(), *_elsewhere(value)])
     if isinstance(value, str):
         return {Path(value)} if not _is_word(value) and os.path.exists(value) else set()  # noqa: PTH110
     if isinstance(value, Sequence):
@@ -156,6 +158,18 @@ def _path_arguments(stated: Mapping[str, Any]) -> set[str]:
     return {name for name, parameter in taken.items() if "Path" in str(parameter.annotation)}
 
 
+def _elsewhere(stated: Mapping[str, Any]) -> list[Path]:
+    """The folders that a dataset's own file leads to, which the recipe does not name."""
+    kind, arguments = str(stated.get("class_path")), stated.get("init_args")
+    if kind.rpartition(".")[2] != YOLO.__name__ or not isinstance(arguments, Mapping):
+        return []
+    named = {key: arguments[key] for key in ("split", "description") if key in arguments}
+    try:
+        return folders_elsewhere(Path(arguments.get("root", "")), **named)
+    except (OSError, TypeError, ValueError):  # its run says what is wrong
+        return []
+
+
 def _is_found(value: Any) -> bool:
     """Whether it is a word by which there is a file or a folder."""
     return isinstance(value, str) and _is_word(value) and os.path.exists(value)  # noqa: PTH110
@@ -164,7 +178,9 @@ def _is_found(value: Any) -> bool:
 def _by_contents(value: Any, digests: Digests, runs: Path) -> Any:
     """A recipe with the contents of what it names, as its files may be moved."""
     if isinstance(value, Mapping):
-        return {key: _by_contents(each, digests, runs) for key, each in value.items()}
+        own = {key: _by_contents(each, digests, runs) for key, each in value.items()}
+        elsewhere = [digests.of(path) for path in _elsewhere(value)]
+        return own | ({"read elsewhere": elsewhere} if elsewhere else {})
     if isinstance(value, str) and value.startswith(f"{runs}{os.sep}"):
         return Path(value).relative_to(runs).as_posix()
     if isinstance(value, str | Path):

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torchvision
@@ -19,6 +20,7 @@ from limbeck.comparison.rows import TEACHER, Row, controls_of
 from limbeck.comparison.scores import Scores
 from limbeck.metrics.predictions import Predictions
 from limbeck.models import load_student
+from limbeck.names import in_shell
 from limbeck.recipe import differences, laid_over, value_at
 from limbeck.report import Cost, measure_cost, measure_latencies
 from limbeck.report.findings import Compared, Contrast, Findings, Trained
@@ -86,13 +88,22 @@ def _compared(runs: Finished, scores: Scores) -> list[Compared]:
     for row in runs.rows:
         jobs = runs.jobs[row.name]
         lines = [line for _, line in differences(plain, laid_over(row.recipes))]
-        command = f"limbeck fit --config {jobs[0].folder / 'config.yaml'}"
+        command = _command(jobs[0].folder)
         trained_runs = [_trained(job, scores) for job in jobs]
         found.append(Compared(row.name, row.kind, trained_runs, None, None, lines, command))
     costs, shares = _costs(runs), _shares(found, runs, scores)
     return [
         replace(each, cost=costs[each.name], share_of_lead=shares.get(each.name)) for each in found
     ]
+
+
+def _command(run: Path) -> str:
+    """The command that trains a run again, into a folder of its own."""
+    again = Path("runs", "again", run.name)
+    return (
+        f"limbeck fit --config {in_shell(run / 'config.yaml')} --trainer.default_root_dir "
+        f"{in_shell(again)}"
+    )
 
 
 def _trained(job: Job, scores: Scores) -> Trained:

@@ -111,7 +111,7 @@ def _taught(comparison: Comparison, own: Recipes) -> Recipes:
     """The comparison's teacher for a row that names one; its own does not shine through."""
     if comparison.teacher is None or value_at(laid_over(own), "model.teacher") is None:
         return ()
-    return ({"model": {"teacher": comparison.teacher}},)
+    return ({"model": {"teacher": None}}, {"model": {"teacher": comparison.teacher}})
 
 
 def measured_teacher(recipes: Iterable[Recipe]) -> Recipe | None:

@@ -10,6 +10,7 @@ from limbeck.comparison.comparison import Comparison
 from limbeck.comparison.finished import Finished
 from limbeck.comparison.identity import Digests, files_named, identity
 from limbeck.comparison.job import Job, scoring_of, slug, student_in
+from limbeck.comparison.parts import data_of
 from limbeck.comparison.rows import (
     PLAIN,
     TEACHER,
@@ -19,8 +20,9 @@ from limbeck.comparison.rows import (
     rows_of,
     stated_teachers,
 )
-from limbeck.recipe import Recipe, laid_over
+from limbeck.recipe import Recipe, laid_over, value_at
 from limbeck.texts import read_text
+from limbeck.training.data import refuse_unlike
 from limbeck.whole import write_whole
 
 
@@ -37,6 +39,7 @@ class Study:
     """
 
     def __init__(self, comparison: Comparison, output: Path) -> None:
+        _refuse_partial(laid_over(comparison.plain))
         self.output = output
         self.runs = output / "runs"
         self.digests = Digests(output / "digests.json")
@@ -50,6 +53,17 @@ class Study:
             self.teacher_training = self._job(TEACHER, recipe, comparison.seeds[0])
             teacher = student_in(self.teacher_training.folder)
             self.comparison = replace(comparison, teacher=teacher, teacher_recipe=None)
+
+    def refuse_other_images(self) -> None:
+        """Refuse ``scored_on`` where its classes are not those of the plain student's data.
+
+        Raises:
+            ValueError: They are others, or there is no such dataset.
+        """
+        if self.comparison.scored_on is not None:
+            own = scoring_of(laid_over(self.comparison.plain), None)
+            theirs, ours = (data_of(each).val for each in (own, self._scored(None)))
+            refuse_unlike(theirs, ours, ("the plain student's data.val", "scored_on"))
 
     def rows(self) -> list[Row]:
         """The rows, as far as the times that they depend on are measured."""
@@ -181,6 +195,15 @@ class Study:
     def _scored(self, student: Any) -> Recipe:
         plain = laid_over(self.comparison.plain)
         return scoring_of(plain, student, self.comparison.scored_on)
+
+
+def _refuse_partial(plain: Recipe) -> None:
+    for key in ("model.student", "data.val"):
+        if value_at(plain, key) is None:
+            raise ValueError(
+                f"plain states no {key}; expected the whole recipe of the plain student, over "
+                "which rows are laid. Give one, and state what is laid over it under rows."
+            )
 
 
 def _is_trained(run: Path) -> bool:

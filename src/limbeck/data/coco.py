@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path, PurePath
@@ -75,6 +75,8 @@ class COCO(AnnotatedImages):
         file = Path(annotations)
         names, table = _read(Path(images), file)
         self.category_ids = tuple(names)
+        if training:
+            _warn_of_no_area(table.objects, file)
         super().__init__(
             list(names.values()),
             table,
@@ -103,6 +105,19 @@ def _read(folder: Path, file: Path) -> tuple[dict[int, str], ImageTable]:
     kept = without_companions(listed, file, lambda image: within(image.name, folder))
     _check_files(folder, kept, file)
     return names, _table(folder, kept, rows, labels + 1)
+
+
+def _warn_of_no_area(objects: Objects, file: Path) -> None:
+    whole = replace(objects, area=torch.ones_like(objects.area)).can_be_learnt()
+    left_out = objects.rows(whole & (objects.area <= 0))
+    if len(left_out):
+        log.warning(
+            "%s: %d objects with a box have an area of 0 or less, and are left out of training. "
+            "Where the box is right, take `area` out of their annotations: that of the box is "
+            "taken then.",
+            file,
+            len(left_out),
+        )
 
 
 class _Image(NamedTuple):
@@ -314,7 +329,8 @@ def _row(
             "height"
         )
     x, y, width, height = box
-    area, crowd = entry.get("area", width * height), entry.get("iscrowd", 0)
+    area, crowd = entry.get("area"), entry.get("iscrowd", 0)
+    area = width * height if area is None else area
     if width < 0 or height < 0:
         raise ValueError(f"{place} has the bbox {box}, expected a width and height of at least 0")
     if not _is_number(area):

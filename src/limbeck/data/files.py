@@ -175,10 +175,23 @@ def within(name: str, folder: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files of a folder and of the folders in it, linked ones too, in no order."""
-    for parent, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if not _leads_back(Path(parent, name))]
+    """All files of a folder and of the folders in it, linked ones too."""
+    for parent, names in walked(folder):
         yield from (Path(parent, name) for name in names)
+
+
+def walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A folder and all folders in it, linked ones too, each with the names of its files.
+
+    Args:
+        folder: The folder. A link in it that leads back to where it lies is not followed.
+
+    Yields:
+        The path of a folder, and the names of its files; folders and names are sorted.
+    """
+    for parent, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = sorted(name for name in inside if not _leads_back(Path(parent, name)))
+        yield parent, sorted(names)
 
 
 def _leads_back(folder: Path) -> bool:

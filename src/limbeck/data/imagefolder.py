@@ -1,13 +1,13 @@
 """Classification datasets as folders of images, with one folder for each class."""
 
+import os
 from pathlib import Path, PurePath
 
 import torch
 from torchvision import tv_tensors
-from torchvision.datasets.folder import make_dataset
 
 from limbeck.data.base import Target, Task, VisionDataset, open_image, to_rgb
-from limbeck.data.files import SUFFIXES, LeftOut, is_companion
+from limbeck.data.files import SUFFIXES, LeftOut, is_companion, walked
 from limbeck.data.kept import KeptImages
 from limbeck.data.orientation import seen_size, upright
 from limbeck.data.table import Texts
@@ -45,15 +45,15 @@ class ImageFolder(VisionDataset):
     def __init__(self, root: str | Path) -> None:
         folder = Path(root)
         self.classes = _classes(folder)
-        indices = {name: index for index, name in enumerate(self.classes)}
         left_out, before = LeftOut(folder), len(str(folder)) + 1
-        samples: list[tuple[str, int]] = make_dataset(
-            folder,
-            indices,
+        samples = [
+            (os.path.join(parent, name), label)  # noqa: PTH118 - a path is slow to make
+            for label, of_class in enumerate(self.classes)
+            for parent, names in walked(folder / of_class)
+            for name in names
             # What lies in the folder is cut out: to parse whole paths takes twice as long.
-            is_valid_file=lambda path: left_out.keeps_image(PurePath(path[before:])),
-            allow_empty=True,
-        )
+            if left_out.keeps_image(PurePath(parent[before:], name))
+        ]
         left_out.say()
         self.paths = Texts.of(path for path, _ in samples)
         self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)

@@ -29,6 +29,7 @@ HELD_OUT = 0.2  # the share that VOC holds out, where there are no lists
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MOST_SHOWN = 12
 _MAIN = "ImageSets/Main"  # where VOC itself has the lists of its splits
+_PLACES_OF_SPLITS = ("", "annotations", "images", "ImageSets", _MAIN)
 
 Split = Mapping[str, Any]  # a class_path and its init_args, as a recipe states them
 
@@ -97,6 +98,30 @@ def recognised(folder: Path) -> Layout:
         f"{_shortened(_told_entries(folder)) or 'nothing'}. Expected one of:\n{KNOWN}\n"
         "Give the folder of such data, or state the class that reads it in a recipe."
     )
+
+
+def passed_over(layout: Layout) -> list[Path]:
+    """Find what is called as a split that is missing, and could not be read as one.
+
+    Such are a folder in which a class has no image, annotations whose images are elsewhere, and a
+    list whose lines are no names of annotations.
+
+    Args:
+        layout: The layout of a folder.
+
+    Returns:
+        The files and folders that are called as a training or validation set is, where the layout
+        has no such split.
+    """
+    there = {role_of(name) for name in layout.splits}
+    places = (layout.root / inside for inside in _PLACES_OF_SPLITS)
+    entries = (entry for place in places if place.is_dir() for entry in sorted(place.iterdir()))
+    return [
+        entry
+        for entry in entries
+        if role_of(_split_of(entry.stem)) in {"train", "val"} - there
+        and (entry.is_dir() or entry.suffix in (".txt", ".json"))
+    ]
 
 
 def _layout_of(folder: Path) -> Layout | None:
@@ -301,10 +326,7 @@ def _instances(file: Path, root: Path) -> _Instances | None:
     first = _first_image(file)
     if first is None:
         return None
-    stem = re.sub(
-        r"^instances_?|^_?annotations|\.coco$|_?annotations$|^person_keypoints_", "", file.stem
-    )
-    stem = stem.strip("._-") or (file.parent.name if file.parent != root else "")
+    stem = _split_of(file.stem) or (file.parent.name if file.parent != root else "")
     split = stem if stem not in ("annotations", "instances") else ""
     places = (
         *(() if file.parent == root else (file.parent,)),
@@ -314,6 +336,13 @@ def _instances(file: Path, root: Path) -> _Instances | None:
     )
     images = next((place for place in places if (place / first).is_file()), None)
     return None if images is None else _Instances(file, images, split)
+
+
+def _split_of(stem: str) -> str:
+    """The split that is left of the name of a JSON file, such as instances_val2017."""
+    return re.sub(
+        r"^instances_?|^_?annotations|\.coco$|_?annotations$|^person_keypoints_", "", stem
+    ).strip("._-")
 
 
 def _first_image(file: Path) -> str | None:

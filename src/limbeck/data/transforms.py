@@ -241,7 +241,8 @@ class ClassificationAugmentation(Augmentation):
         resize: The length in pixels of the shorter side before the central crop of evaluation.
             Default (None): ``size * 256 / 224``, rounded.
         padding: The number of black pixels on each side of a training image before the crop, which
-            is then not resized, as it is common for CIFAR. Default (0): crops go by ``scale``.
+            is then not resized, as it is common for CIFAR; an image that is too small for the crop
+            gets more of them. Default (0): crops go by ``scale``.
 
     Raises:
         ValueError: ``scale`` is no range of parts of an area, or is given with ``padding``; or a
@@ -277,7 +278,7 @@ class ClassificationAugmentation(Augmentation):
 
     def training(self) -> v2.Compose:
         """The transform of each training image with its target."""
-        padded = v2.RandomCrop(self.size, padding=self.padding)
+        padded = v2.RandomCrop(self.size, padding=self.padding, pad_if_needed=True)
         resized = v2.RandomResizedCrop(self.size, scale=self.scale)
         flip = v2.RandomHorizontalFlip(self.flip)
         steps: list[nn.Module] = [padded if self.padding else resized, flip]
@@ -379,6 +380,9 @@ def _drawn(low: int, high: int) -> int:
     return int(torch.randint(low, high, ()))
 
 
+_SMALLEST_CROPPED = 4  # pixels; v2.RandomIoUCrop may leave 0.3 of a side, which is none of 3
+
+
 class _Crop(nn.Module):
     """Crops as ``v2.RandomIoUCrop``, and drops objects whose centre was cut off."""
 
@@ -388,6 +392,8 @@ class _Crop(nn.Module):
         self.crop = v2.Compose([v2.RandomIoUCrop(), per_object])
 
     def forward(self, image: tv_tensors.Image, target: dict[str, Tensor]) -> Sample:
+        if min(image.shape[-2:]) < _SMALLEST_CROPPED:
+            return image, target
         cropped, left = self.crop(image, target)
         sides = left["boxes"][:, 2:] - left["boxes"][:, :2]
         return cropped, {**left, "area": left["area"].minimum(sides.prod(dim=1))}

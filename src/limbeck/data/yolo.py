@@ -133,6 +133,28 @@ def splits_there(root: Path, description: str = DESCRIPTION) -> list[str]:
     return [name for name, each in first.items() if _first_there(str(each), folders) is not None]
 
 
+def folders_elsewhere(root: Path, split: str, description: str = DESCRIPTION) -> list[Path]:
+    """Find the folders outside of a dataset's own in which its images and labels lie.
+
+    Args:
+        root: The folder of the dataset.
+        split: The split, of :data:`SPLITS`.
+        description: The name of its YAML file.
+
+    Returns:
+        The folders, sorted; none where the YAML file leads to nothing outside.
+
+    Raises:
+        FileNotFoundError: The YAML file or an image that it lists is missing.
+        ValueError: It is no YAML, or names no classes.
+    """
+    file = _description(root, description)
+    images = _images(_read_description(file), split, file)
+    parents = {each.parent for image in images for each in (image, _label_file(image))}
+    own = root.resolve()
+    return sorted(p for p in parents if p.is_dir() and not p.resolve().is_relative_to(own))
+
+
 @dataclass(frozen=True, slots=True)
 class _Object:
     """One line of a label file: the number of the class, and the box in shares of the image."""

@@ -33,7 +33,9 @@ def kept_by_operator(found: Candidates, threshold: float) -> Tensor:
     Returns:
         Whether each candidate is kept, (B, K).
     """
-    kept: Tensor = _kept(apart(found.boxes, found.labels), found.scores, threshold)
+    # What is no candidate may lie far away, and would cost the others digits in apart.
+    boxes = torch.where((found.scores >= 0)[..., None], found.boxes, 0.0)
+    kept: Tensor = _kept(apart(boxes, found.labels), found.scores, threshold)
     return kept
 
 

@@ -220,7 +220,8 @@ class _Export:
         described = self._description(graph, module.outputs, post_processing)
         described.refuse_impossible(str(self.path))
         count = 2 if "batch" in wanted.dynamic else wanted.batch
-        example = torch.rand(count, 3, *(graph.framing.size or _example_size(graph)))
+        size = graph.framing.size or _example_size(graph, self.said.measured_at)
+        example = torch.rand(count, 3, *size)
         outputs, text = tuple(module.outputs), described.written()
         path.parent.mkdir(exist_ok=True)
         program = Program(module.eval(), example, wanted.dynamic, outputs, text)
@@ -242,8 +243,7 @@ class _Export:
             raise ValueError(
                 f"{type(self.model).__name__} as {wanted.runtime}"
                 f"{', in half precision' if wanted.half else ''}, could not {what}: "
-                f"{_short(error)}. Choose another --format, such as onnx, or --post_processing "
-                "dense."
+                f"{_short(error)}. {_way_out(self.model, wanted)}"
             ) from error
 
     def _description(
@@ -355,11 +355,23 @@ def _refuse_dynamic(graph: Graph, model: nn.Module, wanted: Wanted) -> None:
             )
 
 
-def _example_size(graph: Graph) -> Extent:
+def _example_size(graph: Graph, measured_at: Extent | None) -> Extent:
     """A size of a frame whose size is dynamic, with unequal sides."""
     multiple = graph.framing.multiple
-    small = max(multiple, 64 // multiple * multiple)
+    # Some classifiers take no image that is much smaller than they are made for.
+    usual = 64 if graph.suppression else (measured_at or (224, 224))[0]
+    small = max(multiple, usual // multiple * multiple)
     return small, small + multiple * (1 + 32 // multiple)
+
+
+def _way_out(model: nn.Module, wanted: Wanted) -> str:
+    """What else to ask for, where a model cannot be written as it is wanted."""
+    ways = [f"another --format{'' if wanted.runtime == 'onnx' else ', such as onnx'}"]
+    if takes_list(model) and wanted.post_processing != "dense":
+        ways.append("--post_processing dense")
+    if wanted.dynamic:
+        ways.append(f"no --dynamic {' '.join(wanted.dynamic)}")
+    return f"Choose {' or '.join(ways)}."
 
 
 def _short(error: Exception) -> str:

@@ -77,7 +77,12 @@ class Framing:
 
         Returns:
             The batch (B, 3, H, W), float32, and where each image lies in its frame.
+
+        Raises:
+            TypeError: An image is no float.
+            ValueError: There is no image, or one is not (3, H, W).
         """
+        _refuse_unfit(images)
         own = [_extent(image) for image in images]
         frame = self.size or (self._around(own) if self.rule == "stretch" else None)
         contents = [self._content(each, frame) for each in own]
@@ -149,3 +154,16 @@ class Framing:
 def _extent(image: Tensor) -> Extent:
     height, width = image.shape[-2:]
     return height, width
+
+
+def _refuse_unfit(images: Sequence[Tensor]) -> None:
+    if not images:
+        raise ValueError("there is no image; expected one at least, (3, H, W).")
+    for number, image in enumerate(images):
+        if image.dim() != 3 or image.shape[0] != 3:
+            raise ValueError(
+                f"image {number} has the shape {tuple(image.shape)}; expected (3, H, W), RGB. Give "
+                "a list of such images, or a batch (B, 3, H, W)."
+            )
+        if not image.is_floating_point():
+            raise TypeError(f"images are {image.dtype}: expected float in [0, 1]. Divide by 255.")

@@ -95,6 +95,24 @@ class Step:
         torch.distributed.all_reduce(total)
         return total
 
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """The mean of a number over all processes, by which published code often divides.
+
+        With several processes it is the outcome of one all-reduce: all processes have to ask for
+        it, and none of them waits for the device.
+
+        Args:
+            value: A scalar of this process. It takes no gradient.
+
+        Returns:
+            The mean, a scalar; with one process the value itself.
+        """
+        if self.world_size == 1:
+            return value
+        total = value.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total / self.world_size
+
     @property
     def taught(self) -> Side:
         """The teacher's side; a ``NoTeacherError`` where there is no teacher."""
@@ -323,6 +341,24 @@ class Method(nn.Module, ABC):
     def weights_at(self, number: int) -> dict[str, float]:
         """The weight of each part after ``number`` optimizer steps."""
         return {part: as_schedule(weight).at(number) for part, weight in self.weights.items()}
+
+    def refuse_unweighted(self, name: str, parts: Iterable[str]) -> None:
+        """Refuse a loss that :attr:`weights` does not name, which would have no weight.
+
+        Args:
+            name: The name of the method.
+            parts: The names of the losses that it gives.
+
+        Raises:
+            ValueError: One of them has no weight.
+        """
+        for part in parts:
+            if part not in self.weights:
+                raise ValueError(
+                    f"{name}/{part}: the method gives this loss no weight; self.weights of "
+                    f"{type(self).__name__} has {', '.join(self.weights) or 'none'}. Give it one "
+                    "there."
+                )
 
     def adapter_of(self, student_tap: str) -> nn.Module | None:
         """The adapter on the student's feature of that name, for the wiring table."""

@@ -30,12 +30,13 @@ w_a = 0 for anchors that they leave out (1 for all others),
 
 where N of FCOS is the sum of the centre-ness of its positives, for the classes too; V is the sum of
 all v_a, and KL that of the distributions of a side. The published values are in :class:`CrossKD`.
+Of several processes, FCOS and GFL divide by the mean of N; RetinaNet's N and V are each one's own.
 
 Where the original divides by a standard deviation of one value (P7 of one image of 128 px), all
 losses are NaN; here such a channel takes the teacher's value. A channel of the student without any
-variation has no huge gradient (:func:`limbeck.methods.maps.standardised_channels`). FCOS's N, which
-is down to 1e-6 in the original, so that a batch without boxes has losses a million times too large,
-is 1 at least; and where no anchor counts at all, GFL's boxes cost 0, in place of 0 / 0.
+variation has no huge gradient (:func:`limbeck.methods.maps.standardised_channels`). FCOS's N is 1
+at least, where the original's 1e-6 makes losses a million times too large of a batch without boxes;
+and where no anchor counts at all, GFL's boxes cost 0, in place of 0 / 0.
 """
 
 from abc import ABC, abstractmethod
@@ -215,8 +216,11 @@ class CrossKD(Method):
         """How much each of the anchors (N, 4) counts, and what the losses are divided by."""
         if not isinstance(step.targets, list):
             raise TypeError("CrossKD needs boxes: targets with `boxes` for each image")
-        levels = [len(of_level) for of_level in step.student.features["anchors"][0]]
-        return self.form.counted(step.student.model, step.targets, torch.split(anchors, levels))
+        levels = torch.split(anchors, [len(a) for a in step.student.features["anchors"][0]])
+        counted, normaliser = self.form.counted(step.student.model, step.targets, levels)
+        if self.form.over_processes:
+            normaliser = step.mean_over_processes(normaliser)
+        return counted, normaliser.clamp(min=1)
 
     @staticmethod
     def _anchors(step: Step) -> Tensor:
@@ -230,10 +234,12 @@ class Form(ABC):
     Attributes:
         left: How many of a tower's convolutions the published rows leave to the teacher.
         weights: The published weights of the classes and of the boxes.
+        over_processes: Whether the published code divides by the mean of N over all processes.
     """
 
     left: ClassVar[int]
     weights: ClassVar[tuple[float, float]]
+    over_processes: ClassVar[bool] = True
 
     @abstractmethod
     def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
@@ -253,6 +259,7 @@ class OfRetinaNet(Form):
 
     left = 1
     weights = (1.0, 1.0)
+    over_processes = False
 
     def counted(self, student: Any, targets: Labelled, anchors: Levels) -> Counted:
         """Anchors that the student's matcher ignores do not count."""
@@ -284,7 +291,7 @@ class OfFCOS(Form):
         wanted = torch.stack([F.pad(each, (0, 0, 1, 0))[index + 1] for each, index in pairs])
         distances = student.box_coder.encode(every.expand_as(wanted), wanted)
         central = torch.where(matched >= 0, centreness(distances), 0.0)
-        return torch.ones_like(central), central.sum().clamp(min=1)
+        return torch.ones_like(central), central.sum()
 
     def difference(self, crossed: Tensor, own: Tensor, anchors: Tensor) -> Tensor:
         """The logarithm of the IoU, negative; boxes about one location need no decoding."""
@@ -332,7 +339,7 @@ def quality_focal(logits: Tensor, teacher: Tensor) -> Tensor:
 def _of_matched(matched: Tensor) -> Counted:
     """The weights w_a and the number N of anchors that were matched, (B, N)."""
     positives = (matched >= 0).sum(dim=1).clamp(min=1)
-    return (matched != IGNORED).float(), positives.sum()
+    return (matched != IGNORED).float(), positives.sum().float()
 
 
 def _form_of(model: nn.Module) -> type[Form] | None:

@@ -40,18 +40,23 @@ class PlaceModules(nn.ModuleDict):
     """Modules by the place that they belong to, such as the adapters of a method.
 
     A place may have dots in its name (``C4.pre``, ``fpn.0``) and a module may not: ``C4_pre`` is
-    what parameters and checkpoints call it.
+    what parameters and checkpoints call it. The model itself, ``""``, goes by ``output``.
     """
 
     def __getitem__(self, place: str) -> nn.Module:
-        return super().__getitem__(place.replace(".", "_"))
+        return super().__getitem__(_module_name(place))
 
     def __setitem__(self, place: str, module: nn.Module) -> None:
-        super().__setitem__(place.replace(".", "_"), module)
+        super().__setitem__(_module_name(place), module)
 
     def __contains__(self, place: str) -> bool:
-        return super().__contains__(place.replace(".", "_"))
+        return super().__contains__(_module_name(place))
 
     def at(self, place: str) -> nn.Module | None:
         """The module of a place, or of its first level where the place is a list over levels."""
         return next((self[name] for name in (place, f"{place}.0") if name in self), None)
+
+
+def _module_name(place: str) -> str:
+    name = place.replace(".", "_") or "output"
+    return f"{name}_" if hasattr(PlaceModules(), name) else name  # such as ``keys``

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_area
 
 from limbeck.metrics.detections import Boxes
 from limbeck.metrics.voc import (
@@ -46,7 +47,8 @@ def best_thresholds(
     """Choose for each class the score with the greatest F1, at an IoU above 0.5.
 
     Objects that are crowds, ignored or difficult count neither as found nor as missed, as PASCAL
-    VOC's evaluator has it.
+    VOC's evaluator has it, and a box of which more than half lies in a crowd of its class is not
+    wrong, as COCO's has it.
 
     Args:
         images: The predictions (``boxes``, ``scores``, ``labels``) and the target of each image.
@@ -59,10 +61,13 @@ def best_thresholds(
     empty = torch.zeros(0)
     verdicts, scores, labels, wanted = [empty], [empty], [empty], [empty]
     for found, target in images:
-        ignored = target.get("iscrowd", torch.zeros_like(target["labels"])) != 0
-        ignored = ignored | target.get("difficult", torch.zeros_like(ignored)).bool()
+        crowd = target.get("iscrowd", torch.zeros_like(target["labels"])) != 0
+        ignored = crowd | target.get("difficult", torch.zeros_like(crowd)).bool()
         truth = {"boxes": target["boxes"], "labels": target["labels"], "difficult": ignored}
-        verdicts.append(match(found, truth, IOU))
+        verdict = match(found, truth, IOU)
+        in_crowd = _in_crowd(found, target["boxes"][crowd], target["labels"][crowd])
+        verdict[(verdict == WRONG) & in_crowd] = IGNORED
+        verdicts.append(verdict)
         scores.append(found["scores"])
         labels.append(found["labels"])
         wanted.append(target["labels"][~ignored])
@@ -74,6 +79,17 @@ def best_thresholds(
         if count:
             chosen[name] = _best(score[rows], verdict[rows], count)
     return chosen
+
+
+def _in_crowd(found: Boxes, crowds: Tensor, labels: Tensor) -> Tensor:
+    """Which boxes lie in one of the crowds (M, 4) of their class, by the half of their area."""
+    boxes = found["boxes"]
+    shared = torch.minimum(boxes[:, None, 2:], crowds[None, :, 2:])
+    shared = shared - torch.maximum(boxes[:, None, :2], crowds[None, :, :2])
+    areas = shared.clamp(min=0).prod(dim=2)
+    inside = areas > IOU * box_area(boxes)[:, None]
+    covered: Tensor = (inside & (found["labels"][:, None] == labels)).any(dim=1)
+    return covered
 
 
 def _best(scores: Tensor, verdicts: Tensor, objects: int) -> Threshold:

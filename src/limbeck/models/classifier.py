@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _RANGES = {
     "num_classes": Range(0, 1_000_000),  # timm's networks of 0 classes give features
-    "mean": Range(-1e3, 1e3),
+    "mean": Range(-1e3, 1),  # of images in [0, 1], and not in 0 to 255
     "std": Range(0, 1e3, open=True),
 }
 

@@ -19,7 +19,7 @@ from limbeck.ranges import COUNT, SIDE, Range, refuse_outside
 from limbeck.tap import Tap, TapError
 
 _RANGES = {
-    "mean": Range(-1e3, 1e3),
+    "mean": Range(-1e3, 1),  # of images in [0, 1], and not in 0 to 255
     "std": Range(0, 1e3, open=True),
     "size": SIDE,
     "patch": COUNT,

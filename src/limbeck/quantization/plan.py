@@ -5,13 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.ops import FrozenBatchNorm2d
 
 LAYERS = (nn.Conv2d, nn.Linear)
-NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, BatchNormAct2d, FrozenBatchNormAct2d)
+NORMS = (
+    nn.BatchNorm2d,
+    nn.SyncBatchNorm,
+    FrozenBatchNorm2d,
+    BatchNormAct2d,
+    FrozenBatchNormAct2d,
+    SyncBatchNormAct,
+)
 # A runtime computes these at one with the layer before, as they only cut off the range.
 _CUTS = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_"}
 

@@ -1,6 +1,6 @@
 """The data of a run, as Lightning wants it: a training set, a validation set and their loaders."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -118,7 +118,8 @@ class DataModule(LightningDataModule):
         on_bad_sample: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
-        _check_alike(val, train)
+        if train is not None:
+            refuse_unlike(train, val)
         _check_task(augmentation, val.task)
         if eval_batch_size is None:
             eval_batch_size = batch_size
@@ -356,32 +357,41 @@ def _check_task(augmentation: Augmentation | None, task: Task) -> None:
         )
 
 
-def _check_alike(val: VisionDataset, train: VisionDataset | None) -> None:
-    if train is None:
-        return
-    if train.task != val.task:
+def refuse_unlike(
+    first: VisionDataset, second: VisionDataset, names: tuple[str, str] = ("data.train", "data.val")
+) -> None:
+    """Refuse two datasets that are to go together, and do not have the same classes.
+
+    Args:
+        first: The one dataset.
+        second: The other.
+        names: What messages call them.
+
+    Raises:
+        ValueError: They are for other tasks, or have other classes, or another order of them.
+    """
+    if first.task != second.task:
         raise ValueError(
-            f"data.train is for {train.task}, and data.val for {val.task}; expected two datasets "
-            "of one task. Give two splits of one dataset."
+            f"{names[0]} is for {first.task}, and {names[1]} for {second.task}; expected two "
+            "datasets of one task. Give two splits of one dataset."
         )
-    if train.classes != val.classes:
+    if first.classes != second.classes:
+        sides = {names[0]: first.classes, names[1]: second.classes}
         raise ValueError(
-            f"data.train has {len(train.classes)} classes and data.val {len(val.classes)}, which "
-            f"differ{_difference(train.classes, val.classes)}. Expected the same classes in the "
-            "same order. Give two splits of one dataset, with all classes in each."
+            f"{names[0]} has {len(first.classes)} classes and {names[1]} {len(second.classes)}, "
+            f"which differ{_difference(sides)}. Expected the same classes in the same order. Give "
+            "two splits of one dataset, with all classes in each."
         )
 
 
-def _difference(train: Sequence[str], val: Sequence[str]) -> str:
+def _difference(sides: Mapping[str, Sequence[str]]) -> str:
     """Which classes only one of two sets has, as a part of a sentence."""
-    only = {
-        "data.train": [name for name in train if name not in val],
-        "data.val": [name for name in val if name not in train],
-    }
+    one, other = sides.values()
+    only = [[name for name in a if name not in b] for a, b in ((one, other), (other, one))]
     said = [
         f"only {side} has {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-        for side, names in only.items()
+        for side, names in zip(sides, only, strict=True)
         if names
     ]
-    orders = f"their order is {', '.join(train[:5])} there, {', '.join(val[:5])} here"
+    orders = f"their order is {', '.join(one[:5])} there, {', '.join(other[:5])} here"
     return f": {' and '.join(said) or orders}"

@@ -8,7 +8,9 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from inspect import signature
+from typing import Any
 
+from torch import nn
 from torchmetrics import Metric
 
 from limbeck.data import VOC, Concatenated, ImageFolder, Shapes, Split, VisionDataset
@@ -48,8 +50,10 @@ def doubts(pair: Pair, data: DataModule, metric: Metric, *, training: bool) -> l
     found = [*unfit_validation_set(data), *missing_fields(data, metric)]
     if training:
         found += [*shared_images(data), *large_batches(data)]
-    if training and data.train is not None:
-        found += unfit_training_set(data)
+        if data.train is not None:
+            found += unfit_training_set(data)
+    else:
+        found += other_classes_of_student(pair.student, data)
     return found + other_classes(pair, data, training=training)
 
 
@@ -105,6 +109,35 @@ def _how_to_agree(data: DataModule) -> str:
         f"[{', '.join(there)}]). Only PASCAL VOC itself has all "
         f"{len(data.classes)} (model.student.init_args.num_classes)."
     )
+
+
+def other_classes_of_student(student: nn.Module, data: DataModule) -> list[str]:
+    """Say that a student is measured on other classes than its own, or refuse another order.
+
+    Args:
+        student: The student, which may know the names of its classes.
+        data: The data that it is measured on.
+
+    Returns:
+        A sentence, or none.
+
+    Raises:
+        ValueError: The classes are the same in another order, so that labels mean other classes.
+    """
+    difference = class_difference(student, data.classes)
+    if difference is None:
+        return []
+    own: Any = getattr(student, "classes", None) or ()
+    if sorted(own) == sorted(data.classes):
+        raise ValueError(
+            f"model.student knows the classes of data.val in another order: {difference} Expected "
+            "one order, by which labels are counted. Give the data the order "
+            f"{', '.join(own)}."
+        )
+    return [
+        f"model.student was trained on other classes than those of data.val: {difference} Scores "
+        "take the classes of one number for the same, whatever they are called."
+    ]
 
 
 def other_classes(pair: Pair, data: DataModule, *, training: bool) -> list[str]:

@@ -19,6 +19,7 @@ _PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "network", "
 _WRAPPERS = ("module", "_orig_mod")
 _COUNTERS = ("n_averaged", "steps")  # beside ``module.`` in averages of torch and mmengine
 _MERGED = {"teacher": "t_net.", "student": "s_net."}
+_AVERAGE = "callbacks.MovingAverage.average"
 _LONGEST_NAME = 1000  # characters; wrappers are taken off a name one by one
 _BUDGET = 100_000  # metadata is cut there: a small file can hold any number of references
 
@@ -76,9 +77,12 @@ def parts_of(loaded: object) -> list[Part]:
 
 
 def default_part(parts: list[Part]) -> Part | None:
-    """The weights themselves, or the only set there is."""
+    """The weights themselves, or limbeck's average of them, or the only set there is."""
     if len(parts) == 1:
         return parts[0]
+    for part in parts:
+        if part.container == _AVERAGE:  # which was scored, and is what training exports
+            return part
     return min((part for part in parts if part.plain), key=_rank, default=None)
 
 
@@ -149,11 +153,11 @@ def _distillation(container: str, values: Values) -> Part | None:
 def _average(loaded: Mapping[Any, Any]) -> list[Part]:
     """Limbeck's moving average of the student."""
     place: Any = loaded
-    for key in ("callbacks", "MovingAverage", "average"):
+    for key in _AVERAGE.split("."):
         place = place.get(key) if isinstance(place, Mapping) else None
     if not _holds_tensors(place):
         return []
-    return [Part("average", "callbacks.MovingAverage.average", "", dict(place))]
+    return [Part("average", _AVERAGE, "", dict(place))]
 
 
 def _merged(container: str, prefix: str, values: Values) -> list[Part]:

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.commands.building import said_of_building
+from limbeck.commands.datasets import tell_passed_over
 from limbeck.commands.parsing import VerbParser
 from limbeck.data import VisionDataset
 from limbeck.data.base import Task
@@ -18,6 +19,7 @@ from limbeck.data.cluster import object_boxes
 from limbeck.data.contents import contents_of
 from limbeck.data.layouts import HELD_OUT, WHOLE, Layout, recognised
 from limbeck.data.sizes import image_sizes
+from limbeck.training.data import refuse_unlike
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +105,14 @@ def measured(folder: Path) -> Measured:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: It is in no known layout, has nothing to learn from, or no image that can be
-            read.
+        ValueError: It is in no known layout, has nothing to learn from, no image that can be read,
+            or a validation set of other classes.
     """
     layout = recognised(folder.resolve())
+    tell_passed_over(layout)
     splits = divided(layout)
     train = _built(splits.train)
+    splits = _fitting(splits, train)
     count = len(train)
     step = max(1, count // _LOOKED_AT)
     extents, unreadable = image_sizes(train, range(0, count, step))
@@ -133,6 +137,19 @@ def measured(folder: Path) -> Measured:
     return Measured(
         layout, splits, tuple(train.classes), count, extents, objects, train, bool(unreadable)
     )
+
+
+def _fitting(splits: Splits, train: VisionDataset) -> Splits:
+    """The splits, without a test set of other classes; a validation set of others is refused."""
+    refuse_unlike(train, _built(splits.val))
+    if splits.test is None:
+        return splits
+    try:
+        refuse_unlike(train, _built(splits.test), ("the training set", "the test set"))
+    except (ValueError, FileNotFoundError) as error:
+        log.warning("The test set is left out, and a comparison scores on data.val: %s", error)
+        return replace(splits, test=None)
+    return splits
 
 
 def divided(layout: Layout) -> Splits:

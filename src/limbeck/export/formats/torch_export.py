@@ -1,4 +1,7 @@
-"""Files of ``torch.export``, which PyTorch loads without limbeck."""
+"""Files of ``torch.export``, which PyTorch loads without limbeck.
+
+Those of detectors need ``import torchvision`` before, whose operators are in them.
+"""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ _RANGES = {
     "min_size": SIDE,
     "max_size": SIDE,
     "dropout": Range(0, 1, open_above=True),
-    "mean": Range(-1e3, 1e3),
+    "mean": Range(-1e3, 1),  # of images in [0, 1], and not in 0 to 255
     "std": Range(0, 1e3, open=True),
     "score_threshold": SHARE,
     "nms_threshold": SHARE,

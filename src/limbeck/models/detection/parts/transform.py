@@ -125,12 +125,18 @@ class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision 
 
         Returns:
             The batch and the targets.
+
+        Raises:
+            ValueError: There is no image.
         """
+        images = list(images)
+        if not images:
+            raise ValueError("there is no image; expected one at least, (3, H, W).")
         if not self._fit_as_they_are(images):
             found: tuple[ImageList, Targets | None] = super().forward(images, targets)
             return found
         # The same numbers in three operations, in place of three for each image.
-        batch = torch.stack(list(images))
+        batch = torch.stack(images)
         batch.sub_(self.mean.to(batch.dtype)).div_(self.std.to(batch.dtype))
         height, width = batch.shape[-2:]
         own = None if targets is None else [dict(target) for target in targets]
@@ -138,8 +144,6 @@ class Transform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision 
 
     def _fit_as_they_are(self, images: Sequence[Tensor]) -> bool:
         """Whether the images are of one size, and are neither resized nor padded."""
-        if not images:
-            return False
         first = images[0]
         return (
             (self.training or is_unresized(self))
