@@ -56,6 +56,17 @@ def test_models_that_refuse_the_tiny_batch_take_an_example():
         Distillation(Fixed(), Fixed(), [KD()], example=(0, 8))
 
 
+def test_a_model_in_another_precision_is_named():
+    student, teacher = small_models.resnet(), small_models.resnet().bfloat16()
+    with pytest.raises(
+        ValueError,
+        match=r"The teacher \(NarrowResNet\) has parameters of bfloat16, and the images are float32",
+    ):
+        Distillation(student, teacher, [KD()])
+    with torch.autocast("cpu", torch.bfloat16):
+        Distillation(student, teacher, [KD()])
+
+
 def vit(size: int) -> nn.Module:
     return VisionTransformer(size, 16, 1, 1, 8, 8, num_classes=small_models.CLASSES)
 

@@ -82,5 +82,10 @@ def test_only_scalars_are_losses(outputs, found):
         student_losses(outputs, torch.tensor([0, 2, 1, 1]))
 
 
+def test_a_loss_without_a_name_is_told():
+    with pytest.raises(TypeError, match="student_loss gives a Tensor; expected named losses"):
+        named_scalars(torch.ones(()), "student_loss")
+
+
 def test_a_loss_of_one_element_is_a_scalar():
     assert named_scalars({"a": torch.ones(1)}, "the student")["a"].shape == ()

@@ -47,7 +47,32 @@ def test_methods_of_nearly_one_name_do_not_mix(batch):
     assert list(losses) == ["student/cross_entropy", "a/C4", "a b/C5"]
 
 
+def test_one_method_is_no_list_of_methods():
+    with pytest.raises(TypeError, match="methods is one KD; expected a list of methods"):
+        Distillation(small_models.resnet(), small_models.resnet(), KD())
+
+
 # -- the teacher is frozen ------------------------------------------------------------------------
+
+
+def test_what_student_and_teacher_share_is_not_frozen_in_silence():
+    student, teacher = small_models.resnet(), small_models.resnet()
+    student.layer1 = teacher.layer1
+    with pytest.raises(
+        ValueError, match=r"parameter 'layer1.0.conv1.weight' is the teacher's 'layer1.0.conv1.wei"
+    ):
+        Distillation(student, teacher, [KD()])
+    assert all(parameter.requires_grad for parameter in student.parameters())
+    teacher.layer1.requires_grad_(False)  # a student that is to keep a part of its teacher
+    Distillation(student, teacher, [KD()])
+
+
+def test_a_part_of_the_teacher_in_training_mode_is_brought_back(pair, batch):
+    before = observation.snapshot(pair.teacher)
+    pair.teacher.layer1.train()
+    pair(*batch)
+    assert observation.same(before, observation.snapshot(pair.teacher))
+    assert not any(module.training for module in pair.teacher.modules())
 
 
 def test_teacher_does_not_change(pair, batch):

@@ -2,7 +2,7 @@
 
 import re
 
-from timm.layers import norm
+from timm.layers import norm as timm_norms
 from torch import nn
 from torchvision.models import shufflenetv2
 from torchvision.ops import FrozenBatchNorm2d
@@ -10,7 +10,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from limbeck.tap import Tap
 
 # Which of them timm has depends on its version.
-_RMS_NORMS = tuple(each for name, each in vars(norm).items() if name.startswith("RmsNorm"))
+_RMS_NORMS = tuple(each for name, each in vars(timm_norms).items() if name.startswith("RmsNorm"))
 NORMS = (nn.modules.batchnorm._NormBase, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 NORMS = (*NORMS, nn.RMSNorm, *_RMS_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.GELU)

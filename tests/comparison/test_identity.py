@@ -9,6 +9,7 @@ import pytest
 import limbeck
 from limbeck.comparison.identity import Digests, files_named, identity
 from limbeck.data.files import files_below
+from tests.commands.starting.folders import yolo
 
 RUNS = Path("runs/compared/runs")
 
@@ -36,6 +37,20 @@ def test_what_training_does_not_depend_on_changes_nothing(data: Path, tmp_path: 
     free = {"default_root_dir": "elsewhere", "enable_progress_bar": False}
     assert of(recipe(data, max_epochs=3, **free), tmp_path) == known
     assert of(stated | {"checkpoint_every": 5, "seed_everything": 9}, tmp_path) == known
+
+
+def test_labels_that_yolos_own_file_leads_to_change_it(tmp_path: Path) -> None:
+    yolo(tmp_path / "elsewhere")
+    (tmp_path / "own").mkdir()
+    text = (tmp_path / "elsewhere" / "data.yaml").read_text()
+    (tmp_path / "own" / "data.yaml").write_text(f"path: ../elsewhere\n{text}")
+    arguments = {"root": str(tmp_path / "own"), "split": "train"}
+    stated = {"data": {"train": {"class_path": "limbeck.data.YOLO", "init_args": arguments}}}
+    known = of(stated, tmp_path)
+    label = tmp_path / "elsewhere" / "train" / "labels" / "0.txt"
+    assert label.parent.resolve() in {path.resolve() for path in files_named(stated)}
+    label.write_text("1 0.5 0.5 0.25 0.25")
+    assert of(stated, tmp_path) != known
 
 
 def test_recipe_seed_contents_and_version_change_it(

@@ -83,6 +83,19 @@ def test_training_leaves_out_what_cannot_be_learnt(write, flaw):
     assert training[0][1]["boxes"].tolist() == [[10, 5, 30, 13]]
 
 
+def test_objects_whose_area_is_stated_as_none_are_told_of(write, caplog):
+    arguments = write(SQUARE, SQUARE | {"id": 2, "area": 0}, SQUARE | {"id": 3, "area": 0})
+    COCO(*arguments)
+    assert not caplog.messages
+    assert len(COCO(*arguments, training=True)[0][1]["labels"]) == 1
+    assert "2 objects with a box have an area of 0 or less, and are left out" in caplog.text
+
+
+def test_an_area_of_null_is_missing(write):
+    target = COCO(*write(SQUARE | {"area": None}))[0][1]
+    assert target["area"].tolist() == [160]
+
+
 def test_images_without_boxes(write):
     arguments = write(SQUARE)
     assert len(COCO(*arguments)) == 2

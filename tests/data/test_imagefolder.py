@@ -55,6 +55,23 @@ def test_wrong_roots_are_named(root):
         ImageFolder(root)
 
 
+def test_links_that_lead_back_are_not_followed(root):
+    """They would count images many times over, and under other classes."""
+    (root / "hat" / "up").symlink_to(root)
+    (root / "dress" / "loop").symlink_to(root / "dress")
+    (root / "elsewhere").mkdir()
+    shutil.copy(root / "hat" / "1.png", root / "elsewhere" / "2.png")
+    (root / "hat" / "more").symlink_to(root / "elsewhere")
+    dataset = ImageFolder(root)
+    assert dataset.labels.tolist() == [0, 1, 2, 2]
+    assert [path.rpartition("/")[2] for path in dataset.paths] == [
+        "1.png",
+        "2.png",
+        "1.png",
+        "2.png",
+    ]
+
+
 def test_hidden_folders_are_no_classes(root):
     (root / ".ipynb_checkpoints").mkdir()
     assert ImageFolder(root).classes == ("dress", "hat")

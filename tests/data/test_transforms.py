@@ -147,6 +147,17 @@ def test_a_crop_of_an_image_without_objects(sample):
     assert target["boxes"].shape == (0, 4)
 
 
+def test_an_image_of_a_few_pixels_is_not_cropped(sample):
+    """v2.RandomIoUCrop divides by the height that is left of it, which may be none."""
+    crop = DetectionAugmentation(iou_crop=True, size=(64, 64), flip=0).training()
+    boxes = torch.tensor([[1.0, 0.0, 30.0, 3.0]])
+    narrow = sample[1] | {
+        "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(3, 80))
+    }
+    found = [crop(sample[0][:, :3], narrow) for _ in range(40)]
+    assert all(len(target["boxes"]) == 1 for _, target in found)
+
+
 @pytest.mark.parametrize("wrong", [{"size": (30, 0)}, {"size": (30, 40), "short_sides": (30,)}])
 def test_sizes_that_do_not_suit_are_refused(wrong):
     with pytest.raises(ValueError, match=r"size is [\[(]30"):
@@ -304,6 +315,12 @@ def test_crops_out_of_a_padded_image_are_not_resized():
     black = torch.stack([(crop == 0).float().mean() for crop in crops])
     assert black.unique().numel() > 3
     assert black.max() <= 1 - (28 / 32) ** 2
+
+
+def test_an_image_that_is_too_small_for_the_crop_is_padded_more():
+    image = tv_tensors.Image(torch.full((3, 16, 16), 200, dtype=torch.uint8))
+    training = ClassificationAugmentation(size=32, padding=4, resize=32).training()
+    assert training(image, torch.tensor(0))[0].shape == (3, 32, 32)
 
 
 def test_jitter_changes_colours(sample):

@@ -79,6 +79,22 @@ def test_images_in_a_frame_of_any_size_are_stretched_to_the_largest_of_a_batch()
     assert [place.scale for place in places] == [(1.0, 2.0), (2.0, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([], ValueError, "there is no image"),
+        ([torch.ones(3, 4, 4), torch.ones(4, 4)], ValueError, r"image 1 has the shape \(4, 4\)"),
+        ([torch.ones(1, 4, 4)], ValueError, r"shape \(1, 4, 4\); expected \(3, H, W\), RGB"),
+        ([torch.ones(4, 4, 3)], ValueError, r"shape \(4, 4, 3\)"),
+        ([torch.ones(3, 4, 4, dtype=torch.uint8)], TypeError, "uint8: expected float in"),
+    ],
+)
+def test_what_is_no_image_in_floats_is_refused(images, error, message):
+    """Pixels of 0 to 255 would be answered, and wrongly."""
+    with pytest.raises(error, match=message):
+        Framing("stretch", (4, 4)).framed(images)
+
+
 def test_a_shorter_side_may_be_all_that_is_said():
     framing = Framing("shorter_side", None, 4, min_size=10)
     batch, places = framing.framed([torch.ones(3, 20, 60), torch.ones(3, 5, 5)])

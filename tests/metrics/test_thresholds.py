@@ -52,6 +52,21 @@ def test_classes_are_apart_and_those_without_objects_have_none() -> None:
     )
 
 
+def test_a_box_in_a_crowd_of_its_class_is_not_wrong() -> None:
+    """A crowd is so large that no box overlaps it by a half of both."""
+    whole = truth(1) | {
+        "boxes": torch.tensor([BOX, [40.0, 40.0, 100.0, 100.0]]),
+        "labels": torch.tensor([1, 1]),
+        "difficult": torch.tensor([False, False]),
+        "iscrowd": torch.tensor([0, 1]),
+    }
+    (best,) = best_thresholds([(found((AWAY, 0.9, 1), (BOX, 0.5, 1)), whole)], ["cat"]).values()
+    assert (best.score, best.f1, best.ap) == pytest.approx((0.5, 1.0, 1.0))
+    outside = [0.0, 30.0, 10.0, 45.0]  # a third of it lies in the crowd's rows, none in its columns
+    images = [(found((outside, 0.9, 1), (BOX, 0.5, 1)), whole)]
+    assert best_thresholds(images, ["cat"])["cat"].precision == pytest.approx(0.5)
+
+
 def test_boxes_of_one_score_are_taken_together() -> None:
     images = [(found((BOX, 0.5, 1), (AWAY, 0.5, 1)), truth(1))]
     (best,) = best_thresholds(images, ["cat"]).values()

@@ -46,6 +46,12 @@ def test_what_is_folded_and_whose_output_is_rounded():
     }
 
 
+def test_synchronised_normalisations_are_folded_too():
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(Residual())
+    assert isinstance(synchronised.norm, nn.SyncBatchNorm)
+    assert plan(synchronised).folded["norm"] == "first"
+
+
 def test_what_is_kept_is_not_folded_either():
     quantization = plan(Residual(), "first", "head")
     assert list(quantization.layers) == ["second", "third", "shared"]

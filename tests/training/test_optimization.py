@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from timm.layers.norm import RmsNorm
 from torch import nn
 
 from limbeck.models import RetinaNet
@@ -54,6 +55,12 @@ def test_norms_may_decay_otherwise() -> None:
     free = {name for name, decay in decays.items() if decay == 0.0}
     assert free == {"student.trunk.norm.weight", "student.trunk.norm.bias"}
     assert {decay for name, decay in decays.items() if name not in free} == {0.01}
+
+
+@pytest.mark.parametrize("norm", [nn.RMSNorm(4), RmsNorm(4)])
+def test_root_mean_square_norms_are_norms(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), norm)
+    assert norm_parameters(model) == {id(parameter) for parameter in norm.parameters()}
 
 
 BIASES = {

@@ -114,6 +114,7 @@ def passed_over(layout: Layout) -> list[Path]:
         has no such split.
     """
     there = {role_of(name) for name in layout.splits}
+    stated = str(layout.splits)
     places = (layout.root / inside for inside in _PLACES_OF_SPLITS)
     entries = (entry for place in places if place.is_dir() for entry in sorted(place.iterdir()))
     return [
@@ -121,6 +122,7 @@ def passed_over(layout: Layout) -> list[Path]:
         for entry in entries
         if role_of(_split_of(entry.stem)) in {"train", "val"} - there
         and (entry.is_dir() or entry.suffix in (".txt", ".json"))
+        and str(entry) not in stated  # as where all images are in a folder called train
     ]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from limbeck.commands.starting.measured import divided, measured
 from limbeck.data import Split
-from limbeck.data.layouts import Layout, recognised
-from tests.commands.starting.folders import LAYOUTS, SIZE, image_folder, yolo
+from limbeck.data.layouts import Layout, passed_over, recognised
+from tests.commands.starting.folders import LAYOUTS, SIZE, draw, image_folder, yolo
 
 
 def layout(*splits: str) -> Layout:
@@ -101,6 +101,45 @@ def test_images_that_cannot_be_read_are_left_out_and_told(
     assert str(place) in caplog.text
     assert data.short_side == SIZE[1]
     assert len(data.objects) == (data.images - 1 if layout == "YOLO" else 0)
+
+
+def split_folders(root: Path, **classes: tuple[str, ...]) -> None:
+    """Folders of images by split and class."""
+    for split, names in classes.items():
+        for number, name in enumerate(names):
+            for image in range(3):
+                draw(root / split / name / f"{image}.jpg", number + image)
+
+
+def test_a_validation_set_of_other_classes_is_refused(tmp_path: Path) -> None:
+    split_folders(tmp_path, train=("ant", "bee", "cow"), val=("ant", "bee"))
+    with pytest.raises(ValueError, match=r"which differ: only data.train has cow"):
+        measured(tmp_path)
+
+
+def test_a_test_set_of_other_classes_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split_folders(tmp_path, train=("ant", "bee"), val=("ant", "bee"), test=("bee", "cow"))
+    assert measured(tmp_path).splits.test is None
+    assert "The test set is left out" in caplog.text
+    assert "only the test set has cow" in caplog.text
+
+
+def test_a_split_that_cannot_be_read_is_told_before_another_is_held_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split_folders(tmp_path, train=("ant", "bee"), val=("ant", "bee"))
+    for image in (tmp_path / "val" / "bee").iterdir():
+        image.unlink()
+    assert "held out" in measured(tmp_path).splits.why
+    assert f"{tmp_path / 'val'} is called as a split is, and is left out" in caplog.text
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_of_whole_data_nothing_is_passed_over(layout: str, tmp_path: Path) -> None:
+    LAYOUTS[layout](tmp_path)
+    assert passed_over(recognised(tmp_path)) == []
 
 
 def test_a_folder_of_damaged_images_alone_is_refused(tmp_path: Path) -> None:
