@@ -22,6 +22,14 @@ def test_arguments_of_another_class_are_taken_alone() -> None:
     assert found == {"x": 1, "y": 2, "z": 1}
 
 
+def test_nothing_takes_away_what_is_below() -> None:
+    below = {"model": {"methods": {"kd": {"class_path": "KD"}}, "teacher": {"class_path": "a"}}}
+    above = {"model": {"methods": {"kd": None, "at": {"class_path": "AT"}}, "teacher": None}}
+    assert laid_over([below, above]) == {
+        "model": {"methods": {"at": {"class_path": "AT"}}, "teacher": None}
+    }
+
+
 def test_a_value_at_a_dotted_key() -> None:
     assert value_at(BELOW, "model.student.init_args.y") == 2
     assert value_at(BELOW, "model.student.class_path.y") is None

@@ -6,6 +6,7 @@ from typing import Any
 Recipe = dict[str, Any]
 Recipes = tuple[Recipe, ...]  # each laid over the ones before it
 
+_BY_NAME = ("methods", "teachers", "transfer")  # of the model, by names of the user's choice
 _MISSING = "nothing"
 
 
@@ -14,7 +15,8 @@ def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
 
     Args:
         recipes: The recipes. Where two name different classes at one place, the later one's
-            arguments are taken alone.
+            arguments are taken alone. None takes away what is below: a method, a teacher or a
+            transfer of that name altogether.
 
     Returns:
         One recipe.
@@ -22,7 +24,20 @@ def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
     below: Recipe = {}
     for recipe in recipes:
         below = _over(below, recipe)
-    return below
+    return _without_none(below)
+
+
+def _without_none(recipe: Recipe) -> Recipe:
+    """The recipe without methods, teachers and transfers that are None."""
+    model = recipe.get("model")
+    if not isinstance(model, Mapping):
+        return recipe
+    left = {
+        key: {name: each for name, each in value.items() if each is not None}
+        for key, value in model.items()
+        if key in _BY_NAME and isinstance(value, Mapping)
+    }
+    return recipe | {"model": {**model, **left}}
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:

@@ -160,6 +160,9 @@ OVERLAYS: dict[str, dict[str, Any]] = {
     "the same class, in short": {
         "model": {"methods": {"kd": {"class_path": "KD", "init_args": {"weight": 5.0}}}}
     },
+    "another method in its place": {
+        "model": {"methods": {"kd": None, "dkd": {"class_path": "limbeck.methods.DKD"}}}
+    },
     "another transfer": {"model": {"transfer": {"trunk": "trunk"}}},
     "another factor": {"model": {"optimizer": {"lr_factors": {"head": 2.0}, "lr": 0.5}}},
     "nothing": {"model": {"methods": None, "teacher": None, "transfer": None}},

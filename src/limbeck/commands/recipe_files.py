@@ -31,7 +31,11 @@ class RecipeFile(ActionConfigFile):
         else:
             stated = read_recipe(Path(values))
             _refuse_unknown_empty(stated, parser)
-        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        own = laid_over([stated])
+        taken = values if own == stated else yaml.safe_dump(own, default_flow_style=True)
+        super().__call__(parser, cfg, taken, option_string)  # type: ignore[no-untyped-call]
+        if stated:
+            cfg[self.dest][-1] = PartPath(values)  # by whose name the folder of a run goes
         if below and stated:
             self._lay_over(below, stated, parser, cfg)
 
@@ -54,7 +58,7 @@ class RecipeFile(ActionConfigFile):
         files = list(cfg[self.dest])
         text = yaml.safe_dump(again, default_flow_style=True)
         super().__call__(parser, cfg, text)  # type: ignore[no-untyped-call]
-        cfg[self.dest] = files  # by whose names the folder of a run goes
+        cfg[self.dest] = files
 
 
 def _files_before(files: Any) -> dict[str, Any]:
