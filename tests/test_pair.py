@@ -59,7 +59,7 @@ def test_what_student_and_teacher_share_is_not_frozen_in_silence():
     student, teacher = small_models.resnet(), small_models.resnet()
     student.layer1 = teacher.layer1
     with pytest.raises(
-        ValueError, match=r"parameter 'layer1.0.conv1.weight' is the teacher's 'layer1.0.conv1.wei"
+        ValueError, match=r"'layer1.0.conv1.weight' is 'layer1.0.conv1.weight' of the teacher"
     ):
         Distillation(student, teacher, [KD()])
     assert all(parameter.requires_grad for parameter in student.parameters())

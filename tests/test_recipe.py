@@ -22,11 +22,10 @@ def test_arguments_of_another_class_are_taken_alone() -> None:
     assert found == {"x": 1, "y": 2, "z": 1}
 
 
-def test_nothing_takes_away_what_is_below() -> None:
-    below = {"model": {"methods": {"kd": {"class_path": "KD"}}, "teacher": {"class_path": "a"}}}
-    above = {"model": {"methods": {"kd": None, "at": {"class_path": "AT"}}, "teacher": None}}
-    assert laid_over([below, above]) == {
-        "model": {"methods": {"at": {"class_path": "AT"}}, "teacher": None}
+def test_arguments_of_a_class_that_is_not_named_again() -> None:
+    below = {"data": {"augmentation": {"class_path": "a", "init_args": {"size": 64, "flip": 0}}}}
+    assert laid_over([below, {"data": {"augmentation": {"size": 32}}}]) == {
+        "data": {"augmentation": {"class_path": "a", "init_args": {"size": 32, "flip": 0}}}
     }
 
 

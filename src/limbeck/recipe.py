@@ -6,7 +6,6 @@ from typing import Any
 Recipe = dict[str, Any]
 Recipes = tuple[Recipe, ...]  # each laid over the ones before it
 
-_BY_NAME = ("methods", "teachers", "transfer")  # of the model, by names of the user's choice
 _MISSING = "nothing"
 
 
@@ -15,8 +14,7 @@ def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
 
     Args:
         recipes: The recipes. Where two name different classes at one place, the later one's
-            arguments are taken alone. None takes away what is below: a method, a teacher or a
-            transfer of that name altogether.
+            arguments are taken alone. None takes the place of what is below.
 
     Returns:
         One recipe.
@@ -24,25 +22,14 @@ def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:
     below: Recipe = {}
     for recipe in recipes:
         below = _over(below, recipe)
-    return _without_none(below)
-
-
-def _without_none(recipe: Recipe) -> Recipe:
-    """The recipe without methods, teachers and transfers that are None."""
-    model = recipe.get("model")
-    if not isinstance(model, Mapping):
-        return recipe
-    left = {
-        key: {name: each for name, each in value.items() if each is not None}
-        for key, value in model.items()
-        if key in _BY_NAME and isinstance(value, Mapping)
-    }
-    return recipe | {"model": {**model, **left}}
+    return below
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Recipe:
     if _is_of_another_class(below, above):
         return dict(above)
+    if "class_path" in below and not above.keys() & {"class_path", "init_args", "dict_kwargs"}:
+        above = {"init_args": above}  # a class that need not be named, such as an augmentation
     both = dict(below)
     for key, value in above.items():
         old = below.get(key)
@@ -73,11 +60,14 @@ def of_another_class(
     """
     for key, value in above.items():
         old = below.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            if _is_of_another_class(old, value):
-                yield f"{prefix}{key}"
-            else:
-                yield from of_another_class(old, value, f"{prefix}{key}.")
+        if not isinstance(old, Mapping):
+            continue
+        if isinstance(value, str) and "class_path" in old:
+            yield f"{prefix}{key}"  # a class without arguments
+        elif isinstance(value, Mapping) and _is_of_another_class(old, value):
+            yield f"{prefix}{key}"
+        elif isinstance(value, Mapping):
+            yield from of_another_class(old, value, f"{prefix}{key}.")
 
 
 def value_at(recipe: Mapping[str, Any], key: str) -> Any:

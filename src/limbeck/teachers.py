@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,11 +63,16 @@ class Teacher:
         """
         if not self.taps.taps:
             return None, {}
-        if any(module.training for module in self.module.modules()):
+        if any(module.training for module in self._parts):
             self.module.eval()  # somebody called .train() on the teacher, or on a part of it
         # no_grad, not inference_mode: losses save the teacher's features for the backward pass.
         with torch.no_grad(), explained_size(self.side, self.module, images):
             return self.taps.read(lambda: self._call(images, student))
+
+    @cached_property
+    def _parts(self) -> tuple[nn.Module, ...]:
+        """All modules of the network, since walking through them in each step takes a while."""
+        return tuple(self.module.modules())
 
     def _call(self, images: Images, student: nn.Module) -> Any:
         if isinstance(self.module, FeatureTeacher):
@@ -116,9 +122,9 @@ def refuse_shared(student: nn.Module, teachers: Mapping[str | None, nn.Module]) 
         for name, parameter in teacher.named_parameters():
             if id(parameter) in learnt:
                 raise ValueError(
-                    f"the student's parameter {learnt[id(parameter)]!r} is the {side_of(key)}'s "
-                    f"{name!r}, the same object, and a teacher is frozen: the student could not "
-                    "learn it. Expected models that share nothing that is trained. Give the "
+                    f"the student's parameter {learnt[id(parameter)]!r} is {name!r} of the "
+                    f"{side_of(key)}, the same object, and a teacher is frozen: the student could "
+                    "not learn it. Expected models that share nothing that is trained. Give the "
                     "student a copy: copy.deepcopy(...)."
                 )
 

@@ -30,7 +30,8 @@ def test_students_are_timed_in_turns_measured_and_drawn(
         assert row["peak_memory"] > 50
         assert 0 <= row["score"] <= 1
     printed = capsys.readouterr().out
-    assert "runtime: PyTorch, eager, precision: float32, threads: 1" in printed
+    same = "runtime: PyTorch, eager, precision: float32, size, px: 64 x 64"
+    assert same in " ".join(printed.split())
     assert "images at once" in printed
     assert Path("a.svg").read_text().count("ours")
 
@@ -44,6 +45,7 @@ class Pretended(Contestant):
         if variant.precision == "float16":
             raise BenchmarkError("RuntimeError: no half")
         self.variant, self.runtime = variant, f"PyTorch, {variant.mode}"
+        self.size = (480, 640)
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -123,6 +125,7 @@ def test_what_differs_is_told_in_the_plot() -> None:
         Measured(
             Variant("a", Path("a"), "eager", precision, 1, (64, 64), 1, "cpu"),
             "PyTorch",
+            (64, 64),
             (0.1,),
             1.0,
             0.5,

@@ -144,13 +144,14 @@ def test_a_recipe_that_is_given_as_text_is_bounded_too(capsys: pytest.CaptureFix
 
 
 KD = {"class_path": "limbeck.methods.KD", "init_args": {"temperature": 2.0, "weight": 3.0}}
+HINT = {"class_path": "limbeck.methods.FitNet", "init_args": {"places": {"C4": "C4"}}}
 BELOW = classifier() | {
     "model": {
         "student": classifier()["model"]["student"],
         "teacher": classifier()["model"]["student"],
         "transfer": {"head": "fc"},
         "optimizer": {"lr_factors": {"trunk": 0.1}},
-        "methods": {"kd": KD},
+        "methods": {"kd": KD, "hint": HINT},
     },
 }
 OVERLAYS: dict[str, dict[str, Any]] = {
@@ -162,6 +163,12 @@ OVERLAYS: dict[str, dict[str, Any]] = {
     },
     "another method in its place": {
         "model": {"methods": {"kd": None, "dkd": {"class_path": "limbeck.methods.DKD"}}}
+    },
+    "a class without arguments": {"model": {"methods": {"kd": "limbeck.methods.DKD"}}},
+    "an argument of a class that is not named": {"data": {"augmentation": {"flip": 0.25}}},
+    "a factor less": {"model": {"optimizer": {"lr_factors": {"trunk": None}}}},
+    "places by name": {
+        "model": {"methods": {"hint": {"init_args": {"places": {"C3": "C3"}}}}},
     },
     "another transfer": {"model": {"transfer": {"trunk": "trunk"}}},
     "another factor": {"model": {"optimizer": {"lr_factors": {"head": 2.0}, "lr": 0.5}}},
@@ -179,7 +186,34 @@ def test_recipes_lie_over_each_other_as_in_a_comparison(name: str, tmp_path: Pat
         Path(file).write_text(yaml.safe_dump(content))
     found, expected = (stated_in(each).as_dict() for each in (files[:2], files[2:]))
     assert [str(path) for path in found.pop("config")] == files[:2]
+    del expected["config"]
     root = found["trainer"].pop("default_root_dir")
     assert root.endswith("overlay")
-    del expected["config"], expected["trainer"]["default_root_dir"]
+    del expected["trainer"]["default_root_dir"]
     assert found == expected
+
+
+def test_what_is_given_between_two_recipes_stays(tmp_path: Path) -> None:
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text(
+        yaml.safe_dump(BELOW | {"model": {**BELOW["model"], "optimizer": {"lr": 2.0}}})
+    )
+    above.write_text("model: {optimizer: {weight_decay: 0.5}}")
+    between = "{model: {optimizer: {lr: 0.125}, methods: {kd: null, dkd: limbeck.methods.DKD}}}"
+    stated = stated_in([str(below), between, str(above)])
+    assert (stated.model.optimizer.lr, stated.model.optimizer.weight_decay) == (0.125, 0.5)
+    assert list(stated.model.methods) == ["hint", "dkd"]
+
+
+@pytest.mark.parametrize("nothing", ["", ", methods: {kd: null}"])
+def test_files_that_an_overlay_names_are_seen_from_it(nothing: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    below, above = tmp_path / "below.yaml", tmp_path / "sub" / "above.yaml"
+    below.write_text(yaml.safe_dump(BELOW, sort_keys=False))
+    student = BELOW["model"]["student"]
+    part = {**student, "init_args": student["init_args"] | {"num_classes": 7}}
+    (tmp_path / "sub" / "part.yaml").write_text(yaml.safe_dump(part))
+    above.write_text(f"model: {{student: part.yaml{nothing}}}")
+    stated = stated_in([str(below), str(above)])
+    assert stated.model.student.init_args.num_classes == 7
+    assert list(stated.model.methods) == (["hint"] if nothing else ["kd", "hint"])

@@ -31,4 +31,9 @@ def test_every_place_has_a_name_that_a_module_may_have() -> None:
         modules[place] = nn.Linear(1, 1)
         assert place in modules
         assert modules.at(place) is modules[place]
-    assert [name for name, _ in modules.named_children()] == ["output", "keys_", "at_", "training_"]
+    assert [name for name, _ in modules.named_children()] == [
+        "<model>",
+        "keys_",
+        "at_",
+        "training_",
+    ]

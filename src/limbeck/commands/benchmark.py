@@ -43,6 +43,7 @@ class Measured:
     Attributes:
         variant: The variant.
         runtime: What it ran in.
+        size: The (height, width) of the images, in pixels.
         seconds: The wall time of a call in each round.
         peak_memory: The most memory, in MiB.
         score: Its score on the labelled images. None: there are none.
@@ -50,6 +51,7 @@ class Measured:
 
     variant: Variant
     runtime: str
+    size: Extent
     seconds: tuple[float, ...]
     peak_memory: float
     score: float | None
@@ -146,7 +148,7 @@ def benchmark(
     if measured:
         say(_table(measured, metric))
     if output is not None and measured:
-        write_whole(output, json.dumps(_plain(measured, size), indent=2) + "\n")
+        write_whole(output, json.dumps(_plain(measured), indent=2) + "\n")
     if plot is not None and measured:
         plot_trade_off(_points(measured), plot, metric)
     if failed:
@@ -215,7 +217,8 @@ def _raced(
                     metric, scores[same] = each.score(labelled)
                     log.info("%s: %s %.4f", variant.name, metric, scores[same])
                 seen = tuple(times[each])
-                measured.append(Measured(variant, each.runtime, seen, memory, scores.get(same)))
+                score = scores.get(same)
+                measured.append(Measured(variant, each.runtime, each.size, seen, memory, score))
     return measured, [f"{_told(variant)}: {why}" for variant, why in failed.items()], metric
 
 
@@ -262,6 +265,7 @@ def _how(measured: Measured) -> dict[str, str]:
     return {
         "runtime": measured.runtime,
         "precision": _precision(variant),
+        "size, px": " x ".join(map(str, measured.size)),
         "images at once": str(variant.batch),
         "threads": str(variant.threads),
     }
@@ -271,14 +275,14 @@ def _precision(variant: Variant) -> str:
     return "the file's" if variant.source.is_file() else variant.precision
 
 
-def _plain(measured: Sequence[Measured], size: Extent | None) -> dict[str, Any]:
+def _plain(measured: Sequence[Measured]) -> dict[str, Any]:
     rows = []
     for each in measured:
         row = asdict(each)
         row["variant"]["source"] = str(each.variant.source)
         rows.append(row)
     machine = {"machine": platform.machine(), "system": platform.platform()}
-    return {"torch": torch.__version__, **machine, "size": size, "measured": rows}
+    return {"torch": torch.__version__, **machine, "measured": rows}
 
 
 def _points(measured: Sequence[Measured]) -> list[Point]:

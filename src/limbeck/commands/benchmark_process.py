@@ -18,7 +18,7 @@ from limbeck.exported import ExportedModel
 from limbeck.frame import Extent
 from limbeck.training.export import peak_memory
 
-_USUAL_SIZE = (480, 640)  # of detectors, which resize images themselves
+_USUAL_SIZE = (480, 640)
 Mode = Literal["eager", "compiled"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -65,6 +65,7 @@ class Contestant:
     Attributes:
         variant: The variant.
         runtime: What it runs in, once it is ready.
+        size: The (height, width) of its images, in pixels.
 
     Raises:
         BenchmarkError: The model cannot be loaded, or not be run so.
@@ -77,7 +78,9 @@ class Contestant:
         self._process = context.Process(target=_serve, args=(theirs, variant), daemon=True)
         self._process.start()
         theirs.close()
-        self.runtime: str = self._answer()
+        self.runtime: str
+        self.size: Extent
+        self.runtime, self.size = self._answer()
 
     def __enter__(self) -> Self:
         """The contestant."""
@@ -135,7 +138,7 @@ def _serve(pipe: Connection, variant: Variant) -> None:
     quieten_libraries()
     try:
         model = _Timed(variant)
-        pipe.send(("answer", model.runtime))
+        pipe.send(("answer", (model.runtime, model.size)))
         while True:
             what, *arguments = pipe.recv()
             pipe.send(("answer", getattr(model, what)(*arguments)))
@@ -167,8 +170,9 @@ class _Timed:
             if variant.mode == "compiled":
                 getattr(self.model, "backbone", self.model).compile()
         generator = torch.Generator().manual_seed(0)
-        size = variant.size or measured_at(self.student) or _USUAL_SIZE
-        images = torch.rand(variant.batch, 3, *size, generator=generator).to(self.device)
+        own = measured_at(self.student) if self.student.task == "classification" else None
+        self.size: Extent = variant.size or own or _USUAL_SIZE
+        images = torch.rand(variant.batch, 3, *self.size, generator=generator).to(self.device)
         self.images: Tensor | list[Tensor] = images
         if self.student.task == "detection":
             self.images = list(images)

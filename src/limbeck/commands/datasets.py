@@ -104,7 +104,7 @@ def tell_passed_over(layout: Layout) -> None:
         log.warning(
             "%s is called as a split is, and is left out: it could not be read as one of %s. Such "
             "are folders in which a class has no image, and lists or annotations whose images are "
-            "not there. Mend it, or state data.val yourself.",
+            "not there. Mend it, or write recipes by hand.",
             path,
             layout.name,
         )

@@ -1,7 +1,7 @@
 """The one place where a recipe's file is read, with sentences about one that is none."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +11,60 @@ from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
 from limbeck.commands.errors import RecipeError
 from limbeck.commands.parsing import known_keys
-from limbeck.recipe import laid_over, of_another_class
+from limbeck.recipe import of_another_class
 from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
 
+# Mappings of a recipe by names of the user's choice.
+_BY_NAME = (
+    *("model.methods", "model.teachers", "model.transfer"),
+    *("model.optimizer.lr_factors", "model.optimizer.weight_decays"),
+)
 _ADVICE = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
 
 
 class RecipeFile(ActionConfigFile):
-    """``--config`` of a recipe, whose file is looked at before the parser takes it."""
+    """``--config`` of a recipe, whose file is looked at before the parser takes it.
+
+    Several lie over each other as in `limbeck compare`. The parser by itself takes a mapping such
+    as model.methods from the last one alone, and leaves the arguments of a class to another class
+    that takes its place.
+    """
 
     def __call__(
         self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
     ) -> None:
         """Check the recipe, and lay it over what was given before."""
-        below, stated = _files_before(cfg.get(self.dest)), {}
-        if str(values).lstrip().startswith("{"):  # the parser takes recipes as text, too
+        is_text = str(values).lstrip().startswith("{")
+        if is_text:  # the parser takes recipes as text, too
             with _in_words("--config"):
-                check_yaml(str(values), "--config")
+                stated = load_yaml(str(values), "--config", SAFE_LOADER)
         else:
             stated = read_recipe(Path(values))
             _refuse_unknown_empty(stated, parser)
-        own = laid_over([stated])
-        taken = values if own == stated else yaml.safe_dump(own, default_flow_style=True)
-        super().__call__(parser, cfg, taken, option_string)  # type: ignore[no-untyped-call]
-        if stated:
-            cfg[self.dest][-1] = PartPath(values)  # by whose name the folder of a run goes
-        if below and stated:
-            self._lay_over(below, stated, parser, cfg)
-
-    def _lay_over(
-        self, below: dict[str, Any], stated: dict[str, Any], parser: Any, cfg: Any
-    ) -> None:
-        """State again what both recipes say together, as `limbeck compare` would.
-
-        The parser by itself takes a mapping such as model.methods from the last recipe alone, and
-        leaves the arguments of a class to the other class that takes its place.
-        """
-        for key in of_another_class(below, stated):
+        below = cfg.clone()
+        for key in of_another_class(below.as_dict(), stated):
             _clear(cfg, key.split("."))
-        both = laid_over([below, stated])
-        again = {
-            section: {key: both[section][key] for key in value}
-            for section, value in stated.items()
-            if isinstance(value, dict)
-        }
-        files = list(cfg[self.dest])
-        text = yaml.safe_dump(again, default_flow_style=True)
-        super().__call__(parser, cfg, text)  # type: ignore[no-untyped-call]
-        cfg[self.dest] = files
+        taken, path = _without_none(stated), None if is_text else PartPath(values)
+        seen_from: AbstractContextManager[Any] = nullcontext()
+        if taken != stated:
+            values = yaml.safe_dump(taken, default_flow_style=True, sort_keys=False)
+            seen_from = path.relative_path_context() if path else seen_from
+        with seen_from:  # the files that a recipe names
+            super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        cfg[self.dest][-1] = path
+        _put_back(below, cfg, stated)
 
 
-def _files_before(files: Any) -> dict[str, Any]:
-    """What the recipes that were given before state together; a text is none of them."""
-    paths = [Path(path.absolute) for path in files or () if path is not None]
-    return laid_over([read_recipe(path) for path in paths])
+def _without_none(stated: dict[str, Any], names: tuple[str, ...] = _BY_NAME) -> dict[str, Any]:
+    """A recipe without methods, teachers, transfers and factors that are None."""
+    left = dict(stated)
+    for name in names:
+        key, _, rest = name.partition(".")
+        inner = left.get(key)
+        if isinstance(inner, dict):
+            kept = {k: v for k, v in inner.items() if v is not None}
+            left[key] = _without_none(inner, (rest,)) if rest else kept
+    return left
 
 
 def _clear(cfg: Any, key: list[str]) -> None:
@@ -72,10 +72,19 @@ def _clear(cfg: Any, key: list[str]) -> None:
     *outer, last = key
     for name in outer:
         cfg = cfg.get(name)
-        if not hasattr(cfg, "get"):
-            return
-    if cfg.get(last) is not None:
-        cfg[last] = None
+    cfg[last] = None
+
+
+def _put_back(below: Any, cfg: Any, stated: Mapping[str, Any]) -> None:
+    """Put back into mappings by names what a recipe says nothing of."""
+    for key, value in stated.items():
+        old, new = below.get(key), cfg.get(key)
+        if not (isinstance(value, Mapping) and hasattr(old, "get") and hasattr(new, "get")):
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            left = {name: each for name, each in old.items() if name not in value}
+            cfg[key] = new = left | new
+        _put_back(old, new, value)
 
 
 def _refuse_unknown_empty(stated: dict[str, Any], parser: Any) -> None:

@@ -25,7 +25,7 @@ def cautions(runs: Finished, scores: Scores) -> list[str]:
     """
     found = [
         *_few_seeds(runs),
-        *_few_images(scores),
+        *_few_images(runs, scores),
         *unequal_steps(runs),
         *_unequal_time(runs),
         *_undefined(runs, scores),
@@ -104,8 +104,9 @@ def _few_seeds(runs: Finished) -> Iterator[str]:
         )
 
 
-def _few_images(scores: Scores) -> Iterator[str]:
-    count = len(scores.images)
+def _few_images(runs: Finished, scores: Scores) -> Iterator[str]:
+    plain = scores.sampled(scores.defined(runs.jobs[runs.rows[0].name]))
+    count = min((model.images for model in plain.values()), default=FEWEST_IMAGES)
     if count < FEWEST_IMAGES:
         yield (
             f"Scores are of {count} image{'' if count == 1 else 's'}: with fewer than "

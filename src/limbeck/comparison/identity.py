@@ -6,6 +6,7 @@ import os
 import pkgutil
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import limbeck
 from limbeck.data import YOLO
 from limbeck.data.files import files_below
-from limbeck.data.yolo import folders_elsewhere
+from limbeck.data.yolo import DESCRIPTION, read_elsewhere
 from limbeck.recipe import Recipe
 from limbeck.texts import read_text
 from limbeck.whole import write_whole
@@ -159,15 +160,23 @@ def _path_arguments(stated: Mapping[str, Any]) -> set[str]:
 
 
 def _elsewhere(stated: Mapping[str, Any]) -> list[Path]:
-    """The folders that a dataset's own file leads to, which the recipe does not name."""
+    """What a dataset's own file leads to, which the recipe does not name."""
     kind, arguments = str(stated.get("class_path")), stated.get("init_args")
     if kind.rpartition(".")[2] != YOLO.__name__ or not isinstance(arguments, Mapping):
         return []
     named = {key: arguments[key] for key in ("split", "description") if key in arguments}
+    root = Path(arguments.get("root", ""))
     try:
-        return folders_elsewhere(Path(arguments.get("root", "")), **named)
+        changed = (root / named.get("description", DESCRIPTION)).stat().st_mtime_ns
+        return _listed(changed, root, **named)
     except (OSError, TypeError, ValueError):  # its run says what is wrong
         return []
+
+
+@cache  # a comparison asks for each of its runs
+def _listed(changed: int, root: Path, **named: str) -> list[Path]:
+    del changed  # when the file was: another one is read anew
+    return read_elsewhere(root, **named)
 
 
 def _is_found(value: Any) -> bool:

@@ -180,6 +180,9 @@ def _transferred(row: Row) -> Recipe:
     """Which weights a row begins with, and of whom."""
     stated = laid_over(row.recipes)
     found = {key: value_at(stated, f"model.{key}") for key in ("teacher", "transfer")}
+    # None takes a transfer of the plain student's away.
+    if not any((found["transfer"] or {}).values()):
+        found["transfer"] = None
     further = value_at(stated, "model.teachers")
     return found | ({"teachers": further} if further else {})
 

@@ -49,7 +49,7 @@ class ImageFolder(VisionDataset):
         samples = [
             (os.path.join(parent, name), label)  # noqa: PTH118 - a path is slow to make
             for label, of_class in enumerate(self.classes)
-            for parent, names in walked(folder / of_class)
+            for parent, names in sorted(walked(folder / of_class))
             for name in names
             # What lies in the folder is cut out: to parse whole paths takes twice as long.
             if left_out.keeps_image(PurePath(parent[before:], name))

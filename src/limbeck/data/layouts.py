@@ -113,8 +113,10 @@ def passed_over(layout: Layout) -> list[Path]:
         The files and folders that are called as a training or validation set is, where the layout
         has no such split.
     """
+    if layout.name in ("KITTI", "WIDER FACE") or list(layout.splits) == [WHOLE]:
+        return []  # whose folders have names of their own, or are those of classes
     there = {role_of(name) for name in layout.splits}
-    stated = str(layout.splits)
+    stated = {str(each) for split in layout.splits.values() for each in split["init_args"].values()}
     places = (layout.root / inside for inside in _PLACES_OF_SPLITS)
     entries = (entry for place in places if place.is_dir() for entry in sorted(place.iterdir()))
     return [
@@ -122,7 +124,7 @@ def passed_over(layout: Layout) -> list[Path]:
         for entry in entries
         if role_of(_split_of(entry.stem)) in {"train", "val"} - there
         and (entry.is_dir() or entry.suffix in (".txt", ".json"))
-        and str(entry) not in stated  # as where all images are in a folder called train
+        and str(entry) not in stated  # as all images may be in a folder called train
     ]
 
 

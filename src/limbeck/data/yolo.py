@@ -133,8 +133,8 @@ def splits_there(root: Path, description: str = DESCRIPTION) -> list[str]:
     return [name for name, each in first.items() if _first_there(str(each), folders) is not None]
 
 
-def folders_elsewhere(root: Path, split: str, description: str = DESCRIPTION) -> list[Path]:
-    """Find the folders outside of a dataset's own in which its images and labels lie.
+def read_elsewhere(root: Path, split: str, description: str = DESCRIPTION) -> list[Path]:
+    """Find what a split is read from outside of the folder of its dataset.
 
     Args:
         root: The folder of the dataset.
@@ -142,17 +142,26 @@ def folders_elsewhere(root: Path, split: str, description: str = DESCRIPTION) ->
         description: The name of its YAML file.
 
     Returns:
-        The folders, sorted; none where the YAML file leads to nothing outside.
+        Lists, and folders of images and labels; none where all lies in the folder.
 
     Raises:
-        FileNotFoundError: The YAML file or an image that it lists is missing.
+        FileNotFoundError: The YAML file, or what it leads to, is missing.
         ValueError: It is no YAML, or names no classes.
     """
     file = _description(root, description)
-    images = _images(_read_description(file), split, file)
-    parents = {each.parent for image in images for each in (image, _label_file(image))}
-    own = root.resolve()
-    return sorted(p for p in parents if p.is_dir() and not p.resolve().is_relative_to(own))
+    stated = _read_description(file)
+    folders, own, found = _folders(stated.get("path"), file), root.resolve(), set[Path]()
+    entries = stated.get(split) or []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        place = _first_there(str(entry), folders)
+        if place is None or (place.is_dir() and place.resolve().is_relative_to(own)):
+            continue  # images in the folder have their labels there
+        found.add(place)
+        images = _of_entry(str(entry), stated.get("path"), file)
+        found |= {
+            parent for image in images for parent in (image.parent, _label_file(image).parent)
+        }
+    return sorted(p for p in found if p.exists() and not p.resolve().is_relative_to(own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -366,12 +366,12 @@ def _example_size(graph: Graph, measured_at: Extent | None) -> Extent:
 
 def _way_out(model: nn.Module, wanted: Wanted) -> str:
     """What else to ask for, where a model cannot be written as it is wanted."""
-    ways = [f"another --format{'' if wanted.runtime == 'onnx' else ', such as onnx'}"]
+    ways = [f"choose another --format{'' if wanted.runtime == 'onnx' else ' (onnx)'}"]
     if takes_list(model) and wanted.post_processing != "dense":
-        ways.append("--post_processing dense")
+        ways.append("give --post_processing dense")
     if wanted.dynamic:
-        ways.append(f"no --dynamic {' '.join(wanted.dynamic)}")
-    return f"Choose {' or '.join(ways)}."
+        ways.append("leave --dynamic out")
+    return f"{', or '.join(ways).capitalize()}."
 
 
 def _short(error: Exception) -> str:

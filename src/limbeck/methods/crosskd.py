@@ -30,7 +30,7 @@ w_a = 0 for anchors that they leave out (1 for all others),
 
 where N of FCOS is the sum of the centre-ness of its positives, for the classes too; V is the sum of
 all v_a, and KL that of the distributions of a side. The published values are in :class:`CrossKD`.
-Of several processes, FCOS and GFL divide by the mean of N; RetinaNet's N and V are each one's own.
+Of several processes, FCOS and GFL take the mean of N; RetinaNet's N and GFL's V are each one's own.
 
 Where the original divides by a standard deviation of one value (P7 of one image of 128 px), all
 losses are NaN; here such a channel takes the teacher's value. A channel of the student without any

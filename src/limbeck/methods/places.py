@@ -1,6 +1,7 @@
 """The places of two models that a method compares, and the modules that it has for each."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from torch import nn
 
@@ -40,7 +41,7 @@ class PlaceModules(nn.ModuleDict):
     """Modules by the place that they belong to, such as the adapters of a method.
 
     A place may have dots in its name (``C4.pre``, ``fpn.0``) and a module may not: ``C4_pre`` is
-    what parameters and checkpoints call it. The model itself, ``""``, goes by ``output``.
+    what parameters and checkpoints call it. The model itself, ``""``, goes by ``<model>``.
     """
 
     def __getitem__(self, place: str) -> nn.Module:
@@ -57,6 +58,7 @@ class PlaceModules(nn.ModuleDict):
         return next((self[name] for name in (place, f"{place}.0") if name in self), None)
 
 
+@cache
 def _module_name(place: str) -> str:
-    name = place.replace(".", "_") or "output"
+    name = place.replace(".", "_") or "<model>"
     return f"{name}_" if hasattr(PlaceModules(), name) else name  # such as ``keys``

@@ -175,6 +175,9 @@ class DistillationModule(L.LightningModule):
     def _refuse_unsuitable(self, training: bool) -> None:
         """Refuse models, data and metric that do not go together, and say once what is odd."""
         refuse_other_data(self.pair, self.data)
+        if training and getattr(self.pair.student, "classes", None):
+            # Which it learns from now on.
+            self.pair.student.classes = self.data.classes  # type: ignore[assignment]
         metric = self.new_metric(self.data)
         found = unlearnt_images(self.pair, self.data) if training else []
         if not len(self.pair.methods):
