@@ -1,6 +1,6 @@
 """Recipes as nested mappings: laid over each other, looked up, compared."""
 
-from limbeck.recipe import differences, laid_over, stating, value_at
+from limbeck.recipe import differences, laid_over, of_another_class, stating, value_at
 
 BELOW = {"model": {"student": {"class_path": "a", "init_args": {"x": 1, "y": 2}}, "rate": 1}}
 
@@ -27,6 +27,12 @@ def test_arguments_of_a_class_that_is_not_named_again() -> None:
     assert laid_over([below, {"data": {"augmentation": {"size": 32}}}]) == {
         "data": {"augmentation": {"class_path": "a", "init_args": {"size": 32, "flip": 0}}}
     }
+
+
+def test_names_with_dots_lead_to_what_is_replaced() -> None:
+    below = {"methods": {"a.b": {"class_path": "KD"}, "same": {"class_path": "limbeck.methods.AT"}}}
+    above = {"methods": {"a.b": {"class_path": "DKD"}, "same": {"class_path": "AT"}}}
+    assert list(of_another_class(below, above)) == [("methods", "a.b")]
 
 
 def test_a_value_at_a_dotted_key() -> None:

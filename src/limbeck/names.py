@@ -155,8 +155,14 @@ def by_name(given: Mapping[str, Named] | Sequence[Named]) -> dict[str, Named]:
         The methods by their names.
 
     Raises:
+        TypeError: It is one method, and no list or mapping.
         ValueError: A name is the student's, or cannot be a part of other names.
     """
+    if not hasattr(given, "__iter__"):
+        raise TypeError(
+            f"methods is one {type(given).__name__}; expected a list of methods, or a mapping from "
+            "names to methods. Put it into a list."
+        )
     if isinstance(given, Mapping):
         if "student" in given:
             raise ValueError("'student' names the student's own losses; call the method otherwise")

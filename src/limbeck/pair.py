@@ -98,11 +98,6 @@ class Pair(nn.Module, ABC):
                 f"the student is wrapped ({type(student).__name__}). Pass the plain module, and "
                 "wrap or compile the whole Distillation."
             )
-        if isinstance(methods, Method):
-            raise TypeError(
-                f"methods is one {type(methods).__name__}; expected a list of methods, or a "
-                "mapping from names to methods. Put it into a list."
-            )
         given = ({} if teacher is None else {None: teacher}) | dict(teachers or {})
         refuse_shared(student, given)
         self.student = student

@@ -46,28 +46,28 @@ def _is_of_another_class(below: Mapping[str, Any], above: Mapping[str, Any]) -> 
 
 
 def of_another_class(
-    below: Mapping[str, Any], above: Mapping[str, Any], prefix: str = ""
-) -> Iterator[str]:
+    below: Mapping[str, Any], above: Mapping[str, Any], outer: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
     """Find where a recipe names another class than the one below it.
 
     Args:
         below: The recipe below.
         above: The recipe that is laid over it.
-        prefix: What the keys begin with.
+        outer: The keys that lead to both.
 
     Yields:
-        The dotted keys of what is replaced as a whole.
+        The keys that lead to what is replaced as a whole; each may have dots in it.
     """
     for key, value in above.items():
         old = below.get(key)
         if not isinstance(old, Mapping):
             continue
         if isinstance(value, str) and "class_path" in old:
-            yield f"{prefix}{key}"  # a class without arguments
+            yield (*outer, key)  # a class without arguments
         elif isinstance(value, Mapping) and _is_of_another_class(old, value):
-            yield f"{prefix}{key}"
+            yield (*outer, key)
         elif isinstance(value, Mapping):
-            yield from of_another_class(old, value, f"{prefix}{key}.")
+            yield from of_another_class(old, value, (*outer, key))
 
 
 def value_at(recipe: Mapping[str, Any], key: str) -> Any:

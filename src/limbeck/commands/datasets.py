@@ -13,7 +13,8 @@ from limbeck.commands.parsing import VerbParser
 from limbeck.commands.stated import stated_in
 from limbeck.data import VisionDataset
 from limbeck.data.facts import Resize
-from limbeck.data.layouts import Layout, passed_over, recognised
+from limbeck.data.layouts import Layout, recognised
+from limbeck.data.passed_over import passed_over
 from limbeck.texts import YAML_SUFFIXES, read_yaml
 
 log = logging.getLogger(__name__)

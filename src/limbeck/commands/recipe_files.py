@@ -42,8 +42,8 @@ class RecipeFile(ActionConfigFile):
             stated = read_recipe(Path(values))
             _refuse_unknown_empty(stated, parser)
         below = cfg.clone()
-        for key in of_another_class(below.as_dict(), stated):
-            _clear(cfg, key.split("."))
+        for keys in of_another_class(below.as_dict(), stated):
+            _clear(cfg, *keys)
         taken, path = _without_none(stated), None if is_text else PartPath(values)
         seen_from: AbstractContextManager[Any] = nullcontext()
         if taken != stated:
@@ -67,9 +67,9 @@ def _without_none(stated: dict[str, Any], names: tuple[str, ...] = _BY_NAME) -> 
     return left
 
 
-def _clear(cfg: Any, key: list[str]) -> None:
-    """Forget what stands at a dotted key, where something does."""
-    *outer, last = key
+def _clear(cfg: Any, *keys: str) -> None:
+    """Forget what the keys lead to."""
+    *outer, last = keys
     for name in outer:
         cfg = cfg.get(name)
     cfg[last] = None

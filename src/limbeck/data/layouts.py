@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from limbeck.data.base import Task
 from limbeck.data.files import is_companion, is_image
-from limbeck.data.split_names import known_splits, role_of, spellings
+from limbeck.data.split_names import known_splits, role_of, spellings, split_of
 from limbeck.data.voc import VOC
 from limbeck.data.yolo import DESCRIPTION, SPLITS, YOLO, splits_there
 from limbeck.texts import YAML_SUFFIXES, read_text, read_yaml
@@ -29,7 +29,6 @@ HELD_OUT = 0.2  # the share that VOC holds out, where there are no lists
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MOST_SHOWN = 12
 _MAIN = "ImageSets/Main"  # where VOC itself has the lists of its splits
-_PLACES_OF_SPLITS = ("", "annotations", "images", "ImageSets", _MAIN)
 
 Split = Mapping[str, Any]  # a class_path and its init_args, as a recipe states them
 
@@ -98,34 +97,6 @@ def recognised(folder: Path) -> Layout:
         f"{_shortened(_told_entries(folder)) or 'nothing'}. Expected one of:\n{KNOWN}\n"
         "Give the folder of such data, or state the class that reads it in a recipe."
     )
-
-
-def passed_over(layout: Layout) -> list[Path]:
-    """Find what is called as a split that is missing, and could not be read as one.
-
-    Such are a folder in which a class has no image, annotations whose images are elsewhere, and a
-    list whose lines are no names of annotations.
-
-    Args:
-        layout: The layout of a folder.
-
-    Returns:
-        The files and folders that are called as a training or validation set is, where the layout
-        has no such split.
-    """
-    if layout.name in ("KITTI", "WIDER FACE") or list(layout.splits) == [WHOLE]:
-        return []  # whose folders have names of their own, or are those of classes
-    there = {role_of(name) for name in layout.splits}
-    stated = {str(each) for split in layout.splits.values() for each in split["init_args"].values()}
-    places = (layout.root / inside for inside in _PLACES_OF_SPLITS)
-    entries = (entry for place in places if place.is_dir() for entry in sorted(place.iterdir()))
-    return [
-        entry
-        for entry in entries
-        if role_of(_split_of(entry.stem)) in {"train", "val"} - there
-        and (entry.is_dir() or entry.suffix in (".txt", ".json"))
-        and str(entry) not in stated  # as all images may be in a folder called train
-    ]
 
 
 def _layout_of(folder: Path) -> Layout | None:
@@ -330,7 +301,7 @@ def _instances(file: Path, root: Path) -> _Instances | None:
     first = _first_image(file)
     if first is None:
         return None
-    stem = _split_of(file.stem) or (file.parent.name if file.parent != root else "")
+    stem = split_of(file.stem) or (file.parent.name if file.parent != root else "")
     split = stem if stem not in ("annotations", "instances") else ""
     places = (
         *(() if file.parent == root else (file.parent,)),
@@ -340,13 +311,6 @@ def _instances(file: Path, root: Path) -> _Instances | None:
     )
     images = next((place for place in places if (place / first).is_file()), None)
     return None if images is None else _Instances(file, images, split)
-
-
-def _split_of(stem: str) -> str:
-    """The split that is left of the name of a JSON file, such as instances_val2017."""
-    return re.sub(
-        r"^instances_?|^_?annotations|\.coco$|_?annotations$|^person_keypoints_", "", stem
-    ).strip("._-")
 
 
 def _first_image(file: Path) -> str | None:

@@ -48,3 +48,10 @@ def spellings(split: str) -> Iterator[str]:
     if split:
         yield split
     yield from _NAMES.get(role_of(split) or "", ())
+
+
+def split_of(stem: str) -> str:
+    """The split that is left of the name of a JSON file without its suffix: instances_val2017."""
+    return re.sub(
+        r"^instances_?|^_?annotations|\.coco$|_?annotations$|^person_keypoints_", "", stem
+    ).strip("._-")

@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.commands.starting.measured import divided, measured
 from limbeck.data import Split
-from limbeck.data.layouts import Layout, passed_over, recognised
+from limbeck.data.layouts import Layout, recognised
 from tests.commands.starting.folders import LAYOUTS, SIZE, draw, image_folder, yolo
 
 
@@ -134,12 +134,6 @@ def test_a_split_that_cannot_be_read_is_told_before_another_is_held_out(
         image.unlink()
     assert "held out" in measured(tmp_path).splits.why
     assert f"{tmp_path / 'val'} is called as a split is, and is left out" in caplog.text
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_of_whole_data_nothing_is_passed_over(layout: str, tmp_path: Path) -> None:
-    LAYOUTS[layout](tmp_path)
-    assert passed_over(recognised(tmp_path)) == []
 
 
 def test_a_folder_of_damaged_images_alone_is_refused(tmp_path: Path) -> None:
