@@ -36,7 +36,7 @@ def jobs(tmp_path: Path, count: int) -> list[Job]:
 
 
 def starting(
-    monkeypatch: pytest.MonkeyPatch, gates: Mapping[str, threading.Event], failing: str = ""
+    monkeypatch: pytest.MonkeyPatch, gates: Mapping[str, threading.Event], failing: Sequence[str] = ()
 ) -> Started:
     """Start processes that are none, on two devices; those with a gate wait for it."""
     started: Started = []
@@ -47,7 +47,7 @@ def starting(
         started.append((name, variables.get("CUDA_VISIBLE_DEVICES", "")))
         if name == "3" and "0" in gates:
             gates["0"].set()
-        folder = None if name == failing else Path(words[2]).parent
+        folder = None if name in failing else Path(words[2]).parent
         return Process(folder, gates.get(name))
 
     monkeypatch.setattr(running, "start", start)
@@ -69,7 +69,7 @@ def test_a_run_has_the_device_of_the_one_that_has_ended(
 def test_nothing_is_begun_after_a_run_that_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = starting(monkeypatch, {}, failing="0")
+    started = starting(monkeypatch, {}, failing=["0"])
     made = jobs(tmp_path, 50)
     with Runs(tmp_path / "logs", jobs=1) as runs:
         with pytest.raises(RunFailedError, match=r"0 has failed \(exit 1\)"):
@@ -77,6 +77,19 @@ def test_nothing_is_begun_after_a_run_that_has_failed(
         assert [name for name, _ in started] == ["0"]
         runs.finish(made[1:3])
     assert [name for name, _ in started] == ["0", "1", "2"], "other runs are not concerned"
+
+
+def test_of_runs_that_fail_at_once_each_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = threading.Event()
+    started = starting(monkeypatch, {"0": both, "1": both}, failing=["0", "1"])
+    with Runs(tmp_path / "logs", jobs=2) as runs:
+        monkeypatch.setattr(running, "_POLL", 0.01)
+        monkeypatch.setattr(runs.progress, "show", lambda: len(started) == 2 and both.set())
+        with pytest.raises(RunFailedError, match=r"0 has failed"):
+            runs.finish(jobs(tmp_path, 4))
+    assert "1 has failed (exit 1)" in caplog.text
 
 
 def test_who_waits_for_another_process_can_be_ended(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -78,23 +78,25 @@ class Runs:
 
         Raises:
             RunFailedError: One of them has failed; those that were running were trained to their
-                end, no others were begun.
+                end, no others were begun. Of several, the first in the order of the runs is
+                raised, and the others are logged.
         """
         self.progress.expect(jobs)
         self._failed = False
         missing = list({job.folder: job for job in jobs if job.state != "finished"}.values())
         with ThreadPoolExecutor(self.jobs) as pool:
-            going = {pool.submit(self._finish, job) for job in missing}
+            futures = [pool.submit(self._finish, job) for job in missing]
             try:
-                while going:
+                while wait(futures, _POLL).not_done:
                     self.progress.show()
-                    ended, going = wait(going, _POLL, FIRST_EXCEPTION)
-                    for future in ended:
-                        future.result()
             except BaseException:
-                for future in going:
-                    future.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        failures = [failure for future in futures if (failure := future.exception())]
+        for failure in failures[1:]:
+            log.error("%s", failure)
+        if failures:
+            raise failures[0]
 
     def end(self, asked: int = signal.SIGTERM) -> None:
         """Ask all that is running to end, as with a signal; what was trained is kept."""
@@ -107,6 +109,9 @@ class Runs:
         place = self._places.get()
         try:
             self._train_and_score(job, place)
+        except BaseException:
+            self._failed = True  # before this thread takes up another run
+            raise
         finally:
             self._places.put(place)
 
@@ -147,8 +152,6 @@ class Runs:
         with self._lock:
             del self._going[id(job)]
         if code != 0 and not self._ended:
-            # Before this thread takes up another run, as the one that waits for it may come later.
-            self._failed = True
             said = log_path.read_text(errors="replace").rstrip().splitlines()[-_TAIL:]
             raise RunFailedError(
                 f"{job.title} has failed (exit {code}):\n  " + "\n  ".join(said) + f"\nAll that it "
