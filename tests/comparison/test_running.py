@@ -36,7 +36,9 @@ def jobs(tmp_path: Path, count: int) -> list[Job]:
 
 
 def starting(
-    monkeypatch: pytest.MonkeyPatch, gates: Mapping[str, threading.Event], failing: Sequence[str] = ()
+    monkeypatch: pytest.MonkeyPatch,
+    gates: Mapping[str, threading.Event],
+    failing: Sequence[str] = (),
 ) -> Started:
     """Start processes that are none, on two devices; those with a gate wait for it."""
     started: Started = []
