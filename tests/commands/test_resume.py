@@ -254,6 +254,28 @@ def test_a_finished_run_is_resumed_without_a_step(capsys: pytest.CaptureFixture[
     assert yaml.safe_load((RUN / "config.yaml").read_text())["model"] == recipe["model"]
 
 
+def test_a_run_that_stopped_early_is_resumed_without_a_step() -> None:
+    never_better = {"monitor": "val/AP", "mode": "max", "patience": 1, "min_delta": 1.0}
+    stops = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": never_better}
+    fit(tiny_recipes.plain(max_epochs=9, callbacks=[stops]))
+    before = {path: path.read_bytes() for path in RUN.glob("student/*")}
+    stopped = step_of(RUN)
+    for _ in range(2):
+        tiny_recipes.limbeck("fit", "--resume", RUN)
+        assert step_of(RUN) == stopped
+    assert {path: path.read_bytes() for path in RUN.glob("student/*")} == before
+    begun = ("--ckpt_path", RUN / LAST, "--trainer.max_epochs", 9)
+    fit(tiny_recipes.plain(), folder=Path("longer"), words=begun)
+    assert step_of(Path("longer")) > stopped, "another run may begin from there"
+
+
+def test_a_run_whose_time_was_over_goes_on_with_more() -> None:
+    fit(tiny_recipes.plain(max_epochs=9999, max_time="00:00:00:01"))
+    stopped = step_of(RUN)
+    tiny_recipes.limbeck("fit", "--resume", RUN, "--trainer.max_time", "00:00:00:03")
+    assert step_of(RUN) > stopped > 0
+
+
 def test_a_folder_without_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         tiny_recipes.limbeck("fit", "--resume", "nowhere")

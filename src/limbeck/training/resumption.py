@@ -10,13 +10,14 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from limbeck.data.sampling import BATCHES, rank_and_world_size, sample_seed
 from limbeck.training.logs import Rows
 
 ASK_EVERY = 5  # steps, where several processes have to ask each other
+_STOPPED = "stopped"  # the key of a checkpoint: whether a callback has ended the run
 
 
 class AskedToEndError(SIGTERMException):
@@ -119,9 +120,25 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say where the loops stood before Lightning closed the epoch."""
+        """Say where the loops stood before Lightning closed the epoch, and what has ended the run.
+
+        A run whose ``trainer.max_time`` is over may go on where it is given more.
+        """
         if self._closing and self._loops is not None:
             checkpoint["loops"] = self._loops
+        timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
+        over = any((timer.time_remaining() or 1) <= 0 for timer in timers)
+        checkpoint[_STOPPED] = trainer.should_stop and not over
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Train no further where another callback, such as ``EarlyStopping``, has ended the run.
+
+        Another run that begins from this one's checkpoint is trained.
+        """
+        if checkpoint.get(_STOPPED) and Path(str(trainer.ckpt_path)) == self.path:
+            trainer.should_stop = True
 
     def on_train_batch_start(self, *_: Any) -> None:
         """End where the batch before is logged, and before another one is begun."""
