@@ -17,9 +17,10 @@ from limbeck import Distillation
 from limbeck.data.loading import scaled
 from limbeck.methods import KD, FitNet
 from limbeck.metrics import COCOAveragePrecision, VOCAveragePrecision
+from limbeck.models import BasicBlocks, Classifier
 from limbeck.schedules import WarmUp
 from limbeck.training.module import DistillationModule
-from limbeck.training.optimization import LearningRate
+from limbeck.training.optimization import LearningRate, Optimizer
 from limbeck.training.scoring import headline_of, within
 from tests import observation, tiny_models
 from tests.training import tiny_runs
@@ -189,6 +190,28 @@ def test_a_one_cycle_cannot_be_resumed_at_another_length(tmp_path: Path) -> None
     longer = DistillationModule(tiny_models.classifier())
     with pytest.raises(ValueError, match="is a one-cycle of 6 steps, and this run has 12"):
         tiny_runs.fit(longer, data, tmp_path, max_epochs=3, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "found"),
+    [
+        ([8, 8, 16], {"optimizer": Optimizer("sgd")}, "it has another model.optimizer.name"),
+        ([8, 8, 16], {"optimizer": Optimizer(bias_lr_factor=2.0)}, "model.optimizer parted"),
+        ([8, 8, 16], {"learning_rate": LearningRate("one_cycle")}, "shape is not one_cycle"),
+        ([12, 8, 16], {}, r"is \(8,.*\) and here \(12,"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(
+    tmp_path: Path, widths: list[int], options: dict[str, Any], found: str
+) -> None:
+    path, data = tmp_path / "a.ckpt", tiny_runs.shapes("classification")
+    course = {"learning_rate": LearningRate("cosine")}
+    begun = DistillationModule(tiny_models.classifier(), **course)
+    tiny_runs.fit(begun, data, tmp_path, max_steps=1).save_checkpoint(path)
+    network = BasicBlocks(**tiny_models.BLOCKS | {"widths": widths})
+    other = DistillationModule(Classifier(network, 5), **course | options)
+    with pytest.raises(ValueError, match=found):
+        tiny_runs.fit(other, data, tmp_path, max_epochs=1, checkpoint=path)
 
 
 def test_schedules_follow_the_optimizer_steps(tmp_path: Path) -> None:
@@ -377,6 +400,12 @@ def test_a_checkpoint_of_another_teacher_is_refused(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     saved: dict[str, Tensor] = torch.load(tmp_path / "a.ckpt", weights_only=False)["state_dict"]
     assert not any("teacher" in name for name in saved)
-    other = DistillationModule(tiny_models.detector(0), tiny_models.detector(2), fitnet())
+    other = DistillationModule(
+        tiny_models.detector(0),
+        tiny_models.detector(2),
+        fitnet(),
+        optimizer=tiny_runs.PLAIN_SGD,
+        learning_rate=tiny_runs.STEADY,
+    )
     with pytest.raises(ValueError, match="was trained with another teacher"):
         tiny_runs.fit(other, tiny_runs.shapes(), tmp_path, checkpoint=tmp_path / "a.ckpt")

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.plugins.precision import HalfPrecision, Precision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric
 
 from limbeck.distillation import Distillation
@@ -36,7 +35,11 @@ from limbeck.training.logs import is_logged
 from limbeck.training.optimization import LearningRate, Optimizer, norm_parameters
 from limbeck.training.pending import PendingLogs, forget_terms
 from limbeck.training.processes import let_parameters_rest
-from limbeck.training.resumption import RandomNumbers, begin_next_epoch
+from limbeck.training.resumption import (
+    RandomNumbers,
+    begin_next_epoch,
+    refuse_other_recipe,
+)
 from limbeck.training.scoring import (
     MetricName,
     MetricOfClasses,
@@ -195,16 +198,6 @@ class DistillationModule(L.LightningModule):
 
     # -- training -------------------------------------------------------------------------------
 
-    def on_train_start(self) -> None:
-        """Refuse to resume a one-cycle, which is made for one number of steps, with another one."""
-        cycle = self.lr_schedulers()
-        if isinstance(cycle, OneCycleLR) and cycle.total_steps != self._count_steps()[0]:
-            raise ValueError(
-                f"the checkpoint's learning rate is a one-cycle of {cycle.total_steps} steps, and "
-                f"this run has {self._count_steps()[0]}. Keep trainer.max_epochs and max_steps as "
-                "they were, or begin anew from the weights in the folder student/."
-            )
-
     def training_step(self, batch: Any, _: int) -> Tensor:
         """Compute the loss of one batch."""
         images, targets = batch
@@ -261,13 +254,16 @@ class DistillationModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the learning rate that the recipe states."""
-        norms = norm_parameters(self.pair)
-        optimizer = self.optimizer.build(self.pair.named_trainable_parameters(), norms)
+        optimizer = self._optimizer()
         scheduler = self.learning_rate.build(optimizer, *self._count_steps())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        norms = norm_parameters(self.pair)
+        return self.optimizer.build(self.pair.named_trainable_parameters(), norms)
 
     def _count_steps(self) -> tuple[int, int]:
         """The numbers of optimizer steps in the whole run, and in an epoch.
@@ -359,6 +355,10 @@ class DistillationModule(L.LightningModule):
             self.scored_at = checkpoint.get("scored_at")
             if "teacher" in self.scores:
                 self.trainer.num_sanity_val_steps = 0
+            tensors = dict(self.named_parameters()) | dict(self.named_buffers())
+            cycles = self.learning_rate.shape == "one_cycle"
+            cycle = self._count_steps()[0] if cycles else None
+            refuse_other_recipe(checkpoint, tensors, self._optimizer(), cycle)
             begin_next_epoch(self.trainer, checkpoint)
 
 

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,51 @@ def validation_follows(trainer: L.Trainer) -> bool:
     loop = trainer.fit_loop
     fetcher: Any = loop._data_fetcher
     return loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def refuse_other_recipe(
+    checkpoint: dict[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    cycle: int | None,
+) -> None:
+    """Refuse a checkpoint from which a run of this recipe cannot go on.
+
+    Args:
+        checkpoint: The checkpoint as it was loaded.
+        tensors: The parameters and buffers of this run's module, by name.
+        optimizer: The optimizer of this run.
+        cycle: The number of steps of this run's one-cycle. None: its learning rate has another
+            shape.
+
+    Raises:
+        ValueError: Tensors have other shapes, or the optimizer or its learning rate is of another
+            kind, or a one-cycle, which is made for one number of steps, has another one.
+    """
+    before, found = checkpoint["state_dict"], []
+    for name, own in tensors.items():
+        if name in before and before[name].shape != own.shape:
+            shapes = " and here ".join(str(tuple(t.shape)) for t in (before[name], own))
+            found = [f"{name} is {shapes}"]
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    sizes, own_sizes = (
+        [len(g["params"]) for g in each] for each in (groups, optimizer.param_groups)
+    )
+    if not groups[0].keys() >= optimizer.defaults.keys():
+        found.append("it has another model.optimizer.name")
+    elif sizes != own_sizes:
+        found.append(f"model.optimizer parted {sizes} tensors, and here {own_sizes}")
+    steps = checkpoint["lr_schedulers"][0].get("total_steps")
+    if (steps is None) != (cycle is None):
+        found.append(f"its model.learning_rate.shape is {'not ' if steps is None else ''}one_cycle")
+    elif steps != cycle:
+        found.append(f"its learning rate is a one-cycle of {steps} steps, and this run has {cycle}")
+    if found:
+        raise ValueError(
+            f"the checkpoint is of another recipe: {'; '.join(found)}. Keep this as it was, with "
+            "trainer.max_epochs and max_steps, or begin anew from the weights in the folder "
+            "student/ of its run."
+        )
 
 
 def begin_next_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
