@@ -7,7 +7,7 @@ from torchvision.models.resnet import Bottleneck
 from limbeck import Distillation
 from limbeck.balancing import balance
 from limbeck.methods import KD, Method
-from limbeck.schedules import WarmUp
+from limbeck.schedules import EarlyStop, WarmUp, as_schedule
 from tests import batches, small_models
 
 
@@ -44,6 +44,15 @@ def test_balance_measures_every_terms_gradient(batch):
     assert told["student/cross_entropy"].level is None
     assert sum(term.share for term in told.values()) == pytest.approx(1.0)
     assert "late/logits" in str(balance(pair, *batch))
+
+
+def test_a_level_holds_for_the_largest_weight_of_the_students_own_losses(batch):
+    pair, levels = make_pair([KD()]).train(), []
+    pair.number = 20
+    for weight in (0.5, WarmUp(0.5, 1000), EarlyStop(0.5, 1)):
+        pair.student_weight = as_schedule(weight)
+        levels.append(balance(pair, *batch).terms[-1].level)
+    assert levels == pytest.approx([levels[0]] * 3)
 
 
 class Tiny(Method):

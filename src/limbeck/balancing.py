@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.distillation import Distillation
 from limbeck.methods.base import Images, Targets
-from limbeck.pair import Pair
+from limbeck.schedules import largest
 from limbeck.terminal import Table
 from limbeck.wiring import as_text, undisturbed
 
@@ -74,7 +75,7 @@ class Balance:
         return lines
 
 
-def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
+def balance(pair: Distillation, images: Images, targets: Targets) -> Balance:
     """Measure the size and the share of the gradient of every loss term on one batch.
 
     Call it after some steps, when the adapters pass a gradient on, to find weights by which a
@@ -112,7 +113,8 @@ def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
         norms = {name: _gradient_norm(loss, parameters) for name, loss in losses.raw.items()}
     gradients = {name: abs(losses.weights[name]) * norm for name, norm in norms.items()}
     everything = sum(gradients.values()) or 1.0
-    task = sum(gradient for name, gradient in gradients.items() if _own(name))
+    # Of a scheduled weight the largest one, as a level is to hold for the whole run.
+    task = largest(pair.student_weight) * sum(n for name, n in norms.items() if _own(name))
     return Balance(
         tuple(
             Term(

@@ -256,3 +256,13 @@ Weight = float | Schedule
 def as_schedule(weight: Weight) -> Schedule:
     """The schedule that a weight is: a number is a constant one."""
     return weight if isinstance(weight, Schedule) else Constant(float(weight))
+
+
+# The steps at which any schedule is looked at: each is a tenth further than the one before.
+SAMPLED = sorted({0, *(round(1.1**power) for power in range(200))})
+
+
+def largest(weight: Weight) -> float:
+    """The largest value that a weight has at one of the steps of ``SAMPLED``."""
+    schedule = as_schedule(weight)
+    return max(schedule.at(step) for step in SAMPLED)

@@ -155,6 +155,17 @@ def test_the_balance_waits_for_terms_that_set_in_late(
     assert f"Balance of the loss terms after {at} steps" in capsys.readouterr().out
 
 
+def test_the_balance_waits_for_the_students_own_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = taught()
+    module.pair.student_weight = LateStart(1.0, 3)
+    (report,) = (c for c in module.companions if isinstance(c, BalanceReport))
+    report.after = 2
+    fit(module, tmp_path, max_epochs=2)
+    assert "Balance of the loss terms after 5 steps" in capsys.readouterr().out
+
+
 def test_the_balance_report_leaves_the_run_as_it_is_and_is_made_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

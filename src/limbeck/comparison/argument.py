@@ -11,11 +11,9 @@ from math import isclose
 from typing import Any
 
 from limbeck.recipe import Recipe
-from limbeck.schedules import Weight, as_schedule
+from limbeck.schedules import SAMPLED, Weight, as_schedule, largest
 
 _OF_SCHEDULES = "value"  # the argument of a schedule that is its weight
-# Schedules are compared at these steps.
-_STEPS = sorted({0, *(round(1.1**power) for power in range(200))})
 
 
 @dataclass(frozen=True)
@@ -168,17 +166,14 @@ def effect_of(
             f"twice the number some are {max(found):g} times as large. Name an argument that they "
             "are multiplied with, or divided by (--argument)."
         )
-    largest = {
-        f"{argument.method}/{part}": max(as_schedule(weights[part]).at(step) for step in _STEPS)
-        for part in moved
-    }
-    return Effect(largest, divides=found == {0.5})
+    moving = {f"{argument.method}/{part}": largest(weights[part]) for part in moved}
+    return Effect(moving, divides=found == {0.5})
 
 
 def _ratios(weight: Weight, with_twice: Weight) -> Iterator[float]:
     """How many times as large a weight is with twice the number, where it is not 0."""
     before, after = as_schedule(weight), as_schedule(with_twice)
-    for step in _STEPS:
+    for step in SAMPLED:
         old, new = before.at(step), after.at(step)
         if old or new:
             ratio = new / old if old else float("inf")
