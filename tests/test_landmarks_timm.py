@@ -1,10 +1,11 @@
 """The landmarks of detectors on timm's networks."""
 
 import pytest
+import timm
 import torch
 
 from limbeck import Distillation, Taps, landmarks
-from limbeck.methods import FitNet
+from limbeck.methods import KD, FitNet
 from limbeck.models import SSD, Classifier, RetinaNet
 from tests.models.detection.tiny_timm import HIERARCHICAL, PLAIN
 
@@ -49,6 +50,28 @@ def test_maps_of_a_classifier_whose_channels_come_last_have_them_first() -> None
         )
     for name in names:
         assert any(torch.equal(seen[name], each) for each in maps), name
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "levels"),
+    [
+        ("hrnet_w18_small", {}, {"C3", "C4", "C5"}),
+        (
+            "twins_svt_small",
+            {"embed_dims": (16,) * 4, "num_heads": (1,) * 4, "depths": (1,) * 4},
+            set(),
+        ),
+    ],
+)
+def test_levels_whose_modules_a_network_does_not_have_are_left_out(
+    name: str, arguments: dict, levels: set[str]
+) -> None:
+    """Their ``feature_info`` is that of the family's feature extractor."""
+    teacher = timm.create_model(name, num_classes=2, **arguments)
+    assert {place for place in landmarks(teacher) if place[0] == "C"} == levels
+    student = timm.create_model("test_resnet", num_classes=2)
+    pair = Distillation(student, teacher, [KD()])
+    assert pair(torch.rand(2, 3, 224, 224), torch.tensor([0, 1])).total > 0
 
 
 def test_what_goes_into_the_last_activation_is_known_where_the_structure_tells() -> None:

@@ -289,12 +289,18 @@ def _classifier(model: nn.Module) -> Landmarks:
 
 
 def _timm(model: nn.Module, path: str) -> Landmarks:
-    """The C-levels of a timm model, whose ``feature_info`` says which module ends each stride."""
-    info = getattr(model.get_submodule(path), "feature_info", None)
+    """The C-levels of a timm model, whose ``feature_info`` says which module ends each stride.
+
+    Of some families, such as HRNet, it names modules of the network's feature extractor alone;
+    these levels are left out.
+    """
+    network = model.get_submodule(path)
+    info = getattr(network, "feature_info", None)
     if not isinstance(info, list):
         return {}
     prefix = f"{path}." if path else ""
-    of_level = {round(math.log2(i["reduction"])): i for i in info if i["module"]}
+    there = dict(network.named_modules(remove_duplicate=False)).keys() - {""}
+    of_level = {round(math.log2(i["reduction"])): i for i in info if i["module"] in there}
     places = _stages(model, {level: prefix + i["module"] for level, i in of_level.items()})
     last = getattr(model.get_submodule(path), "output_fmt", "") == "NHWC"
     for level, each in of_level.items():
