@@ -100,6 +100,14 @@ def test_the_comparisons_teacher_takes_the_place_of_a_rows_own() -> None:
     assert value_at(laid_over(rows["plain"].recipes), "model.teacher") is None
 
 
+def test_a_teacher_that_no_row_learns_from_is_refused() -> None:
+    named_ones = {"model": {"teachers": {"x": {"class_path": "theirs"}}, "methods": {"kd": {}}}}
+    with pytest.raises(ValueError, match=r"they learn from model\.teachers \(x\)\. Leave teacher"):
+        rows_of(comparison(rows={"KD": (named_ones,)}, teacher=TEACHER), {})
+    rows_of(comparison(rows={"KD": (named_ones,), "both": (OTHERS,)}, teacher=TEACHER), {})
+    rows_of(comparison(rows={"assist": ({"model": {"methods": {}}},)}, teacher=TEACHER), {})
+
+
 def test_the_first_teacher_that_predicts_is_measured() -> None:
     features = {"class_path": "limbeck.models.FeatureTeacher", "init_args": {"network": "timm:a"}}
     several = {"model": {"teachers": {"dino": features, "detector": TEACHER}}}

@@ -51,9 +51,11 @@ def rows_of(comparison: Comparison, ratios: Mapping[str, float]) -> list[Row]:
         them once its ratio is known; rows that take equally long share one.
 
     Raises:
-        ValueError: A distilled row has the name of another one, or nobody knows how long a run is.
+        ValueError: A distilled row has the name of another one, nobody knows how long a run is, or
+            the rows learn from other teachers than the comparison's.
     """
     _refuse_taken(comparison.rows)
+    _refuse_idle(comparison)
     plain = Row(PLAIN, "plain", comparison.plain)
     distilled = [
         Row(name, "distilled", (*comparison.plain, *own, *_taught(comparison, own)))
@@ -105,6 +107,19 @@ def _refuse_taken(names: Iterable[str]) -> None:
                 f"of a control. Expected none of {PLAIN!r}, {TEACHER!r} and names that begin with "
                 f"'{PLAIN}, ' or {ALONE!r}. Choose another name."
             )
+
+
+def _refuse_idle(comparison: Comparison) -> None:
+    """Refuse a teacher that is reported though all that rows learn from are others."""
+    rows = [laid_over(own) for own in comparison.rows.values()]
+    others = sorted({name for row in rows for name in value_at(row, "model.teachers") or ()})
+    alone = any(value_at(row, "model.teacher") is not None for row in rows)
+    if comparison.teacher is not None and others and not alone:
+        raise ValueError(
+            "teacher takes the place of each row's model.teacher, and no row states one: they "
+            f"learn from model.teachers ({', '.join(others)}). Leave teacher out, or have a row "
+            "learn from model.teacher."
+        )
 
 
 def _taught(comparison: Comparison, own: Recipes) -> Recipes:
