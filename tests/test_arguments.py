@@ -3,10 +3,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
+import torchvision
 
 from limbeck.arguments import (
     importable_name,
     items,
+    named,
     plain_value,
     refuse_absurd,
     refuse_misfits,
@@ -143,6 +145,16 @@ def test_a_class_goes_by_the_shortest_name_that_means_it() -> None:
     assert importable_name(Classifier) == "limbeck.models.Classifier"
     assert importable_name(Kept) == f"{__name__}.Kept"
     assert importable_name(Local) is None
+
+
+def test_a_name_that_a_module_and_its_function_share_is_the_functions() -> None:
+    assert named("torchvision.models.alexnet") is torchvision.models.alexnet
+    assert named("torchvision.models.alexnet.AlexNet") is torchvision.models.AlexNet
+    assert named("limbeck.models.Classifier") is named("limbeck.models:Classifier") is Classifier
+    assert named("torchvision") is torchvision
+    assert named("builtins.dict.fromkeys") == dict.fromkeys
+    with pytest.raises(ImportError):
+        named("nowhere.Net")
 
 
 def test_plain_values_are_those_that_json_gives_back() -> None:

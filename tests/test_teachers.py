@@ -85,6 +85,13 @@ def test_all_are_frozen_and_evaluate(pair, batch):
         pair.check(*batch, held)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_scripted_teacher_is_refused():
+    scripted = torch.jit.script(small_models.resnet())
+    with pytest.raises(TypeError, match=r"is a module of torch\.jit\.script"):
+        Distillation(small_models.resnet(), scripted, [KD()])
+
+
 def test_the_state_holds_checksums_of_all_and_no_weights(batch):
     first = tiny_vits.taught_by_two()
     small_models.train_step(first, batch)

@@ -28,6 +28,7 @@ def test_transfer_copies_once_and_trains_apart():
         ({"layer1": "layer1"}, r"layer1.*differ in \d+ entries.*student.*teacher.*equal shapes"),
         ({"layer4": "layer3"}, r"'layer4' from 'layer3'"),
         ({"fc": "nowhere"}, r"transfer 'fc' from 'nowhere'.*nowhere"),
+        ({"avgpool": "avgpool"}, r"'avgpool' from 'avgpool': neither module has weights"),
         ({"nowhere": "fc"}, r"transfer 'nowhere' from 'fc'.*nowhere"),
     ],
 )

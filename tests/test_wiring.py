@@ -198,6 +198,16 @@ def test_gradients_that_are_there_stay(batch):
     )
 
 
+def test_a_student_in_evaluation_mode_is_warned_of(batch, caplog):
+    pair = make_pair([KD()])
+    pair.check(*batch)
+    assert "evaluation mode" not in caplog.text
+    pair.student.eval()
+    pair.check(*batch)
+    assert "The student is in evaluation mode" in caplog.text
+    assert not pair.student.training
+
+
 def test_works_where_gradients_are_off(batch):
     with torch.no_grad():
         make_pair([KD()]).check(*batch)

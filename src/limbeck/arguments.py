@@ -4,11 +4,13 @@ What stands in a student's folder is data from anywhere. Before a class gets its
 they are compared with the types of its signature, and with sizes that no model has.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import math
 import operator
+import pkgutil
 import reprlib
 import sys
 import types
@@ -24,6 +26,31 @@ _SIDES = ("image_size", "img_size", "min_size", "resize", "size")
 SAVE_ANEW = "Save the student anew."
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
+
+
+def named(path: str) -> Any:
+    """What a dotted name names, such as a class or a function that builds a network.
+
+    Where a module and what it has under the same name share one, it is the latter:
+    ``torchvision.models.alexnet`` is the function, as ``from torchvision.models import alexnet``
+    gives it, and not the file.
+
+    Args:
+        path: The name, with a colon behind the module or without.
+
+    Returns:
+        What is there.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: There is no such name in it.
+        ValueError: It is no name.
+    """
+    module, _, name = path.rpartition(".")
+    if module and ":" not in path:
+        with contextlib.suppress(ImportError, AttributeError, ValueError):
+            return pkgutil.resolve_name(f"{module}:{name}")
+    return pkgutil.resolve_name(path)
 
 
 def importable_name(made: type) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.jit._script import RecursiveScriptModule
 
 from limbeck.frame import explained_form, explained_size, padded_size, takes_list
 from limbeck.landmarks import unwrap
@@ -103,8 +104,24 @@ def key_of(name: str | None) -> str:
 
 
 def frozen(teacher: nn.Module) -> nn.Module:
-    """A teacher without its wrappers, which takes no gradient and is in evaluation mode."""
-    return unwrap(teacher).requires_grad_(False).eval()
+    """A teacher without its wrappers, which takes no gradient and is in evaluation mode.
+
+    Args:
+        teacher: The teacher, which is changed.
+
+    Returns:
+        The module inside its wrappers.
+
+    Raises:
+        TypeError: It is a scripted module.
+    """
+    found = unwrap(teacher)
+    if isinstance(found, RecursiveScriptModule):
+        raise TypeError(
+            "the teacher is a module of torch.jit.script, whose parts can be neither frozen nor "
+            "read. Expected a plain nn.Module. Give the one that it was made from."
+        )
+    return found.requires_grad_(False).eval()
 
 
 def refuse_shared(student: nn.Module, teachers: Mapping[str | None, nn.Module]) -> None:

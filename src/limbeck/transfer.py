@@ -16,7 +16,8 @@ def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str,
         pairs: ``{student's submodule: teacher's}``, both as paths.
 
     Raises:
-        ValueError: A submodule does not exist, or names or shapes of its weights differ.
+        ValueError: A submodule does not exist or has no weights, or names or shapes of its weights
+            differ.
     """
     for target, source in pairs.items():
         try:
@@ -27,6 +28,11 @@ def transfer_weights(student: nn.Module, teacher: nn.Module, pairs: Mapping[str,
                 f"transfer {target!r} from {source!r}: {error}. Expected the paths of modules, the "
                 "student's and the teacher's; give paths that `limbeck inspect` lists."
             ) from None
+        if not ours and not theirs:
+            raise ValueError(
+                f"transfer {target!r} from {source!r}: neither module has weights, so that nothing "
+                "would be copied. Name modules that have some, or leave this out."
+            )
         shapes = {name: tuple(value.shape) for name, value in ours.items()}
         differing = [
             f"{name}: student {shapes.get(name)}, teacher "

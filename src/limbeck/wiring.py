@@ -1,6 +1,7 @@
 """What is checked before the first optimizer step."""
 
 import io
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,13 @@ from limbeck.pair import Pair
 from limbeck.tap import tensors_in
 from limbeck.teachers import side_of
 from limbeck.terminal import Table
+
+log = logging.getLogger(__name__)
+
+_EVALUATED = (
+    "The student is in evaluation mode, in which statistics of norms and dropout rest. Call "
+    "pair.train() before the first step, unless that is meant."
+)
 
 
 class NotAliveError(RuntimeError):
@@ -92,7 +100,8 @@ def check(
     """Run one batch and refuse a distillation in which something has no effect.
 
     Call it before the first step of a training loop of your own; ``limbeck fit`` does. Nothing is
-    changed by it: modes, statistics of norms, gradients and the random state are as before.
+    changed by it: modes, statistics of norms, gradients and the random state are as before. A
+    student in evaluation mode, as :func:`limbeck.models.load_student` gives it, is warned of.
 
     Args:
         pair: The distillation.
@@ -133,6 +142,8 @@ def check(
     _refuse_frozen_student(pair)
     _refuse_trained_teacher(pair, optimizer)
     _refuse_forgotten_parameters(pair, optimizer)
+    if not pair.student.training:
+        log.warning(_EVALUATED)
     with undisturbed(pair), torch.enable_grad():
         refuse_bad_values(pair, images, targets)
         outputs, steps = pair.run(images, targets)

@@ -38,6 +38,7 @@ IMPOSSIBLE = [
     ("trainer.gradient_clip_val", -1.0, "trainer.gradient_clip_val is -1.0; expected"),
     ("trainer.limit_train_batches", 1.5, "trainer.limit_train_batches is 1.5; expected a whole"),
     ("trainer.limit_val_batches", -0.5, "trainer.limit_val_batches is -0.5; expected"),
+    ("trainer.overfit_batches", 2, "Expected 0. Give trainer.limit_train_batches"),
     ("trainer.num_sanity_val_steps", -5, "trainer.num_sanity_val_steps is -5; expected"),
     ("trainer.max_epochs", -1, "set trainer.max_epochs or trainer.max_steps"),
     ("trainer", None, "trainer.max_epochs is None and trainer.max_steps -1"),

@@ -472,6 +472,9 @@ def test_a_moved_run_knows_its_best_score() -> None:
     words = ("--ckpt_path", "moved/checkpoints/last.ckpt")
     fit(recipe, folder=Path("moved"), words=words)
     assert Path("moved/checkpoints/best.ckpt").read_bytes() == best
+    recipe["trainer"] |= {"max_epochs": 3, "max_steps": 12}
+    fit(recipe, folder=Path("anew"), words=words)
+    assert Path("anew/checkpoints/best.ckpt").exists(), "its own best, however good another's was"
 
 
 def test_a_teacher_of_other_classes_may_be_taken_where_a_run_goes_on() -> None:

@@ -102,6 +102,11 @@ def test_what_is_larger_is_stopped_before_the_rest_is_built(values: int, tensors
     nn.Linear(10, 10)  # the bound ends with its block
 
 
+def test_parameters_without_a_shape_yet_are_not_counted() -> None:
+    with bounded_size(10, 10, RuntimeError("too large")):
+        nn.LazyLinear(4)
+
+
 def test_what_fits_and_what_other_threads_build_is_left_alone() -> None:
     made: list[nn.Module] = []
     with bounded_size(12, 2, TooLargeError()):

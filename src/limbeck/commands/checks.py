@@ -34,11 +34,10 @@ _TRAINER = {
     "val_check_interval": POSITIVE,
     "limit_train_batches": NOT_NEGATIVE,
     "limit_val_batches": NOT_NEGATIVE,
-    "overfit_batches": NOT_NEGATIVE,
     "reload_dataloaders_every_n_epochs": Range(0),
 }
 # Of these a whole number counts batches, and any other number is a share.
-_SHARES = ("val_check_interval", "limit_train_batches", "limit_val_batches", "overfit_batches")
+_SHARES = ("val_check_interval", "limit_train_batches", "limit_val_batches")
 _SEEDS = Range(0, 2**32 - 1)
 _DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
@@ -112,6 +111,12 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
                 f"trainer.{name} is {value!r}; expected one of {', '.join(known)}. Give one of "
                 "them, or leave it out."
             )
+    if trainer.get("overfit_batches"):
+        raise RecipeError(
+            f"trainer.overfit_batches is {trainer['overfit_batches']}, and Lightning would replace "
+            "the order of the batches, which a resumed run depends on. Expected 0. Give "
+            "trainer.limit_train_batches, or a data.train of a few images."
+        )
     _check_devices(trainer.get("devices"))
     duration = trainer.get("max_time")
     if isinstance(duration, str) and not _DURATION.fullmatch(duration):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.landmarks import unwrap
@@ -130,6 +131,12 @@ def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Mod
     made = _made(build)
     if not stated:
         _refuse_other_arguments(model, made)
+    if lazy := [name for name, parameter in made.named_parameters() if is_lazy(parameter)]:
+        raise ValueError(
+            f"{build.class_path} has parameters without a shape until it has run, such as "
+            f"{lazy[0]}. A student is built again before it has. Give their modules the numbers of "
+            "their channels, such as nn.Conv2d in place of nn.LazyConv2d."
+        )
     quantization = _quantization(model)
     if quantization is not None:
         quantize(made, quantization)

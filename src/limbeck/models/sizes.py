@@ -16,6 +16,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _REPEAT = torch.ops.aten.repeat.default
@@ -34,7 +35,8 @@ def bounded_size(values: int, tensors: int, refusal: Exception) -> Iterator[None
 
     def count(_: nn.Module, __: str, made: Any) -> None:
         nonlocal own_values, own_tensors
-        if threading.get_ident() == thread and isinstance(made, Tensor):
+        known = isinstance(made, Tensor) and not is_lazy(made)  # whose size the first pass says
+        if threading.get_ident() == thread and known:
             own_values, own_tensors = own_values + made.numel(), own_tensors + 1
         if own_values > values or own_tensors > tensors:
             raise refusal
