@@ -1,8 +1,28 @@
 """Recipes as nested mappings: laid over each other, looked up, compared."""
 
-from limbeck.recipe import differences, laid_over, of_another_class, stating, value_at
+from pathlib import Path
+
+from limbeck.recipe import differences, laid_over, of_another_class, stating, value_at, with_parts
 
 BELOW = {"model": {"student": {"class_path": "a", "init_args": {"x": 1, "y": 2}}, "rate": 1}}
+
+
+def test_parts_in_files_of_their_own_are_read(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("class_path: limbeck.models.Classifier")
+    stated = {
+        "model": {
+            "student": "net.yaml",
+            "methods": {"a.b": "net.yaml", "kd": {"class_path": "KD"}},
+        },
+        "data": {"train": "gone.yaml", "val": {"root": "net.yaml"}},
+    }
+    read = {"class_path": "limbeck.models.Classifier"}
+    assert with_parts(stated, tmp_path) == {
+        "model": {"student": read, "methods": {"a.b": read, "kd": {"class_path": "KD"}}},
+        "data": stated["data"],
+    }
+    assert stated["model"]["student"] == "net.yaml"
+    assert with_parts({"model": None}, tmp_path) == {"model": None}
 
 
 def test_the_later_recipe_wins_key_by_key() -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limbeck.distillation import Distillation
 from limbeck.methods.base import Images, Targets
+from limbeck.pair import Pair
 from limbeck.schedules import largest
 from limbeck.terminal import Table
 from limbeck.wiring import as_text, undisturbed
@@ -75,7 +75,7 @@ class Balance:
         return lines
 
 
-def balance(pair: Distillation, images: Images, targets: Targets) -> Balance:
+def balance(pair: Pair, images: Images, targets: Targets) -> Balance:
     """Measure the size and the share of the gradient of every loss term on one batch.
 
     Call it after some steps, when the adapters pass a gradient on, to find weights by which a

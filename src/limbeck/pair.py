@@ -27,6 +27,7 @@ from limbeck.landmarks import landmarks, resolve, unwrap
 from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.names import by_name, refuse_name
+from limbeck.schedules import Schedule
 from limbeck.tap import Tap, TapError
 from limbeck.taps import Taps
 from limbeck.teachers import (
@@ -70,6 +71,7 @@ class Pair(nn.Module, ABC):
         seed: The seed of the run, by which methods draw at random. Training sets it to the data's;
             in a loop of your own it is 0 unless you set it.
         raw: Whether a model normalises the images itself, so that they have to be in [0, 1].
+        student_weight: The weight of the student's own losses.
 
     Raises:
         TypeError: The methods are one method, and no list or mapping.
@@ -81,6 +83,7 @@ class Pair(nn.Module, ABC):
     number: int
     seed: int
     raw: bool
+    student_weight: Schedule
 
     def __init__(
         self,

@@ -1,12 +1,61 @@
 """What recipes state, as nested mappings: laid over each other, looked up, and compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from limbeck.texts import YAML_SUFFIXES, read_yaml
 
 Recipe = dict[str, Any]
 Recipes = tuple[Recipe, ...]  # each laid over the ones before it
 
 _MISSING = "nothing"
+
+
+# What may stand in a file of its own, and mappings whose values may.
+_PARTS = {
+    "model": ("student", "teacher", "optimizer", "learning_rate"),
+    "model.methods": (),
+    "model.teachers": (),
+    "data": ("train", "val", "unlabelled", "augmentation"),
+}
+
+
+def with_parts(recipe: Mapping[str, Any], folder: Path) -> Recipe:
+    """A recipe whose parts in files of their own are read, such as ``student: student.yaml``.
+
+    Args:
+        recipe: The recipe. A text that is the path of no YAML file is left as it is.
+        folder: The folder of its file, from which the paths are seen.
+
+    Returns:
+        The recipe with what the files state in the place of their paths.
+
+    Raises:
+        ValueError: A file is no YAML; its key is named.
+    """
+    whole: Recipe = dict(recipe)
+    for key, names in _PARTS.items():
+        *outer, last = key.split(".")
+        holder: Any = whole
+        for name in outer:
+            holder = holder.get(name)
+        inner = holder.get(last) if isinstance(holder, Mapping) else None
+        if isinstance(inner, Mapping):
+            there = [name for name in names or inner if name in inner]
+            read = {name: _part(f"{key}.{name}", inner[name], folder) for name in there}
+            holder[last] = {**inner, **read}
+    return whole
+
+
+def _part(key: str, value: Any, folder: Path) -> Any:
+    names_yaml = isinstance(value, str) and value.endswith(YAML_SUFFIXES)
+    if not (names_yaml and (folder / value).is_file()):
+        return value
+    try:
+        return read_yaml(folder / value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def laid_over(recipes: Sequence[Mapping[str, Any]]) -> Recipe:

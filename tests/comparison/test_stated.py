@@ -33,6 +33,17 @@ scored_on: {class_path: limbeck.data.Shapes}
     assert found.scored_on == {"class_path": "limbeck.data.Shapes"}  # stated, and not built
 
 
+def test_a_recipe_may_have_parts_in_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/net.yaml").write_text("class_path: Net")
+    (tmp_path / "recipes/plain.yaml").write_text("model: {student: net.yaml}")
+    path = tmp_path / "c.yaml"
+    path.write_text("plain: recipes/plain.yaml\nrows: {KD: {model: {teacher: recipes/net.yaml}}}")
+    comparison = read_comparison(path)
+    assert comparison.plain == ({"model": {"student": {"class_path": "Net"}}},)
+    assert comparison.rows["KD"] == ({"model": {"teacher": {"class_path": "Net"}}},)
+
+
 def test_a_teacher_is_a_model_or_the_recipe_that_trains_it(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("trainer: {max_epochs: 9}")
     trained = read_comparison(

@@ -11,7 +11,7 @@ from jsonargparse import Path as PartPath  # type: ignore[attr-defined]
 
 from limbeck.commands.errors import RecipeError
 from limbeck.commands.parsing import known_keys
-from limbeck.recipe import of_another_class
+from limbeck.recipe import of_another_class, with_parts
 from limbeck.texts import MOST_YAML, SAFE_LOADER, check_yaml, load_yaml, read_text
 
 # Mappings of a recipe by names of the user's choice.
@@ -20,6 +20,8 @@ _BY_NAME = (
     *("model.optimizer.lr_factors", "model.optimizer.weight_decays"),
 )
 _ADVICE = "Expected a recipe (.yaml), as `limbeck recipes show shapes/student` shows one."
+
+_PART = "Expected a part of a recipe (YAML)."
 
 
 class RecipeFile(ActionConfigFile):
@@ -121,7 +123,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
             raise RecipeError(
                 f"{path}: {section} is {stated[section]!r}; expected a mapping. Correct it."
             )
-    return stated
+    with _in_words(path, _PART):
+        return with_parts(stated, path.parent)
 
 
 def _text_of(path: Path) -> str:
@@ -145,7 +148,7 @@ def _in_words(origin: object, advice: str = _ADVICE) -> Iterator[None]:
 
 def _text_of_part(path: Any) -> str:
     """The text of a file that a recipe or the command line names in the place of a value."""
-    with _in_words(path, "Expected a part of a recipe (YAML)."):
+    with _in_words(path, _PART):
         text = _text_of(Path(path.absolute))
         check_yaml(text, str(path))
     return text

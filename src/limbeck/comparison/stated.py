@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from limbeck.comparison.comparison import Comparison, Controls
-from limbeck.recipe import Recipe, Recipes
+from limbeck.recipe import Recipe, Recipes, with_parts
 from limbeck.texts import YAML_SUFFIXES, read_yaml
 
 # Models and recipes, which jsonargparse would build.
@@ -68,7 +68,7 @@ def read_comparison(path: Path, named: Callable[[str], Path] | None = None) -> C
 
 def _recipe(value: Any, where: str, folder: Path, named: Callable[[str], Path] | None) -> Recipe:
     if isinstance(value, Mapping):
-        return dict(value)
+        return with_parts(value, folder)
     if not isinstance(value, str):
         raise ValueError(
             f"{where} is {value!r}; expected the path or the name of a recipe, or what it states"
@@ -87,7 +87,7 @@ def _recipe(value: Any, where: str, folder: Path, named: Callable[[str], Path] |
     stated = read_yaml(path)
     if not isinstance(stated, Mapping):
         raise ValueError(f"{path} is a {type(stated).__name__}; expected a recipe, a mapping")
-    return dict(stated)
+    return with_parts(stated, path.parent)
 
 
 def _refuse_unknown(stated: Mapping[str, Any], path: Path) -> None:
