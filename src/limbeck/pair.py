@@ -98,8 +98,9 @@ class Pair(nn.Module, ABC):
         super().__init__()
         if unwrap(student) is not student:
             raise ValueError(
-                f"the student is wrapped ({type(student).__name__}). Pass the plain module, and "
-                "wrap or compile the whole Distillation."
+                f"the student is wrapped ({type(student).__name__}). Pass the plain module, "
+                "wrap the whole Distillation, and compile its networks with "
+                "limbeck.training.compile_trunks(pair)."
             )
         given = ({} if teacher is None else {None: teacher}) | dict(teachers or {})
         refuse_shared(student, given)

@@ -28,10 +28,21 @@ def channels_last(pair: Distillation) -> None:
 def compile_trunks(pair: Distillation) -> None:
     """Compile what is a plain chain of tensors: the backbone of a detector, or a whole network.
 
-    A teacher that stops inside its trunk is compiled as far as it runs, in one graph.
+    A teacher that stops inside its trunk is compiled as far as it runs, in one graph. The losses
+    run eagerly: their weights go by the number of the step, for which a graph of the whole pair
+    would be compiled anew in every step.
 
     Args:
         pair: The pair, which is changed in place.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.resnet import BasicBlock, ResNet
+        >>> from limbeck import Distillation, methods
+        >>> from limbeck.training import compile_trunks
+        >>> student, teacher = (ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4) for _ in range(2))
+        >>> pair = Distillation(student, teacher, [methods.KD()])
+        >>> compile_trunks(pair)
     """
     _spare_onednn(pair)  # on a CPU, the compiler takes channels_last by itself
     for model in pair.models:
