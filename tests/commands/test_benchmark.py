@@ -114,6 +114,37 @@ def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixt
     assert said in capsys.readouterr().err
 
 
+def test_images_of_other_classes_are_refused_before_the_first_round(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("limbeck.commands.benchmark.Contestant", None)
+    for labelled, said in (
+        ("nowhere", "nowhere does not exist"),
+        (tiny_recipes.write(Path(), "other", tiny_recipes.classifier()), "classification"),
+    ):
+        with pytest.raises(SystemExit):
+            tiny_recipes.limbeck("benchmark", runs.taught, "--labelled", labelled)
+        assert said in capsys.readouterr().err
+
+
+def test_times_are_kept_where_a_score_cannot_be_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Unmeasured(Pretended):
+        def score(self, labelled: str) -> tuple[str, float]:
+            raise BenchmarkError("no image can be read")
+
+    Path("images").mkdir()
+    monkeypatch.setattr("limbeck.commands.benchmark.Contestant", Unmeasured)
+    monkeypatch.setattr("limbeck.commands.benchmark._refuse_other_images", lambda *_: None)
+    with pytest.raises(SystemExit):
+        tiny_recipes.limbeck("benchmark", "images", "--labelled", "x", "--output", "a.json")
+    assert "no image can be read" in capsys.readouterr().err
+    (row,) = json.loads(Path("a.json").read_text())["measured"]
+    assert row["score"] is None
+    assert row["seconds"]
+
+
 def test_a_path_may_have_an_equals_sign() -> None:
     folder = Path("runs/lr=0.1/student")
     folder.mkdir(parents=True)

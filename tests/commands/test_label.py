@@ -176,11 +176,13 @@ def test_what_cannot_be_labelled_is_refused(
 ) -> None:
     save_student(tiny_models.classifier(), "classifier")
     save_student(tiny_models.detector(), "nameless")
+    save_student(tiny_models.detector(), "twins", classes=["a", "a", "b", "c", "d"])
     to = (PHOTOGRAPHS, "--to", "coco", "--output", "out")
     for words, message in (
         ((student, *to), "there is neither --labelled nor --score"),
         (("classifier", *to, "--score", 0.1), "is a classifier (Classifier); expected a detector"),
         (("nameless", *to, "--score", 0.1), "does not say what its classes are called"),
+        (("twins", *to, "--score", 0.1), "twins has several classes of the name a"),
         (("data", *to, "--score", 0.1), "holds no student.json"),
         ((student, "none/*.png", *to[1:], "--score", 0.1), "stands for no image"),
     ):

@@ -353,6 +353,7 @@ def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
     assert "pictures: left out 4 files or folders that are hidden" in hidden
     assert "pictures: left out 2 files or folders that are no images" in others
     assert inputs_of([*before, Path("pictures/._a.png")]).files == before
+    assert inputs_of([*before, Path.cwd() / "pictures", Path("./pictures")]).files == before
     with pytest.raises(FileNotFoundError, match="no image in"):
         inputs_of([Path("pictures/Thumbs.db")])
 

@@ -92,6 +92,21 @@ def test_of_a_batch_that_a_model_refuses_each_image_is_asked_about() -> None:
     assert asked[4:] == [2]
 
 
+def test_an_image_at_which_a_model_breaks_costs_no_other_one() -> None:
+    """Such as one too small for the last pooling of an AlexNet."""
+    pool = nn.MaxPool2d(3)
+    images = [torch.ones(3, 8, 8), torch.ones(3, 1, 1), torch.ones(3, 8, 8)]
+    found = answers(lambda batch: [pool(image) for image in batch], pool, images)
+    assert [isinstance(each, ValueError) for each in found] == [False, True, False]
+    assert str(found[1]).startswith("RuntimeError: ")
+
+    def full(_: object) -> list[object]:
+        raise torch.OutOfMemoryError("of all images")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        answers(full, pool, images[:1])
+
+
 def test_detections_below_the_threshold_or_of_no_class_are_left_out() -> None:
     def model(images: list[Tensor]) -> list[dict[str, Any]]:
         scores = torch.tensor([0.4, 0.39, 0.9, 0.5])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,15 @@ def test_an_image_that_cannot_be_read_is_named(
         quantize(runs, images)
     assert "1.png" in capsys.readouterr().err
     assert not OUTPUT.exists()
+
+
+@pytest.mark.parametrize(("there", "most"), [(511, 256), (600, 256), (3, 256), (256, 256), (7, 3)])
+def test_images_to_observe_are_taken_evenly_from_all(there: int, most: int) -> None:
+    paths = [Path(str(number)) for number in range(there)]
+    taken = [int(str(path)) for path in verb._evenly(paths, most)]
+    assert len(taken) == len(set(taken)) == min(there, most)
+    gaps = [after - before for before, after in pairwise([*taken, there])]
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_a_quantized_student_is_not_quantized_again(

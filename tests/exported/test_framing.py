@@ -1,9 +1,12 @@
 """Images come into the frame as each detector's own transform brings them there, and boxes back."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from limbeck.export.families import framing_of
+from limbeck.exported import ExportedModel
 from limbeck.exported.framing import Framing
 from tests.export import tiny_exports
 
@@ -56,6 +59,19 @@ def test_an_image_that_would_exceed_a_fixed_frame_is_made_smaller():
     )
     tall = framing.back(torch.tensor([[0.0, 0.0, 30.0, 64.0]]), places[0])
     torch.testing.assert_close(tall, torch.tensor([[0.0, 0.0, 100.0, 300.0]]))
+
+
+@pytest.mark.parametrize(("smallest", "kept"), [(0.0, 2), (None, 3)])
+def test_a_box_in_the_padding_is_none_where_the_student_drops_empty_ones(smallest, kept):
+    framing = framing_of(tiny_exports.detector("retinanet"), None)
+    _, (place,) = framing.framed([torch.ones(3, 300, 100)])  # 64 x 21 px of a frame of 64 x 96
+    suppression = SimpleNamespace(smallest=smallest)
+    file = SimpleNamespace(description=SimpleNamespace(framing=framing, suppression=suppression))
+    boxes = torch.tensor([[0.0, 0, 9, 9], [10, 0, 60, 30], [30, 0, 60, 30], [0, 0, 0, 0]])
+    labels = torch.tensor([1, 2, 1, 0])
+    found = ExportedModel.of_image(file, boxes, torch.ones(4), labels, place)
+    assert found["labels"].tolist() == [1, 2, 1][:kept]
+    assert len(found["boxes"]) == len(found["scores"]) == kept
 
 
 def test_images_in_the_centre_are_brought_back_from_it():

@@ -5,8 +5,8 @@ import json
 import logging
 import platform
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +21,11 @@ from limbeck.commands.benchmark_process import (
     Precision,
     Variant,
 )
+from limbeck.commands.measuring import labelled_split
 from limbeck.commands.outputs import refuse_no_picture, refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import chosen_device
+from limbeck.commands.students import student_of
 from limbeck.frame import Extent
 from limbeck.ranges import COUNT, SIDE, refuse_outside
 from limbeck.report.trade_off import Point, plot_trade_off
@@ -138,9 +140,12 @@ def benchmark(
             "measured. Give them, or leave --plot out."
         )
     place = str(chosen_device(device))
+    named = _named(students)
+    if labelled is not None:
+        _refuse_other_images(labelled, named.values(), trust)
     variants = [
         Variant(name, source, each_mode, each_precision, images, size, count, place, trust)
-        for name, source in _named(students).items()
+        for name, source in named.items()
         for each_mode, each_precision in _ways(source, mode, precision)
         for images, count in itertools.product(batch, threads)
     ]
@@ -181,6 +186,17 @@ def _named(students: Sequence[str]) -> dict[str, Path]:
     return named
 
 
+def _refuse_other_images(labelled: str, sources: Iterable[Path], trust: bool) -> None:
+    """Refuse images on which a student cannot be measured before hours of rounds, and not after."""
+    asked = set()
+    for source in sources:
+        with suppress(Exception):  # its own process tells what cannot be opened
+            student = student_of(source, trust=trust)
+            asked.add((student.task, tuple(student.classes)))
+    for task, classes in sorted(asked):
+        labelled_split(labelled, "--labelled", task, classes)
+
+
 def _ways(
     source: Path, modes: Sequence[Mode], precisions: Sequence[Precision]
 ) -> list[tuple[Mode, Precision]]:
@@ -206,7 +222,7 @@ def _raced(
                     with _noted(each.variant, failed):
                         seconds = each.seconds()
                         times[each] += [seconds] if number >= 0 else []
-        scores: dict[tuple[Any, ...], float] = {}
+        scores: dict[tuple[Any, ...], float | None] = {}
         metric, measured = "score", []
         for each in (each for each in times if each.variant not in failed):
             variant = each.variant
@@ -214,8 +230,10 @@ def _raced(
             with _noted(variant, failed):
                 memory = each.peak_memory()
                 if labelled is not None and same not in scores:
-                    metric, scores[same] = each.score(labelled)
-                    log.info("%s: %s %.4f", variant.name, metric, scores[same])
+                    scores[same] = None  # times are kept where it cannot be measured
+                    with _noted(variant, failed):
+                        metric, scores[same] = each.score(labelled)
+                        log.info("%s: %s %.4f", variant.name, metric, scores[same])
                 seen = tuple(times[each])
                 score = scores.get(same)
                 measured.append(Measured(variant, each.runtime, each.size, seen, memory, score))

@@ -1,5 +1,6 @@
 """What ``limbeck predict`` is to look at: image files, folders and lists of them, and videos."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -55,7 +56,22 @@ def inputs_of(words: Sequence[str | Path]) -> Inputs:
         raise FileNotFoundError(
             f"no image in {', '.join(map(str, words))}: looked for {', '.join(sorted(SUFFIXES))}"
         )
-    return Inputs(list(dict.fromkeys(files)), list(dict.fromkeys(videos)))
+    return Inputs(once(files), list(dict.fromkeys(videos)))
+
+
+def once(paths: Sequence[Path]) -> list[Path]:
+    """Paths without those of a file that an earlier one spells in another way.
+
+    Args:
+        paths: The paths.
+
+    Returns:
+        The first spelling of each file, in the order that they have. A link is a file of its own.
+    """
+    first: dict[str, Path] = {}
+    for path in paths:
+        first.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() follows links
+    return [*first.values()]
 
 
 def image_files_of(words: Sequence[str | Path]) -> list[Path]:

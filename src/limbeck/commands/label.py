@@ -12,7 +12,7 @@ import torch
 
 from limbeck import __version__
 from limbeck.commands.ending import ended_in_words
-from limbeck.commands.inputs import LIST
+from limbeck.commands.inputs import LIST, once
 from limbeck.commands.journal import Journal
 from limbeck.commands.label_teacher import Teacher, teacher_of
 from limbeck.commands.label_thresholds import labelled_images, thresholds_of, with_names
@@ -170,7 +170,7 @@ def images_of(words: Sequence[str]) -> list[Path]:
                 "them."
             )
         found += of_word
-    return list(dict.fromkeys(found))
+    return once(found)
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.commands.predicting import Seen
+from limbeck.data.annotated import refuse_bad_classes
 from limbeck.data.augmentation import Transform
 from limbeck.data.contents import Contents
 from limbeck.data.table import ImageTable, Objects
@@ -38,7 +39,7 @@ def piece_of(seen: Seen, least: Tensor | None = None) -> dict[str, Any]:
 
 
 def refuse_unnamed(source: object, classes: Sequence[str], instead: str) -> None:
-    """Refuse a model whose classes have no names, as those of labels have to.
+    """Refuse a model whose classes have no names, or several one name, unlike those of labels.
 
     Args:
         source: What the user gave, for the message.
@@ -46,13 +47,14 @@ def refuse_unnamed(source: object, classes: Sequence[str], instead: str) -> None
         instead: What to do where the model cannot be saved anew, as the beginning of a sentence.
 
     Raises:
-        ValueError: There are no names.
+        ValueError: There are no names, or not one for each class.
     """
     if not classes:
         raise ValueError(
             f"{source} does not say what its classes are called; expected names for the labels. "
             f"{instead}, or save the student with its classes."
         )
+    refuse_bad_classes(classes, str(source))
 
 
 @dataclass(frozen=True)

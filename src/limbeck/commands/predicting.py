@@ -189,10 +189,16 @@ def answers(
     try:
         with explained_size(side, model, images):
             return [*ask(images)]
-    except ValueError as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:  # such as one too small to pool
         if len(images) == 1:
-            return [error]
+            return [error if isinstance(error, ValueError) else ValueError(_one_line(error))]
         return [answer for image in images for answer in answers(ask, model, [image], side)]
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 class Seen(NamedTuple):

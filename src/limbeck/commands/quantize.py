@@ -69,7 +69,8 @@ def quantize_student(
             the score falls no further. Default (None): nothing is tried.
         keep: The paths of modules that stay floats, with all that is in them. Default (None): every
             convolution and linear layer is quantized.
-        calibration_images: The number of images that ranges are observed on, at most.
+        calibration_images: The number of images that ranges are observed on, at most; of more, they
+            are taken evenly from all.
         batch_size: The number of images that the student sees at once.
         device: The device of the student: cpu, cuda, cuda:1, mps. Default: the GPU where there is
             one.
@@ -95,8 +96,7 @@ def quantize_student(
     _refuse_quantized(loaded)
     model = loaded.model.to(place)
     paths = image_files_of(images)
-    chosen = paths[:: max(1, len(paths) // calibration_images)][:calibration_images]
-    files = ImageFiles(chosen, loaded.transform)
+    files = ImageFiles(_evenly(paths, calibration_images), loaded.transform)
     measure = before = None
     if labelled is not None:
         dataset = labelled_split(labelled, "--labelled", loaded.task, loaded.classes)
@@ -114,6 +114,12 @@ def quantize_student(
     build: Any = model.build
     save_student(model, output, build=build, classes=loaded.classes, metadata=loaded.metadata)
     log.info("quantized student: %s", output)
+
+
+def _evenly(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most so many of the paths, from all of them: folders are often in the order of classes."""
+    count = min(len(paths), most)
+    return [paths[number * len(paths) // count] for number in range(count)]
 
 
 def _refuse_quantized(loaded: Student) -> None:

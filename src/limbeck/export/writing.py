@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.export.check import (
     LEAST,
     MOST,
+    SCORE,
     Agreement,
     Checked,
     Tolerance,
@@ -191,9 +192,10 @@ class _Export:
             )
         if not found.found:
             log.warning(
-                "The student finds nothing on the %d images, so that its rounding could not be "
-                "compared: all else was. Give --images with a folder of images on which it finds "
-                "something.",
+                "The student finds nothing with a score of %g or more on the %d images, so that "
+                "its rounding could not be compared: all else was. Give --images with a folder of "
+                "images on which it finds something.",
+                SCORE,
                 len(images),
             )
         return found

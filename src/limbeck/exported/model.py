@@ -154,9 +154,13 @@ class ExportedModel(nn.Module):
         Returns:
             The ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,).
         """
+        moved = self.description.framing.back(boxes, place)
         there = labels > 0
-        moved = self.description.framing.back(boxes[there], place)
-        return {"boxes": moved, "scores": scores[there], "labels": labels[there].long()}
+        suppression = self.description.suppression
+        if suppression is not None and suppression.smallest is not None:
+            # Of a box in the padding nothing is left in the image.
+            there &= (moved[:, 2:] > moved[:, :2]).all(dim=1)
+        return {"boxes": moved[there], "scores": scores[there], "labels": labels[there].long()}
 
 
 def load(path: str | Path, threads: int | None = None, *, trust: bool = False) -> ExportedModel:
