@@ -7,8 +7,8 @@ import torchvision
 
 from limbeck.arguments import (
     importable_name,
+    imported,
     items,
-    named,
     plain_value,
     refuse_absurd,
     refuse_misfits,
@@ -148,13 +148,14 @@ def test_a_class_goes_by_the_shortest_name_that_means_it() -> None:
 
 
 def test_a_name_that_a_module_and_its_function_share_is_the_functions() -> None:
-    assert named("torchvision.models.alexnet") is torchvision.models.alexnet
-    assert named("torchvision.models.alexnet.AlexNet") is torchvision.models.AlexNet
-    assert named("limbeck.models.Classifier") is named("limbeck.models:Classifier") is Classifier
-    assert named("torchvision") is torchvision
-    assert named("builtins.dict.fromkeys") == dict.fromkeys
+    assert imported("torchvision.models.alexnet") is torchvision.models.alexnet
+    assert imported("torchvision.models.alexnet.AlexNet") is torchvision.models.AlexNet
+    assert imported("limbeck.models.Classifier") is Classifier
+    assert imported("limbeck.models:Classifier") is Classifier
+    assert imported("torchvision") is torchvision
+    assert imported("builtins.dict.fromkeys") == dict.fromkeys
     with pytest.raises(ImportError):
-        named("nowhere.Net")
+        imported("nowhere.Net")
 
 
 def test_plain_values_are_those_that_json_gives_back() -> None:

@@ -86,10 +86,16 @@ def test_all_are_frozen_and_evaluate(pair, batch):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_scripted_teacher_is_refused():
-    scripted = torch.jit.script(small_models.resnet())
-    with pytest.raises(TypeError, match=r"is a module of torch\.jit\.script"):
-        Distillation(small_models.resnet(), scripted, [KD()])
+def test_scripted_modules_are_refused():
+    scripted, partly = torch.jit.script(small_models.resnet()), small_models.resnet()
+    partly.layer1 = torch.jit.script(partly.layer1)
+    for student, teacher, side in (
+        (small_models.resnet(), scripted, "teacher"),
+        (small_models.resnet(), partly, "teacher"),
+        (scripted, small_models.resnet(), "student"),
+    ):
+        with pytest.raises(TypeError, match=rf"the {side} is or holds a module of torch\.jit\.scr"):
+            Distillation(student, teacher, [KD()])
 
 
 def test_the_state_holds_checksums_of_all_and_no_weights(batch):

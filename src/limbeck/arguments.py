@@ -28,7 +28,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
 
-def named(path: str) -> Any:
+def imported(path: str) -> Any:
     """What a dotted name names, such as a class or a function that builds a network.
 
     Where a module and what it has under the same name share one, it is the latter:

@@ -37,6 +37,7 @@ from limbeck.teachers import (
     frozen,
     named_teachers,
     normalises,
+    refuse_scripted,
     refuse_shared,
     refuse_taken,
     side_of,
@@ -74,7 +75,7 @@ class Pair(nn.Module, ABC):
         student_weight: The weight of the student's own losses.
 
     Raises:
-        TypeError: The methods are one method, and no list or mapping.
+        TypeError: The methods are one method, and no list or mapping; or a model is scripted.
         ValueError: The student is wrapped or compiled, or shares parameters with a teacher, or
             student, teacher and methods do not fit; names and shapes of both are said.
         limbeck.TapError: A place does not exist.
@@ -104,6 +105,7 @@ class Pair(nn.Module, ABC):
             )
         given = ({} if teacher is None else {None: teacher}) | dict(teachers or {})
         refuse_shared(student, given)
+        refuse_scripted({"student": student} | {side_of(key): each for key, each in given.items()})
         self.student = student
         self.teacher = None if teacher is None else frozen(teacher)
         self.teachers = nn.ModuleDict()

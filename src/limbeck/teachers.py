@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.jit._script import RecursiveScriptModule
 
 from limbeck.frame import explained_form, explained_size, padded_size, takes_list
 from limbeck.landmarks import unwrap
@@ -104,24 +103,26 @@ def key_of(name: str | None) -> str:
 
 
 def frozen(teacher: nn.Module) -> nn.Module:
-    """A teacher without its wrappers, which takes no gradient and is in evaluation mode.
+    """A teacher without its wrappers, which takes no gradient and is in evaluation mode."""
+    return unwrap(teacher).requires_grad_(False).eval()
+
+
+def refuse_scripted(models: Mapping[str, nn.Module]) -> None:
+    """Refuse modules of ``torch.jit.script``, which can be neither frozen nor tapped.
 
     Args:
-        teacher: The teacher, which is changed.
-
-    Returns:
-        The module inside its wrappers.
+        models: The student and its teachers, by what messages call them.
 
     Raises:
-        TypeError: It is a scripted module.
+        TypeError: One is such a module, or has one in it.
     """
-    found = unwrap(teacher)
-    if isinstance(found, RecursiveScriptModule):
-        raise TypeError(
-            "the teacher is a module of torch.jit.script, whose parts can be neither frozen nor "
-            "read. Expected a plain nn.Module. Give the one that it was made from."
-        )
-    return found.requires_grad_(False).eval()
+    kind = torch.jit.RecursiveScriptModule  # type: ignore[attr-defined]
+    for side, model in models.items():
+        if any(isinstance(part, kind) for part in model.modules()):
+            raise TypeError(
+                f"the {side} is or holds a module of torch.jit.script, whose parts can be neither "
+                "frozen nor read. Expected plain modules. Give those that it was made from."
+            )
 
 
 def refuse_shared(student: nn.Module, teachers: Mapping[str | None, nn.Module]) -> None:

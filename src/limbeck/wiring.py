@@ -25,7 +25,7 @@ from limbeck.terminal import Table
 log = logging.getLogger(__name__)
 
 _EVALUATED = (
-    "The student is in evaluation mode, in which statistics of norms and dropout rest. Call "
+    "The student is in evaluation mode: its norms keep their statistics, and dropout is off. Call "
     "pair.train() before the first step, unless that is meant."
 )
 

@@ -354,6 +354,9 @@ def test_companion_files_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
     assert "pictures: left out 2 files or folders that are no images" in others
     assert inputs_of([*before, Path("pictures/._a.png")]).files == before
     assert inputs_of([*before, Path.cwd() / "pictures", Path("./pictures")]).files == before
+    link = Path("pictures/link.png")
+    link.symlink_to(before[0].name)
+    assert inputs_of([before[0], link]).files == [before[0], link], "a link is a file of its own"
     with pytest.raises(FileNotFoundError, match="no image in"):
         inputs_of([Path("pictures/Thumbs.db")])
 

@@ -100,11 +100,14 @@ def test_an_image_at_which_a_model_breaks_costs_no_other_one() -> None:
     assert [isinstance(each, ValueError) for each in found] == [False, True, False]
     assert str(found[1]).startswith("RuntimeError: ")
 
-    def full(_: object) -> list[object]:
-        raise torch.OutOfMemoryError("of all images")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        answers(full, pool, images[:1])
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_a_model_that_breaks_at_every_image_is_not_blamed_on_them(kind: type[Exception]) -> None:
+    def broken(_: object) -> list[object]:
+        raise kind("of the device")
+
+    with pytest.raises(kind, match="of the device"):
+        answers(broken, nn.Identity(), [torch.ones(3, 8, 8)] * 2)
 
 
 def test_detections_below_the_threshold_or_of_no_class_are_left_out() -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 import platform
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from limbeck.commands.outputs import refuse_no_picture, refuse_unwritable_target
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.predicting import chosen_device
 from limbeck.commands.students import student_of
+from limbeck.data.base import Task
 from limbeck.frame import Extent
 from limbeck.ranges import COUNT, SIDE, refuse_outside
 from limbeck.report.trade_off import Point, plot_trade_off
@@ -124,8 +125,9 @@ def benchmark(
             (.pt2, .pt). Its code then runs.
 
     Raises:
-        ValueError: A number is out of its range, two students have one name, or a combination could
-            not be run: all others are shown.
+        ValueError: A number is out of its range, two students have one name, or one cannot be
+            measured on the labelled images. Or a combination could not be run: all others are
+            shown.
     """
     given = {"batch": batch, "threads": threads, "rounds": rounds, "size": size}
     refuse_outside(RANGES, given, "--")
@@ -142,7 +144,7 @@ def benchmark(
     place = str(chosen_device(device))
     named = _named(students)
     if labelled is not None:
-        _refuse_other_images(labelled, named.values(), trust)
+        _refuse_other_images(labelled, named, trust)
     variants = [
         Variant(name, source, each_mode, each_precision, images, size, count, place, trust)
         for name, source in named.items()
@@ -186,15 +188,18 @@ def _named(students: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def _refuse_other_images(labelled: str, sources: Iterable[Path], trust: bool) -> None:
+def _refuse_other_images(labelled: str, named: Mapping[str, Path], trust: bool) -> None:
     """Refuse images on which a student cannot be measured before hours of rounds, and not after."""
-    asked = set()
-    for source in sources:
+    asked: dict[tuple[Task, tuple[str, ...]], str] = {}
+    for name, source in named.items():
         with suppress(Exception):  # its own process tells what cannot be opened
             student = student_of(source, trust=trust)
-            asked.add((student.task, tuple(student.classes)))
-    for task, classes in sorted(asked):
-        labelled_split(labelled, "--labelled", task, classes)
+            asked.setdefault((student.task, tuple(student.classes)), name)
+    for (task, classes), name in asked.items():
+        try:
+            labelled_split(labelled, "--labelled", task, classes)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be measured: {error}") from None
 
 
 def _ways(

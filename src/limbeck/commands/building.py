@@ -1,7 +1,6 @@
 """What is told where other libraries cannot build what a recipe states."""
 
 import inspect
-import pkgutil
 import re
 import traceback
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from limbeck.arguments import imported
 from limbeck.commands.errors import RecipeError, of_ours, raised_in, told
 from limbeck.commands.in_words import arguments_of, entries, key_of, reasons_in
 from limbeck.commands.parsing import Explaining
@@ -130,6 +130,6 @@ def _plain(stated: Any) -> Iterator[tuple[str, Any]]:
 
 def _code_of(path: str) -> Any:
     """The code that runs where a class or a function is called."""
-    maker = pkgutil.resolve_name(path)
+    maker = imported(path)
     called = getattr(maker, "__init__", None) if inspect.isclass(maker) else maker
     return getattr(inspect.unwrap(called), "__code__", None) if called is not None else None

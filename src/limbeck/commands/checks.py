@@ -1,7 +1,6 @@
 """What a recipe states and what cannot be, refused before anything is built."""
 
 import inspect
-import pkgutil
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import StrategyRegistry
 from torchmetrics import Metric
 
+from limbeck.arguments import imported
 from limbeck.commands.errors import RecipeError
 from limbeck.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, refuse_outside
 from limbeck.training.data import DataModule
@@ -194,7 +194,7 @@ def _callback_classes(stated: Any) -> Iterator[tuple[str, str]]:
     }
     for each in stated if isinstance(stated, list) else [stated]:
         path = str(getattr(each, "class_path", ""))
-        kind = pkgutil.resolve_name(path) if path else type(each)
+        kind = imported(path) if path else type(each)
         parents = inspect.getmro(kind) if inspect.isclass(kind) else ()
         yield next((known[parent] for parent in parents if parent in known), ""), path
 

@@ -1,13 +1,13 @@
 """The datasets that a verb is given: those of a recipe, or those of a folder."""
 
 import logging
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from limbeck.arguments import imported
 from limbeck.commands.building import said_of_building
 from limbeck.commands.parsing import VerbParser
 from limbeck.commands.stated import stated_in
@@ -115,7 +115,7 @@ def _of_folder(folder: Path) -> Given:
     layout = recognised(folder)
     tell_passed_over(layout)
     splits = {
-        name: pkgutil.resolve_name(stated["class_path"])(**stated["init_args"])
+        name: imported(stated["class_path"])(**stated["init_args"])
         for name, stated in layout.splits.items()
     }
     return Given(layout.why, splits)
@@ -147,7 +147,7 @@ def as_annotated(stated: Any) -> Any:
 
 def resize_of(student: Any) -> Resize | None:
     """How the student of a recipe resizes images in evaluation; None where that is not known."""
-    kind = pkgutil.resolve_name(student.class_path)
+    kind = imported(student.class_path)
     usual = {name: each.default for name, each in signature(kind).parameters.items()}
     numerics = getattr(kind, "numerics", {})
     given = student.get("init_args")

@@ -2,11 +2,11 @@
 
 import ast
 import inspect
-import pkgutil
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from limbeck.arguments import imported
 from limbeck.commands.class_paths import expected_for, wrong_class_path
 from limbeck.ranges import written
 
@@ -134,7 +134,7 @@ def _unknown_argument(message: str) -> str | None:
 def arguments_of(path: str) -> list[str]:
     """The names of the arguments that a class or a function takes, by its dotted path."""
     try:
-        return list(inspect.signature(pkgutil.resolve_name(path)).parameters)
+        return list(inspect.signature(imported(path)).parameters)
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
 

@@ -1,15 +1,15 @@
 """What ``limbeck predict`` is to look at: image files, folders and lists of them, and videos."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from limbeck.commands.video import is_video, shown_name
 from limbeck.data import Images
 from limbeck.data.files import SUFFIXES, LeftOut
 
 LIST = ".txt"
+Named = TypeVar("Named", str, Path)
 
 
 class Inputs(NamedTuple):
@@ -56,22 +56,22 @@ def inputs_of(words: Sequence[str | Path]) -> Inputs:
         raise FileNotFoundError(
             f"no image in {', '.join(map(str, words))}: looked for {', '.join(sorted(SUFFIXES))}"
         )
-    return Inputs(once(files), list(dict.fromkeys(videos)))
+    return Inputs(once(files), once(videos))
 
 
-def once(paths: Sequence[Path]) -> list[Path]:
-    """Paths without those of a file that an earlier one spells in another way.
+def once(named: Sequence[Named]) -> list[Named]:
+    """What names files, without those that an earlier one names in another way.
 
     Args:
-        paths: The paths.
+        named: Paths, or words that may be paths.
 
     Returns:
-        The first spelling of each file, in the order that they have. A link is a file of its own.
+        The first name of each file, in the order that they have. A link is a file of its own.
     """
-    first: dict[str, Path] = {}
-    for path in paths:
-        first.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() follows links
-    return [*first.values()]
+    first: dict[tuple[Path, str], Named] = {}
+    for each in named:
+        first.setdefault((Path(each).parent.resolve(), Path(each).name), each)
+    return list(first.values())
 
 
 def image_files_of(words: Sequence[str | Path]) -> list[Path]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from limbeck.commands.predicting import Seen
-from limbeck.data.annotated import refuse_bad_classes
 from limbeck.data.augmentation import Transform
 from limbeck.data.contents import Contents
 from limbeck.data.table import ImageTable, Objects
@@ -54,7 +53,11 @@ def refuse_unnamed(source: object, classes: Sequence[str], instead: str) -> None
             f"{source} does not say what its classes are called; expected names for the labels. "
             f"{instead}, or save the student with its classes."
         )
-    refuse_bad_classes(classes, str(source))
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        raise ValueError(
+            f"{source} has several classes of the name {', '.join(twice)}; expected a name of its "
+            f"own for each. {instead}, or save the student with other names."
+        )
 
 
 @dataclass(frozen=True)

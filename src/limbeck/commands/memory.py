@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from limbeck.arguments import named
+from limbeck.arguments import imported
 from limbeck.commands.errors import RecipeError
 from limbeck.models.sizes import bounded_size
 
@@ -68,5 +68,5 @@ def _code_of(side: Any) -> Any:
     path = getattr(side, "class_path", None)
     if path is None:
         return None
-    maker = inspect.unwrap(named(path))
+    maker = inspect.unwrap(imported(path))
     return getattr(maker.__init__ if inspect.isclass(maker) else maker, "__code__", None)

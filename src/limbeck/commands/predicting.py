@@ -169,6 +169,9 @@ def chosen_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
+_USUAL = (320, 320)  # px, of which every network that takes several sizes takes this one
+
+
 def answers(
     ask: Callable[[list[Tensor]], list[Answer]],
     model: nn.Module,
@@ -189,12 +192,23 @@ def answers(
     try:
         with explained_size(side, model, images):
             return [*ask(images)]
-    except torch.OutOfMemoryError:
-        raise
-    except (AssertionError, RuntimeError, ValueError) as error:  # such as one too small to pool
-        if len(images) == 1:
-            return [error if isinstance(error, ValueError) else ValueError(_one_line(error))]
-        return [answer for image in images for answer in answers(ask, model, [image], side)]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if len(images) > 1:
+            return [answer for image in images for answer in answers(ask, model, [image], side)]
+        if isinstance(error, ValueError):
+            return [error]
+        if isinstance(error, torch.OutOfMemoryError) or not _answers_else(ask, images[0]):
+            raise
+        return [ValueError(_one_line(error))]
+
+
+def _answers_else(ask: Callable[[list[Tensor]], Any], image: Tensor) -> bool:
+    """Whether a model answers for an image of a usual size: else it is at fault, and not images."""
+    try:
+        ask([image.new_zeros(3, *_USUAL)])
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _one_line(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pkgutil
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import limbeck
+from limbeck.arguments import imported
 from limbeck.data import YOLO
 from limbeck.data.files import files_below
 from limbeck.data.yolo import DESCRIPTION, read_elsewhere
@@ -153,7 +153,7 @@ def _path_arguments(stated: Mapping[str, Any]) -> set[str]:
     if not isinstance(arguments, Mapping) or not any(map(_is_found, arguments.values())):
         return set()
     try:
-        taken = signature(pkgutil.resolve_name(str(stated.get("class_path")))).parameters
+        taken = signature(imported(str(stated.get("class_path")))).parameters
     except (AttributeError, ImportError, TypeError, ValueError):  # its run says what is wrong
         return set()
     return {name for name, parameter in taken.items() if "Path" in str(parameter.annotation)}

@@ -2,11 +2,11 @@
 
 import inspect
 import math
-import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limbeck.arguments import imported
 from limbeck.comparison.comparison import Comparison
 from limbeck.models import FeatureTeacher
 from limbeck.recipe import Recipe, Recipes, laid_over, stating, value_at
@@ -152,7 +152,7 @@ def stated_teachers(recipe: Recipe) -> list[Recipe]:
 def _gives_features(teacher: Any) -> bool:
     path = teacher.get("class_path") if isinstance(teacher, Mapping) else teacher
     try:
-        made = pkgutil.resolve_name(str(path))
+        made = imported(str(path))
     except Exception:  # whatever the user's module raises is told where the teacher is built
         return False
     return inspect.isclass(made) and issubclass(made, FeatureTeacher)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from limbeck.arguments import importable_name, named, plain_value
+from limbeck.arguments import importable_name, imported, plain_value
 from limbeck.checkpoints.tensors import Tensors
 from limbeck.models.permitted import permitted
 from limbeck.models.resnet import BasicBlocks
@@ -103,7 +103,7 @@ class Build:
 
     def _trusted(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         try:
-            maker: Callable[..., Any] = named(self.class_path)
+            maker: Callable[..., Any] = imported(self.class_path)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"class_path {self.class_path!r} does not exist: {error}") from None
         return maker, dict(self.init_args)

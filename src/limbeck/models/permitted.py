@@ -16,7 +16,7 @@ import timm
 import torchvision
 from torch import nn
 
-from limbeck.arguments import items, named, refuse_absurd, refuse_misfits, shown
+from limbeck.arguments import imported, items, refuse_absurd, refuse_misfits, shown
 
 TRUSTED = ("limbeck", "torchvision", "timm")
 ADVICE = (
@@ -77,7 +77,7 @@ def _found(class_path: str) -> Callable[..., Any]:
     if not (in_room and _PUBLIC.fullmatch(class_path)):
         raise refused
     try:
-        maker: Callable[..., Any] = named(class_path)
+        maker: Callable[..., Any] = imported(class_path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{told} does not exist: {error}") from None
     if not (_is_model(maker) or _is_builder(maker)):

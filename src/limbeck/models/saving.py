@@ -134,8 +134,8 @@ def _checked_build(model: nn.Module, build: Build | None) -> tuple[Build, nn.Mod
     if lazy := [name for name, parameter in made.named_parameters() if is_lazy(parameter)]:
         raise ValueError(
             f"{build.class_path} has parameters without a shape until it has run, such as "
-            f"{lazy[0]}. A student is built again before it has. Give their modules the numbers of "
-            "their channels, such as nn.Conv2d in place of nn.LazyConv2d."
+            f"{lazy[0]}; loading builds the student without running it. Expected modules that know "
+            "their channels. Give nn.Conv2d in place of nn.LazyConv2d, and so on."
         )
     quantization = _quantization(model)
     if quantization is not None:

@@ -86,13 +86,15 @@ class BestCheckpoint(ModelCheckpoint):
     _missed: tuple[Tensor, int] | None = None  # a score whose weights were not written, its step
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score to be that of the file in this run's folder; without it, of none."""
+        """Take the best score to be that of the file in this run's folder.
+
+        Where there is no such file, as in a run that begins from another one's checkpoint, there is
+        no best score yet.
+        """
         here: dict[str, Any] = {"dirpath": self.dirpath}
         if state_dict["best_model_path"]:
             best = str(Path(str(self.dirpath), Path(state_dict["best_model_path"]).name))
-            if not Path(
-                best
-            ).is_file():  # such as in a run that begins from another one's checkpoint
+            if not Path(best).is_file():
                 return
             here |= {"best_model_path": best, "kth_best_model_path": best}
             here |= {"best_k_models": {best: state_dict["best_model_score"]}}

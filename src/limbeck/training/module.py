@@ -38,7 +38,8 @@ from limbeck.training.processes import let_parameters_rest
 from limbeck.training.resumption import (
     RandomNumbers,
     begin_next_epoch,
-    refuse_other_recipe,
+    refuse_other_optimizer,
+    refuse_other_shapes,
 )
 from limbeck.training.scoring import (
     MetricName,
@@ -133,6 +134,7 @@ class DistillationModule(L.LightningModule):
         self.metrics = nn.ModuleDict()
         self.scores: dict[str, dict[str, float]] = {}
         self.scored_at: int | None = None  # the step of the student's scores
+        self.begun: dict[str, Any] = {}  # of the checkpoint that is gone on from
         self.student_build: Build | None = None  # for students that do not know it themselves
         # Lightning asks for callbacks at every fit and validate: they have to be the same ones.
         self.companions = companions(moving_average, recalibrate)
@@ -254,16 +256,15 @@ class DistillationModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the learning rate that the recipe states."""
-        optimizer = self._optimizer()
+        norms = norm_parameters(self.pair)
+        optimizer = self.optimizer.build(self.pair.named_trainable_parameters(), norms)
         scheduler = self.learning_rate.build(optimizer, *self._count_steps())
+        refuse_other_optimizer(self.begun, optimizer, scheduler)
+        self.begun = {}
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        norms = norm_parameters(self.pair)
-        return self.optimizer.build(self.pair.named_trainable_parameters(), norms)
 
     def _count_steps(self) -> tuple[int, int]:
         """The numbers of optimizer steps in the whole run, and in an epoch.
@@ -355,10 +356,8 @@ class DistillationModule(L.LightningModule):
             self.scored_at = checkpoint.get("scored_at")
             if "teacher" in self.scores:
                 self.trainer.num_sanity_val_steps = 0
-            tensors = dict(self.named_parameters()) | dict(self.named_buffers())
-            cycles = self.learning_rate.shape == "one_cycle"
-            cycle = self._count_steps()[0] if cycles else None
-            refuse_other_recipe(checkpoint, tensors, self._optimizer(), cycle)
+            refuse_other_shapes(checkpoint, self.state_dict())
+            self.begun = {key: checkpoint.get(key) for key in ("optimizer_states", "lr_schedulers")}
             begin_next_epoch(self.trainer, checkpoint)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim.lr_scheduler import LRScheduler
 
 from limbeck.data.sampling import BATCHES, rank_and_world_size, sample_seed
 from limbeck.training.logs import Rows
@@ -228,48 +229,72 @@ def validation_follows(trainer: L.Trainer) -> bool:
     return loop.epoch_loop._should_check_val_fx(fetcher)
 
 
-def refuse_other_recipe(
-    checkpoint: dict[str, Any],
-    tensors: Mapping[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    cycle: int | None,
-) -> None:
-    """Refuse a checkpoint from which a run of this recipe cannot go on.
+def refuse_other_shapes(checkpoint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of other networks; names that differ are told where it is loaded.
 
     Args:
         checkpoint: The checkpoint as it was loaded.
-        tensors: The parameters and buffers of this run's module, by name.
-        optimizer: The optimizer of this run.
-        cycle: The number of steps of this run's one-cycle. None: its learning rate has another
-            shape.
+        state: What this run would load of it: the state of its module, by name.
 
     Raises:
-        ValueError: Tensors have other shapes, or the optimizer or its learning rate is of another
-            kind, or a one-cycle, which is made for one number of steps, has another one.
+        ValueError: Tensors of one name have other shapes.
     """
-    before, found = checkpoint["state_dict"], []
-    for name, own in tensors.items():
-        if name in before and before[name].shape != own.shape:
-            shapes = " and here ".join(str(tuple(t.shape)) for t in (before[name], own))
-            found = [f"{name} is {shapes}"]
-    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    before = checkpoint["state_dict"]
+    shapes = {
+        name: (tuple(before[name].shape), tuple(own.shape))
+        for name, own in state.items()
+        if isinstance(own, torch.Tensor) and name in before
+    }
+    differing = [name for name, (there, here) in shapes.items() if there != here]
+    if differing:
+        there, here = shapes[differing[0]]
+        raise ValueError(
+            f"the checkpoint is of other networks: {len(differing)} tensors have other shapes, "
+            f"first {differing[0]}, which is {there} in it and {here} here. Keep model.student and "
+            "model.methods as they were, or train the changed recipe anew."
+        )
+
+
+def refuse_other_optimizer(
+    checkpoint: Mapping[str, Any], optimizer: torch.optim.Optimizer, scheduler: LRScheduler
+) -> None:
+    """Refuse a checkpoint whose optimizer or learning rate cannot be gone on with.
+
+    Args:
+        checkpoint: The checkpoint as it was loaded. One of weights alone is told by Lightning.
+        optimizer: The optimizer of this run.
+        scheduler: The learning rate of this run.
+
+    Raises:
+        ValueError: One is SGD and the other AdamW, they hold other groups of parameters, one
+            learning rate alone is a one-cycle, or the one-cycles differ in their number of steps.
+    """
+    if not checkpoint.get("optimizer_states") or not checkpoint.get("lr_schedulers"):
+        return
+    groups, found = checkpoint["optimizer_states"][0]["param_groups"], []
     sizes, own_sizes = (
-        [len(g["params"]) for g in each] for each in (groups, optimizer.param_groups)
+        [len(group["params"]) for group in each] for each in (groups, optimizer.param_groups)
     )
-    if not groups[0].keys() >= optimizer.defaults.keys():
+    if ("betas" in groups[0]) != ("betas" in optimizer.defaults):  # which AdamW alone has
         found.append("it has another model.optimizer.name")
     elif sizes != own_sizes:
-        found.append(f"model.optimizer parted {sizes} tensors, and here {own_sizes}")
+        found.append(
+            f"its optimizer has groups of {sizes} parameters, and this run's of {own_sizes}, "
+            "which model.optimizer's factors, decays and frozen parameters make"
+        )
     steps = checkpoint["lr_schedulers"][0].get("total_steps")
-    if (steps is None) != (cycle is None):
+    own_steps = getattr(scheduler, "total_steps", None)
+    if (steps is None) != (own_steps is None):
         found.append(f"its model.learning_rate.shape is {'not ' if steps is None else ''}one_cycle")
-    elif steps != cycle:
-        found.append(f"its learning rate is a one-cycle of {steps} steps, and this run has {cycle}")
+    elif steps != own_steps:
+        found.append(
+            f"its learning rate is a one-cycle of {steps} steps, and this run has {own_steps} "
+            "(trainer.max_epochs, trainer.max_steps)"
+        )
     if found:
         raise ValueError(
-            f"the checkpoint is of another recipe: {'; '.join(found)}. Keep this as it was, with "
-            "trainer.max_epochs and max_steps, or begin anew from the weights in the folder "
-            "student/ of its run."
+            f"the checkpoint is of another recipe: {'; '.join(found)}. Keep this as it was, or "
+            "begin anew from the weights in the folder student/ of its run."
         )
 
 
