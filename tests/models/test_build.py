@@ -86,7 +86,7 @@ def test_a_model_knows_its_arguments_less_the_weights() -> None:
     ("class_path", "message"),
     [
         ("os.system", "only limbeck, torchvision, timm are run unasked"),
-        ("limbeck.models.build.pkgutil.resolve_name", "expected an nn.Module class"),
+        ("limbeck.models.saving.pkgutil.resolve_name", "expected an nn.Module class"),
         ("limbeck.models", "expected an nn.Module class"),
         ("torchvision.datasets.utils.download_url", "expected an nn.Module class"),
         ("torchvision.models.list_models", "a builder that torchvision or timm lists"),

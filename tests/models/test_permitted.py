@@ -59,7 +59,7 @@ def test_what_builders_fetch_unasked_is_switched_off() -> None:
         "limbeck.models.load_weights",
         "limbeck.models.Build",
         "limbeck.models.build.Build.make",
-        "limbeck.models.build.pkgutil.resolve_name",
+        "limbeck.models.saving.pkgutil.resolve_name",
         "limbeck.models.weights.timm.create_model.__globals__",
         "limbeck.models.norms.convert_norms",
         "limbeck.Distillation",
