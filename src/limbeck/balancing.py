@@ -28,9 +28,8 @@ class Term:
         gradient: The L2 norm of the weighted term's gradient over the student's parameters.
         share: ``gradient`` over the sum of all terms' gradients.
         level: The weight at which the term's gradient is as large as those of the student's own
-            losses together, whatever its present weight, and with the largest weight that theirs
-            ever has. None for those losses themselves, and for
-            a term without a gradient.
+            losses together with the largest weight that these ever have, whatever its own present
+            weight. None for those losses themselves, and for a term without a gradient.
     """
 
     name: str

@@ -102,3 +102,22 @@ def evaluation(*models: nn.Module | None) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def told_of(what: str) -> Iterator[None]:
+    """Within, an error begins with what it is about.
+
+    Args:
+        what: What that is, such as a method by its name.
+
+    Raises:
+        limbeck.TapError: A tap is told of.
+        ValueError: Anything else is.
+    """
+    try:
+        yield
+    except TapError as error:
+        raise TapError(f"{what}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error

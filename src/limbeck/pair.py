@@ -6,14 +6,13 @@ models, the methods by name, their taps, one step of both models, what is traine
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.sampling import rank_and_world_size
-from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch
+from limbeck.dry_pass import evaluation, explained_dry_pass, tiny_batch, told_of
 from limbeck.frame import (
     Extent,
     explained_size,
@@ -28,7 +27,7 @@ from limbeck.losses import Losses
 from limbeck.methods.base import Images, Method, Side, Step, Targets
 from limbeck.names import by_name, refuse_name
 from limbeck.schedules import Schedule
-from limbeck.tap import Tap, TapError
+from limbeck.tap import Tap
 from limbeck.taps import Taps
 from limbeck.teachers import (
     Seen,
@@ -124,7 +123,7 @@ class Pair(nn.Module, ABC):
         self.raw = any(normalises(model) for model in self.models)
         transferred(student, self.every_teacher(), transfer or {})
         for name, method in self.named_methods():
-            with _told_of(f"method {name!r}"):
+            with told_of(f"method {name!r}"):
                 connect(method, self.student, self.every_teacher())
         self._student_taps = self._tap(student, "student", [*self.methods])
         self._taught: dict[str | None, Teacher] = {}
@@ -169,7 +168,7 @@ class Pair(nn.Module, ABC):
     def _tap(self, model: nn.Module, side: str, methods: Sequence[str]) -> Taps:
         taps: dict[str, Tap | str] = {}
         for name in methods:
-            with _told_of(f"method {name!r} on the {side}"):
+            with told_of(f"method {name!r} on the {side}"):
                 for tap_name, tap in getattr(self.method(name), f"{side}_taps").items():
                     taps[f"{name} {tap_name}"] = resolve(model, tap)
         if "frame" in landmarks(model) and (taps or side == "student"):
@@ -196,7 +195,7 @@ class Pair(nn.Module, ABC):
             if self._student_taps.taps:
                 student = self._student_taps.learn(lambda: self.student(images))
         for name, method in self.named_methods():
-            with _told_of(f"method {name!r}"), named_teachers(self.every_teacher()):
+            with told_of(f"method {name!r}"), named_teachers(self.every_teacher()):
                 method.setup(self._step(name, images, None, (None, student), taught))
                 method.weights_at(0)  # refuses negative ones
             method.to(device)
@@ -395,14 +394,3 @@ class Pair(nn.Module, ABC):
         for model in self.every_teacher().values():
             model.eval()
         return self
-
-
-@contextmanager
-def _told_of(what: str) -> Iterator[None]:
-    """Within, an error begins with what it is about, such as a method by its name."""
-    try:
-        yield
-    except TapError as error:
-        raise TapError(f"{what}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error

@@ -94,6 +94,17 @@ def test_of_runs_that_fail_at_once_each_is_told_of(
     assert "1 has failed (exit 1)" in caplog.text
 
 
+def test_a_failure_is_told_without_waiting_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_POLL", 0.01)
+    monkeypatch.setattr(running, "_is_held", lambda lock: lock.parent.name == "1")
+    started = starting(monkeypatch, {}, failing=["0"])
+    with Runs(tmp_path / "logs", jobs=2) as runs, pytest.raises(RunFailedError, match="0 has fai"):
+        runs.finish(jobs(tmp_path, 2))
+    assert [name for name, _ in started] == ["0"]
+
+
 def test_who_waits_for_another_process_can_be_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,7 @@ class Runs:
     def _wait_until_free(self, job: Job) -> None:
         """Wait for a run that a killed comparison has left running, and that goes on by itself."""
         said = False
-        while not self._ended and _is_held(job.folder / ".lock"):
+        while not (self._ended or self._failed) and _is_held(job.folder / ".lock"):
             if not said:
                 log.info("%s is being trained by another process, which is waited for.", job.title)
                 said = True

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from limbeck.balancing import Balance, balance
-from limbeck.distillation import Distillation
 from limbeck.models.detection.parts.anchors import unsuited_side
+from limbeck.pair import Pair
 from limbeck.ranges import Range, refuse_outside
 from limbeck.schedules import Schedule
 from limbeck.teachers import side_of
@@ -123,7 +123,7 @@ def _keep(found: Balance, trainer: L.Trainer) -> None:
         write_whole(path, json.dumps(kept, indent=2) + "\n")
 
 
-def _late(pair: Distillation, number: int) -> bool:
+def _late(pair: Pair, number: int) -> bool:
     """Whether, after so many steps, a term that is scheduled for later has not set in."""
     weights = [weight for _, method in pair.named_methods() for weight in method.weights.values()]
     weights.append(pair.student_weight)

@@ -129,8 +129,8 @@ class LastCheckpoint(Checkpoint):
         if self._closing and self._loops is not None:
             checkpoint["loops"] = self._loops
         timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
-        over = any((timer.time_remaining() or 1) <= 0 for timer in timers)
-        checkpoint[_STOPPED] = trainer.should_stop and not over
+        left = [seconds for c in timers if (seconds := c.time_remaining()) is not None]
+        checkpoint[_STOPPED] = trainer.should_stop and min(left, default=1.0) > 0
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
